@@ -1,0 +1,1 @@
+"""HTTP: speaks; decides nothing."""

@@ -1,0 +1,112 @@
+"""What the HTTP surface needs of the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from orchestrator.events import Event
+from orchestrator.registry.model import Registry, Target
+from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.state import (
+    FailureGroup,
+    FleetState,
+    Migration,
+    MigrationState,
+    Request,
+    Rollout,
+    RolloutState,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetView:
+    """A target with what was last seen of it; `read_at` None: never read."""
+
+    target: Target
+    state: FleetState
+    heads: tuple[str, ...]
+    read_at: datetime | None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutView:
+    """A rollout with its counts. `failures` is left out (empty) in listings."""
+
+    rollout: Rollout
+    counts: Mapping[MigrationState, int]
+    eta_seconds: float | None
+    failures: Sequence[FailureGroup] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanGroup:
+    """Targets with equal heads and so with equal steps. `tenants` holds the first few names, `count` all."""
+
+    heads: tuple[str, ...]
+    state: FleetState
+    steps: tuple[str, ...]
+    count: int
+    tenants: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    changed: bool
+    targets: int
+
+
+class Orchestrator(Protocol):
+    """The service. Errors are those of `orchestrator.errors`: RequestError, ConfigurationError, UnavailableError."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    def readiness(self) -> Mapping[str, str]:
+        """What is not ready, by name, in words; empty when the daemon can take work."""
+        ...
+
+    def targets(self) -> Sequence[TargetView]:
+        """All targets of the registry, ordered by tenant, then track."""
+        ...
+
+    async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
+        """The rollout, and whether it was made by this call (False: same idempotency key as an earlier one)."""
+        ...
+
+    async def preview(self, request: Request) -> Sequence[PlanGroup]:
+        """What `start_rollout` would do, by reading the heads of all selected targets. Changes nothing."""
+        ...
+
+    async def rollouts(
+        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+    ) -> Sequence[RolloutView]: ...
+
+    async def rollout(self, rollout_id: str) -> RolloutView: ...
+
+    async def migrations(
+        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1
+    ) -> Sequence[Migration]: ...
+
+    async def pause(self, rollout_id: str, *, by: str) -> RolloutView: ...
+
+    async def resume(self, rollout_id: str, *, by: str) -> RolloutView: ...
+
+    async def abort(self, rollout_id: str, *, by: str) -> RolloutView: ...
+
+    async def retry(self, rollout_id: str, *, by: str) -> RolloutView:
+        """Put the failed, locked, unreachable and ahead targets of a rollout back to pending and go on."""
+        ...
+
+    async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
+        """The next page of the rollout's durable events, oldest first; empty at the end."""
+        ...
+
+    def subscribe(self, rollout_id: str) -> AsyncIterator[Event]:
+        """The rollout's events as they happen, from now on; a slow reader loses the oldest, never blocks others."""
+        ...
+
+    async def reload(self) -> Reloaded: ...

@@ -1,0 +1,139 @@
+"""What happened, as frozen values: published by the domain, told by logs, metrics, streams and pages.
+
+Events are past participles. Times are aware and in UTC, durations are seconds. No event ever carries a secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from typing import Any
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def timestamp(moment: datetime) -> str:
+    """ISO 8601 in UTC with a `Z`.
+
+    >>> timestamp(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    '2026-01-02T03:04:05.000Z'
+    """
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    at: datetime = field(default_factory=now)
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def as_dict(self) -> dict[str, Any]:
+        """The event for JSON: plain values, times as text."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {key: timestamp(value) if isinstance(value, datetime) else value for key, value in values.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutEvent(Event):
+    rollout: str
+    track: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutCreated(RolloutEvent):
+    to: str
+    direction: str
+    total: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutStateChanged(RolloutEvent):
+    """`counts` holds migrations by state; `seconds` is the age of the rollout."""
+
+    state: str
+    reason: str | None
+    total: int
+    counts: dict[str, int]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationEvent(RolloutEvent):
+    tenant: str
+    shard: str
+    wave: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationStarted(MigrationEvent):
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepApplied(MigrationEvent):
+    """One revision was applied and is in the version table, its transaction possibly not yet committed."""
+
+    revision: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationRetried(MigrationEvent):
+    """An attempt failed in a way that another may cure; it follows after `wait_seconds`."""
+
+    attempt: int
+    reason: str
+    message: str
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationFinished(MigrationEvent):
+    """A target ended in `outcome`; `kind`, `code`, `revision`, `message` and `remedy` tell of a failure."""
+
+    outcome: str
+    attempts: int
+    seconds: float
+    execution: str = "online"
+    from_heads: tuple[str, ...] = ()
+    to_heads: tuple[str, ...] = ()
+    steps: int = 0
+    signature: str | None = None
+    kind: str | None = None
+    code: str | None = None
+    revision: str | None = None
+    message: str | None = None
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockWaited(Event):
+    shard: str
+    seconds: float
+    acquired: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetObserved(Event):
+    """A target's heads were read, or could not be (`state` is a fleet state)."""
+
+    tenant: str
+    track: str
+    shard: str
+    state: str
+    heads: tuple[str, ...]
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryReloaded(Event):
+    """`result` is `changed`, `unchanged` or `failed`; `message` says what was wrong."""
+
+    result: str
+    targets: int
+    message: str | None = None

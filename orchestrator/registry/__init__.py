@@ -1,0 +1,1 @@
+"""WHO: tenants, shards, tracks and the targets they make."""

@@ -1,0 +1,143 @@
+"""The registry as values: what the rest of the program knows of tenants, shards and tracks.
+
+Built by `registry.manifest` from the file; nothing here reads a file, the environment or a database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from sqlalchemy.engine import URL
+
+Isolation = Literal["thread", "process"]
+Execution = Literal["auto", "replay", "online"]
+Reaction = Literal["pause", "abort", "rollback"]
+
+
+class TargetKey(NamedTuple):
+    """Names a target: unique in a registry, stable over reloads."""
+
+    tenant: str
+    track: str
+
+    def __str__(self) -> str:
+        return f"{self.tenant}/{self.track}"
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One Alembic migration history and how its targets are to be treated.
+
+    Exactly one of `script_location` and `config` is set; both are absolute paths. `environment` values may hold
+    the placeholders of `Registry.placeholders`.
+    """
+
+    name: str
+    script_location: Path | None = None
+    config: Path | None = None
+    section: str = "alembic"
+    version_table: str = "alembic_version"
+    version_table_schema: str | None = None
+    goal: str = "head"
+    isolation: Isolation = "thread"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    execution: Execution = "auto"
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A database server that hosts tenants. `url` carries the secret; its repr hides the password."""
+
+    name: str
+    url: URL
+    max_concurrent: int = 8
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dialect(self) -> str:
+        """`postgresql`, `mysql`, `mariadb` or `sqlite`."""
+        return self.url.get_backend_name()
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """(tenant, track) at its place: the unit that is migrated. `labels` holds the tenant's over the shard's."""
+
+    tenant: str
+    track: str
+    shard: str
+    database: str
+    schema: str | None = None
+    version_table: str = "alembic_version"
+    version_table_schema: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def key(self) -> TargetKey:
+        return TargetKey(self.tenant, self.track)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureBudget:
+    """How many targets may fail before the rollout reacts: a count, or a percentage of the frozen total.
+
+    Exceeded means *more than* `count` (or `percent`). Neither set: failures never stop a rollout.
+    """
+
+    count: int | None = None
+    percent: float | None = None
+    then: Reaction = "pause"
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How a rollout goes over its targets."""
+
+    name: str
+    max_concurrent: int | None = None
+    on_failure: FailureBudget = field(default_factory=FailureBudget)
+
+
+DEFAULT_STRATEGY = Strategy("default")
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything that is known about the fleet, at one moment. Compared by `digest`."""
+
+    source: Path
+    digest: str
+    tracks: Mapping[str, Track]
+    shards: Mapping[str, Shard]
+    targets: tuple[Target, ...]
+    strategies: Mapping[str, Strategy] = field(default_factory=dict)
+
+    @cached_property
+    def by_key(self) -> Mapping[TargetKey, Target]:
+        return {target.key: target for target in self.targets}
+
+    def url_for(self, target: Target, driver: str | None = None) -> URL:
+        """Where `target` is, with its password; `driver` (`asyncpg`, `psycopg`) replaces the one in the shard's URL."""
+        shard = self.shards[target.shard]
+        if shard.dialect == "sqlite":
+            folder = self.source.parent / (shard.url.database or "")
+            url = shard.url.set(database=str((folder / target.database).resolve()))
+        else:
+            url = shard.url.set(database=target.database)
+        return url.set(drivername=f"{shard.dialect}+{driver}") if driver else url
+
+    def placeholders(self, target: Target, url: URL) -> Mapping[str, str]:
+        """What `{url}`, `{tenant}`, … stand for in a track's `environment`."""
+        return {
+            "url": url.render_as_string(hide_password=False),
+            "tenant": target.tenant,
+            "track": target.track,
+            "shard": target.shard,
+            "database": url.database or "",
+            "schema": target.schema or "",
+        }

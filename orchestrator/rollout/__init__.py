@@ -1,0 +1,1 @@
+"""WHEN: rollouts, their states and decisions."""

@@ -1,0 +1,100 @@
+"""What a rollout needs of others, as it needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.events import RolloutEvent
+from orchestrator.rollout.state import FailureGroup, Migration, MigrationState, Rollout, RolloutState
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event of a rollout at its place in the rollout's stream; `sequence` grows from 1 without holes."""
+
+    sequence: int
+    name: str
+    data: Mapping[str, object]
+
+
+class Ledger(Protocol):
+    """What must survive a restart. When a call returns, its change is durable; then, and only then, act on it.
+
+    Every method raises StoreError when the store cannot be used. `events` given with a change are appended to the
+    rollout's stream in the same transaction and published once it is durable.
+    """
+
+    async def create(self, rollout: Rollout, migrations: Sequence[Migration], event: RolloutEvent) -> Rollout:
+        """Write a rollout with its frozen migrations, all or nothing.
+
+        Returns the rollout stored earlier under the same idempotency key, if there is one. Raises ConflictError
+        naming the active rollout that holds one of the targets.
+        """
+        ...
+
+    async def save_rollout(self, rollout: Rollout, event: RolloutEvent | None = None) -> None: ...
+
+    async def save_migration(self, migration: Migration, event: RolloutEvent | None = None) -> None: ...
+
+    async def save_migrations(self, migrations: Sequence[Migration], events: Sequence[RolloutEvent] = ()) -> None:
+        """All or nothing."""
+        ...
+
+    async def rollout(self, rollout_id: str) -> Rollout:
+        """Raises NotFoundError."""
+        ...
+
+    async def rollouts(
+        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+    ) -> Sequence[Rollout]:
+        """Newest first; `before` is the id of the last one of the page before."""
+        ...
+
+    async def migrations(
+        self,
+        rollout_id: str,
+        *,
+        states: Sequence[MigrationState] = (),
+        limit: int | None = None,
+        after: int = -1,
+    ) -> Sequence[Migration]:
+        """In order of `position`, from the one after `after`."""
+        ...
+
+    async def counts(self, rollout_id: str) -> Mapping[MigrationState, int]: ...
+
+    async def failures(self, rollout_id: str, *, tenants: int = 20) -> Sequence[FailureGroup]:
+        """Largest group first, each with at most `tenants` names."""
+        ...
+
+    async def events(self, rollout_id: str, *, after: int = 0, limit: int = 500) -> Sequence[StoredEvent]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One shard's part of a wave: what one driver works on. Migrations are in order of `position`."""
+
+    rollout: Rollout
+    wave: str
+    shard: str
+    migrations: Sequence[Migration]
+
+
+class Control(Protocol):
+    """A running rollout, as the driver of one of its shares sees it."""
+
+    async def admit(self, migration: Migration) -> bool:
+        """Wait while the rollout is paused; False when no further migration may start."""
+        ...
+
+    async def record(self, migration: Migration, event: RolloutEvent | None = None) -> None:
+        """Make the migration's new state durable, then tell of it."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """Drives shares. `run` returns when every migration of the share has ended or `control` admits no more."""
+
+    async def run(self, share: Share, control: Control) -> None: ...

@@ -1,0 +1,198 @@
+"""Rollouts and migrations as values, and the words for their states.
+
+A *migration* is one target's part in a rollout. Its state is `pending`, `running`, or one of the outcomes; the
+sum over all states always equals the rollout's frozen total (promise 3).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from orchestrator.registry.model import TargetKey
+
+
+class RolloutState(StrEnum):
+    PENDING = "pending"
+    PLANNING = "planning"
+    AWAITING_APPROVAL = "awaiting_approval"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    ROLLED_BACK = "rolled_back"
+
+    @property
+    def finished(self) -> bool:
+        return self in FINISHED
+
+
+FINISHED = frozenset({RolloutState.SUCCEEDED, RolloutState.FAILED, RolloutState.ABORTED, RolloutState.ROLLED_BACK})
+ACTIVE = frozenset(RolloutState) - FINISHED
+
+
+class MigrationState(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    UP_TO_DATE = "up_to_date"
+    FAILED = "failed"
+    LOCKED = "locked"
+    UNREACHABLE = "unreachable"
+    AHEAD = "ahead"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        return self not in UNFINISHED
+
+
+UNFINISHED = frozenset({MigrationState.PENDING, MigrationState.RUNNING})
+OUTCOMES = frozenset(MigrationState) - UNFINISHED
+AT_GOAL = frozenset({MigrationState.SUCCEEDED, MigrationState.UP_TO_DATE})
+# What counts against the failure budget and makes a rollout "failed". `skipped` was asked for by a person.
+FAILURES = frozenset({MigrationState.FAILED, MigrationState.LOCKED, MigrationState.UNREACHABLE, MigrationState.AHEAD})
+
+
+class FleetState(StrEnum):
+    """A target apart from any rollout."""
+
+    UP_TO_DATE = "up_to_date"
+    BEHIND = "behind"
+    AHEAD = "ahead"
+    UNPROVISIONED = "unprovisioned"
+    UNREACHABLE = "unreachable"
+    UNKNOWN = "unknown"
+
+
+class Direction(StrEnum):
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    STAMP = "stamp"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a target is not at the goal. Two failures are of one cause when their signatures are equal."""
+
+    kind: str
+    message: str
+    remedy: str | None = None
+    code: str | None = None
+    revision: str | None = None
+    statement: str | None = None
+
+    @property
+    def signature(self) -> str:
+        """Revision, error class and a short digest of the statement (or, without one, nothing of the message:
+        messages carry names and numbers that differ from tenant to tenant).
+
+        >>> Failure("failed", "boom", code="42P07", revision="a1", statement="CREATE TABLE t ()").signature
+        'a1 42P07 #912c6e'
+        """
+        parts = [self.revision or "", self.code or self.kind]
+        if self.statement:
+            parts.append("#" + hashlib.sha256(self.statement.encode()).hexdigest()[:6])
+        return " ".join(filter(None, parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One target's part in a rollout.
+
+    `from_heads` is what the target had before this rollout first touched it (None: not read yet) and is written
+    before any DDL; `to_heads` is what it had when it ended. `attempts` counts starts, over restarts too.
+    """
+
+    rollout: str
+    tenant: str
+    track: str
+    shard: str
+    wave: str = "everyone"
+    position: int = 0
+    state: MigrationState = MigrationState.PENDING
+    attempts: int = 0
+    from_heads: tuple[str, ...] | None = None
+    to_heads: tuple[str, ...] | None = None
+    steps: int | None = None
+    failure: Failure | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def key(self) -> TargetKey:
+        return TargetKey(self.tenant, self.track)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asked for."""
+
+    track: str
+    to: str
+    select: str = ""
+    strategy: str = "default"
+    direction: Direction = Direction.UPGRADE
+    created_by: str = "unknown"
+    idempotency_key: str | None = None
+    foreground: bool = False
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A request to bring a frozen set of targets to a goal.
+
+    `goal` holds the revision ids that `to` meant when the rollout was made; empty for a relative or base goal,
+    which each target's own heads resolve. A `foreground` rollout belongs to one process and ends with it.
+    """
+
+    id: str
+    request: Request
+    goal: tuple[str, ...]
+    total: int
+    created_at: datetime
+    history_digest: str = ""
+    state: RolloutState = RolloutState.PENDING
+    reason: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+    @property
+    def track(self) -> str:
+        return self.request.track
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Targets that failed the same way: "2 causes, 41 tenants"."""
+
+    signature: str
+    count: int
+    example: Failure
+    tenants: tuple[str, ...] = field(default=())
+
+
+def new_rollout_id(created_at: datetime, entropy: bytes) -> str:
+    """Sorts by time of creation; short enough to be typed.
+
+    >>> from datetime import UTC
+    >>> new_rollout_id(datetime(2026, 11, 21, 4, 5, 6, tzinfo=UTC), b"\\xab\\xcd")
+    '20261121-040506-abcd'
+    """
+    return f"{created_at:%Y%m%d-%H%M%S}-{entropy.hex()}"
+
+
+def count(migrations: Iterable[Migration]) -> Counter[MigrationState]:
+    return Counter(migration.state for migration in migrations)
+
+
+def covered(total: int, counts: Mapping[MigrationState, int]) -> bool:
+    """Promise 3: every target of the frozen set is in exactly one state."""
+    return sum(counts.values()) == total

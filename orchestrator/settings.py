@@ -1,0 +1,47 @@
+"""What the process is told from outside: flags over environment (`ORCHESTRATOR_*`) over defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from orchestrator.errors import ConfigurationError
+
+LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+
+class Settings(BaseSettings):
+    """Process settings; durations are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", frozen=True)
+
+    config: Path = Path("tenants.yaml")
+    store_url: SecretStr = SecretStr("sqlite:///orchestrator.db")
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    tokens_file: Path | None = None
+    log_format: LogFormat = "auto"
+    log_level: LogLevel = "info"
+    shutdown_grace_seconds: float = Field(30.0, ge=0)
+    max_concurrent: int = Field(16, ge=1, description="Targets migrated at once, over all shards.")
+    connect_timeout_seconds: float = Field(10.0, gt=0)
+    lock_wait_seconds: float = Field(10.0, ge=0, description="Longest wait for a target that somebody else holds.")
+    lock_timeout_seconds: float = Field(2.0, gt=0, description="PostgreSQL lock_timeout of every migrating session.")
+    statement_timeout_seconds: float = Field(3600.0, gt=0)
+    survey_seconds: float = Field(300.0, gt=0, description="How often the daemon reads the heads of all targets.")
+
+
+def load(**flags: Any) -> Settings:
+    """Read the settings; flags that are None are taken as not given.
+
+    Raises ConfigurationError naming every variable that is wrong, never its value.
+    """
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as exc:
+        lines = [f"ORCHESTRATOR_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors()]
+        raise ConfigurationError("settings: " + "; ".join(lines)) from None
