@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from orchestrator.events import RolloutEvent
-from orchestrator.rollout.state import FailureGroup, Migration, MigrationState, Rollout, RolloutState
+from orchestrator.plan.steps import Plan
+from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,12 @@ class Share:
 class Control(Protocol):
     """A running rollout, as the driver of one of its shares sees it."""
 
-    async def admit(self, migration: Migration) -> bool:
+    @property
+    def admits(self) -> bool:
+        """False while the rollout is paused, and when it is being aborted or drained."""
+        ...
+
+    async def admit(self) -> bool:
         """Wait while the rollout is paused; False when no further migration may start."""
         ...
 
@@ -94,7 +100,31 @@ class Control(Protocol):
         ...
 
 
-class Dispatcher(Protocol):
-    """Drives shares. `run` returns when every migration of the share has ended or `control` admits no more."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a survey found of one target: a plan, or why its heads could not be read (`failure` with its state)."""
 
-    async def run(self, share: Share, control: Control) -> None: ...
+    migration: Migration
+    plan: Plan | None = None
+    failure: Failure | None = None
+    state: MigrationState | None = None
+
+
+class Expedition(Protocol):
+    """One rollout, ready to be carried out: its history is read and does not change any more."""
+
+    async def survey(self, migrations: Sequence[Migration]) -> Sequence[Reading]:
+        """Read the heads of the targets, in bounded time whatever the servers do; those not read are left out."""
+        ...
+
+    async def run(self, share: Share, control: Control) -> None:
+        """Drive a share; returns when each of its migrations has ended or `control` admits no more."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """Carries out rollouts: in this process, or on others."""
+
+    async def prepare(self, rollout: Rollout) -> Expedition:
+        """Raises HistoryError when the track's files cannot be read or no longer have the rollout's goal."""
+        ...

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from orchestrator.plan import steps
 from orchestrator.registry.model import TargetKey
 
 
@@ -75,6 +76,11 @@ class Direction(StrEnum):
     UPGRADE = "upgrade"
     DOWNGRADE = "downgrade"
     STAMP = "stamp"
+
+    @property
+    def planned(self) -> steps.Direction:
+        """The direction as planning knows it; `stamp` is refused before it comes to that."""
+        return "downgrade" if self is Direction.DOWNGRADE else "upgrade"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +157,7 @@ class Rollout:
 
     `goal` holds the revision ids that `to` meant when the rollout was made; empty for a relative or base goal,
     which each target's own heads resolve. A `foreground` rollout belongs to one process and ends with it.
+    `aborting`: an abort was asked for; what runs may end, nothing new starts.
     """
 
     id: str
@@ -161,6 +168,7 @@ class Rollout:
     history_digest: str = ""
     state: RolloutState = RolloutState.PENDING
     reason: str | None = None
+    aborting: bool = False
     started_at: datetime | None = None
     finished_at: datetime | None = None
 

@@ -1,0 +1,92 @@
+"""The small protocol behind which the kinds of databases stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import anyio
+from sqlalchemy.engine import URL
+
+from orchestrator.registry.model import Target
+from orchestrator.sessions import SessionRules
+
+Heads = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Durations of a migrating session, in seconds."""
+
+    connect: float = 10.0
+    lock_wait: float = 10.0
+    lock_timeout: float = 2.0
+    statement_timeout: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A target with the URL that leads to it. `url` holds the secret; its repr hides the password."""
+
+    target: Target
+    url: URL
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        """Host, port and database for messages: no user, no password."""
+        host = f"{self.url.host}:{self.url.port}" if self.url.port else self.url.host
+        return f"{self.url.database!r} on {host}" if host else repr(self.url.database)
+
+
+class Guard(Protocol):
+    """The session that proves where the target is and holds its lock for the whole migration.
+
+    `lost` is set when the session has ended against our will: then the lock is gone as well.
+    """
+
+    lost: anyio.Event
+
+    @property
+    def rules(self) -> SessionRules:
+        """What every other connection to the target must fulfil while this guard holds the lock."""
+        ...
+
+    async def heads(self) -> Heads | None:
+        """What the version table holds; None when there is no version table."""
+        ...
+
+    async def blockers(self, backends: Sequence[int]) -> str | None:
+        """Who keeps the given backends waiting, in words; None when nobody does. Also proves that we live.
+
+        Raises TargetUnreachableError when the guard is lost.
+        """
+        ...
+
+    async def end_backends(self, backends: Sequence[int]) -> None:
+        """End other sessions of this migration and wait until they are gone, at most some seconds.
+
+        Works without the guard's own connection, and never raises: it is called when things are already wrong.
+        """
+        ...
+
+
+class Database(Protocol):
+    """One kind of database."""
+
+    async def read_heads(self, place: Place) -> Heads | None:
+        """What the target's version table holds, in a short session of its own; None: no version table.
+
+        Raises TargetUnreachableError, WrongDatabaseError.
+        """
+        ...
+
+    def guard(self, place: Place) -> AbstractAsyncContextManager[Guard]:
+        """Connect, prove identity, take the target's lock, and end what an earlier, killed run left behind.
+
+        Raises TargetUnreachableError, WrongDatabaseError, and TargetLockedError naming the holder when the lock was
+        not to be had within `limits.lock_wait`.
+        """
+        ...

@@ -1,0 +1,298 @@
+"""PostgreSQL: identity, heads, and the lock of a target, on raw asyncpg."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import anyio
+import asyncpg
+from sqlalchemy.engine import URL
+
+from orchestrator.databases.base import Heads, Place
+from orchestrator.databases.polling import backoff
+from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.sessions import SessionRules
+
+# First key of our advisory locks: "orch" in ASCII. The second tells the targets of one database apart.
+LOCK_NAMESPACE = int.from_bytes(b"orch", "big")
+_CLEANUP_SECONDS = 10.0
+
+# Answers in one row: where we are, which server start this is, who we are. The start time tells two servers, or a
+# server before and after a fail-over, apart without any privilege.
+_IDENTITY = """
+    pg_catalog.current_database()::text,
+    (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
+    extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text"""
+_LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
+    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
+_HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.backend_start)::float AS seconds
+    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = {LOCK_NAMESPACE}
+    AND l.objid::bigint = $1
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
+_BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
+    FROM pg_catalog.unnest($1::int[]) AS waiting(pid)
+    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
+_OURS = """SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+    AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
+
+
+class PostgreSQL:
+    """`databases.base.Database` for PostgreSQL 12 and newer."""
+
+    async def read_heads(self, place: Place) -> Heads | None:
+        async with _connected(place, _name("read", place)) as connection:
+            with _translated(place):
+                _check_name(place, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
+                return await _heads(connection, place)
+
+    @asynccontextmanager
+    async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
+        async with _connected(place, _name("guard", place)) as connection:
+            guard = PostgreSQLGuard(place, connection)
+            with _translated(place):
+                await guard.prove()
+                await guard.lock()
+                await guard.end_backends(await guard.leftovers())
+            yield guard
+
+
+class PostgreSQLGuard:
+    """`databases.base.Guard`: holds a session-level advisory lock, and is never idle in a transaction.
+
+    A transaction-level lock, or waiting in `pg_advisory_lock`, would hold a snapshot, for which
+    `CREATE INDEX CONCURRENTLY` in the migration itself would wait for ever.
+    """
+
+    def __init__(self, place: Place, connection: asyncpg.Connection[Any]) -> None:
+        self._place, self._connection = place, connection
+        self._key = lock_key(place)
+        self._identity: tuple[object, ...] = ()
+        self.lost = anyio.Event()
+        connection.add_termination_listener(lambda _: self.lost.set())
+
+    @property
+    def application_name(self) -> str:
+        """Of the migration's sessions: marks them as this target's for a later run that must end them."""
+        return _name(f"{self._key:08x}", self._place)
+
+    @property
+    def rules(self) -> SessionRules:
+        limits, schema = self._place.limits, self._place.target.schema
+        settings = {
+            "application_name": self.application_name,
+            "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",
+            "statement_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
+            "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
+        }
+        if schema is not None:
+            settings["search_path"] = quoted(schema)
+        applied = ", ".join(f"pg_catalog.set_config('{name}', {_literal(v)}, false)" for name, v in settings.items())
+        held = _LOCK_HELD.format(pid=self._connection.get_server_pid(), first=LOCK_NAMESPACE, second=self._key)
+        query = f"SELECT {_IDENTITY}, {held}, {applied}, {_CHECK_CLIENT}, pg_catalog.pg_backend_pid()"
+        expected = (*self._identity, True)
+        return SessionRules("postgresql", query, expected, self._place.name, fence=len(self._identity))
+
+    async def prove(self) -> None:
+        """Raise WrongDatabaseError unless this session is directly on the target's database."""
+        row = await self._connection.fetchrow(f"SELECT {_IDENTITY}, pg_catalog.pg_backend_pid()")
+        assert row is not None
+        *identity, backend = row.values()
+        _check_name(self._place, str(identity[0]))
+        if backend != self._connection.get_server_pid():
+            raise WrongDatabaseError(
+                f"the connection to {self._place.name} goes through a transaction-mode pooler, where session locks do "
+                "not hold",
+                remedy="give the shard a URL that leads directly to the server",
+            )
+        self._identity = tuple(identity)
+
+    async def lock(self) -> None:
+        """Take the target's lock, asking again at growing intervals: see the class for why it never waits in it."""
+        query = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)"
+        with anyio.move_on_after(self._place.limits.lock_wait):
+            for pause in backoff(0.025, 1.0):
+                with anyio.CancelScope(shield=True):
+                    taken = await self._connection.fetchval(query, LOCK_NAMESPACE, _signed(self._key))
+                if taken:
+                    return
+                await anyio.sleep(pause)
+        raise await self._locked()
+
+    async def _locked(self) -> TargetLockedError:
+        holder = await self._connection.fetchrow(_HOLDER, self._key)
+        return TargetLockedError(
+            f"another migration holds the lock of {self._place.name}"
+            f"{': ' + _session(holder) if holder is not None else ''}; waited {self._place.limits.lock_wait:g} s",
+            remedy="let it finish, or end that session, then retry",
+            retriable=False,
+        )
+
+    async def leftovers(self) -> list[int]:
+        """Backends of an earlier run of this target: they work without a lock, so a killed process left them."""
+        return [row["pid"] for row in await self._connection.fetch(_OURS, self.application_name)]
+
+    async def heads(self) -> Heads | None:
+        with _translated(self._place):
+            return await _heads(self._connection, self._place)
+
+    async def blockers(self, backends: Sequence[int]) -> str | None:
+        with _translated(self._place), anyio.fail_after(self._place.limits.connect):
+            row = await self._connection.fetchrow(_BLOCKERS, list(backends))
+        return _session(row) if row is not None else None
+
+    async def end_backends(self, backends: Sequence[int]) -> None:
+        if not backends:
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEANUP_SECONDS), suppress(Exception):
+            async with _connected(self._place, _name("clean-up", self._place)) as connection:
+                for pause in backoff(0.01, 0.5):
+                    # Matched by name as well: the number may be another session's by now.
+                    query = f"SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS} AND pid = ANY($2)) AS s"
+                    if not await connection.fetchval(query, self.application_name, list(backends)):
+                        return
+                    await anyio.sleep(pause)
+
+
+# An orphaned statement ends soon after its client: PostgreSQL 14 and newer look after the socket while they work.
+_CHECK_CLIENT = """CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 140000
+    AND pg_catalog.strpos(pg_catalog.version(), 'linux') > 0
+    THEN pg_catalog.set_config('client_connection_check_interval', '1000', false) END"""
+
+
+def lock_key(place: Place) -> int:
+    """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
+    target = place.target
+    schema = target.version_table_schema or target.schema or "public"
+    return int.from_bytes(hashlib.sha256(f"{schema}\0{target.version_table}".encode()).digest()[:4], "big")
+
+
+def _name(role: str, place: Place) -> str:
+    """An application_name: printable ASCII and at most 63 bytes, as the server would cut it."""
+    tenant = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in place.target.tenant)
+    return f"orchestrator {role} {tenant}"[:63]
+
+
+def quoted(identifier: str) -> str:
+    """An SQL identifier.
+
+    >>> quoted('O"Neil')
+    '"O""Neil"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
+
+
+def _signed(key: int) -> int:
+    return key - (1 << 32) if key >= 1 << 31 else key
+
+
+def _session(row: Any) -> str:
+    name = row["application_name"] or "no application_name"
+    since = f" for {row['seconds']:.0f} s" if row["seconds"] is not None else ""
+    return f"backend {row['pid']} ({name}, {row['state'] or 'state not visible'}{since})"
+
+
+async def _heads(connection: asyncpg.Connection[Any], place: Place) -> Heads | None:
+    target = place.target
+    schema = target.version_table_schema or target.schema
+    table = (f"{quoted(schema)}." if schema else "") + quoted(target.version_table)
+    try:
+        rows = await connection.fetch(f"SELECT version_num FROM {table}")
+    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+        return None
+    return tuple(sorted(row[0] for row in rows))
+
+
+def _check_name(place: Place, found: str) -> None:
+    if found != place.url.database:
+        raise WrongDatabaseError(
+            f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
+            remedy="correct the shard's URL, or what stands between it and the server",
+        )
+
+
+@asynccontextmanager
+async def _connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    with _translated(place):
+        connection = await _connect(place.url, name, place.limits.connect)
+    try:
+        yield connection
+    finally:
+        with anyio.move_on_after(2, shield=True), suppress(Exception):
+            await connection.close(timeout=2)
+        if not connection.is_closed():
+            connection.terminate()
+
+
+async def _connect(url: URL, name: str, seconds: float) -> asyncpg.Connection[Any]:
+    return await asyncpg.connect(
+        host=url.host,
+        port=url.port,
+        user=url.username,
+        password=url.password,
+        database=url.database,
+        ssl=_ssl(url),
+        timeout=seconds,
+        statement_cache_size=0,
+        server_settings={"application_name": name},
+    )
+
+
+def _ssl(url: URL) -> ssl.SSLContext | str | None:
+    mode = url.query.get("sslmode", url.query.get("ssl"))
+    return mode if isinstance(mode, str) else None
+
+
+_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # TimeoutError is an OSError
+
+
+class _translated:
+    """Turn the driver's errors into ours, with the remedy."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, _FOREIGN):
+            raise unreachable(self._place, exc) from exc
+
+
+def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
+    """The connection's failure in words, with what to do; only what time may cure is retriable."""
+    code = getattr(exc, "sqlstate", None)
+    kind, remedy, retriable = _CAUSES.get(code or "", _NO_ANSWER)
+    reason = str(exc).strip().splitlines()[0] if str(exc).strip() else "no answer in time"
+    if isinstance(exc, TimeoutError):
+        reason = f"no answer within {place.limits.connect:g} s"
+    return TargetUnreachableError(
+        f"cannot use database {place.name}: {reason}", kind=kind, code=code, remedy=remedy, retriable=retriable
+    )
+
+
+_NO_ANSWER = ("unreachable", "check that the server is up and that host and port of the shard's URL are right", True)
+_PASSWORD = ("authentication", "correct user and password in the shard's URL (or the secret it refers to)", False)
+_CAUSES: dict[str, tuple[str, str, bool]] = {
+    "28P01": _PASSWORD,
+    "28000": _PASSWORD,
+    "3D000": ("missing_database", "create the database, or correct `database:` of the tenant", False),
+    "42501": ("permission", "grant the shard's user CONNECT on the database and SELECT on the version table", False),
+    "53300": (
+        "too_many_connections",
+        "lower `max_concurrent` of the shard, or raise the server's max_connections",
+        True,
+    ),
+    "57P03": ("starting_up", "wait until the server accepts connections", True),
+}

@@ -1,0 +1,136 @@
+"""SQLite: one file per tenant.
+
+The lock is an operating-system lock on a file beside the database: the kernel releases it when the process dies,
+however it dies, and unlike a transaction held open it does not keep env.py's own connection from writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.databases.base import Heads, Place
+from orchestrator.databases.polling import backoff
+from orchestrator.errors import TargetLockedError, TargetUnreachableError
+from orchestrator.sessions import SessionRules
+
+_WHERE = "SELECT file, 0 FROM pragma_database_list WHERE name = 'main'"
+
+
+class SQLite:
+    """`databases.base.Database` for SQLite files."""
+
+    async def read_heads(self, place: Place) -> Heads | None:
+        return await anyio.to_thread.run_sync(_read_heads, place)
+
+    @asynccontextmanager
+    async def guard(self, place: Place) -> AsyncIterator[SQLiteGuard]:
+        guard = SQLiteGuard(place, await anyio.to_thread.run_sync(_where, place))
+        await guard.lock()
+        try:
+            yield guard
+        finally:
+            guard.unlock()
+
+
+class SQLiteGuard:
+    """`databases.base.Guard`. A file lock cannot be lost, and SQLite has no backends to end."""
+
+    def __init__(self, place: Place, file: str) -> None:
+        self._place, self._file = place, file
+        self._lock_file = Path(file).with_name(f".{Path(file).name}.{place.target.version_table}.lock")
+        self._descriptor: int | None = None
+        self.lost = anyio.Event()
+
+    @property
+    def rules(self) -> SessionRules:
+        timeout = f"PRAGMA busy_timeout = {self._place.limits.lock_timeout * 1000:.0f}"
+        return SessionRules("sqlite", _WHERE, (self._file,), self._place.name, setup=(timeout,))
+
+    async def lock(self) -> None:
+        """Raises TargetLockedError after `limits.lock_wait`."""
+        self._descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            with anyio.fail_after(self._place.limits.lock_wait):
+                for pause in backoff(0.025, 1.0):
+                    try:
+                        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        return
+                    except BlockingIOError:
+                        await anyio.sleep(pause)
+        except BaseException as exc:
+            self.unlock()
+            if isinstance(exc, TimeoutError):
+                raise TargetLockedError(
+                    f"another migration holds the lock of {self._place.name} ({self._lock_file.name}); "
+                    f"waited {self._place.limits.lock_wait:g} s",
+                    remedy="let it finish, then retry",
+                ) from None
+            raise
+
+    def unlock(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    async def heads(self) -> Heads | None:
+        return await anyio.to_thread.run_sync(_read_heads, self._place)
+
+    async def blockers(self, backends: Sequence[int]) -> str | None:
+        return None
+
+    async def end_backends(self, backends: Sequence[int]) -> None:
+        return None
+
+
+def _where(place: Place) -> str:
+    """The database's file as SQLite itself names it, links resolved."""
+    with closing(_open(place)) as connection:
+        return str(connection.execute(_WHERE).fetchone()[0])
+
+
+def _read_heads(place: Place) -> Heads | None:
+    target = place.target
+    table = '"' + target.version_table.replace('"', '""') + '"'
+    with closing(_open(place)) as connection:
+        try:
+            rows = connection.execute(f"SELECT version_num FROM {table}").fetchall()
+        except sqlite3.OperationalError as exc:
+            if "no such table" in str(exc):
+                return None
+            raise _unusable(place, exc) from exc
+        except sqlite3.DatabaseError as exc:
+            raise _unusable(place, exc) from exc
+    return tuple(sorted(row[0] for row in rows))
+
+
+def _open(place: Place) -> sqlite3.Connection:
+    """Open the file, which must be there: SQLite would create what a typo names, and migrate it."""
+    path = Path(place.url.database or "")
+    if not path.is_file():
+        raise TargetUnreachableError(
+            f"there is no database file {path}",
+            kind="missing_database",
+            remedy="create it (an empty file will do), or correct `database:` of the tenant",
+        )
+    try:
+        return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=place.limits.lock_timeout)
+    except sqlite3.Error as exc:
+        raise _unusable(place, exc) from exc
+
+
+def _unusable(place: Place, exc: sqlite3.Error) -> TargetUnreachableError:
+    busy = "locked" in str(exc)
+    return TargetUnreachableError(
+        f"cannot use database file {place.url.database}: {exc}",
+        kind="busy" if busy else "unusable",
+        remedy="end the process that keeps it locked" if busy else "check that it is a SQLite database we may write",
+        retriable=busy,
+    )

@@ -1,0 +1,1 @@
+"""HOW: shares are driven, targets migrated."""

@@ -1,0 +1,67 @@
+"""What an error means for the target: try again, on which schedule, and which outcome in the end. Pure."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from orchestrator.errors import (
+    HeadsChangedError,
+    TargetAheadError,
+    TargetError,
+    TargetLockedError,
+    TargetUnreachableError,
+)
+from orchestrator.rollout.state import Failure, MigrationState
+
+
+class ErrorClass(StrEnum):
+    """`contention` may pass when others let go, `transient` when time passes; `permanent` needs a person."""
+
+    TRANSIENT = "transient"
+    CONTENTION = "contention"
+    PERMANENT = "permanent"
+
+
+# SQLSTATEs and classes of them: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT = ("08", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05")
+_CONTENTION = ("55P03",)
+
+
+def classify(exc: TargetError) -> ErrorClass:
+    """
+    >>> classify(TargetError("canceling statement due to lock timeout", code="55P03")).value
+    'contention'
+    >>> classify(TargetError("relation exists", code="42P07")).value
+    'permanent'
+    """
+    if isinstance(exc, HeadsChangedError) or (exc.code or "").startswith(_CONTENTION):
+        return ErrorClass.CONTENTION
+    if isinstance(exc, TargetUnreachableError):
+        return ErrorClass.TRANSIENT if exc.retriable else ErrorClass.PERMANENT
+    if exc.retriable or (exc.code or "").startswith(_TRANSIENT) or _is_busy_sqlite(exc):
+        return ErrorClass.TRANSIENT
+    return ErrorClass.PERMANENT
+
+
+def outcome(exc: TargetError) -> MigrationState:
+    """How a target ends when no further attempt is made."""
+    if isinstance(exc, TargetAheadError):
+        return MigrationState.AHEAD
+    if isinstance(exc, TargetLockedError) or classify(exc) is ErrorClass.CONTENTION:
+        return MigrationState.LOCKED
+    if isinstance(exc, TargetUnreachableError):
+        return MigrationState.UNREACHABLE
+    return MigrationState.FAILED
+
+
+def failure(exc: TargetError) -> Failure:
+    return Failure(exc.kind, exc.message, exc.remedy, exc.code, exc.revision, exc.statement)
+
+
+def is_server_down(exc: TargetError) -> bool:
+    """True when no connection could be had for a reason that the shard's other targets share."""
+    return isinstance(exc, TargetUnreachableError) and exc.kind == "unreachable"
+
+
+def _is_busy_sqlite(exc: TargetError) -> bool:
+    return "database is locked" in exc.message

@@ -1,0 +1,118 @@
+"""The in-process `rollout.ports.Dispatcher`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from orchestrator.errors import HistoryError, TargetError
+from orchestrator.events import Event, TargetObserved
+from orchestrator.execute import classify
+from orchestrator.execute.drive import Driver, Route
+from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
+from orchestrator.execute.slots import Slots
+from orchestrator.execute.survey import Surveyor
+from orchestrator.history.library import Library
+from orchestrator.history.scripts import History
+from orchestrator.plan.steps import Planner
+from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.rollout.ports import Control, Reading, Share
+from orchestrator.rollout.state import FleetState, Migration, Rollout
+
+SURVEY_SECONDS = 15.0
+
+
+class Histories:
+    """Histories as a rollout or a survey needs them: with the environment of the track's first target."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    async def current(self, registry: Registry, track: Track) -> History:
+        """Raises HistoryError with file and line."""
+        first = next((target for target in registry.targets if target.track == track.name), None)
+        if track.isolation == "thread" or first is None:
+            return await self._library.current(track)
+        folder = str(track.script_location or (track.config.parent if track.config else ""))
+        url = env_url(registry, first, folder)
+        return await self._library.current(track, env_variables(registry, first, url), hidden(url))
+
+
+class LocalDispatcher:
+    """Carries out rollouts in this process."""
+
+    def __init__(
+        self,
+        registry: Callable[[], Registry],
+        histories: Histories,
+        driver: Driver,
+        surveyor: Surveyor,
+        publish: Callable[[Event], None],
+        max_concurrent: int,
+    ) -> None:
+        self._registry, self._histories = registry, histories
+        self._driver, self._surveyor, self._publish = driver, surveyor, publish
+        self._max_concurrent = max_concurrent
+
+    async def prepare(self, rollout: Rollout) -> LocalExpedition:
+        registry = self._registry()
+        track = registry.tracks.get(rollout.track)
+        if track is None:
+            raise HistoryError("it is no longer in the registry", track=rollout.track, remedy="put it back and resume")
+        history = await self._histories.current(registry, track)
+        missing = history.unknown(rollout.goal)
+        if missing:
+            raise HistoryError(
+                f"the rollout goes to {', '.join(missing)}, which this build does not have",
+                track=track.name,
+                file=history.snapshot.folder,
+                remedy="deploy the build that has it and resume, or abort the rollout",
+            )
+        planner = Planner(history, rollout.goal, rollout.request.direction.planned)
+        most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
+        route = Route(history, planner, Slots(most), self._registry)
+        return LocalExpedition(route, self._driver, self._surveyor, self._publish)
+
+    def _strategy_limit(self, registry: Registry, rollout: Rollout) -> int | None:
+        strategy = registry.strategies.get(rollout.request.strategy)
+        return strategy.max_concurrent if strategy else None
+
+
+class LocalExpedition:
+    """One rollout carried out in this process."""
+
+    def __init__(self, route: Route, driver: Driver, surveyor: Surveyor, publish: Callable[[Event], None]) -> None:
+        self._route, self._driver, self._surveyor, self._publish = route, driver, surveyor, publish
+
+    async def survey(self, migrations: Sequence[Migration]) -> Sequence[Reading]:
+        registry = self._route.registry()
+        wanted = {migration.key: migration for migration in migrations}
+        targets = [target for key in wanted if (target := registry.by_key.get(key)) is not None]
+        readings: list[Reading] = []
+
+        def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
+            readings.append(self._reading(wanted[target.key], heads, exc))
+            if exc is not None:
+                self._publish(unread(target, exc))
+
+        await self._surveyor.read(registry, targets, found, seconds=SURVEY_SECONDS)
+        return readings
+
+    def _reading(self, migration: Migration, heads: Heads | None, exc: TargetError | None) -> Reading:
+        if exc is not None:
+            return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
+        return Reading(migration, plan=self._route.planner.plan(heads))
+
+    async def run(self, share: Share, control: Control) -> None:
+        await self._driver.run(share, self._route, control)
+
+
+def unread(target: Target, exc: TargetError) -> TargetObserved:
+    """The observation that a target's heads could not be read."""
+    return TargetObserved(
+        tenant=target.tenant,
+        track=target.track,
+        shard=target.shard,
+        state=FleetState.UNREACHABLE.value,
+        heads=(),
+        message=exc.message,
+    )

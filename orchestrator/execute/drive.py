@@ -1,0 +1,276 @@
+"""Drive one share: start its migrations as slots come free, try again what may be cured, record every end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+import stamina
+
+from orchestrator import events
+from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
+from orchestrator.execute import classify
+from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
+from orchestrator.execute.retry import Retries, RetryPolicy
+from orchestrator.execute.slots import Slots
+from orchestrator.execute.survey import ShardHealth
+from orchestrator.history.scripts import History
+from orchestrator.plan.steps import Plan, Planner
+from orchestrator.registry.model import Registry, Target
+from orchestrator.rollout.ports import Control, Share
+from orchestrator.rollout.state import Failure, Migration, MigrationState
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What all shares of a rollout have in common."""
+
+    history: History
+    planner: Planner
+    slots: Slots
+    registry: Callable[[], Registry]
+
+
+class Driver:
+    """Drives shares of any rollout; the slots over all rollouts are its own."""
+
+    def __init__(
+        self, migrator: Migrator, slots: Slots, policy: RetryPolicy, publish: Callable[[events.Event], None]
+    ) -> None:
+        self._migrator, self._slots, self._policy, self._publish = migrator, slots, policy, publish
+
+    async def run(self, share: Share, route: Route, control: Control) -> None:
+        """Start the share's migrations one by one; return when all that were started have ended."""
+        drive = _Drive(self, share, route, control)
+        async with anyio.create_task_group() as tasks:
+            for migration in share.migrations:
+                if not await drive.enter():
+                    break
+                tasks.start_soon(drive.migrate, migration)
+
+
+class _Drive:
+    """One share on its way."""
+
+    def __init__(self, driver: Driver, share: Share, route: Route, control: Control) -> None:
+        self._migrator, self._slots = driver._migrator, driver._slots
+        self._policy, self._publish = driver._policy, driver._publish
+        self.share, self.route, self.control = share, route, control
+        self.health = ShardHealth()
+
+    async def enter(self) -> bool:
+        """Wait for a slot and for permission, both at once; False when nothing more may start."""
+        while await self.control.admit():
+            await self._acquire()
+            if self.control.admits:
+                return True
+            self._release()
+        return False
+
+    async def _acquire(self) -> None:
+        shard = self.share.shard
+        limit = self.route.registry().shards[shard].max_concurrent if shard in self.route.registry().shards else 1
+        await self.route.slots.acquire(shard, limit)
+        try:
+            await self._slots.acquire(shard, limit)
+        except BaseException:
+            self.route.slots.release(shard)
+            raise
+
+    def _release(self) -> None:
+        self._slots.release(self.share.shard)
+        self.route.slots.release(self.share.shard)
+
+    async def migrate(self, migration: Migration) -> None:
+        """Bring one migration to its end; the caller's slot is held on entry and free afterwards."""
+        one = _One(self, migration)
+        try:
+            await one.run()
+        finally:
+            if one.in_slot:
+                self._release()
+
+
+class _One:
+    """One migration over all its attempts."""
+
+    def __init__(self, drive: _Drive, migration: Migration) -> None:
+        self.drive, self.migration = drive, migration
+        self.in_slot = True
+        self.attempt = Attempt()
+        self.retries = Retries(drive._policy)
+        self.began = time.monotonic()
+
+    async def run(self) -> None:
+        down = self.drive.health.reason
+        if down is not None:
+            return await self._finish_with(_not_tried(down, self.drive.share.shard))
+        try:
+            target = _find(self.drive.route.registry(), self.migration)
+            done = await self._attempts(target)
+        except TargetError as exc:
+            self.drive.health.note(exc)
+            return await self._finish_with(exc)
+        except OrchestratorError:
+            raise  # the store: without it nothing may go on
+        except Exception as exc:
+            log.exception("migration_crashed", extra={"tenant": self.migration.tenant})
+            return await self._finish_with(_bug(exc))
+        self.drive.health.note(None)
+        if done is not None:
+            await self._finish(self._succeeded(done))
+
+    async def _attempts(self, target: Target) -> Done | None:
+        """Try until it is done or a failure is final; None when it may not go on (paused rollouts wait here)."""
+        async for attempt in stamina.retry_context(on=self._after_failure, attempts=None, timeout=None):
+            with attempt:
+                if not self.in_slot:
+                    if not await self.drive.enter():
+                        await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
+                        return None
+                    self.in_slot = True
+                await self._start()
+                try:
+                    return await self.drive._migrator.attempt(self._work(target), self.attempt)
+                finally:
+                    self._leave_slot()
+        raise AssertionError("the loop above ends by returning or raising")
+
+    def _leave_slot(self) -> None:
+        if self.in_slot:
+            self.in_slot = False
+            self.drive._release()
+
+    def _after_failure(self, exc: Exception) -> float | bool:
+        """Stamina's question: try again after how many seconds?"""
+        if not isinstance(exc, TargetError):
+            return False
+        wait = self.retries.after(exc)
+        if wait is None:
+            return False
+        self.drive._publish(
+            events.MigrationRetried(
+                **self._who(),
+                attempt=self.migration.attempts,
+                reason=classify.classify(exc).value,
+                message=exc.message,
+                wait_seconds=round(wait, 3),
+            )
+        )
+        return wait
+
+    async def _start(self) -> None:
+        self.attempt = Attempt()
+        self.migration = replace(
+            self.migration,
+            state=MigrationState.RUNNING,
+            attempts=self.migration.attempts + 1,
+            failure=None,
+            started_at=self.migration.started_at or events.now(),
+        )
+        started = events.MigrationStarted(**self._who(), attempt=self.migration.attempts)
+        await self.drive.control.record(self.migration, started)
+
+    def _work(self, target: Target) -> Work:
+        route = self.drive.route
+        return Work(route.registry(), target, route.history, route.planner, self._note_heads, self._note_step)
+
+    async def _note_heads(self, plan: Plan) -> None:
+        """Heads as found, durable before any DDL; kept from the first touch of this rollout on."""
+        if self.migration.from_heads is None:
+            self.migration = replace(self.migration, from_heads=plan.heads, steps=len(plan.steps))
+            if plan.steps:
+                await self.drive.control.record(self.migration)
+
+    def _note_step(self, revision: str, seconds: float) -> None:
+        self.attempt.applied.append(revision)
+        self.drive._publish(events.StepApplied(**self._who(), revision=revision, seconds=round(seconds, 6)))
+
+    def _succeeded(self, done: Done) -> Migration:
+        # After a crash the target may be at the goal already: it was this rollout that brought it there.
+        changed = done.steps > 0 or self.migration.from_heads not in (None, done.to_heads)
+        state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
+        return replace(self.migration, state=state, to_heads=done.to_heads, failure=None)
+
+    async def _finish_with(self, exc: TargetError) -> None:
+        failed = classify.failure(exc)
+        state = classify.outcome(exc)
+        await self._finish(replace(self.migration, state=state, failure=failed, to_heads=self.attempt.to_heads))
+
+    async def _finish(self, migration: Migration) -> None:
+        self.migration = replace(migration, finished_at=events.now())
+        await self.drive.control.record(self.migration, finished(self.migration, time.monotonic() - self.began))
+
+    def _who(self) -> dict[str, Any]:
+        return who(self.migration)
+
+
+def who(migration: Migration) -> dict[str, Any]:
+    """The fields that name a migration in its events."""
+    return {
+        "rollout": migration.rollout,
+        "track": migration.track,
+        "tenant": migration.tenant,
+        "shard": migration.shard,
+        "wave": migration.wave,
+    }
+
+
+def finished(migration: Migration, seconds: float) -> events.MigrationFinished:
+    """The event that tells of a migration's end."""
+    failure = migration.failure or Failure("", "")
+    return events.MigrationFinished(
+        **who(migration),
+        outcome=migration.state.value,
+        attempts=migration.attempts,
+        seconds=round(seconds, 6),
+        from_heads=migration.from_heads or (),
+        to_heads=migration.to_heads or (),
+        steps=migration.steps or 0,
+        signature=migration.failure.signature if migration.failure else None,
+        kind=failure.kind or None,
+        code=failure.code,
+        revision=failure.revision,
+        message=failure.message or None,
+        remedy=failure.remedy,
+    )
+
+
+def _find(registry: Registry, migration: Migration) -> Target:
+    """The target's place in the registry as it is now; a frozen target is never silently moved or dropped."""
+    target = registry.by_key.get(migration.key)
+    if target is None:
+        raise TargetError(
+            "the tenant is no longer in the registry; nothing was touched",
+            kind="vanished",
+            remedy="put it back and retry, or leave it out of the next rollout",
+        )
+    if target.shard != migration.shard:
+        raise TargetError(
+            f"the tenant moved from shard {migration.shard} to {target.shard} since the rollout began",
+            kind="moved",
+            remedy="start a rollout for it where it is now",
+        )
+    return target
+
+
+def _bug(exc: Exception) -> TargetError:
+    return TargetError(
+        f"the orchestrator failed: {type(exc).__name__}: {exc}",
+        kind="bug",
+        remedy="this is a bug: please report it with the daemon's log; the version table tells what is applied",
+    )
+
+
+def _not_tried(reason: TargetError, shard: str) -> TargetUnreachableError:
+    return TargetUnreachableError(
+        f"not tried: shard {shard} did not answer for other targets just before ({reason.message})",
+        kind=reason.kind,
+        remedy=reason.remedy,
+    )

@@ -1,0 +1,167 @@
+"""One target from connect to close: prove, lock, read, plan, run, verify."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from orchestrator.databases.base import Database, Guard, Limits, Place
+from orchestrator.errors import MigrationFailedError, TargetAheadError, TargetError
+from orchestrator.events import Event, LockWaited
+from orchestrator.execute.online import OnlineRunner
+from orchestrator.history.drivers import drivername
+from orchestrator.history.environment import Job
+from orchestrator.history.scripts import History
+from orchestrator.plan.steps import Plan, Planner
+from orchestrator.registry.model import Registry, Target, Track
+
+Heads = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One target's migration: who, where, along which history, to which goal."""
+
+    registry: Registry
+    target: Target
+    history: History
+    planner: Planner
+    on_heads: Callable[[Plan], Awaitable[None]]
+    on_step: Callable[[str, float], None]
+
+    @property
+    def track(self) -> Track:
+        return self.registry.tracks[self.target.track]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What was found, and what holds now. `steps` counts the revisions that were run."""
+
+    from_heads: Heads
+    to_heads: Heads
+    steps: int
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What one attempt learned before it ended, however it ended."""
+
+    plan: Plan | None = None
+    to_heads: Heads | None = None
+    applied: list[str] = field(default_factory=list)
+
+
+class Migrator:
+    """Migrates targets of any kind of database. One instance serves all tasks."""
+
+    def __init__(
+        self,
+        databases: Mapping[str, Database],
+        runner: OnlineRunner,
+        limits: Limits,
+        publish: Callable[[Event], None],
+    ) -> None:
+        self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
+
+    async def read_heads(self, registry: Registry, target: Target) -> Heads | None:
+        """What the target's version table holds; None: no version table. Raises TargetError."""
+        place = self._place(registry, target)
+        return await self._databases[place.url.get_backend_name()].read_heads(place)
+
+    async def attempt(self, work: Work, attempt: Attempt) -> Done:
+        """Try once to bring the target to the goal; what is learned on the way is noted in `attempt`.
+
+        Raises TargetError. The target's lock is free and no session of ours is left when this ends in any way.
+        """
+        place = self._place(work.registry, work.target)
+        began = time.monotonic()
+        database = self._databases[place.url.get_backend_name()]
+        async with database.guard(place) as guard:
+            self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
+            plan = attempt.plan = work.planner.plan(await guard.heads())
+            _refuse_ahead(plan)
+            await work.on_heads(plan)
+            if not plan.steps:
+                attempt.to_heads = plan.heads
+                return Done(plan.heads, plan.heads, 0)
+            try:
+                await self._runner.run(self._job(work, place, plan, guard), work.history, guard, work.on_step)
+            except TargetError:
+                attempt.to_heads = await _heads_if_possible(guard)
+                raise
+            return await self._verified(work, plan, guard, attempt)
+
+    async def _verified(self, work: Work, plan: Plan, guard: Guard, attempt: Attempt) -> Done:
+        """Env.py returning says little: what the version table holds now is what was done."""
+        heads = await guard.heads()
+        after = work.planner.plan(heads)
+        attempt.to_heads = after.heads
+        if after.steps or after.unknown:
+            raise MigrationFailedError(
+                f"env.py ended without an error, but the version table holds {', '.join(after.heads) or 'nothing'}; "
+                f"still to run: {', '.join(after.steps or after.unknown)}",
+                kind="not_at_goal",
+                remedy="look for a swallowed error or a missing commit in env.py",
+            )
+        return Done(plan.heads, after.heads, len(plan.steps))
+
+    def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> Job:
+        url = env_url(work.registry, work.target, work.history.snapshot.folder)
+        return Job(
+            track=work.track,
+            tenant=work.target.tenant,
+            plan=plan,
+            version_table=work.target.version_table,
+            version_table_schema=work.target.version_table_schema,
+            rules=guard.rules,
+            url=url.render_as_string(hide_password=False),
+            environment=env_variables(work.registry, work.target, url),
+            secrets=hidden(url),
+        )
+
+    def _place(self, registry: Registry, target: Target) -> Place:
+        return Place(target, registry.url_for(target), self._limits)
+
+
+def env_url(registry: Registry, target: Target, folder: str) -> URL:
+    """The URL that env.py is given: the target's, with the driver that suits env.py."""
+
+    url = registry.url_for(target)
+    track = registry.tracks[target.track]
+    return url.set(drivername=drivername(url, Path(folder, "env.py"), track.driver))
+
+
+def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str]:
+    """The track's `environment` with its placeholders filled in for one target."""
+    values = registry.placeholders(target, url)
+    filled = {}
+    for name, text in registry.tracks[target.track].environment.items():
+        for placeholder, value in values.items():
+            text = text.replace("{" + placeholder + "}", value)
+        filled[name] = text
+    return filled
+
+
+def hidden(url: URL) -> tuple[str, ...]:
+    """What must not be shown of a URL."""
+    return (str(url.password),) if url.password else ()
+
+
+def _refuse_ahead(plan: Plan) -> None:
+    if plan.unknown:
+        raise TargetAheadError(
+            f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",
+            remedy="deploy the build that has it, or bring the target back with that build",
+        )
+
+
+async def _heads_if_possible(guard: Guard) -> Heads | None:
+    try:
+        return await guard.heads() or ()
+    except TargetError:
+        return None

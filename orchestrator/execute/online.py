@@ -1,0 +1,124 @@
+"""Run env.py for one target off the event loop, and watch over it from the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.databases.base import Guard
+from orchestrator.errors import TargetError, TargetUnreachableError
+from orchestrator.history import environment
+from orchestrator.history.environment import Job, Observer
+from orchestrator.history.scripts import History
+from orchestrator.history.worker import Handle, Workers
+
+WATCH_SECONDS = 1.0
+
+
+class OnlineRunner:
+    """Runs jobs in worker threads, at most `limit` at once, or in worker processes where the track says so."""
+
+    def __init__(self, workers: Workers, limit: int) -> None:
+        self._workers = workers
+        self._threads = anyio.CapacityLimiter(limit)
+
+    async def run(self, job: Job, history: History, guard: Guard, on_step: Callable[[str, float], None]) -> None:
+        """Bring the target along its plan; returns when env.py has ended.
+
+        Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on
+        the server and env.py's end is waited for: nothing of it runs on after this returns or raises.
+        """
+        watch = _Watch(guard)
+        loop = asyncio.get_running_loop()
+
+        def step(revision: str, seconds: float) -> None:
+            loop.call_soon_threadsafe(on_step, revision, seconds)
+
+        observer = Observer(watch.add, step)
+        call = partial(self._call, job, history, observer, watch.handle)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch.run)
+            try:
+                await anyio.to_thread.run_sync(call, limiter=self._threads)
+            except TargetError as exc:
+                watch.explain(exc)
+                watch.failure = exc
+            finally:
+                watch.done.set()
+        if guard.lost.is_set():
+            raise TargetUnreachableError(
+                "the session that held the target's lock was lost; the migration was ended",
+                kind="guard_lost",
+                remedy="look at the server's log for why it ended the session",
+                retriable=True,
+            ) from watch.failure
+        if watch.failure is not None:
+            raise watch.failure
+
+    def _call(self, job: Job, history: History, observer: Observer, handle: Handle) -> None:
+        if job.track.isolation == "process":
+            self._workers.migrate(job, observer, handle)
+        else:
+            assert history.scripts is not None, "a history read in this process can be run in it"
+            environment.run(job, history.scripts, observer)
+
+
+class _Watch:
+    """Looks after one running env.py: its backends, who blocks them, and whether the guard lives."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self.handle = Handle()
+        self.done = anyio.Event()
+        self.failure: TargetError | None = None
+        self._backends: list[int] = []
+        self._blocker: str | None = None
+
+    def add(self, backend: int) -> None:
+        """Called from the migrating thread; appending to a list is atomic."""
+        self._backends.append(backend)
+
+    def explain(self, exc: TargetError) -> None:
+        """Name who held the lock that a statement waited for in vain."""
+        if exc.code == "55P03" and self._blocker:
+            exc.message = f"{exc.message}; held by {self._blocker}"
+            exc.remedy = "end that session or its transaction, or retry at a quieter time"
+
+    async def run(self) -> None:
+        try:
+            while not self.done.is_set() and not self.guard.lost.is_set():
+                with anyio.move_on_after(WATCH_SECONDS):
+                    await self._wait_for_end()
+                if not self.done.is_set() and self._backends:
+                    await self._look()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end()
+
+    async def _wait_for_end(self) -> None:
+        async with anyio.create_task_group() as tasks:
+
+            async def stop_on(event: anyio.Event) -> None:
+                await event.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop_on, self.done)
+            tasks.start_soon(stop_on, self.guard.lost)
+
+    async def _look(self) -> None:
+        with suppress(TargetError), anyio.CancelScope(shield=True):
+            self._blocker = await self.guard.blockers(self._backends) or self._blocker
+
+    async def _end(self) -> None:
+        """Leave nothing of env.py behind. It may open another connection while it ends: so again, until it is done."""
+        if not self.done.is_set():
+            self.handle.end()
+        while not self.done.is_set():
+            await self.guard.end_backends(self._backends)
+            with anyio.move_on_after(0.2):
+                await self.done.wait()

@@ -1,0 +1,81 @@
+"""Read the heads of many targets: bounded per shard, in bounded time, whatever the servers do."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import anyio
+
+from orchestrator.errors import TargetError
+from orchestrator.execute.classify import is_server_down
+from orchestrator.execute.migrate import Heads, Migrator
+from orchestrator.execute.slots import Slots
+from orchestrator.registry.model import Registry, Target
+
+Found = Callable[[Target, Heads | None, TargetError | None], None]
+
+
+class ShardHealth:
+    """Notices that a server is down, so that its other targets need not each wait for a time-out."""
+
+    def __init__(self, patience: int = 3) -> None:
+        self._patience, self._failures = patience, 0
+        self.reason: TargetError | None = None
+
+    def note(self, exc: TargetError | None) -> None:
+        """Take account of one target's result; any that is not the server's fault clears the suspicion."""
+        if exc is None or not is_server_down(exc):
+            self._failures, self.reason = 0, None
+            return
+        self._failures += 1
+        if self._failures >= self._patience:
+            self.reason = exc
+
+
+class Surveyor:
+    """Reads heads with slots of its own, so that looking never takes a place from migrating."""
+
+    def __init__(self, migrator: Migrator, total: int) -> None:
+        self._migrator, self._slots = migrator, Slots(total)
+
+    async def read(self, registry: Registry, targets: Iterable[Target], found: Found, *, seconds: float) -> None:
+        """Call `found` for each target with its heads (None: no version table) or the error.
+
+        After `seconds` the rest is given up without a call.
+        """
+        with anyio.move_on_after(seconds):
+            async with anyio.create_task_group() as tasks:
+                for shard, members in by_shard(targets).items():
+                    tasks.start_soon(self._read_shard, registry, shard, members, found)
+
+    async def _read_shard(self, registry: Registry, shard: str, targets: Sequence[Target], found: Found) -> None:
+        health, limit = ShardHealth(), registry.shards[shard].max_concurrent
+        waiting = iter(targets)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(limit, len(targets))):
+                tasks.start_soon(self._read_some, registry, limit, waiting, health, found)
+
+    async def _read_some(
+        self, registry: Registry, limit: int, waiting: Iterator[Target], health: ShardHealth, found: Found
+    ) -> None:
+        for target in waiting:
+            if health.reason is not None:
+                found(target, None, health.reason)
+                continue
+            try:
+                async with self._slots.slot(target.shard, limit):
+                    heads = await self._migrator.read_heads(registry, target)
+            except TargetError as exc:
+                health.note(exc)
+                found(target, None, exc)
+            else:
+                health.note(None)
+                found(target, heads, None)
+
+
+def by_shard(targets: Iterable[Target]) -> Mapping[str, Sequence[Target]]:
+    groups: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        groups[target.shard].append(target)
+    return groups

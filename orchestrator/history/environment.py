@@ -1,0 +1,134 @@
+"""Run a project's own, unmodified env.py for one target, in this process and thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.script import ScriptDirectory
+
+from orchestrator.errors import HeadsChangedError, MigrationFailedError
+from orchestrator.history import config as configuration
+from orchestrator.history import failures, session, tasklocal
+from orchestrator.history.scripts import argument
+from orchestrator.history.session import Session
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Track
+from orchestrator.sessions import SessionRules
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One target's online migration, as a picklable value. `url` and `environment` hold secrets: never shown."""
+
+    track: Track
+    tenant: str
+    plan: Plan
+    version_table: str
+    version_table_schema: str | None
+    rules: SessionRules
+    url: str = field(repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds."""
+
+    backend: Callable[[int], None]
+    step: Callable[[str, float], None]
+
+
+def run(job: Job, scripts: ScriptDirectory, observer: Observer) -> None:
+    """Bring the job's target along its plan through env.py. Blocks; runs the project's code.
+
+    Raises TargetError for whatever went wrong: WrongDatabaseError, HeadsChangedError, or MigrationFailedError with
+    the revision, statement and SQLSTATE. Secrets are taken out of the messages. When it raises, the transaction that
+    env.py held was rolled back by env.py's own `with`; steps committed before remain, as the version table tells.
+    """
+    tasklocal.install()
+    session.install()
+    progress = _Progress(job, scripts, observer)
+    config = configuration.make(job.track, url=job.url, tenant=job.tenant)
+    try:
+        with session.applied(Session(job.rules, observer.backend)), _Environment(config, scripts, job, progress):
+            scripts.run_env()
+    except BaseException as exc:  # a SystemExit raised by a revision must not end the daemon
+        raise failures.translate(exc, progress.current, scripts.dir, job.secrets) from exc
+    if not progress.ran:
+        raise MigrationFailedError(
+            "env.py ended without running migrations",
+            remedy="it must call context.run_migrations() when it is not in offline mode",
+        )
+
+
+class _Progress:
+    """Walks the plan's steps for Alembic and notes which one runs."""
+
+    def __init__(self, job: Job, scripts: ScriptDirectory, observer: Observer) -> None:
+        self.job, self.scripts, self.observer = job, scripts, observer
+        self.current: str | None = None
+        self.ran = False
+        self.began = time.monotonic()
+
+    def walk(self, heads: Any, context: Any) -> Iterator[Any]:
+        """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
+        plan = self.job.plan
+        found = tuple(sorted(heads or ()))
+        if not self.ran and found != plan.heads:
+            raise HeadsChangedError(
+                f"the version table holds {_names(found)}, but the plan was made for {_names(plan.heads)}",
+                retriable=True,
+            )
+        self.ran = True
+        for step in self._steps(heads):
+            self.current, self.began = step.revision.revision, time.monotonic()
+            yield step
+
+    def _steps(self, heads: Any) -> Any:
+        goal: Any = argument(self.job.plan.goal)
+        if self.job.plan.direction == "downgrade":
+            return self.scripts._downgrade_revs(goal, heads)
+        return self.scripts._upgrade_revs(goal, heads)
+
+    def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
+        """Alembic's `on_version_apply`: the version table was updated for one step."""
+        if self.current is not None:
+            self.observer.step(self.current, time.monotonic() - self.began)
+
+
+class _Environment(EnvironmentContext):
+    """Adds to what env.py gives to `configure()`: the target's version table, and our callback."""
+
+    def __init__(self, config: Config, scripts: ScriptDirectory, job: Job, progress: _Progress) -> None:
+        destination: Any = argument(job.plan.goal)
+        super().__init__(config, scripts, fn=progress.walk, as_sql=False, destination_rev=destination, tag=None)
+        self._job, self._progress = job, progress
+
+    def configure(self, *args: Any, **options: Any) -> None:
+        for name in ("version_table", "version_table_schema"):
+            self._settle(options, name, getattr(self._job, name))
+        callbacks = options.get("on_version_apply") or ()
+        callbacks = tuple(callbacks) if isinstance(callbacks, (tuple, list, set)) else (callbacks,)
+        options["on_version_apply"] = (*callbacks, self._progress.applied)
+        super().configure(*args, **options)
+
+    def _settle(self, options: dict[str, Any], name: str, ours: str | None) -> None:
+        """Give env.py the registry's value; refuse where env.py insists on another: we would read the wrong heads."""
+        theirs = options.get(name)
+        if theirs is not None and theirs != ours:
+            raise MigrationFailedError(
+                f"env.py sets {name}={theirs!r}, the registry says {ours!r}; nothing was run",
+                remedy=f"set `{name}: {theirs}` on track {self._job.track.name!r}",
+            )
+        if ours is not None:
+            options[name] = ours
+
+
+def _names(heads: tuple[str, ...]) -> str:
+    return ", ".join(heads) or "nothing"

@@ -1,0 +1,85 @@
+"""Turn what env.py or a revision raised into one error that speaks to the operator."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.errors import MigrationFailedError, TargetError
+
+_LONGEST = 1000
+
+
+def translate(exc: BaseException, revision: str | None, folder: str, secrets: tuple[str, ...] = ()) -> TargetError:
+    """The TargetError for `exc`, raised while `revision` ran (None: in env.py itself)."""
+    if isinstance(exc, TargetError):
+        exc.revision = exc.revision or revision
+        return exc
+    cause = _target_error_within(exc)
+    if cause is not None:
+        return cause
+    where = f"revision {revision}" if revision else "env.py"
+    if isinstance(exc, DBAPIError):
+        text = f"{where}: {_first_lines(str(exc.orig))}"
+        return MigrationFailedError(
+            redact(text, secrets),
+            code=sqlstate(exc) or ("08006" if exc.connection_invalidated else None),
+            revision=revision,
+            statement=redact(exc.statement or "", secrets) or None,
+            remedy=_remedy(revision),
+        )
+    text = f"{where}: {type(exc).__name__}: {_first_lines(str(exc))}{_place(exc, Path(folder))}"
+    kind = type(exc).__name__ if not isinstance(exc, OSError) else "connection"
+    return MigrationFailedError(redact(text, secrets), kind=kind, revision=revision, remedy=_remedy(revision))
+
+
+def sqlstate(exc: DBAPIError) -> str | None:
+    """The SQLSTATE that the driver gave; drivers and adapters name and nest it differently."""
+    seen: BaseException | None = exc.orig
+    while seen is not None:
+        for name in ("sqlstate", "pgcode"):
+            code = getattr(seen, name, None)
+            if isinstance(code, str):
+                return code
+        seen = seen.__cause__
+    return None
+
+
+def redact(text: str, secrets: tuple[str, ...]) -> str:
+    """`text` without the secrets, as they are and as they stand in URLs."""
+    for secret in secrets:
+        for form in {secret, quote(secret, safe=""), quote(secret, safe=" +")}:
+            if form:
+                text = text.replace(form, "***")
+    return text
+
+
+def _target_error_within(exc: BaseException) -> TargetError | None:
+    """Our own refusal, wrapped by SQLAlchemy or by env.py's `raise … from`."""
+    seen: BaseException | None = exc
+    while seen is not None:
+        if isinstance(seen, TargetError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _first_lines(text: str, lines: int = 4) -> str:
+    return "\n".join(text.strip().splitlines()[:lines])[:_LONGEST]
+
+
+def _place(exc: BaseException, folder: Path) -> str:
+    """The innermost line of the project's own scripts in the traceback."""
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if str(folder) in frame.filename]
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return f" [{exc.filename}:{exc.lineno}]"
+    return f" [{frames[-1].filename}:{frames[-1].lineno}]" if frames else ""
+
+
+def _remedy(revision: str | None) -> str:
+    if revision is None:
+        return "correct env.py or its surroundings, then retry"
+    return "correct the revision or the tenant's data, then retry; see the version table for what is applied"

@@ -1,0 +1,44 @@
+"""The newest reading of each track's history; read again when a file changed, never while it is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.history import scripts
+from orchestrator.history.scripts import History
+from orchestrator.history.worker import ReadJob, Workers
+from orchestrator.registry.model import Track
+
+
+class Library:
+    """Histories by track. A rollout keeps the `History` it was given: files that change later do not reach it."""
+
+    def __init__(self, workers: Workers) -> None:
+        self._workers = workers
+        self._histories: dict[str, History] = {}
+        self._lock = anyio.Lock()
+
+    async def current(
+        self, track: Track, environment: Mapping[str, str] | None = None, hidden: tuple[str, ...] = ()
+    ) -> History:
+        """The track's history as its files are now.
+
+        `environment` is given to the worker process that reads the history of a track with process isolation, and
+        `hidden` are its secrets. Raises HistoryError with file and line; the reading before stays in use elsewhere.
+        """
+        async with self._lock:
+            known = self._histories.get(track.name)
+            job = ReadJob(track, dict(environment or {}), hidden)
+            history = await anyio.to_thread.run_sync(self._read, job, known)
+            self._histories[track.name] = history
+            return history
+
+    def _read(self, job: ReadJob, known: History | None) -> History:
+        if known is not None and known.track == job.track and known.is_current():
+            return known
+        if job.track.isolation == "process":
+            return History(job.track, self._workers.read(job))
+        return scripts.load(job.track)

@@ -1,0 +1,280 @@
+"""Read a track's revision files once, and answer planning's questions about them.
+
+Graph questions go to Alembic's own `RevisionMap`, built from plain values, so that they can be asked in the daemon
+also of a history whose files may only be executed in a worker process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import MultipleHeads, ResolutionError, Revision, RevisionError, RevisionMap
+from alembic.util import CommandError
+
+from orchestrator.errors import HistoryError
+from orchestrator.history import config as configuration
+from orchestrator.plan.steps import Direction, Heads
+from orchestrator.registry.model import Track
+
+_RELATIVE = re.compile(r"^(?:[^@]+@)?[+-]\d+$|^[^@+-]+[+-]\d+$")
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionFile:
+    """One revision as its file declares it."""
+
+    revision: str
+    down: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    labels: tuple[str, ...]
+    doc: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A track's files at one moment; picklable.
+
+    `digest` covers the content of env.py and all revision files, which lie in `folder` and `version_folders`.
+    """
+
+    folder: str
+    version_folders: tuple[str, ...]
+    recursive: bool
+    digest: str
+    files: tuple[RevisionFile, ...]
+
+
+class History:
+    """A track's revisions, ready for planning and, in thread isolation, for running (`scripts`)."""
+
+    def __init__(self, track: Track, snapshot: Snapshot, scripts: ScriptDirectory | None = None) -> None:
+        self.track, self.snapshot, self.scripts = track, snapshot, scripts
+        self._files = {file.revision: file for file in snapshot.files}
+        self._check_parents()
+        self._map = RevisionMap(lambda: [_as_revision(file) for file in snapshot.files])
+        try:
+            self.heads: Heads = tuple(sorted(self._map.heads))
+        except (RevisionError, KeyError) as exc:
+            raise HistoryError(f"the revisions do not form a history: {exc}", track=track.name) from exc
+
+    @property
+    def digest(self) -> str:
+        return self.snapshot.digest
+
+    def is_current(self) -> bool:
+        """True when the files on disk are the ones that were read."""
+        return digest_of(self.snapshot.folder, self.snapshot.version_folders, self.snapshot.recursive) == self.digest
+
+    def __contains__(self, revision: str) -> bool:
+        return revision in self._files
+
+    def describe(self, revision: str) -> RevisionFile:
+        return self._files[revision]
+
+    def unknown(self, heads: Heads) -> Heads:
+        """Those of `heads` that this build does not have."""
+        return tuple(head for head in heads if head not in self._files)
+
+    def resolve(self, goal: str, direction: Direction = "upgrade") -> Heads:
+        """The revision ids that `goal` means in this build; empty for `base`.
+
+        Raises HistoryError for an unknown revision, several heads under `head`, and relative goals.
+        """
+        if _RELATIVE.match(goal):
+            raise self._error(
+                f"relative goals such as {goal!r} are not supported by this release yet", "name a revision"
+            )
+        if goal == "base" and direction == "upgrade":
+            raise self._error("an upgrade cannot go to 'base'", "use --direction downgrade")
+        try:
+            found = self._map.get_revisions(goal)
+        except MultipleHeads as exc:
+            raise self._several_heads(exc.heads) from exc
+        except (ResolutionError, RevisionError, CommandError) as exc:
+            raise self._error(f"there is no revision {goal!r} in this build", self._known()) from exc
+        ids = tuple(sorted(revision.revision for revision in found if isinstance(revision, Revision)))
+        if direction == "downgrade" and len(ids) > 1:
+            raise self._error(f"a downgrade goes to one revision; {goal!r} means {', '.join(ids)}", "name one of them")
+        return ids
+
+    def steps(self, heads: Heads, goal: Heads, direction: Direction) -> tuple[str, ...]:
+        """Revisions to run, in order; empty when a target with these (known) heads is at the goal or beyond it."""
+        if direction == "downgrade":
+            return self._downgrade(heads, goal)
+        found: list[str] = []
+        for revision in self._map.iterate_revisions(argument(goal), heads, implicit_base=True):
+            assert revision is not None
+            found.append(revision.revision)
+        return tuple(reversed(found))
+
+    def ancestors(self, heads: Heads) -> frozenset[str]:
+        """All that a database at `heads` has applied, `heads` included."""
+        seen: set[str] = set()
+        waiting = list(heads)
+        while waiting:
+            revision = waiting.pop()
+            if revision not in seen:
+                seen.add(revision)
+                waiting += [*self._files[revision].down, *self._files[revision].depends_on]
+        return frozenset(seen)
+
+    def _check_parents(self) -> None:
+        # Alembic only warns of a missing parent, and fails later with a bare KeyError.
+        for file in self.snapshot.files:
+            for parent in file.down:
+                if parent not in self._files:
+                    raise HistoryError(
+                        f"revision {file.revision!r} follows {parent!r}, which no file declares",
+                        track=self.track.name,
+                        file=file.file,
+                        remedy="add the missing file, or correct down_revision",
+                    )
+
+    def _downgrade(self, heads: Heads, goal: Heads) -> tuple[str, ...]:
+        if not heads or (goal and goal[0] not in self.ancestors(heads)):
+            return ()  # nothing of what is to be taken off was ever applied
+        walk = self._map.iterate_revisions(heads, argument(goal), select_for_downgrade=True)
+        return tuple(revision.revision for revision in walk if revision is not None)
+
+    def _several_heads(self, heads: Sequence[str]) -> HistoryError:
+        files = "; ".join(f"{head} in {Path(self._files[head].file).name}" for head in sorted(heads) if head in self)
+        return self._error(
+            f"'head' is ambiguous, there are {len(heads)} heads ({files})",
+            'join them with `alembic merge heads -m "merge"`, or roll out to `heads` (all) or `<label>@head` (one)',
+        )
+
+    def _known(self) -> str:
+        heads = ", ".join(self.heads) or "none: there are no revision files"
+        return f"check the spelling, or deploy the build that has it; heads of this build: {heads}"
+
+    def _error(self, message: str, remedy: str) -> HistoryError:
+        return HistoryError(message, track=self.track.name, file=self.snapshot.folder, remedy=remedy)
+
+
+def argument(goal: Heads) -> str | tuple[str, ...] | None:
+    """A goal in the form that Alembic's walks take: None for base, text for one revision."""
+    if len(goal) > 1:
+        return goal
+    return goal[0] if goal else None
+
+
+def load(track: Track) -> History:
+    """Execute the track's revision files and read their history.
+
+    Raises HistoryError with file and line for a file that does not load, and for revisions that do not fit together.
+    Runs the project's code: never call it on the event loop.
+    """
+    snapshot, scripts = read(track)
+    return History(track, snapshot, scripts)
+
+
+def read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
+    """The values and the executable side of a history; see `load`."""
+    try:
+        scripts = configuration.directory(track, configuration.make(track))
+    except CommandError as exc:
+        raise HistoryError(
+            str(exc), track=track.name, file=str(track.config or track.script_location), remedy="correct the track"
+        ) from exc
+    folder = Path(scripts.dir).resolve()
+    if not (folder / "env.py").exists():
+        raise HistoryError(
+            "there is no env.py",
+            track=track.name,
+            file=str(folder),
+            remedy="point script_location at the folder with it",
+        )
+    places = (str(folder), tuple(map(str, scripts._version_locations)), bool(scripts.recursive_version_locations))
+    digest = digest_of(*places)
+    loaded = list(_execute(track, scripts))
+    _check_unique(track, loaded)
+    # The files are executed once: what was loaded serves the run as well, ready before threads ask for it.
+    scripts.revision_map = RevisionMap(lambda: loaded)
+    return Snapshot(*places, digest, tuple(_as_file(script) for script in loaded)), scripts
+
+
+def digest_of(folder: str, version_folders: tuple[str, ...], recursive: bool) -> str:
+    """SHA-256 over places and contents of env.py and all revision files."""
+    total = hashlib.sha256()
+    for file in _python_files(folder, version_folders, recursive):
+        total.update(f"{file}\0".encode())
+        total.update(hashlib.sha256(file.read_bytes()).digest() if file.exists() else b"-")
+    return total.hexdigest()
+
+
+def _python_files(folder: str, version_folders: tuple[str, ...], recursive: bool) -> Iterator[Path]:
+    yield Path(folder, "env.py")
+    for versions in version_folders:
+        yield from sorted(Path(versions).glob("**/*.py" if recursive else "*.py"))
+
+
+def _execute(track: Track, scripts: ScriptDirectory) -> Iterator[Script]:
+    try:
+        yield from scripts._load_revisions()
+    except HistoryError:
+        raise
+    except Exception as exc:
+        file, line = _where(exc, Path(scripts.dir).resolve())
+        raise HistoryError(
+            f"a revision file cannot be loaded: {_in_words(exc)}",
+            track=track.name,
+            file=file,
+            line=line,
+            remedy="correct the file; nothing was started",
+        ) from exc
+
+
+def _check_unique(track: Track, scripts: list[Script]) -> None:
+    seen: dict[str, str] = {}
+    for script in scripts:
+        if script.revision in seen:
+            raise HistoryError(
+                f"revision {script.revision!r} is declared twice, also in {seen[script.revision]}",
+                track=track.name,
+                file=script.path,
+                remedy="give one of them an id of its own (`alembic revision` makes one)",
+            )
+        seen[script.revision] = Path(script.path).name
+
+
+def _as_file(script: Script) -> RevisionFile:
+    return RevisionFile(
+        script.revision,
+        _as_tuple(script.down_revision),
+        _as_tuple(script.dependencies),
+        tuple(sorted(script._orig_branch_labels or ())),
+        (script.doc or "").strip(),
+        script.path,
+    )
+
+
+def _where(exc: BaseException, folder: Path) -> tuple[str | None, int | None]:
+    """File and line to blame: a syntax error's own, else the innermost frame inside the script folder."""
+    if isinstance(exc, SyntaxError) and exc.filename:
+        return exc.filename, exc.lineno
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_below(frame.filename, folder)]
+    return (frames[-1].filename, frames[-1].lineno) if frames else (str(folder), None)
+
+
+def _is_below(filename: str, folder: Path) -> bool:
+    return folder in Path(filename).resolve().parents
+
+
+def _in_words(exc: BaseException) -> str:
+    text = exc.msg if isinstance(exc, SyntaxError) else str(exc)
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def _as_revision(file: RevisionFile) -> Revision:
+    return Revision(file.revision, file.down or None, file.depends_on or None, file.labels or None)
+
+
+def _as_tuple(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())

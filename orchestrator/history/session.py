@@ -1,0 +1,119 @@
+"""What every connection that env.py opens is told and asked before anything runs on it.
+
+env.py builds its own engine, which nobody hands to us; so the listeners sit on SQLAlchemy's classes and look up the
+running migration in a `ContextVar`. Connections outside a migration (our own store's, an application's) are left
+alone. The rules themselves are values, made by whoever knows the database, and travel to worker processes.
+"""
+
+from __future__ import annotations
+
+import logging.config
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.pool import ConnectionPoolEntry, Pool
+
+from orchestrator.errors import WrongDatabaseError
+from orchestrator.sessions import SessionRules
+
+
+@dataclass(slots=True)
+class Session:
+    """One migration's connections: the rules, and the backends seen so far."""
+
+    rules: SessionRules
+    on_backend: Callable[[int], None] = lambda backend: None
+    backends: list[int] = field(default_factory=list)
+
+
+_current: ContextVar[Session | None] = ContextVar("migration_session", default=None)
+_installed = threading.Lock()
+_MARK = "orchestrator_session"
+
+
+@contextmanager
+def applied(session: Session) -> Iterator[None]:
+    """Within this context, every SQLAlchemy connection follows the session's rules."""
+    token = _current.set(session)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def install() -> None:
+    """Put the listeners in place, once per process; `logging.config` is silenced inside migrations."""
+    if not _installed.acquire(blocking=False):
+        return
+    event.listen(Engine, "do_connect", _refuse_other_dialects)
+    event.listen(Pool, "connect", _on_connect)
+    event.listen(Pool, "checkout", _on_checkout)
+    # env.py templates before 1.16 call fileConfig unguarded: it would fail for want of a file, or replace our logging.
+    logging.config.fileConfig = _silenced(logging.config.fileConfig)
+    logging.config.dictConfig = _silenced(logging.config.dictConfig)
+
+
+def _silenced(function: Callable[..., Any]) -> Callable[..., Any]:
+    def outside_migrations(*args: Any, **kwargs: Any) -> Any:
+        return None if _current.get() is not None else function(*args, **kwargs)
+
+    return outside_migrations
+
+
+def _refuse_other_dialects(dialect: Dialect, record: object, args: object, parameters: object) -> None:
+    session = _current.get()
+    if session is not None and dialect.name != session.rules.dialect:
+        raise _wrong(session.rules, f"a {dialect.name} database")
+
+
+def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:
+    session = _current.get()
+    if session is not None:
+        _prove(session, connection, record)
+
+
+def _on_checkout(connection: Any, record: ConnectionPoolEntry, proxy: object) -> None:
+    # An engine that an application keeps at module level may hand this tenant a connection of the one before.
+    session = _current.get()
+    if session is not None and record.info.get(_MARK) is not session:
+        _prove(session, connection, record)
+
+
+def _prove(session: Session, connection: Any, record: ConnectionPoolEntry) -> None:
+    row = _ask(session.rules, connection)
+    problem = session.rules.mismatch(row)
+    if problem:
+        with suppress(Exception):
+            connection.close()
+        raise _wrong(session.rules, problem)
+    record.info[_MARK] = session
+    backend = int(row[-1])
+    session.backends.append(backend)
+    session.on_backend(backend)
+
+
+def _ask(rules: SessionRules, connection: Any) -> tuple[Any, ...]:
+    cursor = connection.cursor()
+    try:
+        for statement in rules.setup:
+            cursor.execute(statement)
+        cursor.execute(rules.query)
+        row = cursor.fetchone()
+    finally:
+        cursor.close()
+    connection.commit()  # a setting made in a transaction that rolls back would be undone
+    return tuple(row)
+
+
+def _wrong(rules: SessionRules, found: str) -> WrongDatabaseError:
+    return WrongDatabaseError(
+        f"env.py opened a connection to {found}; this target's database is {rules.place}. Nothing was run on it",
+        remedy="let env.py take its URL from `sqlalchemy.url`; where it reads environment variables, set the track's "
+        "`isolation: process` and `environment:`",
+    )

@@ -1,0 +1,1 @@
+"""WHAT: plans as values. Pure: no driver, no Alembic, no clock."""

@@ -1,0 +1,38 @@
+"""What a migrating session must be told and must prove, as a value: made by whoever knows the database
+(`databases`), applied where the project's code connects (`history`), possibly in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRules:
+    """Settings and proof of identity of a migrating session.
+
+    `setup` and then `query` are executed on every new connection. `query` returns one row: its first columns must
+    equal `expected`, its last one is the backend's id (0 where there is none). `place` names the target's database
+    in messages. `fence` is the index of the column that tells that the guard session still holds the target's lock.
+    """
+
+    dialect: str
+    query: str
+    expected: tuple[object, ...]
+    place: str
+    setup: tuple[str, ...] = ()
+    fence: int | None = None
+
+    def mismatch(self, row: Sequence[object]) -> str | None:
+        """What a connection turned out to lead to, in words; None when it is the target's database.
+
+        >>> rules = SessionRules("sqlite", "…", ("/t/acme.db",), "acme.db")
+        >>> rules.mismatch(("/t/globex.db", 0))
+        "database '/t/globex.db'"
+        """
+        seen = tuple(row[: len(self.expected)])
+        if seen == self.expected:
+            return None
+        if self.fence is not None and seen[: self.fence] == self.expected[: self.fence]:
+            return f"database {seen[0]!r}, whose migration lock is no longer held"
+        return f"database {seen[0]!r}" if seen[0] != self.expected[0] else f"database {seen[0]!r} of another server"
