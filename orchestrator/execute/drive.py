@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import anyio
 import stamina
@@ -21,8 +20,9 @@ from orchestrator.execute.survey import ShardHealth
 from orchestrator.history.scripts import History
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target
+from orchestrator.rollout import tell
 from orchestrator.rollout.ports import Control, Share
-from orchestrator.rollout.state import Failure, Migration, MigrationState
+from orchestrator.rollout.state import Migration, MigrationState
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ class _One:
             return False
         self.drive._publish(
             events.MigrationRetried(
-                **self._who(),
+                **tell.who(self.migration),
                 attempt=self.migration.attempts,
                 reason=classify.classify(exc).value,
                 message=exc.message,
@@ -174,7 +174,7 @@ class _One:
             failure=None,
             started_at=self.migration.started_at or events.now(),
         )
-        started = events.MigrationStarted(**self._who(), attempt=self.migration.attempts)
+        started = events.MigrationStarted(**tell.who(self.migration), attempt=self.migration.attempts)
         await self.drive.control.record(self.migration, started)
 
     def _work(self, target: Target) -> Work:
@@ -190,7 +190,9 @@ class _One:
 
     def _note_step(self, revision: str, seconds: float) -> None:
         self.attempt.applied.append(revision)
-        self.drive._publish(events.StepApplied(**self._who(), revision=revision, seconds=round(seconds, 6)))
+        self.drive._publish(
+            events.StepApplied(**tell.who(self.migration), revision=revision, seconds=round(seconds, 6))
+        )
 
     def _succeeded(self, done: Done) -> Migration:
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
@@ -205,41 +207,7 @@ class _One:
 
     async def _finish(self, migration: Migration) -> None:
         self.migration = replace(migration, finished_at=events.now())
-        await self.drive.control.record(self.migration, finished(self.migration, time.monotonic() - self.began))
-
-    def _who(self) -> dict[str, Any]:
-        return who(self.migration)
-
-
-def who(migration: Migration) -> dict[str, Any]:
-    """The fields that name a migration in its events."""
-    return {
-        "rollout": migration.rollout,
-        "track": migration.track,
-        "tenant": migration.tenant,
-        "shard": migration.shard,
-        "wave": migration.wave,
-    }
-
-
-def finished(migration: Migration, seconds: float) -> events.MigrationFinished:
-    """The event that tells of a migration's end."""
-    failure = migration.failure or Failure("", "")
-    return events.MigrationFinished(
-        **who(migration),
-        outcome=migration.state.value,
-        attempts=migration.attempts,
-        seconds=round(seconds, 6),
-        from_heads=migration.from_heads or (),
-        to_heads=migration.to_heads or (),
-        steps=migration.steps or 0,
-        signature=migration.failure.signature if migration.failure else None,
-        kind=failure.kind or None,
-        code=failure.code,
-        revision=failure.revision,
-        message=failure.message or None,
-        remedy=failure.remedy,
-    )
+        await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
 
 
 def _find(registry: Registry, migration: Migration) -> Target:

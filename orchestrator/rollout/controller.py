@@ -11,7 +11,7 @@ import anyio
 from orchestrator import events
 from orchestrator.errors import HistoryError
 from orchestrator.registry.model import FailureBudget, TargetKey
-from orchestrator.rollout import decide
+from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Dispatcher, Expedition, Ledger, Share
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState
 
@@ -129,7 +129,7 @@ class Controller:
         """Read all heads first: targets at the goal need nothing more, and the others' plans are known."""
         now = events.now()
         found = [decide.settled(r, now) for r in await expedition.survey(await self._pending()) if r.plan is not None]
-        ended = [_finished(migration) for migration in found if migration.state.finished]
+        ended = [tell.finished(migration) for migration in found if migration.state.finished]
         await self._ledger.save_migrations(found, ended)
         for migration in found:
             self._note(migration)
@@ -150,7 +150,7 @@ class Controller:
         async with self._commands:
             if self.rollout.aborting:
                 rest = decide.cancelled(await self._pending(), events.now())
-                await self._ledger.save_migrations(rest, [_finished(migration) for migration in rest])
+                await self._ledger.save_migrations(rest, [tell.finished(migration) for migration in rest])
                 for migration in rest:
                     self._note(migration)
             reason = self.rollout.reason if self.rollout.aborting else None
@@ -184,38 +184,10 @@ class Controller:
             started_at=self.rollout.started_at or (now if state is not RolloutState.PENDING else None),
             finished_at=now if state.finished else None,
         )
-        await self._ledger.save_rollout(moved, state_changed(moved, self._counts))
+        await self._ledger.save_rollout(moved, tell.state_changed(moved, self._counts))
         self.rollout = moved
         self._wake()
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
-
-
-def state_changed(rollout: Rollout, counts: Counter[MigrationState]) -> events.RolloutStateChanged:
-    """The event that tells of a rollout's new state."""
-    return events.RolloutStateChanged(
-        rollout=rollout.id,
-        track=rollout.track,
-        state=rollout.state.value,
-        reason=rollout.reason,
-        total=rollout.total,
-        counts={state.value: counts[state] for state in MigrationState if counts[state]},
-        seconds=(events.now() - rollout.created_at).total_seconds(),
-    )
-
-
-def _finished(migration: Migration) -> events.MigrationFinished:
-    return events.MigrationFinished(
-        rollout=migration.rollout,
-        track=migration.track,
-        tenant=migration.tenant,
-        shard=migration.shard,
-        wave=migration.wave,
-        outcome=migration.state.value,
-        attempts=migration.attempts,
-        seconds=0.0,
-        from_heads=migration.from_heads or (),
-        to_heads=migration.to_heads or (),
-    )

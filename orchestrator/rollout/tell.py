@@ -1,0 +1,64 @@
+"""Events from migrations and rollouts: one place that knows their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator import events
+from orchestrator.rollout.state import Failure, Migration, MigrationState, Rollout
+
+
+def who(migration: Migration) -> dict[str, Any]:
+    """The fields that name a migration in its events."""
+    return {
+        "rollout": migration.rollout,
+        "track": migration.track,
+        "tenant": migration.tenant,
+        "shard": migration.shard,
+        "wave": migration.wave,
+    }
+
+
+def finished(migration: Migration, seconds: float = 0.0) -> events.MigrationFinished:
+    """A migration's end; `seconds` is what its attempts took together, waiting between them included."""
+    failure = migration.failure or Failure("", "")
+    return events.MigrationFinished(
+        **who(migration),
+        outcome=migration.state.value,
+        attempts=migration.attempts,
+        seconds=round(seconds, 6),
+        from_heads=migration.from_heads or (),
+        to_heads=migration.to_heads or (),
+        steps=migration.steps or 0,
+        signature=migration.failure.signature if migration.failure else None,
+        kind=failure.kind or None,
+        code=failure.code,
+        revision=failure.revision,
+        message=failure.message or None,
+        remedy=failure.remedy,
+    )
+
+
+def created(rollout: Rollout) -> events.RolloutCreated:
+    return events.RolloutCreated(
+        rollout=rollout.id,
+        track=rollout.track,
+        to=rollout.request.to,
+        direction=rollout.request.direction.value,
+        total=rollout.total,
+        created_by=rollout.request.created_by,
+    )
+
+
+def state_changed(rollout: Rollout, counts: Mapping[MigrationState, int]) -> events.RolloutStateChanged:
+    """A rollout's new state, with its counts at that moment."""
+    return events.RolloutStateChanged(
+        rollout=rollout.id,
+        track=rollout.track,
+        state=rollout.state.value,
+        reason=rollout.reason,
+        total=rollout.total,
+        counts={state.value: n for state in MigrationState if (n := counts.get(state, 0))},
+        seconds=(events.now() - rollout.created_at).total_seconds(),
+    )
