@@ -90,9 +90,13 @@ class LocalExpedition:
         readings: list[Reading] = []
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
-            readings.append(self._reading(wanted[target.key], heads, exc))
+            reading = self._reading(wanted[target.key], heads, exc)
+            readings.append(reading)
             if exc is not None:
                 self._publish(unread(target, exc))
+            elif reading.plan is not None and reading.plan.state != "up_to_date":
+                # At this rollout's goal is not yet up to date: the end of the migration tells that.
+                self._publish(observed(target, reading.plan.state, heads or ()))
 
         await self._surveyor.read(registry, targets, found, seconds=SURVEY_SECONDS)
         return readings
@@ -108,11 +112,10 @@ class LocalExpedition:
 
 def unread(target: Target, exc: TargetError) -> TargetObserved:
     """The observation that a target's heads could not be read."""
+    return observed(target, FleetState.UNREACHABLE, (), exc.message)
+
+
+def observed(target: Target, state: str, heads: Heads, message: str | None = None) -> TargetObserved:
     return TargetObserved(
-        tenant=target.tenant,
-        track=target.track,
-        shard=target.shard,
-        state=FleetState.UNREACHABLE.value,
-        heads=(),
-        message=exc.message,
+        tenant=target.tenant, track=target.track, shard=target.shard, state=str(state), heads=heads, message=message
     )

@@ -22,6 +22,8 @@ from orchestrator.rollout.state import (
 )
 
 Counts = Mapping[MigrationState, int]
+Command = Literal["pause", "resume", "abort", "retry"]
+RETRIABLE = FAILURES | {MigrationState.CANCELLED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +96,14 @@ def cancelled(migrations: Sequence[Migration], now: datetime) -> Sequence[Migrat
 
 def retried(migrations: Sequence[Migration]) -> Sequence[Migration]:
     """Failed and cancelled migrations, pending again."""
-    again = FAILURES | {MigrationState.CANCELLED}
     return [
-        replace(m, state=MigrationState.PENDING, failure=None, finished_at=None) for m in migrations if m.state in again
+        replace(m, state=MigrationState.PENDING, failure=None, finished_at=None)
+        for m in migrations
+        if m.state in RETRIABLE
     ]
 
 
-def check_command(rollout: Rollout, command: Literal["pause", "resume", "abort", "retry"]) -> None:
+def check_command(rollout: Rollout, command: Command) -> None:
     """Raise StateError, saying what is possible instead, when the rollout's state does not allow the command."""
     state = rollout.state
     if command == "retry":

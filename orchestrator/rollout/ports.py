@@ -43,6 +43,15 @@ class Ledger(Protocol):
         """All or nothing."""
         ...
 
+    async def reopen(
+        self, rollout: Rollout, migrations: Sequence[Migration], events: Sequence[RolloutEvent] = ()
+    ) -> None:
+        """Make a finished rollout active again and change its migrations, all or nothing.
+
+        Raises ConflictError when another active rollout holds one of its targets by now.
+        """
+        ...
+
     async def rollout(self, rollout_id: str) -> Rollout:
         """Raises NotFoundError."""
         ...

@@ -1,0 +1,152 @@
+"""The daemon: the service, its HTTP surface and its watchers in one task group, from start to signal to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import anyio.abc
+import structlog
+
+from orchestrator.errors import ConfigurationError, RegistryError, StoreError
+from orchestrator.registry.source import RegistrySource, ReloadResult
+from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.wiring import Parts, assembled
+from orchestrator.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+# After the grace time env.py threads are ended through their connections; one that sleeps in Python cannot be, and
+# would keep the process for ever. Ending it hard loses nothing: the next start reads the version tables.
+HARD_EXIT_SECONDS = 10.0
+
+
+async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda url: None) -> None:
+    """Run the daemon until SIGTERM or SIGINT; `announce` is given the URL once it listens.
+
+    Raises ConfigurationError, RegistryError, StoreError before anything was started.
+    """
+    _refuse_unprotected(settings)
+    source = await opened(settings)
+    async with assembled(settings, source) as parts, driving(parts), anyio.create_task_group() as background:
+        async with working(parts, settings) as service:
+            daemon = _Daemon(service, parts, settings)
+            await daemon.run(background, announce)
+        background.cancel_scope.cancel()
+
+
+async def opened(settings: Settings) -> RegistrySource:
+    """The registry's source, read once. Raises RegistryError."""
+    source = RegistrySource(settings.config)
+    await source.reload()
+    return source
+
+
+@asynccontextmanager
+async def driving(parts: Parts) -> AsyncIterator[None]:
+    """Hold the store's driver lock; losing it ends the process's work at once."""
+    with anyio.CancelScope() as scope:
+        async with parts.store.driver_lock(on_lost=scope.cancel):
+            yield
+    if scope.cancelled_caught:
+        raise StoreError(
+            "the lock on the store was lost: another process may drive its rollouts now",
+            remedy="look at the store's server, then start the daemon again; it goes on where it was",
+        )
+
+
+@asynccontextmanager
+async def working(parts: Parts, settings: Settings) -> AsyncIterator[Orchestrator]:
+    """The service and the task group of its rollouts. On leaving, what runs has the grace time to end."""
+    grace = settings.shutdown_grace_seconds
+    with anyio.CancelScope() as scope, _hard_exit() as exit_hard_after:
+        async with anyio.create_task_group() as tasks:
+            service = Orchestrator(parts, tasks)
+            yield service
+            service.drain()
+            if service.active:
+                log.info("draining", rollouts=len(service.active), grace_seconds=grace)
+            scope.deadline = anyio.current_time() + grace
+            exit_hard_after(grace + HARD_EXIT_SECONDS)
+    if scope.cancelled_caught:
+        log.warning("drained_by_force", remedy="the next start goes on with what was cancelled")
+
+
+@contextmanager
+def _hard_exit() -> Iterator[Callable[[float], None]]:
+    """Gives a function that ends the process after some seconds, unless the block was left by then."""
+    timers: list[threading.Timer] = []
+
+    def after(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, os._exit, (1,)))
+        timers[-1].daemon = True
+        timers[-1].start()
+
+    try:
+        yield after
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+class _Daemon:
+    def __init__(self, service: Orchestrator, parts: Parts, settings: Settings) -> None:
+        self._service, self._parts, self._settings = service, parts, settings
+        self._stopping = anyio.Event()
+
+    async def run(self, background: anyio.abc.TaskGroup, announce: Callable[[str], None]) -> None:
+        """Listen, take up what was left, watch; return when asked to stop."""
+        url = await background.start(self._listen)
+        await background.start(self._signals)
+        await self._service.resume_active()
+        background.start_soon(self._parts.source.watch, self._registry_changed)
+        background.start_soon(self._service.survey.run)
+        log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
+        announce(url)
+        await self._stopping.wait()
+
+    async def _listen(self, *, task_status: anyio.abc.TaskStatus[str]) -> None:
+        from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late
+
+        app = application.create(self._service, metrics=self._parts.metrics.render, stopping=self._stopping)
+        await server.serve(
+            app, self._settings.host, self._settings.port, stopping=self._stopping, task_status=task_status
+        )
+
+    async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+            task_status.started()
+            async for number in received:
+                if number == signal.SIGHUP:
+                    await self._reload()
+                elif self._stopping.is_set():
+                    log.warning("stopped_at_once", remedy="the next start goes on with what was running")
+                    os._exit(130)
+                else:
+                    log.info("stopping", signal=signal.Signals(number).name)
+                    self._stopping.set()
+
+    async def _reload(self) -> None:
+        try:
+            await self._service.reload()
+        except RegistryError as exc:
+            log.error("registry_refused", message=exc.message)
+
+    def _registry_changed(self, result: ReloadResult | RegistryError) -> None:
+        if isinstance(result, RegistryError):
+            self._service.registry_read("failed", result.message)
+        elif result.changed:
+            self._service.registry_read("changed")
+
+
+def _refuse_unprotected(settings: Settings) -> None:
+    """Tokens are not built yet: whoever asks for them must not get an open door instead."""
+    if settings.tokens_file is not None:
+        raise ConfigurationError(
+            "tokens are not supported by this release yet",
+            remedy="unset ORCHESTRATOR_TOKENS_FILE; listen on 127.0.0.1 and let a proxy ask who it is",
+        )

@@ -1,0 +1,250 @@
+"""The service itself: what the HTTP surface, the terminal and the daemon ask of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+import anyio
+import anyio.abc
+
+from orchestrator.api.ports import PlanGroup, Reloaded, RolloutView, TargetView
+from orchestrator.errors import RegistryError
+from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
+from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target
+from orchestrator.rollout import decide, progress, tell
+from orchestrator.rollout.controller import Controller
+from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.state import (
+    ACTIVE,
+    FleetState,
+    Migration,
+    MigrationState,
+    Request,
+    Rollout,
+    RolloutState,
+)
+from orchestrator.service import requests
+from orchestrator.service.survey import FleetSurvey
+from orchestrator.service.wiring import Parts
+
+
+class Orchestrator:
+    """Implements `api.ports.Orchestrator`. Rollouts run in `tasks`, whose owner waits for them."""
+
+    def __init__(self, parts: Parts, tasks: anyio.abc.TaskGroup) -> None:
+        self._parts, self._tasks = parts, tasks
+        self._ledger = parts.store.ledger
+        self._controllers: dict[str, Controller] = {}
+        self._ends: dict[str, anyio.Event] = {}
+        self._draining = False
+        self.survey = FleetSurvey(parts)
+        self._follow_registry()
+
+    @property
+    def registry(self) -> Registry:
+        return self._parts.source.current
+
+    @property
+    def active(self) -> Mapping[str, Controller]:
+        return self._controllers
+
+    def readiness(self) -> Mapping[str, str]:
+        return {"shutdown": "the daemon is shutting down"} if self._draining else {}
+
+    # Rollouts
+
+    async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
+        registry = self.registry
+        track = requests.find_track(registry, request.track)
+        requests.find_strategy(registry, request.strategy)
+        requests.check_direction(request.direction)
+        targets = requests.select(registry, track.name, request.select)
+        history = await self._parts.histories.current(registry, track)
+        request = replace(request, to=request.to or track.goal)
+        goal = history.resolve(request.to, request.direction.planned)
+        rollout, migrations = requests.freeze(request, targets, goal, history.digest, now(), os.urandom(2))
+        stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
+        if stored.id == rollout.id:
+            self._launch(stored)
+        return await self.rollout(stored.id), stored.id == rollout.id
+
+    async def preview(self, request: Request) -> Sequence[PlanGroup]:
+        registry = self.registry
+        track = requests.find_track(registry, request.track)
+        requests.find_strategy(registry, request.strategy)
+        requests.check_direction(request.direction)
+        targets = requests.select(registry, track.name, request.select)
+        return await self.survey.preview(registry, track, targets, request.to or track.goal, request.direction.planned)
+
+    async def rollouts(
+        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+    ) -> Sequence[RolloutView]:
+        found = await self._ledger.rollouts(states=states, limit=limit, before=before)
+        return [await self._view(rollout) for rollout in found]
+
+    async def rollout(self, rollout_id: str) -> RolloutView:
+        view = await self._view(await self._ledger.rollout(rollout_id))
+        return replace(view, failures=await self._ledger.failures(rollout_id))
+
+    async def migrations(
+        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1
+    ) -> Sequence[Migration]:
+        await self._ledger.rollout(rollout_id)
+        return await self._ledger.migrations(rollout_id, states=states, limit=limit, after=after)
+
+    async def pause(self, rollout_id: str, *, by: str) -> RolloutView:
+        return await self._command(rollout_id, "pause", lambda one: one.pause(f"paused by {by}"))
+
+    async def resume(self, rollout_id: str, *, by: str) -> RolloutView:
+        return await self._command(rollout_id, "resume", lambda one: one.resume(f"resumed by {by}"))
+
+    async def abort(self, rollout_id: str, *, by: str) -> RolloutView:
+        return await self.stop(rollout_id, f"aborted by {by}")
+
+    async def stop(self, rollout_id: str, reason: str) -> RolloutView:
+        """As `abort`, with a reason of one's own."""
+        return await self._command(rollout_id, "abort", lambda one: one.abort(reason))
+
+    async def retry(self, rollout_id: str, *, by: str) -> RolloutView:
+        controller = self._controllers.get(rollout_id)
+        if controller is not None:
+            await controller.retry()
+        else:
+            await self._reopen(await self._ledger.rollout(rollout_id), by)
+        return await self.rollout(rollout_id)
+
+    async def _reopen(self, rollout: Rollout, by: str) -> None:
+        again = decide.retried(await self._ledger.migrations(rollout.id))
+        if not again:
+            return  # nothing failed: there is nothing to do
+        opened = replace(
+            rollout, state=RolloutState.RUNNING, reason=f"retried by {by}", aborting=False, finished_at=None
+        )
+        counts = dict(await self._ledger.counts(rollout.id))
+        counts[MigrationState.PENDING] = len(again)
+        for state in decide.RETRIABLE:
+            counts.pop(state, None)
+        await self._ledger.reopen(opened, again, [tell.state_changed(opened, counts)])
+        self._launch(opened)
+
+    async def _command(
+        self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[None]]
+    ) -> RolloutView:
+        decide.check_command(await self._ledger.rollout(rollout_id), name)
+        controller = self._controllers.get(rollout_id)
+        if controller is not None:
+            await command(controller)
+        return await self.rollout(rollout_id)
+
+    async def _view(self, rollout: Rollout) -> RolloutView:
+        counts = await self._ledger.counts(rollout.id)
+        eta = None
+        if rollout.state is RolloutState.RUNNING and rollout.started_at is not None:
+            elapsed = (now() - rollout.started_at).total_seconds()
+            eta = progress.eta_seconds(rollout.total, counts, elapsed)
+        return RolloutView(rollout, counts, eta)
+
+    # Events
+
+    async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
+        return await self._ledger.events(rollout_id, after=after)
+
+    async def subscribe(self, rollout_id: str) -> AsyncIterator[Event]:
+        """The rollout's events as they happen, from now on."""
+        async with self._parts.bus.stream(lambda event: _is_of(event, rollout_id)) as stream:
+            async for delivery in stream:
+                yield delivery.event
+
+    # Life
+
+    async def close_abandoned(self) -> None:
+        """End the rollouts of terminals whose process is gone: whoever holds the store's lock is the only one alive."""
+        for rollout in await self._active():
+            if rollout.request.foreground:
+                await self._close(rollout)
+
+    async def resume_active(self) -> None:
+        """Go on with the rollouts that an earlier daemon left."""
+        await self.close_abandoned()
+        for rollout in await self._active():
+            self._launch(rollout)
+
+    async def finished(self, rollout_id: str) -> None:
+        """Wait until this process works no longer on the rollout."""
+        if rollout_id in self._ends:
+            await self._ends[rollout_id].wait()
+
+    async def _active(self) -> Sequence[Rollout]:
+        return await self._ledger.rollouts(states=sorted(ACTIVE), limit=10_000)
+
+    async def _close(self, rollout: Rollout) -> None:
+        """End a rollout whose process is gone; its targets' version tables tell how far they came."""
+        rest = await self._ledger.migrations(rollout.id, states=[MigrationState.PENDING, MigrationState.RUNNING])
+        moment, reason = now(), "the terminal that ran it ended"
+        gone = decide.cancelled(rest, moment)
+        await self._ledger.save_migrations(gone, [tell.finished(migration) for migration in gone])
+        counts = await self._ledger.counts(rollout.id)
+        ended = replace(rollout, state=RolloutState.ABORTED, reason=reason, aborting=True, finished_at=moment)
+        await self._ledger.save_rollout(ended, tell.state_changed(ended, counts))
+
+    def drain(self) -> None:
+        """Start nothing more; what runs may end. The owner of `tasks` decides how long that may take."""
+        self._draining = True
+        for controller in self._controllers.values():
+            controller.drain()
+
+    def _launch(self, rollout: Rollout) -> None:
+        strategy = self.registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
+        controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure)
+        self._controllers[rollout.id] = controller
+        self._ends[rollout.id] = anyio.Event()
+        if self._draining:
+            controller.drain()
+        self._tasks.start_soon(self._carry_out, controller)
+
+    async def _carry_out(self, controller: Controller) -> None:
+        try:
+            await controller.run()
+        finally:
+            del self._controllers[controller.rollout.id]
+            self._ends.pop(controller.rollout.id).set()
+
+    # Registry and fleet
+
+    def targets(self) -> Sequence[TargetView]:
+        targets = sorted(self.registry.targets, key=lambda target: target.key)
+        return [self._target_view(target) for target in targets]
+
+    def _target_view(self, target: Target) -> TargetView:
+        seen = self._parts.fleet.target(target.tenant, target.track)
+        if seen is None:
+            return TargetView(target, FleetState.UNKNOWN, (), None)
+        return TargetView(target, FleetState(seen.state), seen.heads, seen.read_at, seen.message)
+
+    async def reload(self) -> Reloaded:
+        try:
+            result = await self._parts.source.reload()
+        except RegistryError as exc:
+            self.registry_read("failed", exc.message)
+            raise
+        self.registry_read("changed" if result.changed else "unchanged")
+        return Reloaded(result.changed, len(self.registry.targets))
+
+    def registry_read(self, result: str, message: str | None = None) -> None:
+        """Tell of a reading of the registry, and follow it when it changed."""
+        if result == "changed":
+            self._follow_registry()
+            self.survey.wake()
+        self._parts.bus.publish(RegistryReloaded(result=result, targets=len(self.registry.targets), message=message))
+
+    def _follow_registry(self) -> None:
+        registry = self.registry
+        self._parts.fleet.set_targets(registry.targets)
+        shards = {name: shard.max_concurrent for name, shard in registry.shards.items()}
+        self._parts.metrics.describe_registry(limits=shards, targets={"file": len(registry.targets)})
+
+
+def _is_of(event: Event, rollout_id: str) -> bool:
+    return isinstance(event, RolloutEvent) and event.rollout == rollout_id

@@ -1,0 +1,98 @@
+"""Look at the whole fleet: at the start, at intervals, and when somebody asks what a rollout would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import structlog
+
+from orchestrator.api.ports import PlanGroup
+from orchestrator.errors import HistoryError, TargetError
+from orchestrator.events import TargetObserved
+from orchestrator.execute.dispatch import observed, unread
+from orchestrator.history.scripts import History
+from orchestrator.plan.steps import Direction, Plan, Planner
+from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.rollout.state import FleetState
+from orchestrator.service.wiring import Parts
+
+Heads = tuple[str, ...]
+NAMES_SHOWN = 20
+LONGEST_SECONDS = 600.0
+
+log = structlog.get_logger(__name__)
+
+
+class FleetSurvey:
+    """Reads the heads of all targets and tells of them as events."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._asked = anyio.Event()
+
+    async def run(self) -> None:
+        """Survey for ever: now, whenever `wake` is called, and at the interval of the settings."""
+        while True:
+            await self.once()
+            with anyio.move_on_after(self._parts.settings.survey_seconds):
+                await self._asked.wait()
+            self._asked = anyio.Event()
+
+    def wake(self) -> None:
+        self._asked.set()
+
+    async def once(self) -> None:
+        """Read every target; each becomes a TargetObserved on the bus."""
+        registry = self._parts.source.current
+        planners = await self._planners(registry)
+
+        def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
+            self._parts.bus.publish(_observation(target, heads, exc, planners.get(target.track)))
+
+        await self._parts.surveyor.read(registry, registry.targets, found, seconds=LONGEST_SECONDS)
+
+    async def preview(
+        self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
+    ) -> Sequence[PlanGroup]:
+        """What a rollout would do, by groups of targets with equal heads. Raises HistoryError."""
+        history = await self._parts.histories.current(registry, track)
+        planner = Planner(history, history.resolve(to, direction), direction)
+        groups: dict[tuple[FleetState, Plan | None], list[str]] = {}
+
+        def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
+            plan = None if exc is not None else planner.plan(heads)
+            state = FleetState.UNREACHABLE if plan is None else FleetState(plan.state)
+            groups.setdefault((state, plan), []).append(target.tenant)
+
+        await self._parts.surveyor.read(registry, targets, found, seconds=LONGEST_SECONDS)
+        return [_group(state, plan, sorted(tenants)) for (state, plan), tenants in groups.items()]
+
+    async def _planners(self, registry: Registry) -> dict[str, Planner]:
+        """A planner to each track's own goal; tracks whose history cannot be used are left out, and told of."""
+        planners: dict[str, Planner] = {}
+        goals: dict[str, Heads] = {}
+        for track in registry.tracks.values():
+            try:
+                history: History = await self._parts.histories.current(registry, track)
+                goals[track.name] = history.resolve(track.goal)
+                planners[track.name] = Planner(history, goals[track.name])
+            except HistoryError as exc:
+                log.warning("history_unusable", track=track.name, message=exc.message, remedy=exc.remedy)
+        self._parts.fleet.set_goals(goals)
+        return planners
+
+
+def _observation(
+    target: Target, heads: Heads | None, exc: TargetError | None, planner: Planner | None
+) -> TargetObserved:
+    if exc is not None:
+        return unread(target, exc)
+    if planner is None:
+        return observed(target, FleetState.UNKNOWN, heads or (), "the track's history cannot be used")
+    return observed(target, planner.plan(heads).state, heads or ())
+
+
+def _group(state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
+    heads, steps = (plan.heads, plan.steps) if plan is not None else ((), ())
+    return PlanGroup(heads, state, steps, len(tenants), tuple(tenants[:NAMES_SHOWN]))

@@ -1,0 +1,100 @@
+"""Make the parts and join them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+import stamina.instrumentation
+
+from orchestrator.databases.base import Database, Limits
+from orchestrator.databases.postgresql import PostgreSQL
+from orchestrator.databases.sqlite import SQLite
+from orchestrator.events import Event
+from orchestrator.execute.dispatch import Histories, LocalDispatcher
+from orchestrator.execute.drive import Driver
+from orchestrator.execute.migrate import Migrator
+from orchestrator.execute.online import OnlineRunner
+from orchestrator.execute.retry import RetryPolicy
+from orchestrator.execute.slots import Slots
+from orchestrator.execute.survey import Surveyor
+from orchestrator.history import tasklocal
+from orchestrator.history.library import Library
+from orchestrator.history.worker import Workers
+from orchestrator.observe.bus import Bus
+from orchestrator.observe.fleet import Fleet
+from orchestrator.observe.metrics import Metrics
+from orchestrator.registry.source import RegistrySource
+from orchestrator.rollout import progress
+from orchestrator.settings import Settings
+from orchestrator.store.engine import Store, open_store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that lives as long as the process works, with its store open."""
+
+    settings: Settings
+    source: RegistrySource
+    bus: Bus
+    fleet: Fleet
+    metrics: Metrics
+    store: Store
+    histories: Histories
+    surveyor: Surveyor
+    dispatcher: LocalDispatcher
+
+
+@asynccontextmanager
+async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator[Parts]:
+    """Prove that Alembic can be used concurrently, open the store, and join the parts.
+
+    Raises UnsupportedAlembicError and StoreError.
+    """
+    tasklocal.install()
+    await anyio.to_thread.run_sync(tasklocal.verify)
+    stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events
+    bus, fleet = Bus(), Fleet()
+    metrics = Metrics(fleet, eta=progress.eta_seconds)
+    bus.subscribe(fleet.apply)
+    bus.subscribe(metrics.apply)
+    workers = Workers()
+    try:
+        async with open_store(settings.store_url.get_secret_value(), bus.publish) as store:
+            yield _joined(settings, source, bus, fleet, metrics, store, workers)
+    finally:
+        workers.close()
+
+
+def _joined(
+    settings: Settings,
+    source: RegistrySource,
+    bus: Bus,
+    fleet: Fleet,
+    metrics: Metrics,
+    store: Store,
+    workers: Workers,
+) -> Parts:
+    def publish(event: Event) -> None:
+        bus.publish(event)
+
+    total = settings.max_concurrent
+    databases: dict[str, Database] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
+    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish)
+    driver = Driver(migrator, Slots(total), RetryPolicy(), publish)
+    surveyor = Surveyor(migrator, total)
+    histories = Histories(Library(workers))
+    dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, total)
+    return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher)
+
+
+def limits(settings: Settings) -> Limits:
+    return Limits(
+        connect=settings.connect_timeout_seconds,
+        lock_wait=settings.lock_wait_seconds,
+        lock_timeout=settings.lock_timeout_seconds,
+        statement_timeout=settings.statement_timeout_seconds,
+    )
