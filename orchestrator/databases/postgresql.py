@@ -119,7 +119,7 @@ class PostgreSQLGuard:
         with anyio.move_on_after(self._place.limits.lock_wait):
             for pause in backoff(0.025, 1.0):
                 with anyio.CancelScope(shield=True):
-                    taken = await self._connection.fetchval(query, LOCK_NAMESPACE, _signed(self._key))
+                    taken = await self._connection.fetchval(query, LOCK_NAMESPACE, signed(self._key))
                 if taken:
                     return
                 await anyio.sleep(pause)
@@ -193,7 +193,7 @@ def _literal(text: str) -> str:
     return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
 
 
-def _signed(key: int) -> int:
+def signed(key: int) -> int:
     return key - (1 << 32) if key >= 1 << 31 else key
 
 

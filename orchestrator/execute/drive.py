@@ -136,10 +136,7 @@ class _One:
                         return None
                     self.in_slot = True
                 await self._start()
-                try:
-                    return await self.drive._migrator.attempt(self._work(target), self.attempt)
-                finally:
-                    self._leave_slot()
+                return await self.drive._migrator.attempt(self._work(target), self.attempt)
         raise AssertionError("the loop above ends by returning or raising")
 
     def _leave_slot(self) -> None:
@@ -153,7 +150,8 @@ class _One:
             return False
         wait = self.retries.after(exc)
         if wait is None:
-            return False
+            return False  # the slot is kept until the failure is recorded: it may pause the rollout
+        self._leave_slot()
         self.drive._publish(
             events.MigrationRetried(
                 **tell.who(self.migration),

@@ -77,7 +77,7 @@ class Controller:
             await self._ledger.save_migrations(again)
             for migration in again:
                 self._note(migration)
-            self._wake()
+            await self._move(self.rollout.state, self.rollout.reason)
         return len(again)
 
     def drain(self) -> None:
@@ -97,6 +97,8 @@ class Controller:
             await self._survey(expedition)
             if self.rollout.state is RolloutState.PLANNING:
                 await self._move(RolloutState.RUNNING, None)
+        else:
+            await self._move(self.rollout.state, self.rollout.reason)  # tells what a restart found
         while pending := await self._pending():
             if not await self.admit():
                 break

@@ -13,6 +13,8 @@ import anyio.abc
 import structlog
 
 from orchestrator.errors import ConfigurationError, RegistryError, StoreError
+from orchestrator.registry import selector
+from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource, ReloadResult
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled
@@ -112,7 +114,9 @@ class _Daemon:
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[str]) -> None:
         from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late
 
-        app = application.create(self._service, metrics=self._parts.metrics.render, stopping=self._stopping)
+        app = application.create(
+            self._service, select=_matcher, metrics=self._parts.metrics.render, stopping=self._stopping
+        )
         await server.serve(
             app, self._settings.host, self._settings.port, stopping=self._stopping, task_status=task_status
         )
@@ -141,6 +145,10 @@ class _Daemon:
             self._service.registry_read("failed", result.message)
         elif result.changed:
             self._service.registry_read("changed")
+
+
+def _matcher(text: str) -> Callable[[Target], bool]:
+    return selector.parse(text).matches
 
 
 def _refuse_unprotected(settings: Settings) -> None:

@@ -24,6 +24,7 @@ from orchestrator.execute.survey import Surveyor
 from orchestrator.history import tasklocal
 from orchestrator.history.library import Library
 from orchestrator.history.worker import Workers
+from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
@@ -61,6 +62,7 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
     metrics = Metrics(fleet, eta=progress.eta_seconds)
     bus.subscribe(fleet.apply)
     bus.subscribe(metrics.apply)
+    bus.subscribe(lines.write)
     workers = Workers()
     try:
         async with open_store(settings.store_url.get_secret_value(), bus.publish) as store:

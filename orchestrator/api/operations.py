@@ -1,0 +1,48 @@
+"""What keeps the daemon running: health, metrics, the registry's reload."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from fastapi import APIRouter, Request, Response
+
+from orchestrator.api import problems, schemas
+from orchestrator.api.dependencies import Service, Stopping
+
+router = APIRouter(tags=["operations"])
+
+
+class Health(schemas.Body):
+    status: Literal["ok", "ready"]
+
+
+@router.get("/healthz")
+async def show_health() -> Health:
+    """The process answers; nothing else is looked at."""
+    return Health(status="ok")
+
+
+@router.get("/readyz")
+async def show_readiness(service: Service, stopping: Stopping) -> Health:
+    """Whether the daemon can take work; 503 names what is missing."""
+    reasons = dict(service.readiness())
+    if stopping.is_set():
+        reasons["daemon"] = "is stopping"
+    if reasons:
+        detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+        raise problems.Refused(problems.problem(problems.NOT_READY, detail, reasons=reasons))
+    return Health(status="ready")
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def show_metrics(request: Request) -> Response:
+    """Prometheus' text format."""
+    content, content_type = request.app.state.metrics()
+    return Response(content, headers={"Content-Type": content_type})
+
+
+@router.post("/api/v1/registry/reload")
+async def reload_registry(service: Service) -> schemas.Reloaded:
+    """Read the registry file again. With mistakes in it, the running registry stays and the answer lists them."""
+    reloaded = await service.reload()
+    return schemas.Reloaded(changed=reloaded.changed, targets=reloaded.targets)

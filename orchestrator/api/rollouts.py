@@ -1,0 +1,133 @@
+"""Rollouts: start, look, steer."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import Field
+from starlette.status import HTTP_200_OK, HTTP_201_CREATED
+
+from orchestrator.api import paging, problems, schemas
+from orchestrator.api.dependencies import Client, Service
+from orchestrator.rollout.state import MigrationState, Request, Rollout, RolloutState
+
+router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
+
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+
+
+class RolloutsQuery(paging.PageQuery):
+    state: list[RolloutState] = Field([], description="Rollout states; none for all.")
+
+
+class MigrationsQuery(paging.PageQuery):
+    state: list[MigrationState] = Field([], description="Migration states; none for all.")
+
+
+def requested(body: schemas.StartRollout, client: str, idempotency_key: str | None) -> Request:
+    return Request(
+        track=body.track,
+        to=body.to,
+        select=body.select,
+        strategy=body.strategy,
+        direction=body.direction,
+        created_by=client,
+        idempotency_key=idempotency_key,
+    )
+
+
+def same(asked: Request, earlier: Request) -> bool:
+    """Whether two requests under one idempotency key ask for the same rollout."""
+
+    def meant(request: Request) -> tuple[str, ...]:
+        return (request.track, request.to, request.select, request.strategy, request.direction)
+
+    return meant(asked) == meant(earlier)
+
+
+def reused(earlier: Rollout) -> problems.Problem:
+    return problems.problem(
+        problems.KEY_REUSED,
+        f"the idempotency key was used for rollout {earlier.id}, which asks for something else",
+        remedy="use a new key for a new rollout",
+        rollout=earlier.id,
+    )
+
+
+@router.post(
+    "",
+    status_code=HTTP_201_CREATED,
+    responses={HTTP_200_OK: {"model": schemas.Preview | schemas.Rollout, "description": "Dry run, or made earlier"}},
+)
+async def start_rollout(
+    body: schemas.StartRollout,
+    response: Response,
+    service: Service,
+    client: Client,
+    idempotency_key: IdempotencyKey = None,
+) -> schemas.Rollout | schemas.Preview:
+    """Freeze the selected targets and begin.
+
+    With an `Idempotency-Key`, a repeated call answers 200 with the rollout that the first one made.
+    """
+    asked = requested(body, client, idempotency_key)
+    if body.dry_run:
+        response.status_code = HTTP_200_OK
+        return schemas.preview(asked, await service.preview(asked))
+    view, created = await service.start_rollout(asked)
+    if not created and not same(asked, view.rollout.request):
+        raise problems.Refused(reused(view.rollout))
+    response.status_code = HTTP_201_CREATED if created else HTTP_200_OK
+    response.headers["Location"] = f"{router.prefix}/{view.rollout.id}"
+    return schemas.rollout(view)
+
+
+@router.get("")
+async def list_rollouts(query: Annotated[RolloutsQuery, Query()], service: Service) -> schemas.Page[schemas.Rollout]:
+    """Newest first, without their failures."""
+    before = paging.decode(query.cursor, "rollouts", str) if query.cursor else None
+    views = await service.rollouts(states=query.state, limit=query.limit + 1, before=before)
+    page, next_cursor = paging.cut(views, query.limit, "rollouts", lambda view: view.rollout.id)
+    return schemas.Page(items=[schemas.rollout(view) for view in page], next_cursor=next_cursor)
+
+
+@router.get("/{rollout_id}")
+async def show_rollout(rollout_id: str, service: Service) -> schemas.Rollout:
+    return schemas.rollout(await service.rollout(rollout_id))
+
+
+@router.get("/{rollout_id}/migrations")
+async def list_migrations(
+    rollout_id: str, query: Annotated[MigrationsQuery, Query()], service: Service
+) -> schemas.Page[schemas.Migration]:
+    """In the order in which the rollout goes over them."""
+    after = paging.decode(query.cursor, "migrations", int) if query.cursor else -1
+    found = await service.migrations(rollout_id, states=query.state, limit=query.limit + 1, after=after)
+    if not found:
+        await service.rollout(rollout_id)  # no such rollout is not the same as nothing found
+    page, next_cursor = paging.cut(found, query.limit, "migrations", lambda it: it.position)
+    return schemas.Page(items=[schemas.migration(it) for it in page], next_cursor=next_cursor)
+
+
+@router.post("/{rollout_id}/pause")
+async def pause_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
+    """Start no further migration; those that run are finished."""
+    return schemas.rollout(await service.pause(rollout_id, by=client))
+
+
+@router.post("/{rollout_id}/resume")
+async def resume_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
+    return schemas.rollout(await service.resume(rollout_id, by=client))
+
+
+@router.post("/{rollout_id}/abort")
+async def abort_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
+    """End the rollout; what has not started never will."""
+    return schemas.rollout(await service.abort(rollout_id, by=client))
+
+
+@router.post("/{rollout_id}/retry")
+async def retry_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
+    """Try the targets again that failed, were locked, unreachable or ahead."""
+    return schemas.rollout(await service.retry(rollout_id, by=client))

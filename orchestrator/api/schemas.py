@@ -1,0 +1,267 @@
+"""What goes over the wire, and how it is made from the service's values. The shapes are DESIGN.md's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from orchestrator.api import ports
+from orchestrator.events import timestamp
+from orchestrator.observe import redact
+from orchestrator.rollout import state as states
+
+Moment = Annotated[
+    datetime,
+    PlainSerializer(timestamp, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time", "description": "ISO 8601 in UTC, `…Z`"}),
+]
+Item = TypeVar("Item")
+
+# Nobody means a control character; databases and logs do not take them well.
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Word = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+
+
+class Body(BaseModel):
+    """A response; its members are only ever added to."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Page(Body, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Ask again with `cursor=` this for what follows; null at the end.")
+
+
+class StartRollout(BaseModel):
+    """What is asked for. A field that is not known is refused rather than ignored, and so is a wrong type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    track: Word
+    to: Word = Field(description="The goal: `head`, `heads`, `base`, a revision, `label@head`, `+1`, `-2`.")
+    select: str = Field("", max_length=10_000, pattern=_PRINTABLE, description="Label selector; empty for all targets.")
+    strategy: Word = "default"
+    direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
+    plan_digest: None = Field(None, description="Not yet: a rollout cannot be bound to a reviewed plan.")
+    dry_run: bool = Field(False, description="Answer what would be done; change nothing.")
+
+
+class Failure(Body):
+    """Why a target is not at the goal."""
+
+    kind: str
+    code: str | None
+    revision: str | None
+    message: str
+    remedy: str | None
+    signature: str
+
+
+class FailureGroup(Body):
+    signature: str
+    count: int
+    example: Failure
+    tenants: list[str] = Field(description="The first few.")
+
+
+class Wave(Body):
+    name: str
+    total: int
+    counts: dict[states.MigrationState, int]
+
+
+class Rollout(Body):
+    id: str
+    track: str
+    to: str
+    state: states.RolloutState
+    reason: str | None
+    strategy: str
+    select: str
+    direction: states.Direction
+    goal: list[str] = Field(description="The revisions that `to` meant; empty where each target resolves it.")
+    plan_digest: str | None
+    created_at: Moment
+    started_at: Moment | None
+    finished_at: Moment | None
+    created_by: str
+    waves: list[Wave]
+    counts: dict[states.MigrationState, int] = Field(description="Every state; the numbers sum up to `total`.")
+    total: int
+    eta_seconds: float | None
+    failures: list[FailureGroup] = Field(description="Largest first; left out (empty) in listings.")
+
+
+class Migration(Body):
+    tenant: str
+    track: str
+    shard: str
+    wave: str
+    state: states.MigrationState
+    attempts: int
+    from_heads: list[str] | None = Field(serialization_alias="from")
+    to_heads: list[str] | None = Field(serialization_alias="to")
+    steps: int | None
+    error: Failure | None
+    started_at: Moment | None
+    finished_at: Moment | None
+    duration_seconds: float | None
+
+
+class Target(Body):
+    track: str
+    shard: str
+    database: str
+    schema_: str | None = Field(serialization_alias="schema")
+    labels: dict[str, str]
+    state: states.FleetState
+    heads: list[str]
+    read_at: Moment | None
+    message: str | None
+
+
+class Tenant(Body):
+    tenant: str
+    targets: list[Target]
+
+
+class PlanGroup(Body):
+    """Targets with equal heads, and so with equal steps."""
+
+    heads: list[str]
+    state: states.FleetState
+    steps: list[str]
+    count: int
+    tenants: list[str] = Field(description="The first few.")
+
+
+class Preview(Body):
+    """What a rollout would do now."""
+
+    dry_run: bool = True
+    track: str
+    to: str
+    direction: states.Direction
+    total: int
+    groups: list[PlanGroup]
+
+
+class Reloaded(Body):
+    changed: bool
+    targets: int
+
+
+def masked(text: str | None) -> str | None:
+    return None if text is None else redact.text(text)
+
+
+def seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    return None if start is None or end is None else (end - start).total_seconds()
+
+
+def failure(failed: states.Failure) -> Failure:
+    return Failure(
+        kind=failed.kind,
+        code=failed.code,
+        revision=failed.revision,
+        message=redact.text(failed.message),
+        remedy=failed.remedy,
+        signature=failed.signature,
+    )
+
+
+def every_state(counts: Mapping[states.MigrationState, int]) -> dict[states.MigrationState, int]:
+    return {name: counts.get(name, 0) for name in states.MigrationState}
+
+
+def rollout(view: ports.RolloutView) -> Rollout:
+    it, asked, counts = view.rollout, view.rollout.request, every_state(view.counts)
+    return Rollout(
+        id=it.id,
+        track=asked.track,
+        to=asked.to,
+        state=it.state,
+        reason=masked(it.reason),
+        strategy=asked.strategy,
+        select=asked.select,
+        direction=asked.direction,
+        goal=list(it.goal),
+        plan_digest=None,
+        created_at=it.created_at,
+        started_at=it.started_at,
+        finished_at=it.finished_at,
+        created_by=asked.created_by,
+        waves=[Wave(name="everyone", total=it.total, counts=counts)],
+        counts=counts,
+        total=it.total,
+        eta_seconds=view.eta_seconds,
+        failures=[
+            FailureGroup(
+                signature=group.signature,
+                count=group.count,
+                example=failure(group.example),
+                tenants=list(group.tenants),
+            )
+            for group in view.failures
+        ],
+    )
+
+
+def migration(it: states.Migration) -> Migration:
+    return Migration(
+        tenant=it.tenant,
+        track=it.track,
+        shard=it.shard,
+        wave=it.wave,
+        state=it.state,
+        attempts=it.attempts,
+        from_heads=None if it.from_heads is None else list(it.from_heads),
+        to_heads=None if it.to_heads is None else list(it.to_heads),
+        steps=it.steps,
+        error=failure(it.failure) if it.failure else None,
+        started_at=it.started_at,
+        finished_at=it.finished_at,
+        duration_seconds=seconds_between(it.started_at, it.finished_at),
+    )
+
+
+def target(view: ports.TargetView) -> Target:
+    it = view.target
+    return Target(
+        track=it.track,
+        shard=it.shard,
+        database=it.database,
+        schema_=it.schema,
+        labels=dict(it.labels),
+        state=view.state,
+        heads=list(view.heads),
+        read_at=view.read_at,
+        message=masked(view.message),
+    )
+
+
+def tenants(views: Iterable[ports.TargetView]) -> list[Tenant]:
+    """Targets gathered by tenant, in the order given."""
+    gathered: dict[str, list[Target]] = {}
+    for view in views:
+        gathered.setdefault(view.target.tenant, []).append(target(view))
+    return [Tenant(tenant=tenant, targets=targets) for tenant, targets in gathered.items()]
+
+
+def preview(asked: states.Request, groups: Iterable[ports.PlanGroup]) -> Preview:
+    shown = [
+        PlanGroup(
+            heads=list(group.heads),
+            state=group.state,
+            steps=list(group.steps),
+            count=group.count,
+            tenants=list(group.tenants),
+        )
+        for group in groups
+    ]
+    total = sum(group.count for group in shown)
+    return Preview(track=asked.track, to=asked.to, direction=asked.direction, total=total, groups=shown)

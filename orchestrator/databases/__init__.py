@@ -1,0 +1,1 @@
+"""Tenant databases: the only code that speaks to them."""

@@ -1,0 +1,85 @@
+"""What the log says of each event: every such line is made here, and `NAMES` is the list of them.
+
+Line names and their keys are what people search and alert by: extend them, do not rename.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+
+from orchestrator import events
+
+Level = Literal["debug", "info", "warning", "error"]
+
+NAMES: Mapping[type[events.Event], str] = {
+    events.RolloutCreated: "rollout_created",
+    events.RolloutStateChanged: "rollout_state_changed",
+    events.MigrationStarted: "migration_started",
+    events.StepApplied: "step_applied",
+    events.MigrationRetried: "migration_retried",
+    events.MigrationFinished: "migration_finished",
+    events.LockWaited: "lock_waited",
+    events.TargetObserved: "target_observed",
+    events.RegistryReloaded: "registry_reloaded",
+}
+
+log = structlog.get_logger("orchestrator.events")
+
+# Keys that read better, or that other tools know better, than the event's own field names.
+_KEYS = {"from_heads": "from", "to_heads": "to", "kind": "error", "code": "error_code", "revision": "error_revision"}
+_ROLLOUT_LEVELS: Mapping[str, Level] = {"paused": "warning", "aborted": "warning", "failed": "error"}
+_OUTCOME_LEVELS: Mapping[str, Level] = {
+    "succeeded": "info",
+    "up_to_date": "info",
+    "skipped": "info",
+    "failed": "error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    level: Level
+    name: str
+    fields: Mapping[str, Any]
+
+
+def line(event: events.Event) -> Line | None:
+    """The line that tells of `event`; None for an event that has no name in the table."""
+    name = NAMES.get(type(event))
+    return Line(level(event), name, fields(event)) if name else None
+
+
+def level(event: events.Event) -> Level:
+    """How loud an event is: `error` wants a person, `warning` may, the rest is the record."""
+    match event:
+        case events.MigrationFinished(outcome=outcome):
+            return _OUTCOME_LEVELS.get(outcome, "warning")
+        case events.RolloutStateChanged(state=state):
+            return _ROLLOUT_LEVELS.get(state, "info")
+        case events.RegistryReloaded(result=result):
+            return "error" if result == "failed" else "info"
+        case events.MigrationRetried():
+            return "warning"
+        case events.RolloutCreated():
+            return "info"
+        case _:
+            return "debug"
+
+
+def fields(event: events.Event) -> Mapping[str, Any]:
+    """The event's values under the log's keys, without those that say nothing; seconds to the millisecond."""
+    values = {key: value for key, value in event.as_dict().items() if key != "at" and value is not None}
+    if isinstance(event, events.MigrationFinished):
+        values = {_KEYS.get(key, key): value for key, value in values.items()}
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
+
+
+def write(event: events.Event) -> None:
+    """Subscribe this to the bus."""
+    if told := line(event):
+        say: Callable[..., object] = getattr(log, told.level)
+        say(told.name, **told.fields)

@@ -1,0 +1,57 @@
+"""Fixtures for every test: the servers, and databases that must be left as they were found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+
+from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
+from tests.servers import ExternalServer, MakeDatabases, drop_databases, leaked_backends, unique_names
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+async def pg() -> AsyncIterator[Server]:
+    """A PostgreSQL server: the one that `TEST_PG_DSN` names, or one of our own, per worker of the run."""
+    if dsn := os.environ.get("TEST_PG_DSN"):
+        yield ExternalServer(dsn)
+        return
+    async with EmbeddedServer(name="pg") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+async def pg2() -> AsyncIterator[EmbeddedServer]:
+    """A second server, for what concerns more than one shard."""
+    async with EmbeddedServer(name="pg2") as server:
+        yield server
+
+
+@pytest.fixture
+async def make_databases(pg: Server) -> AsyncIterator[MakeDatabases]:
+    """Make databases on `pg` or another server. They are dropped after the test, and a test that leaves a connection
+    to one of them fails."""
+    made: list[tuple[Server, list[str]]] = []
+
+    async def make(
+        count: int, prefix: str = "tenant", *, server: Server | None = None, template: str | None = None
+    ) -> list[str]:
+        names = unique_names(count, prefix)
+        made.append((server or pg, names))
+        await create_databases(server or pg, names, template)
+        return names
+
+    yield make
+    leaked = []
+    for server, names in reversed(made):
+        leaked += await leaked_backends(server, names)
+        await drop_databases(server, names)
+    if leaked:
+        lines = [f"  {backend}" for backend in leaked]
+        pytest.fail("connections were left open:\n" + "\n".join(lines), pytrace=False)

@@ -1,0 +1,129 @@
+"""The whole engine in the test's own process: registry as a value, real databases, a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import asyncpg
+from orchestrator.registry.source import RegistrySource
+from sqlalchemy.engine import make_url
+
+from orchestrator.api.ports import RolloutView
+from orchestrator.databases.embedded import Server
+from orchestrator.events import Event
+from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
+from orchestrator.rollout.state import Migration, Request, RolloutState
+from orchestrator.service.daemon import working
+from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.wiring import Parts, assembled
+from orchestrator.settings import Settings
+from orchestrator.settings import load as load_settings
+
+
+@dataclass
+class FixedSource:
+    """Stands for a registry file that never changes."""
+
+    current: Registry
+
+
+def shard_of(server: Server, name: str = "pg", **fields: Any) -> Shard:
+    return Shard(name, make_url(server.url("postgres")).set(database=None), **fields)
+
+
+def registry_of(
+    tracks: Sequence[Track],
+    shards: Sequence[Shard],
+    targets: Sequence[Target],
+    *,
+    strategies: Mapping[str, Strategy] | None = None,
+    folder: Path = Path("/"),
+) -> Registry:
+    return Registry(
+        folder / "tenants.yaml",
+        "test",
+        {track.name: track for track in tracks},
+        {shard.name: shard for shard in shards},
+        tuple(targets),
+        strategies or {},
+    )
+
+
+def targets_of(databases: Sequence[str], shard: str = "pg", track: str = "app") -> list[Target]:
+    """One tenant for each database, named `t000`, `t001`, …"""
+    return [Target(f"t{number:03}", track, shard, database) for number, database in enumerate(databases)]
+
+
+@dataclass
+class Engine:
+    service: Orchestrator
+    parts: Parts
+    source: FixedSource
+    events: list[Event] = field(default_factory=list)
+
+    async def rollout(self, to: str = "head", *, track: str = "app", **fields: Any) -> RolloutView:
+        """Start a rollout and wait for its end."""
+        view, _ = await self.service.start_rollout(Request(track, to, **fields))
+        with anyio.fail_after(120):
+            await self.service.finished(view.rollout.id)
+        return await self.service.rollout(view.rollout.id)
+
+    async def reaches(self, rollout_id: str, state: RolloutState, **counts: int) -> None:
+        """Wait until the rollout is in this state, with these counts."""
+
+        async def there() -> bool:
+            view = await self.service.rollout(rollout_id)
+            given = {name.value: number for name, number in view.counts.items()}
+            return view.rollout.state is state and counts.items() <= given.items()
+
+        await until(there)
+
+    async def migrations(self, view: RolloutView) -> dict[str, Migration]:
+        found = await self.service.migrations(view.rollout.id, limit=10_000)
+        return {migration.tenant: migration for migration in found}
+
+    def of(self, kind: type[Event]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:
+    """Wait for a condition, never for a time. Raises TimeoutError."""
+    with anyio.fail_after(seconds):
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            await anyio.sleep(0.02)
+
+
+@asynccontextmanager
+async def running(registry: Registry, **settings: Any) -> AsyncIterator[Engine]:
+    source = FixedSource(registry)
+    chosen: Settings = load_settings(store_url="sqlite://", **settings)
+    async with assembled(chosen, cast(RegistrySource, source)) as parts, working(parts, chosen) as service:
+        engine = Engine(service, parts, source)
+        parts.bus.subscribe(engine.events.append)
+        yield engine
+
+
+async def fetch(server: Server, database: str, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
+    """Rows of one query, over a connection of its own."""
+    connection = await asyncpg.connect(server.url(database))
+    try:
+        return [tuple(row) for row in await connection.fetch(query, *arguments)]
+    finally:
+        await connection.close()
+
+
+async def execute(server: Server, database: str, *statements: str) -> None:
+    connection = await asyncpg.connect(server.url(database))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -1,0 +1,238 @@
+"""An orchestrator of dictionaries: does what the port says, with no database behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio.lowlevel
+from sqlalchemy.engine import make_url
+
+from orchestrator import errors
+from orchestrator.api import ports
+from orchestrator.events import Event, RolloutCreated, RolloutEvent, RolloutStateChanged
+from orchestrator.observe.bus import Bus
+from orchestrator.registry.model import Registry, Shard, Target, TargetKey, Track
+from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.state import (
+    ACTIVE,
+    FAILURES,
+    Failure,
+    FailureGroup,
+    FleetState,
+    Migration,
+    MigrationState,
+    Request,
+    Rollout,
+    RolloutState,
+    count,
+)
+
+START = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
+EVENTS_A_PAGE = 2  # small, so that reading them takes several
+
+
+def target(tenant: str, track: str = "app", shard: str = "pg-1", **labels: str) -> Target:
+    return Target(tenant, track, shard, database=f"db_{tenant}", labels=labels)
+
+
+def registry(*targets: Target) -> Registry:
+    url = make_url("postgresql://migrator:hunter2@pg.internal")
+    return Registry(
+        source=Path("tenants.yaml"),
+        digest="d1",
+        tracks={"app": Track("app")},
+        shards={name: Shard(name, url) for name in {it.shard for it in targets}},
+        targets=tuple(sorted(targets, key=lambda it: it.key)),
+    )
+
+
+def select(text: str) -> Callable[[Target], bool]:
+    """A selector of one `key=value`, or none."""
+    key, equals, value = text.partition("=")
+    if text and not equals:
+        raise errors.SelectorError(f"{text!r} has no `=`")
+    return lambda it: not text or {**it.labels, "track": it.track}.get(key) == value
+
+
+@dataclass
+class FakeOrchestrator:
+    registry: Registry = field(default_factory=lambda: registry(target("acme"), target("globex")))
+    seen: dict[TargetKey, tuple[FleetState, tuple[str, ...]]] = field(default_factory=dict)
+    unready: dict[str, str] = field(default_factory=dict)
+    failing: Exception | None = None
+    bus: Bus = field(default_factory=Bus)
+    subscriptions: int = 0
+    held: dict[str, Rollout] = field(default_factory=dict)
+    work: dict[str, list[Migration]] = field(default_factory=dict)
+    stored: dict[str, list[StoredEvent]] = field(default_factory=dict)
+
+    def tell(self, event: RolloutEvent) -> None:
+        """Make an event durable, then publish it."""
+        stream = self.stored.setdefault(event.rollout, [])
+        stream.append(StoredEvent(len(stream) + 1, event.name, event.as_dict()))
+        self.bus.publish(event, len(stream))
+
+    def add(self, request: Request, *, targets: Sequence[Target] | None = None) -> Rollout:
+        number = len(self.held) + 1
+        it = Rollout(
+            id=f"r{number:03}",
+            request=request,
+            goal=("b2",),
+            total=len(self.registry.targets if targets is None else targets),
+            created_at=START + timedelta(seconds=number),
+            state=RolloutState.RUNNING,
+            started_at=START + timedelta(seconds=number, milliseconds=250),
+        )
+        self.held[it.id] = it
+        self.work[it.id] = [
+            Migration(it.id, where.tenant, where.track, where.shard, position=position)
+            for position, where in enumerate(self.registry.targets if targets is None else targets)
+        ]
+        created = RolloutCreated(
+            rollout=it.id,
+            track=it.track,
+            to=request.to,
+            direction=request.direction,
+            total=it.total,
+            created_by=request.created_by,
+        )
+        self.tell(created)
+        return it
+
+    def put(self, rollout_id: str, position: int, **changes: object) -> None:
+        self.work[rollout_id][position] = replace(self.work[rollout_id][position], **changes)  # type: ignore[arg-type]
+
+    def change(self, rollout_id: str, state: RolloutState, reason: str | None = None) -> ports.RolloutView:
+        it = self.held[rollout_id] = replace(self.held[rollout_id], state=state, reason=reason)
+        counts = {str(name): n for name, n in count(self.work[rollout_id]).items()}
+        changed = RolloutStateChanged(
+            rollout=it.id, track=it.track, state=state, reason=reason, total=it.total, counts=counts, seconds=1.0
+        )
+        self.tell(changed)
+        return self.view(it)
+
+    def view(self, it: Rollout) -> ports.RolloutView:
+        groups: dict[str, list[Migration]] = {}
+        for migration in self.work[it.id]:
+            if migration.failure:
+                groups.setdefault(migration.failure.signature, []).append(migration)
+        failures = [
+            FailureGroup(signature, len(same), example(same[0]), tuple(m.tenant for m in same))
+            for signature, same in groups.items()
+        ]
+        return ports.RolloutView(it, count(self.work[it.id]), 12.5, failures)
+
+    # -- the port --------------------------------------------------------------------------------------------------
+
+    def readiness(self) -> Mapping[str, str]:
+        return self.unready
+
+    def targets(self) -> Sequence[ports.TargetView]:
+        self._fail()
+        unknown: tuple[FleetState, tuple[str, ...]] = (FleetState.UNKNOWN, ())
+        return [
+            ports.TargetView(it, *self.seen.get(it.key, unknown), START if it.key in self.seen else None)
+            for it in self.registry.targets
+        ]
+
+    async def start_rollout(self, request: Request) -> tuple[ports.RolloutView, bool]:
+        self._fail()
+        for earlier in self.held.values():
+            if request.idempotency_key and earlier.request.idempotency_key == request.idempotency_key:
+                return self.view(earlier), False
+        for active in self.held.values():
+            if active.state in ACTIVE and self.work[active.id]:
+                raise errors.ConflictError(
+                    f"rollout {active.id} holds 2 of the targets",
+                    rollout=active.id,
+                    targets=[str(migration.key) for migration in self.work[active.id]],
+                    remedy=f"wait for {active.id}, or abort it",
+                )
+        return self.view(self.add(request)), True
+
+    async def preview(self, request: Request) -> Sequence[ports.PlanGroup]:
+        self._fail()
+        tenants = tuple(it.tenant for it in self.registry.targets)
+        return [ports.PlanGroup(("a1",), FleetState.BEHIND, ("b2",), len(tenants), tenants)]
+
+    async def rollouts(
+        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+    ) -> Sequence[ports.RolloutView]:
+        self._fail()
+        newest = sorted(self.held.values(), key=lambda it: it.id, reverse=True)
+        matching = [it for it in newest if (not states or it.state in states) and (before is None or it.id < before)]
+        return [replace(self.view(it), failures=()) for it in matching[:limit]]
+
+    async def rollout(self, rollout_id: str) -> ports.RolloutView:
+        self._fail()
+        return self.view(self._held(rollout_id))
+
+    async def migrations(
+        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1
+    ) -> Sequence[Migration]:
+        self._fail()
+        found = [it for it in self.work.get(rollout_id, []) if it.position > after]
+        return [it for it in found if not states or it.state in states][:limit]
+
+    async def pause(self, rollout_id: str, *, by: str) -> ports.RolloutView:
+        return self._steer(rollout_id, {RolloutState.RUNNING}, RolloutState.PAUSED, f"paused by {by}")
+
+    async def resume(self, rollout_id: str, *, by: str) -> ports.RolloutView:
+        return self._steer(rollout_id, {RolloutState.PAUSED}, RolloutState.RUNNING, f"resumed by {by}")
+
+    async def abort(self, rollout_id: str, *, by: str) -> ports.RolloutView:
+        return self._steer(rollout_id, ACTIVE, RolloutState.ABORTED, f"aborted by {by}")
+
+    async def retry(self, rollout_id: str, *, by: str) -> ports.RolloutView:
+        for migration in self.work.get(rollout_id, []):
+            if migration.state in FAILURES:
+                self.put(rollout_id, migration.position, state=MigrationState.PENDING, failure=None)
+        allowed = {RolloutState.PAUSED, RolloutState.FAILED}
+        return self._steer(rollout_id, allowed, RolloutState.RUNNING, f"retried by {by}")
+
+    async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
+        self._fail()
+        page = self.stored.get(rollout_id, [])[after : after + EVENTS_A_PAGE]
+        await anyio.lowlevel.checkpoint()  # as with a real store, events come between the reading and the answer
+        return page
+
+    async def subscribe(self, rollout_id: str) -> AsyncIterator[Event]:
+        async with self.bus.stream(lambda event: getattr(event, "rollout", None) == rollout_id) as stream:
+            self.subscriptions += 1
+            try:
+                async for delivery in stream:
+                    yield delivery.event
+            finally:
+                self.subscriptions -= 1
+
+    async def reload(self) -> ports.Reloaded:
+        self._fail()
+        return ports.Reloaded(True, len(self.registry.targets))
+
+    # --------------------------------------------------------------------------------------------------------------
+
+    def _fail(self) -> None:
+        if self.failing:
+            raise self.failing
+
+    def _held(self, rollout_id: str) -> Rollout:
+        if rollout_id not in self.held:
+            raise errors.NotFoundError(f"there is no rollout {rollout_id!r}", remedy="list them")
+        return self.held[rollout_id]
+
+    def _steer(
+        self, rollout_id: str, allowed: set[RolloutState] | frozenset[RolloutState], to: RolloutState, reason: str
+    ) -> ports.RolloutView:
+        self._fail()
+        it = self._held(rollout_id)
+        if it.state not in allowed:
+            raise errors.StateError(f"rollout {it.id} is {it.state}")
+        return self.change(rollout_id, to, reason)
+
+
+def example(migration: Migration) -> Failure:
+    assert migration.failure is not None
+    return migration.failure

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from orchestrator import events
+from orchestrator.observe import lines
+from tests.unit.observe import samples
+
+
+def leaves() -> set[type[events.Event]]:
+    """The events that are published: those that no other event refines."""
+    classes = {it for it in vars(events).values() if isinstance(it, type) and issubclass(it, events.Event)}
+    return {cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)}
+
+
+def test_every_event_has_a_line() -> None:
+    assert set(lines.NAMES) == leaves()
+
+
+def test_the_line_of_a_success() -> None:
+    line = lines.line(samples.finished(seconds=1.23456))
+    assert line == lines.Line(
+        "info",
+        "migration_finished",
+        {
+            "rollout": "r1",
+            "track": "app",
+            "tenant": "acme",
+            "shard": "pg-1",
+            "wave": "everyone",
+            "outcome": "succeeded",
+            "attempts": 1,
+            "seconds": 1.235,
+            "execution": "online",
+            "from": ("a1",),
+            "to": ("b2",),
+            "steps": 1,
+        },
+    )
+
+
+def test_the_line_of_a_failure_tells_the_error() -> None:
+    line = lines.line(
+        samples.finished(
+            outcome="failed", kind="failed", code="42P07", revision="b2", message="exists", remedy="look", signature="s"
+        )
+    )
+    assert line is not None
+    assert line.level == "error"
+    assert line.fields.items() >= {
+        ("error", "failed"),
+        ("error_code", "42P07"),
+        ("error_revision", "b2"),
+        ("message", "exists"),
+        ("remedy", "look"),
+        ("signature", "s"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("event", "level"),
+    [
+        (samples.finished(outcome="up_to_date"), "info"),
+        (samples.finished(outcome="locked"), "warning"),
+        (samples.finished(outcome="unreachable"), "warning"),
+        (samples.retried(), "warning"),
+        (samples.created(), "info"),
+        (samples.changed("running"), "info"),
+        (samples.changed("paused"), "warning"),
+        (samples.changed("failed"), "error"),
+        (events.RegistryReloaded(result="changed", targets=3), "info"),
+        (events.RegistryReloaded(result="failed", targets=3, message="2 mistakes"), "error"),
+        (samples.started(), "debug"),
+        (samples.observed(), "debug"),
+    ],
+)
+def test_levels(event: events.Event, level: str) -> None:
+    assert lines.level(event) == level
+
+
+def test_writing_an_event_writes_its_line() -> None:
+    with capture_logs() as logged:
+        lines.write(samples.retried())
+    assert logged == [
+        {
+            "event": "migration_retried",
+            "log_level": "warning",
+            "rollout": "r1",
+            "track": "app",
+            "tenant": "acme",
+            "shard": "pg-1",
+            "wave": "everyone",
+            "attempt": 1,
+            "reason": "lock_timeout",
+            "message": "canceling statement due to lock timeout",
+            "wait_seconds": 1.25,
+        }
+    ]
+
+
+def test_an_event_that_nobody_named_has_no_line() -> None:
+    assert lines.line(events.Event()) is None

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from orchestrator.observe import lines, logs
+from tests.unit.observe import samples
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def told(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_json_lines_where_there_is_no_terminal() -> None:
+    logs.configure(stream=(stream := io.StringIO()))
+    structlog.get_logger("orchestrator.test").info("something_happened", tenant="acme", n=1)
+    (line,) = told(stream)
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "something_happened",
+        "logger": "orchestrator.test",
+        "level": "info",
+        "tenant": "acme",
+        "n": 1,
+    }
+
+
+def test_text_on_a_terminal() -> None:
+    logs.configure(stream=(stream := Terminal()))
+    structlog.get_logger().info("something_happened", tenant="acme")
+    assert "something_happened" in stream.getvalue()
+    assert not stream.getvalue().startswith("{")
+
+
+def test_the_setting_wins_over_the_terminal() -> None:
+    logs.configure("json", stream=(stream := Terminal()))
+    structlog.get_logger().info("something_happened")
+    assert told(stream)[0]["event"] == "something_happened"
+
+
+def test_lines_below_the_level_are_left_out() -> None:
+    logs.configure("json", "warning", stream=(stream := io.StringIO()))
+    log = structlog.get_logger()
+    log.info("quiet")
+    log.warning("loud")
+    logging.getLogger("anything").info("quiet")
+    assert [line["event"] for line in told(stream)] == ["loud"]
+
+
+def test_libraries_go_through_the_same_processors() -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    logging.getLogger("uvicorn.error").error("cannot reach %s", "postgresql://u:hunter2@db")
+    (line,) = told(stream)
+    assert line["event"] == "cannot reach postgresql://u:***@db"
+    assert (line["logger"], line["level"]) == ("uvicorn.error", "error")
+
+
+def test_sql_and_requests_are_never_logged() -> None:
+    logs.configure("json", "debug", stream=(stream := io.StringIO()))
+    logging.getLogger("sqlalchemy.engine").info("INSERT INTO customers")
+    logging.getLogger("uvicorn.access").info("GET /")
+    logging.getLogger("alembic.runtime.migration").info("Running upgrade")
+    assert [line["event"] for line in told(stream)] == ["Running upgrade"]
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_traceback_is_told_without_locals_and_secrets(format: Any) -> None:
+    logs.configure(format, stream=(stream := io.StringIO()))
+    try:
+        marker = "a local value"
+        raise ValueError("postgresql://u:hunter2@db")
+    except ValueError:
+        structlog.get_logger().exception("it_failed")
+    text = stream.getvalue()
+    assert "Traceback" in text
+    assert "ValueError: postgresql://u:***@db" in text
+    assert "hunter2" not in text.replace('raise ValueError("postgresql://u:hunter2@db")', "")
+    assert text.count(marker) <= 1  # its line of source, never its value
+
+
+def test_secret_keys_are_masked() -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    structlog.get_logger().info("connected", password="hunter2", options={"token": "hunter2"})
+    assert "hunter2" not in stream.getvalue()
+
+
+def test_configuring_again_replaces_what_was() -> None:
+    logs.configure("json", stream=(first := io.StringIO()))
+    logs.configure("json", stream=(second := io.StringIO()))
+    structlog.get_logger().info("once")
+    assert (first.getvalue(), len(told(second))) == ("", 1)
+
+
+def test_the_canonical_line_as_it_is_written() -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    lines.write(samples.finished(outcome="failed", message="postgresql://u:hunter2@db"))
+    (line,) = told(stream)
+    assert line["event"] == "migration_finished"
+    assert (line["from"], line["to"], line["message"]) == (["a1"], ["b2"], "postgresql://u:***@db")
