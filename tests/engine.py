@@ -127,3 +127,8 @@ async def execute(server: Server, database: str, *statements: str) -> None:
             await connection.execute(statement)
     finally:
         await connection.close()
+
+
+def head(**fields: Any) -> Request:
+    """A request to bring track `app` to head."""
+    return Request("app", "head", **fields)

@@ -1,0 +1,157 @@
+"""What is left on the server when a migration is cut short: nothing, whoever cuts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import asyncpg
+import pytest
+from sqlalchemy.engine import make_url
+
+from orchestrator.databases.base import Limits, Place
+from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql import PostgreSQL
+from orchestrator.errors import TargetError, TargetLockedError
+from orchestrator.events import MigrationRetried
+from orchestrator.registry.model import Target
+from tests import engine, environments
+from tests.engine import until
+from tests.servers import MakeDatabases, backends
+
+BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2"
+
+
+def _place(pg: Server, database: str, **limits: float) -> Place:
+    url = make_url(pg.url("postgres")).set(database=database)
+    return Place(Target("acme", "app", "pg", database), url, Limits(**limits))
+
+
+async def _pids(pg: Server, database: str, application: str) -> list[int]:
+    return [row[0] for row in await engine.fetch(pg, "postgres", BACKENDS, database, application)]
+
+
+async def _registry(pg: Server, databases: Sequence[str], folder: Path, upgrade: str, isolation: str = "thread"):  # type: ignore[no-untyped-def]
+    config = environments.make_project(folder)
+    environments.add_tables(folder, ["alpha"])
+    environments.add_revision(folder, "slow", "alpha", upgrade)
+    fields: dict[str, object] = {}
+    if isolation == "process":
+        environments.read_url_from_environ(folder)
+        fields = {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
+    track = environments.track_of(config, **fields)
+    return engine.registry_of([track], [engine.shard_of(pg)], engine.targets_of(databases))
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_a_lost_guard_ends_the_migration_before_it_is_tried_again(
+    isolation: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    registry = await _registry(pg, [database], tmp_path, 'op.execute("SELECT pg_sleep(2)")', isolation)
+    async with engine.running(registry) as running, anyio.create_task_group() as tasks:
+
+        async def cut() -> None:
+            await until(lambda: _running(pg, database))
+            (migrating,) = await _migrating(pg, database)
+            (guard,) = await _pids(pg, database, "orchestrator guard%")
+            await engine.execute(pg, "postgres", f"SELECT pg_terminate_backend({guard})")
+            await until(lambda: bool(running.of(MigrationRetried)))
+            assert migrating not in await _migrating(pg, database)
+
+        tasks.start_soon(cut)
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 1}, view.failures
+        assert "lock was lost" in running.of(MigrationRetried)[0].message
+    assert await engine.fetch(pg, database, "SELECT count(*) FROM applied") == [(1,)]
+
+
+async def _migrating(pg: Server, database: str) -> list[int]:
+    found = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name ~ '^orchestrator [0-9a-f]{8} '"
+    return [row[0] for row in await engine.fetch(pg, "postgres", found, database)]
+
+
+async def _running(pg: Server, database: str) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE 'SELECT pg_sleep%' AND state = 'active'"
+    return bool(await engine.fetch(pg, "postgres", query, database))
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_a_forced_end_leaves_no_backend_and_no_lock(
+    isolation: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    registry = await _registry(pg, [database], tmp_path, 'op.execute("SELECT pg_sleep(600)")', isolation)
+    with anyio.fail_after(30):
+        async with engine.running(registry, shutdown_grace_seconds=0.2) as running:
+            await running.service.start_rollout(engine.head())
+            await until(lambda: _running(pg, database))
+    connection = await asyncpg.connect(pg.url("postgres"))
+    try:
+        assert await backends(connection, [database]) == []
+    finally:
+        await connection.close()
+    async with PostgreSQL().guard(_place(pg, database, lock_wait=0.0)) as guard:
+        assert await guard.heads() is None, "one transaction: rolled back whole"
+
+
+async def test_what_a_killed_run_left_working_is_ended_before_anything_starts(
+    pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    place = _place(pg, database)
+    async with PostgreSQL().guard(place) as guard:
+        name = guard.application_name
+    orphan = await asyncpg.connect(pg.url(database), server_settings={"application_name": name})
+    orphan.add_termination_listener(lambda _: None)
+    async with PostgreSQL().guard(place):
+        assert await _pids(pg, database, name) == []
+    orphan.terminate()
+
+
+async def test_a_connection_made_after_the_lock_is_gone_is_refused_by_its_rules(
+    pg: Server, make_databases: MakeDatabases
+) -> None:
+    """A worker that outlived its daemon opens a connection: the guard's lock is what tells."""
+    (database,) = await make_databases(1)
+    async with PostgreSQL().guard(_place(pg, database)) as guard:
+        rules = guard.rules
+        (row,) = await engine.fetch(pg, database, rules.query)
+        assert rules.mismatch(row) is None
+    (row,) = await engine.fetch(pg, database, rules.query)
+    assert "lock is no longer held" in str(rules.mismatch(row))
+
+
+async def test_two_guards_of_one_target_exclude_each_other_and_two_of_one_database_do_not(
+    pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    place = _place(pg, database, lock_wait=0.2)
+    other = Place(Target("acme", "other", "pg", database, version_table="other_version"), place.url, place.limits)
+    async with PostgreSQL().guard(place):
+        with pytest.raises(TargetLockedError, match="orchestrator guard acme"):
+            async with PostgreSQL().guard(place):
+                pass
+        async with PostgreSQL().guard(other):
+            pass
+
+
+async def test_session_settings_reach_the_connections_of_env_py(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    seen = "INSERT INTO seen SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout')"
+    upgrade = f'op.execute("CREATE TABLE seen (name text, setting text)")\nop.execute("{seen}")'
+    registry = await _registry(pg, [database], tmp_path, upgrade)
+    async with engine.running(registry, lock_timeout_seconds=1.5, statement_timeout_seconds=42) as running:
+        assert (await running.rollout()).counts == {"succeeded": 1}
+    assert dict(await engine.fetch(pg, database, "SELECT name, setting FROM seen")) == {  # type: ignore[arg-type]
+        "lock_timeout": "1500",
+        "statement_timeout": "42000",
+    }
+
+
+async def test_a_name_that_is_not_there_is_a_target_error_not_a_driver_error(pg: Server) -> None:
+    with pytest.raises(TargetError, match="does not exist"):
+        await PostgreSQL().read_heads(_place(pg, 'nobody\'s "database"'))
