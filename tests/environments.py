@@ -6,7 +6,7 @@ import io
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from alembic import command
 from alembic.config import Config
@@ -35,12 +35,17 @@ def downgrade() -> None:
 '''
 
 
+def has_template(template: Template) -> bool:
+    """Whether the installed Alembic brings the template: those with pyproject.toml came with 1.16."""
+    return Path(Config().get_template_directory(), template).is_dir()
+
+
 def make_project(folder: Path, template: Template = "generic") -> Path:
     """An empty Alembic project in `folder`, as `alembic init -t <template>` makes it; its configuration file."""
     folder.mkdir(parents=True, exist_ok=True)
     toml = template.startswith("pyproject")
-    files = {"toml_file": str(folder / "pyproject.toml")} if toml else {}
-    config = Config(str(folder / "alembic.ini"), stdout=io.StringIO(), **files)  # type: ignore[arg-type]
+    files: dict[str, Any] = {"toml_file": str(folder / "pyproject.toml")} if toml else {}
+    config = Config(str(folder / "alembic.ini"), stdout=io.StringIO(), **files)
     command.init(config, str(folder / "alembic"), template=template)
     return folder / ("pyproject.toml" if toml else "alembic.ini")
 

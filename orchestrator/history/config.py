@@ -46,7 +46,7 @@ def directory(track: Track, config: Config) -> ScriptDirectory:
         if entry not in sys.path:
             sys.path.insert(0, entry)
     scripts.version_locations = [
-        place if ":" in place or Path(place).is_absolute() else str(base / place) for place in scripts.version_locations
+        place if ":" in place or Path(place).is_absolute() else str(base / place) for place in scripts.version_locations or ()
     ]
     return scripts
 

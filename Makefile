@@ -1,0 +1,44 @@
+# Each target installs what it needs into .venv; a machine needs Python 3.11, pip, make and the package registry.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help install demo test check bench soak lock clean
+
+help: ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: .venv/installed ## Install the project and its tools into .venv
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--tenants 50 --exit")
+	$(BIN)/orchestrator demo $(ARGS)
+
+test: install ## Run the tests, real databases included (ARGS="-k slots")
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: install ## Lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install ## Measure, print the ratios, write docs/benchmarks.md
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+soak: install ## Run what takes long, whole
+	SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+lock: install ## Resolve the dependencies anew into requirements.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
+	  --all-extras --group dev --python-version 3.11 --output-file requirements.lock pyproject.toml
+
+clean: ## Remove .venv and caches
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist

@@ -1,0 +1,151 @@
+"""The daemon end to end, over HTTP, with real databases."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from pathlib import Path
+
+import anyio
+import httpx2 as httpx
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from orchestrator.databases.embedded import Server
+from tests import engine, environments
+from tests.daemon import Daemon, write_registry
+from tests.servers import MakeDatabases
+
+
+async def _samples(daemon: Daemon, name: str) -> dict[tuple[str, ...], float]:
+    text = (await daemon.call("GET", "/metrics")).text
+    return {
+        tuple(sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+async def test_a_rollout_by_http_moves_the_metrics_and_keeps_a_second_one_off(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    environments.make_project(project)
+    environments.add_tables(project, ["alpha", "beta"], before_each="time.sleep(0.2)")
+    tracks = {"app": {"config": "project/alembic.ini"}}
+    config, environ = write_registry(tmp_path, pg, await make_databases(12), tracks, max_concurrent=4)
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
+        started = await daemon.post_rollout()
+        assert started.status_code == 201
+        rollout = started.json()["id"]
+        second = await daemon.post_rollout(select="tenant=t003")
+        assert second.status_code == 409
+        assert second.headers["content-type"] == "application/problem+json"
+        assert second.json()["rollout"] == rollout
+        seen = []
+        while (await daemon.rollout(rollout))["state"] not in ("succeeded", "failed"):
+            seen += (await _samples(daemon, "orchestrator_rollout_progress_ratio")).values()
+            await anyio.sleep(0.1)
+        after = await daemon.rollout(rollout)
+        assert after["state"] == "succeeded"
+        assert after["counts"]["succeeded"] == after["total"] == 12
+        assert len(set(seen)) > 2, "progress must be seen to move"
+        assert seen == sorted(seen)
+        assert await _samples(daemon, "orchestrator_rollout_progress_ratio") == {}, "a finished rollout's series go"
+        assert (await _samples(daemon, "orchestrator_migrations_total"))[("app", "pg", "succeeded")] == 12
+        assert (await _samples(daemon, "orchestrator_targets"))[("app", "pg", "up_to_date")] == 12
+        tenants = (await daemon.call("GET", "/api/v1/tenants", params={"state": "up_to_date"})).json()
+        assert len(tenants["items"]) == 12
+        assert await daemon.stop() == 0
+
+
+async def test_a_revision_file_added_while_it_runs_is_seen_and_a_broken_one_refused_by_file_and_line(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    for name in ("app", "billing"):
+        environments.make_project(tmp_path / name)
+        environments.add_tables(tmp_path / name, [f"{name}_one"])
+    tracks = {name: {"config": f"{name}/alembic.ini"} for name in ("app", "billing")}
+    first, *others = await make_databases(5)
+    config, environ = write_registry(tmp_path, pg, others, tracks)
+    content = yaml.safe_load(config.read_text())
+    content["tenants"].append({"id": "b", "databases": {"billing": {"shard": "pg", "database": first}}})
+    config.write_text(yaml.safe_dump(content))
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
+        before = await daemon.ended((await daemon.post_rollout()).json()["id"])
+        assert before["counts"]["succeeded"] == 4
+        environments.add_revision(
+            tmp_path / "app", "two", "app_one", 'op.create_table("two", sa.Column("id", sa.Integer))'
+        )
+        added = await daemon.ended((await daemon.post_rollout()).json()["id"])
+        assert (added["counts"]["succeeded"], added["goal"]) == (4, ["two"])
+        broken = tmp_path / "app" / "alembic" / "versions" / "broken.py"
+        broken.write_text('revision = "broken"\ndown_revision = "two"\nimport no_such_module\n')
+        refused = await daemon.post_rollout()
+        assert refused.status_code == 422
+        assert f"{broken}:3" in refused.json()["detail"]
+        other = await daemon.post_rollout(track="billing")
+        assert other.status_code == 201
+        assert (await daemon.ended(other.json()["id"]))["counts"]["succeeded"] == 1
+
+
+async def test_healthz_answers_while_two_hundred_targets_migrate_with_a_revision_that_sleeps(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    environments.make_project(project, "async")
+    environments.add_tables(project, [f"t{number}" for number in range(4)])
+    environments.add_revision(project, "sleeps", "t3", "time.sleep(0.5)")
+    databases = await make_databases(200)
+    config, environ = write_registry(
+        tmp_path, pg, databases, {"app": {"config": "project/alembic.ini"}}, max_concurrent=16
+    )
+    seconds = []
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
+        rollout = (await daemon.post_rollout()).json()["id"]
+        async with httpx.AsyncClient(base_url=daemon.url) as client:
+            state = "running"
+            while state in ("pending", "planning", "running"):
+                began = time.perf_counter()
+                assert (await client.get("/healthz")).status_code == 200
+                seconds.append(time.perf_counter() - began)
+                if len(seconds) % 20 == 0:
+                    state = (await client.get(f"/api/v1/rollouts/{rollout}")).json()["state"]
+                await anyio.sleep(0.01)
+        after = await daemon.rollout(rollout)
+        assert after["counts"]["succeeded"] == 200, after["failures"]
+    assert len(seconds) > 200, "the rollout must last long enough to be looked at"
+    p99 = statistics.quantiles(seconds, n=100)[98]
+    assert p99 < 0.1, f"p99 {p99 * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms of {len(seconds)}"
+
+
+async def test_sigterm_in_the_middle_drains_and_the_next_start_goes_on(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    environments.make_project(project)
+    environments.add_tables(project, ["alpha", "beta"], before_each="time.sleep(0.3)")
+    databases = await make_databases(12)
+    tracks = {"app": {"config": "project/alembic.ini"}}
+    config, environ = write_registry(tmp_path, pg, databases, tracks, max_concurrent=3)
+    daemon = Daemon(config, f"sqlite:///{tmp_path}/store.db", environ)
+    await daemon.start()
+    rollout = (await daemon.post_rollout()).json()["id"]
+    await engine.until(lambda: any(line.get("event") == "migration_finished" for line in daemon.log))
+    assert await daemon.stop() == 0
+    applied = [await _applied(pg, database) for database in databases]
+    assert {2} <= set(applied) <= {0, 2}, "what ran was let end; nothing was cut in the middle"
+    assert 0 in applied, "it stopped in the middle"
+    async with daemon:
+        after = await daemon.ended(rollout)
+        assert after["state"] == "succeeded"
+        assert after["counts"]["succeeded"] == 12
+    assert [await _applied(pg, database) for database in databases] == [2] * 12
+
+
+async def _applied(pg: Server, database: str) -> int:
+    exists = await engine.fetch(pg, database, "SELECT to_regclass('applied') IS NOT NULL")
+    if not exists[0][0]:
+        return 0
+    return int((await engine.fetch(pg, database, "SELECT count(*) FROM applied"))[0][0])

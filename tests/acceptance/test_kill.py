@@ -1,0 +1,66 @@
+"""kill -9 at random moments: nothing lost, nothing twice, every target accounted for."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.databases.embedded import Server
+from tests import engine, environments
+from tests.daemon import ENDED, Daemon, write_registry
+from tests.servers import MakeDatabases
+
+TARGETS = 40
+REVISIONS = [f"step{number}" for number in range(5)]
+KILLS = 60 if os.environ.get("SOAK") else 10
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600 if os.environ.get("SOAK") else 300)
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+async def test_a_daemon_killed_again_and_again_applies_each_revision_once_on_every_target(
+    isolation: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    environments.make_project(project)
+    environments.add_tables(project, REVISIONS, before_each="time.sleep(random.uniform(0, 0.25))")
+    track: dict[str, object] = {"config": "project/alembic.ini"}
+    if isolation == "process":
+        environments.read_url_from_environ(project)
+        track |= {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
+    env = project / "alembic" / "env.py"
+    env.write_text(
+        env.read_text().replace(
+            "target_metadata=target_metadata\n",
+            "target_metadata=target_metadata,\n            transaction_per_migration=True,\n",
+        )
+    )
+    databases = await make_databases(TARGETS)
+    config, environ = write_registry(tmp_path, pg, databases, {"app": track}, max_concurrent=4)
+    drawn = random.Random(4)
+    daemon = Daemon(config, f"sqlite:///{tmp_path}/store.db", environ)
+    await daemon.start()
+    rollout = (await daemon.post_rollout()).json()["id"]
+    in_the_middle = kills = 0
+    while kills < KILLS:
+        await anyio.sleep(drawn.uniform(0, 0.8))
+        state = await daemon.rollout(rollout)
+        in_the_middle += state["counts"]["running"] > 0
+        assert sum(state["counts"].values()) == state["total"] == TARGETS
+        assert state["state"] not in ENDED, "the rollout ended before it was killed often enough: make it longer"
+        daemon.kill()
+        kills += 1
+        await daemon.start()
+    after = await daemon.ended(rollout)
+    assert after["state"] == "succeeded", after
+    assert after["counts"]["succeeded"] + after["counts"]["up_to_date"] == TARGETS
+    assert in_the_middle >= KILLS // 2, "most kills must hit running migrations"
+    await daemon.stop()
+    for database in databases:
+        applied = await engine.fetch(pg, database, "SELECT revision, count(*) FROM applied GROUP BY 1 ORDER BY 1")
+        assert applied == [(revision, 1) for revision in REVISIONS]
+        assert await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == [(REVISIONS[-1],)]
