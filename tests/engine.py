@@ -104,7 +104,7 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
 @asynccontextmanager
 async def running(registry: Registry, **settings: Any) -> AsyncIterator[Engine]:
     source = FixedSource(registry)
-    chosen: Settings = load_settings(store_url="sqlite://", **settings)
+    chosen: Settings = load_settings(**{"store_url": "sqlite://", **settings})
     async with assembled(chosen, cast(RegistrySource, source)) as parts, working(parts, chosen) as service:
         engine = Engine(service, parts, source)
         parts.bus.subscribe(engine.events.append)

@@ -27,6 +27,12 @@ _IDENTITY = """
     pg_catalog.current_database()::text,
     (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
     extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text"""
+# Sessions of the migration at work without the lock that is asked for here: left by a run that was killed.
+_OURS = """SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+    AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
+_ENTER = f"""SELECT {_IDENTITY}, pg_catalog.pg_backend_pid(),
+    CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
+    ARRAY({_OURS.replace("$1", "$4")}) AS leftovers"""
 _LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
@@ -39,8 +45,6 @@ _BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now
     FROM pg_catalog.unnest($1::int[]) AS waiting(pid)
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
     JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
-_OURS = """SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
-    AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
 
 
 class PostgreSQL:
@@ -57,9 +61,7 @@ class PostgreSQL:
         async with _connected(place, _name("guard", place)) as connection:
             guard = PostgreSQLGuard(place, connection)
             with _translated(place):
-                await guard.prove()
-                await guard.lock()
-                await guard.end_backends(await guard.leftovers())
+                await guard.enter()
             yield guard
 
 
@@ -99,30 +101,40 @@ class PostgreSQLGuard:
         expected = (*self._identity, True)
         return SessionRules("postgresql", query, expected, self._place.name, fence=len(self._identity))
 
-    async def prove(self) -> None:
-        """Raise WrongDatabaseError unless this session is directly on the target's database."""
-        row = await self._connection.fetchrow(f"SELECT {_IDENTITY}, pg_catalog.pg_backend_pid()")
+    async def enter(self) -> None:
+        """Prove identity and take the lock, in one question where nobody is in the way; end what was left behind.
+
+        Raises WrongDatabaseError, TargetLockedError.
+        """
+        row = await self._connection.fetchrow(_ENTER, *self._question())
         assert row is not None
-        *identity, backend = row.values()
-        _check_name(self._place, str(identity[0]))
+        name, oid, started, backend, locked, leftovers = row.values()
+        _check_name(self._place, name)
         if backend != self._connection.get_server_pid():
             raise WrongDatabaseError(
                 f"the connection to {self._place.name} goes through a transaction-mode pooler, where session locks do "
                 "not hold",
                 remedy="give the shard a URL that leads directly to the server",
             )
-        self._identity = tuple(identity)
+        self._identity = (name, oid, started)
+        if not locked:
+            leftovers = await self._wait_for_lock()
+        await self.end_backends(leftovers)
 
-    async def lock(self) -> None:
-        """Take the target's lock, asking again at growing intervals: see the class for why it never waits in it."""
-        query = "SELECT pg_catalog.pg_try_advisory_lock($1, $2)"
+    def _question(self) -> tuple[object, ...]:
+        return self._place.url.database, LOCK_NAMESPACE, signed(self._key), self.application_name
+
+    async def _wait_for_lock(self) -> list[int]:
+        """Ask again at growing intervals (see the class for why it never waits in the lock); the backends left over."""
         with anyio.move_on_after(self._place.limits.lock_wait):
             for pause in backoff(0.025, 1.0):
-                with anyio.CancelScope(shield=True):
-                    taken = await self._connection.fetchval(query, LOCK_NAMESPACE, signed(self._key))
-                if taken:
-                    return
                 await anyio.sleep(pause)
+                with anyio.CancelScope(shield=True):
+                    row = await self._connection.fetchrow(_ENTER, *self._question())
+                assert row is not None
+                if row["locked"]:
+                    leftovers: list[int] = row["leftovers"]
+                    return leftovers
         raise await self._locked()
 
     async def _locked(self) -> TargetLockedError:
@@ -133,10 +145,6 @@ class PostgreSQLGuard:
             remedy="let it finish, or end that session, then retry",
             retriable=False,
         )
-
-    async def leftovers(self) -> list[int]:
-        """Backends of an earlier run of this target: they work without a lock, so a killed process left them."""
-        return [row["pid"] for row in await self._connection.fetch(_OURS, self.application_name)]
 
     async def heads(self) -> Heads | None:
         with _translated(self._place):

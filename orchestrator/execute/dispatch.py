@@ -32,8 +32,7 @@ class Histories:
         first = next((target for target in registry.targets if target.track == track.name), None)
         if track.isolation == "thread" or first is None:
             return await self._library.current(track)
-        folder = str(track.script_location or (track.config.parent if track.config else ""))
-        url = env_url(registry, first, folder)
+        url = env_url(registry, first, asynchronous=False)  # the files are read, not run: nothing connects
         return await self._library.current(track, env_variables(registry, first, url), hidden(url))
 
 

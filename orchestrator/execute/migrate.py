@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sqlalchemy.engine import URL
 
@@ -111,7 +110,7 @@ class Migrator:
         return Done(plan.heads, after.heads, len(plan.steps))
 
     def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> Job:
-        url = env_url(work.registry, work.target, work.history.snapshot.folder)
+        url = env_url(work.registry, work.target, work.history.is_async)
         return Job(
             track=work.track,
             tenant=work.target.tenant,
@@ -128,12 +127,12 @@ class Migrator:
         return Place(target, registry.url_for(target), self._limits)
 
 
-def env_url(registry: Registry, target: Target, folder: str) -> URL:
+def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:
     """The URL that env.py is given: the target's, with the driver that suits env.py."""
 
     url = registry.url_for(target)
     track = registry.tracks[target.track]
-    return url.set(drivername=drivername(url, Path(folder, "env.py"), track.driver))
+    return url.set(drivername=drivername(url, asynchronous, track.driver))
 
 
 def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str]:

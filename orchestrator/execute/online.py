@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -34,12 +35,7 @@ class OnlineRunner:
         the server and env.py's end is waited for: nothing of it runs on after this returns or raises.
         """
         watch = _Watch(guard)
-        loop = asyncio.get_running_loop()
-
-        def step(revision: str, seconds: float) -> None:
-            loop.call_soon_threadsafe(on_step, revision, seconds)
-
-        observer = Observer(watch.add, step)
+        observer = Observer(watch.add, _Steps(on_step).tell)
         call = partial(self._call, job, history, observer, watch.handle)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch.run)
@@ -122,3 +118,22 @@ class _Watch:
             await self.guard.end_backends(self._backends)
             with anyio.move_on_after(0.2):
                 await self.done.wait()
+
+
+class _Steps:
+    """Brings steps from the migrating thread to the loop: those of a burst together, since each wake-up of the loop
+    waits for the interpreter's lock."""
+
+    def __init__(self, on_step: Callable[[str, float], None]) -> None:
+        self._on_step, self._loop = on_step, asyncio.get_running_loop()
+        self._told: deque[tuple[str, float]] = deque()
+
+    def tell(self, revision: str, seconds: float) -> None:
+        """Called from the migrating thread; never waits."""
+        self._told.append((revision, seconds))
+        if len(self._told) == 1:
+            self._loop.call_soon_threadsafe(self._flush)
+
+    def _flush(self) -> None:
+        while self._told:
+            self._on_step(*self._told.popleft())

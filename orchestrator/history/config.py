@@ -45,10 +45,13 @@ def directory(track: Track, config: Config) -> ScriptDirectory:
     for entry in [str(base / entry) for entry in reversed(added)]:
         if entry not in sys.path:
             sys.path.insert(0, entry)
-    scripts.version_locations = [
-        place if ":" in place or Path(place).is_absolute() else str(base / place) for place in scripts.version_locations or ()
-    ]
+    scripts.version_locations = [_absolute(place, base) for place in scripts.version_locations or ()]
     return scripts
+
+
+def _absolute(place: str, base: Path) -> str:
+    """A version location; `package:dir` and absolute ones stay as they are."""
+    return place if ":" in place or Path(place).is_absolute() else str(base / place)
 
 
 def _files(track: Track) -> dict[str, Any]:

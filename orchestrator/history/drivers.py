@@ -17,8 +17,8 @@ _DRIVERS = {
 AS_WRITTEN = "none"
 
 
-def drivername(url: URL, env_py: Path, wanted: str | None) -> str:
-    """`dialect+driver` for the URL that env.py is given.
+def drivername(url: URL, asynchronous: bool, wanted: str | None) -> str:
+    """`dialect+driver` for the URL that env.py is given; `asynchronous` as `is_async` tells of that env.py.
 
     The track's `driver` wins (`none`: the shard's URL as it is written), then a driver named in the shard's URL, then
     what suits an env.py that builds an async engine, or a synchronous one.
@@ -26,7 +26,7 @@ def drivername(url: URL, env_py: Path, wanted: str | None) -> str:
     dialect = url.get_backend_name()
     if wanted == AS_WRITTEN or (wanted is None and "+" in url.drivername):
         return url.drivername
-    driver = wanted or _DRIVERS.get((dialect, is_async(env_py)))
+    driver = wanted or _DRIVERS.get((dialect, asynchronous))
     return f"{dialect}+{driver}" if driver else url.drivername
 
 

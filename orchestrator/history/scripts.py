@@ -11,6 +11,7 @@ import re
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from alembic.script import Script, ScriptDirectory
@@ -19,6 +20,7 @@ from alembic.util import CommandError
 
 from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
+from orchestrator.history import drivers
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
 
@@ -67,6 +69,11 @@ class History:
     @property
     def digest(self) -> str:
         return self.snapshot.digest
+
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether env.py builds an async engine."""
+        return drivers.is_async(Path(self.snapshot.folder, "env.py"))
 
     def is_current(self) -> bool:
         """True when the files on disk are the ones that were read."""

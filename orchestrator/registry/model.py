@@ -33,7 +33,7 @@ class Track:
     """One Alembic migration history and how its targets are to be treated.
 
     Exactly one of `script_location` and `config` is set; both are absolute paths. `environment` values may hold
-    the placeholders of `Registry.placeholders`.
+    the placeholders of `Registry.placeholders`, and secrets: they are left out of the repr.
     """
 
     name: str
@@ -44,17 +44,17 @@ class Track:
     version_table_schema: str | None = None
     goal: str = "head"
     isolation: Isolation = "thread"
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     execution: Execution = "auto"
     driver: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A database server that hosts tenants. `url` carries the secret; its repr hides the password."""
+    """A database server that hosts tenants. `url` carries secrets, and is left out of the repr."""
 
     name: str
-    url: URL
+    url: URL = field(repr=False)
     max_concurrent: int = 8
     labels: Mapping[str, str] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -55,6 +56,9 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
 
     Raises UnsupportedAlembicError and StoreError.
     """
+    # Threads that compute hold the interpreter for this long before the loop gets its turn; 5 ms is the default, and
+    # with sixteen of them the daemon's answers would wait for many turns.
+    sys.setswitchinterval(0.0005)
     tasklocal.install()
     await anyio.to_thread.run_sync(tasklocal.verify)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events

@@ -1,0 +1,52 @@
+"""All commands under one name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+import orchestrator
+from orchestrator.cli import boundary, check, demo, migrate, rollout, schema, serve, tenants
+
+
+class Guarded(typer.core.TyperGroup):
+    """The error boundary around every command."""
+
+    def invoke(self, ctx: Any) -> Any:
+        with boundary.guarded():
+            return super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="orchestrator",
+    cls=Guarded,
+    help=orchestrator.__doc__,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("check")(check.check)
+app.command("tenants")(tenants.tenants)
+app.command("migrate")(migrate.migrate)
+app.add_typer(rollout.app, name="rollout")
+app.command("schema")(schema.schema)
+app.command("demo")(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orchestrator {orchestrator.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def orchestrate(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,126 @@
+"""`orchestrator migrate`: a rollout in the foreground, or a look at what it would do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, cast
+
+import anyio
+import typer
+
+from orchestrator.cli import interrupt, live, options, screen, summary, tables
+from orchestrator.cli.tally import Tally
+from orchestrator.client import shapes
+from orchestrator.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from orchestrator.events import Event
+    from orchestrator.rollout.state import Request
+    from orchestrator.settings import Settings
+
+UNREACHABLE = 5
+LEAVING = "the version tables tell how far each target came"
+
+
+def migrate(
+    track: options.Track = None,
+    to: options.To = "",
+    select: options.Select = "",
+    direction: options.Direction = "upgrade",
+    strategy: options.Strategy = "default",
+    max_concurrent: options.MaxConcurrent = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
+    config: options.Config = None,
+    store_url: options.StoreUrl = None,
+) -> None:
+    """Bring targets to a goal, here and now; no daemon is needed.
+
+    Exits with 0 when all are at the goal, 3 when targets failed, 4 when it was stopped.
+    """
+    from orchestrator import settings
+    from orchestrator.cli import remarks
+    from orchestrator.rollout.state import Direction, Request
+
+    [wanted] = options.words(Direction, [direction], "--direction")
+    configured = settings.load(config=config, store_url=store_url, max_concurrent=max_concurrent)
+    request = Request(track or "", to, select, strategy, wanted, max_concurrent=max_concurrent)
+    remarks.configure()
+    if dry_run:
+        preview = anyio.run(_preview, configured, request)
+        screen.answer(preview, tables.preview, as_json)
+        raise typer.Exit(UNREACHABLE if any(g["state"] == "unreachable" for g in preview["groups"]) else 0)
+    ended = anyio.run(_migrate, configured, request)
+    screen.answer(ended, summary.summary, as_json)
+    if ended["state"] != "succeeded" and not as_json:
+        screen.remark("\nthe same command again goes on: targets at the goal are left alone")
+    raise typer.Exit(summary.exit_code(ended))
+
+
+def only_track(tracks: Mapping[str, object], wanted: str) -> str:
+    """The track that is meant. Raises ConfigurationError when several could be."""
+    if wanted or len(tracks) == 1:
+        return wanted or next(iter(tracks))
+    names = ", ".join(tracks)
+    raise ConfigurationError(
+        f"the registry has {len(tracks)} tracks", remedy=f"name one with --track: {names}" if names else "add one"
+    )
+
+
+async def _completed(settings: Settings, request: Request) -> Request:
+    """The request with the only track there is, and with its goal, where nobody named them."""
+    from orchestrator.service import daemon
+
+    if request.track and request.to:
+        return request
+    tracks = (await daemon.opened(settings)).current.tracks
+    name = only_track(tracks, request.track)
+    return replace(request, track=name, to=request.to or (tracks[name].goal if name in tracks else ""))
+
+
+async def _preview(settings: Settings, request: Request) -> shapes.Preview:
+    from orchestrator.api import schemas
+    from orchestrator.service import foreground
+
+    request = await _completed(settings, request)
+    groups = await foreground.preview(settings, request)
+    return cast(shapes.Preview, schemas.preview(request, groups).model_dump(mode="json"))
+
+
+async def _migrate(settings: Settings, request: Request) -> shapes.Rollout:
+    from orchestrator.api import schemas
+    from orchestrator.service import foreground
+
+    request = await _completed(settings, request)
+    stopping, tally = anyio.Event(), Tally()
+
+    def stop() -> None:
+        stopping.set()
+        running = screen.plural(len(tally.running), "running target")
+        screen.remark(f"stopping: {running} may end, nothing more is started; Ctrl-C again leaves at once")
+
+    def listen(event: Event) -> None:
+        live.hear(tally, event.name, event.as_dict())
+
+    with screen.reserved_stdout():
+        async with interrupt.handled(stop, leaving=LEAVING), live.following(tally):
+            with _logs_on_screen():
+                view = await foreground.migrate(
+                    settings, request, started=lambda view: None, listen=listen, interrupted=stopping
+                )
+    return cast(shapes.Rollout, schemas.rollout(view).model_dump(mode="json"))
+
+
+@contextmanager
+def _logs_on_screen() -> Iterator[None]:
+    """Send log lines through the live view, which takes the place of standard error while it is there."""
+    from orchestrator.cli import remarks
+
+    remarks.configure()
+    try:
+        yield
+    finally:
+        remarks.configure(stream=sys.__stderr__)

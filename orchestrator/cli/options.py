@@ -1,0 +1,57 @@
+"""The options that commands share, each described once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from orchestrator.errors import ConfigurationError
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+Word = TypeVar("Word", bound=StrEnum)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", "-c", help="The registry file. [ORCHESTRATOR_CONFIG, tenants.yaml]")
+]
+StoreUrl = Annotated[
+    str | None,
+    typer.Option("--store-url", help="The control database. [ORCHESTRATOR_STORE_URL, sqlite:///orchestrator.db]"),
+]
+Track = Annotated[str | None, typer.Option("--track", "-t", help="Which history; not needed if there is only one.")]
+NeededTrack = Annotated[str, typer.Option("--track", "-t", help="Which history.")]
+To = Annotated[
+    str, typer.Option("--to", help="The goal: head, heads, base, a revision, label@head. Default: the track's own.")
+]
+NeededTo = Annotated[str, typer.Option("--to", help="The goal: head, heads, base, a revision, label@head.")]
+Select = Annotated[
+    str, typer.Option("--select", "-s", help="Which targets, by label: 'tier=free,region in (eu,us),tenant=acme*'.")
+]
+Direction = Annotated[str, typer.Option("--direction", help="upgrade, downgrade or stamp.")]
+Strategy = Annotated[str, typer.Option("--strategy", help="How to go over the targets, as named in the registry.")]
+MaxConcurrent = Annotated[int | None, typer.Option("--max-concurrent", min=1, help="Most targets at once.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+Server = Annotated[
+    str, typer.Option("--server", envvar="ORCHESTRATOR_SERVER", help="The daemon's address.", show_default=True)
+]
+OptionalServer = Annotated[
+    str | None,
+    typer.Option("--server", envvar="ORCHESTRATOR_SERVER", help="Ask this daemon instead of the databases."),
+]
+RolloutId = Annotated[str, typer.Argument(metavar="ID", help="As `orchestrator rollout list` shows it.")]
+
+
+def words(kind: type[Word], given: Iterable[str], option: str) -> list[Word]:
+    """The words that were given with `option`. Raises ConfigurationError naming the ones there are.
+
+    Not typer's choices: for them the words, and with them half the program, would be imported for `--help` too.
+    """
+    known = {word.value: word for word in kind}
+    unknown = [text for text in given if text not in known]
+    if unknown:
+        raise ConfigurationError(f"{option}: there is no {unknown[0]!r}", remedy=f"use one of: {', '.join(known)}")
+    return [known[text] for text in given]

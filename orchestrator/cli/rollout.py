@@ -1,0 +1,173 @@
+"""`orchestrator rollout …`: what a daemon does, asked and steered from the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import anyio
+import typer
+
+from orchestrator.cli import connection, live, options, screen, summary, tables
+from orchestrator.cli.tally import FINISHED, Tally
+from orchestrator.client import shapes
+
+if TYPE_CHECKING:
+    from orchestrator.client import Daemon
+    from orchestrator.client.daemon import Command
+
+Answer = TypeVar("Answer")
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rollouts to list, newest first.")]
+States = Annotated[list[str] | None, typer.Option("--state", help="Only in this state; may be repeated.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for its end (or a pause), and exit as `migrate` does.")]
+Key = Annotated[str | None, typer.Option("--idempotency-key", help="Given again, no second rollout is started.")]
+Migrations = Annotated[bool, typer.Option("--migrations", help="Every target's part, too; with --state only some.")]
+
+app = typer.Typer(help="Start, watch and steer the rollouts of a daemon.", no_args_is_help=True)
+
+
+@app.command("start")
+def start(
+    track: options.NeededTrack,
+    to: options.NeededTo = "head",
+    select: options.Select = "",
+    direction: options.Direction = "upgrade",
+    strategy: options.Strategy = "default",
+    dry_run: options.DryRun = False,
+    wait: Wait = False,
+    idempotency_key: Key = None,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Start a rollout."""
+    asked = shapes.Asked(track=track, to=to, select=select, strategy=strategy, direction=direction)
+    if dry_run:
+        preview = _ask(server, lambda daemon: daemon.preview(asked))
+        return screen.answer(preview, tables.preview, as_json)
+    rollout = _ask(server, lambda daemon: daemon.start_rollout(asked, idempotency_key=idempotency_key))
+    if wait:
+        _finish(_follow(server, rollout["id"], to_pause=True), as_json)
+    _show(rollout, as_json)
+
+
+@app.command("list")
+def list_rollouts(
+    state: States = None,
+    limit: Limit = 50,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """List rollouts, newest first."""
+    from orchestrator.rollout.state import RolloutState
+
+    states = options.words(RolloutState, state or (), "--state")
+    found = _ask(server, lambda daemon: daemon.rollouts(states=states, limit=limit))
+    if as_json:
+        screen.write_json(found)
+    elif found:
+        screen.write(tables.rollouts(found))
+    else:
+        screen.remark("no rollouts")
+
+
+@app.command("show")
+def show(
+    rollout_id: options.RolloutId,
+    migrations: Migrations = False,
+    state: States = None,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Show a rollout: its state, counts, and failures by cause."""
+    from orchestrator.rollout.state import MigrationState
+
+    states = options.words(MigrationState, state or (), "--state")
+    rollout = _ask(server, lambda daemon: daemon.rollout(rollout_id))
+    listed: Sequence[shapes.Migration] | None = None
+    if migrations or states:
+        listed = _ask(server, lambda daemon: daemon.migrations(rollout_id, states=states))
+    if as_json:
+        screen.write_json(rollout if listed is None else {**rollout, "migrations": listed})
+        return
+    screen.write(*summary.summary(rollout))
+    if listed:
+        screen.write("", tables.migrations(listed))
+
+
+@app.command("watch")
+def watch(
+    rollout_id: options.RolloutId, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER
+) -> None:
+    """Follow a rollout to its end, and exit as `migrate` does. Ctrl-C stops watching, not the rollout."""
+    _finish(_follow(server, rollout_id, to_pause=False), as_json)
+
+
+def _steering(command: Command, text: str) -> None:
+    def steer(
+        rollout_id: options.RolloutId, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER
+    ) -> None:
+        _show(_ask(server, lambda daemon: daemon.command(rollout_id, command)), as_json)
+
+    app.command(command, help=text)(steer)
+
+
+_steering("pause", "Start no further target; those that run are finished.")
+_steering("resume", "Go on with a paused rollout.")
+_steering("abort", "End a rollout: what runs is finished, the rest is cancelled.")
+_steering("retry", "Try the targets again that are not at the goal.")
+
+
+def _ask(server: str, question: Callable[[Daemon], Awaitable[Answer]]) -> Answer:
+    async def asked() -> Answer:
+        async with connection.to(server) as daemon:
+            return await question(daemon)
+
+    return anyio.run(asked)
+
+
+def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
+    """Show a rollout live until it ends, or pauses; as it is then."""
+
+    async def followed(daemon: Daemon) -> shapes.Rollout:
+        rollout = await daemon.rollout(rollout_id)
+        await follow(daemon, rollout, to_pause=to_pause)
+        return await daemon.rollout(rollout_id)
+
+    return _ask(server, followed)
+
+
+async def follow(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = False) -> None:
+    """Show the rollout's events live until it has ended; with `to_pause`, at most until it is paused."""
+    if rollout["state"] in FINISHED:
+        return
+    tally = Tally(rollout["id"], f"{rollout['track']} to {rollout['to']}", rollout["total"])
+    async with live.following(tally):
+        async for event in daemon.events(rollout["id"]):
+            live.hear(tally, event.name, event.data)
+            if to_pause and tally.state == "paused" and (await daemon.rollout(rollout["id"]))["state"] == "paused":
+                return  # asked again, since the events of an earlier pause are told first
+
+
+def _finish(rollout: shapes.Rollout, as_json: bool) -> None:
+    _show(rollout, as_json)
+    raise typer.Exit(summary.exit_code(rollout))
+
+
+def _show(rollout: shapes.Rollout, as_json: bool) -> None:
+    screen.answer(rollout, summary.summary, as_json)
+    if (advice := advised(rollout)) and not as_json:
+        screen.remark(f"\n{advice}")
+
+
+def advised(rollout: shapes.Rollout) -> str | None:
+    """What may be done next with a rollout."""
+    name = rollout["id"]
+    match rollout["state"]:
+        case "paused":
+            return f"go on with `orchestrator rollout resume {name}`, or end it with `abort`"
+        case "failed" | "aborted":
+            return f"try the rest again with `orchestrator rollout retry {name}`"
+        case "pending" | "planning" | "running":
+            return f"follow it with `orchestrator rollout watch {name}`"
+        case _:
+            return None

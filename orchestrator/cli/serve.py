@@ -1,0 +1,52 @@
+"""`orchestrator serve`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+import typer
+
+from orchestrator.cli import options
+
+Host = Annotated[str | None, typer.Option("--host", help="Listen here. [ORCHESTRATOR_HOST, 127.0.0.1]")]
+Port = Annotated[
+    int | None, typer.Option("--port", min=0, max=65535, help="0 takes any free one. [ORCHESTRATOR_PORT, 8080]")
+]
+LogFormat = Annotated[str | None, typer.Option("--log-format", help="auto, json or console. [ORCHESTRATOR_LOG_FORMAT]")]
+LogLevel = Annotated[
+    str | None, typer.Option("--log-level", help="debug, info, warning or error. [ORCHESTRATOR_LOG_LEVEL]")
+]
+Grace = Annotated[
+    float | None,
+    typer.Option("--shutdown-grace-seconds", min=0, help="How long what runs may take to end when we are stopped."),
+]
+
+
+def serve(
+    config: options.Config = None,
+    store_url: options.StoreUrl = None,
+    host: Host = None,
+    port: Port = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+    max_concurrent: options.MaxConcurrent = None,
+    shutdown_grace_seconds: Grace = None,
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; its address is logged as `listening`."""
+    from orchestrator import settings
+    from orchestrator.observe import logs
+    from orchestrator.service import daemon
+
+    configured = settings.load(
+        config=config,
+        store_url=store_url,
+        host=host,
+        port=port,
+        log_format=log_format,
+        log_level=log_level,
+        max_concurrent=max_concurrent,
+        shutdown_grace_seconds=shutdown_grace_seconds,
+    )
+    logs.configure(configured.log_format, configured.log_level)
+    anyio.run(daemon.serve, configured)

@@ -1,0 +1,124 @@
+"""What a daemon answers, as typed JSON. Members that this release does not know are kept, not refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+
+class Failure(TypedDict):
+    kind: str
+    code: str | None
+    revision: str | None
+    message: str
+    remedy: str | None
+    signature: str
+
+
+class FailureGroup(TypedDict):
+    signature: str
+    count: int
+    example: Failure
+    tenants: list[str]
+
+
+class Rollout(TypedDict):
+    """Times are ISO 8601 in UTC; `counts` holds migrations by state and sums up to `total`."""
+
+    id: str
+    track: str
+    to: str
+    state: str
+    reason: str | None
+    strategy: str
+    select: str
+    direction: str
+    goal: list[str]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    created_by: str
+    counts: dict[str, int]
+    total: int
+    eta_seconds: float | None
+    failures: list[FailureGroup]
+
+
+# `from` is a word of the language.
+Migration = TypedDict(
+    "Migration",
+    {
+        "tenant": str,
+        "track": str,
+        "shard": str,
+        "wave": str,
+        "state": str,
+        "attempts": int,
+        "from": list[str] | None,
+        "to": list[str] | None,
+        "steps": int | None,
+        "error": Failure | None,
+        "duration_seconds": float | None,
+    },
+)
+
+
+class Target(TypedDict):
+    track: str
+    shard: str
+    database: str
+    schema: str | None
+    labels: dict[str, str]
+    state: str
+    heads: list[str]
+    read_at: str | None
+    message: str | None
+
+
+class Tenant(TypedDict):
+    tenant: str
+    targets: list[Target]
+
+
+class PlanGroup(TypedDict):
+    heads: list[str]
+    state: str
+    steps: list[str]
+    count: int
+    tenants: list[str]
+
+
+class Preview(TypedDict):
+    """What a rollout would do now."""
+
+    dry_run: bool
+    track: str
+    to: str
+    direction: str
+    total: int
+    groups: list[PlanGroup]
+
+
+class Reloaded(TypedDict):
+    changed: bool
+    targets: int
+
+
+class Asked(TypedDict, total=False):
+    """The body that starts a rollout; `track` and `to` are needed."""
+
+    track: str
+    to: str
+    select: str
+    strategy: str
+    direction: str
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """An event of a rollout's stream; `sequence` grows from 1."""
+
+    sequence: int
+    name: str
+    data: dict[str, Any]

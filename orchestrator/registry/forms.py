@@ -1,0 +1,245 @@
+"""The syntax of the registry file: one form per kind of entry, and the JSON Schema that editors use.
+
+Forms hold what is written, checked entry by entry; what entries mean together is for `places` and `shards`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from orchestrator.registry import secrets
+from orchestrator.registry.model import Execution, Isolation, Reaction
+from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
+
+LONGEST_NAME = 200
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_LIMIT = re.compile(r"(?P<count>\d{1,9})|(?P<percent>\d{1,3}(?:\.\d{1,6})?)%")
+_SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
+_LATER = "Not supported by this release yet."
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("this must not be empty")
+    if _CONTROL.search(text):
+        raise ValueError("this must not hold control characters")
+    return text
+
+
+def name(text: str) -> str:
+    """Check the name of a tenant, track, shard, strategy, … Raises ValueError."""
+    if len(text) > LONGEST_NAME:
+        raise ValueError(f"a name must not be longer than {LONGEST_NAME} characters")
+    return _filled(secrets.plain(text))
+
+
+def _label_key(text: str) -> str:
+    if not KEY.fullmatch(text):
+        raise ValueError("a label's key must begin with a letter or digit, and hold only these and _ . / -")
+    if text in BUILT_IN_KEYS:
+        raise ValueError(f"{text!r} is a built-in key of selectors: name the label otherwise")
+    return text
+
+
+def limit(text: str) -> tuple[int | None, float | None]:
+    """Read `2` or `2%` as (count, percent), one of them None. Raises ValueError."""
+    match = _LIMIT.fullmatch(text)
+    if match is None or float(match["percent"] or 0) > 100:
+        raise ValueError("this must be a count such as 2 or a percentage such as 2%, of at most 100%")
+    return (int(match["count"]), None) if match["count"] else (None, float(match["percent"]))
+
+
+def _checked_limit(text: str) -> str:
+    limit(text)
+    return text
+
+
+def _nothing_is_empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _boolean(value: Any) -> Any:
+    if value not in ("true", "false"):
+        raise ValueError("this must be true or false")
+    return value == "true"
+
+
+Text = Annotated[str, AfterValidator(secrets.plain), _SCALAR]
+Name = Annotated[str, AfterValidator(name), _SCALAR]
+Filled = Annotated[str, AfterValidator(secrets.plain), AfterValidator(_filled), _SCALAR]
+WithReferences = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Limit = Annotated[
+    str,
+    AfterValidator(_checked_limit),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": r"^[0-9]+(\.[0-9]+)?%?$"}),
+]
+Labels = Annotated[dict[Annotated[str, AfterValidator(_label_key)], Text], BeforeValidator(_nothing_is_empty)]
+
+
+class Form(BaseModel):
+    """An entry. An entry that is wrong elsewhere than in its `decisive` keys is still checked against the others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    decisive: ClassVar[frozenset[str]] = frozenset()
+
+
+class TrackForm(Form):
+    """One Alembic migration history. Give `script_location` or `config`, not both."""
+
+    model_config = ConfigDict(title="Track")
+    decisive = frozenset({"script_location", "config", "isolation"})
+
+    script_location: WithReferences | None = Field(
+        None, description="The folder with env.py, relative to this file, or `package:folder`."
+    )
+    config: WithReferences | None = Field(
+        None, description="An alembic.ini or pyproject.toml to take everything from, relative to this file."
+    )
+    section: Filled | None = Field(None, description="The section of `config` to read; `alembic` when left out.")
+    version_table: Filled = Field(
+        "alembic_version", description="Where the heads are kept; may use {tenant} and {track}."
+    )
+    version_table_schema: Filled | None = Field(
+        None, description="The version table's schema, when it is not the default one; may use {tenant} and {track}."
+    )
+    goal: Filled = Field("head", description="The revision rollouts aim at when none is given.")
+    isolation: Isolation = Field(
+        "thread", description="`process` for an env.py that reads environment variables or schedules on a loop."
+    )
+    environment: Annotated[dict[str, WithReferences], BeforeValidator(_nothing_is_empty)] = Field(
+        default_factory=dict,
+        description="Variables for the worker process, with {url}, {tenant}, {track}, {shard}, {database}, {schema}.",
+    )
+    execution: Execution = Field("auto", description="`online` always runs env.py. `replay`: " + _LATER)
+    driver: Filled | None = Field(
+        None, description="The SQLAlchemy driver that env.py is to be given: asyncpg, psycopg, psycopg2, pg8000, …"
+    )
+
+
+class ShardForm(Form):
+    """A database server, or for SQLite a folder, that hosts tenants."""
+
+    model_config = ConfigDict(title="Shard")
+    decisive = frozenset({"url"})
+
+    url: WithReferences = Field(
+        description="`postgresql://user:${PASSWORD}@host:5432`, without a database, or `sqlite:///folder`."
+    )
+    max_concurrent: Count = Field(8, description="How many of its targets are migrated at once.")
+    labels: Labels = Field(default_factory=dict, description="Given to every tenant here; a tenant's own come first.")
+
+
+class PlaceForm(Form):
+    """Where one track of a tenant lives."""
+
+    model_config = ConfigDict(title="Place")
+
+    shard: Name
+    database: Filled = Field(description="The database's name; for SQLite a file in the shard's folder.")
+    schema_: Filled | None = Field(None, alias="schema", description=_LATER)
+
+
+class TenantForm(Form):
+    """A customer: either `shard` and `database`, or `databases` with one place per track."""
+
+    model_config = ConfigDict(title="Tenant")
+    decisive = frozenset({"id", "shard", "database", "track", "databases"})
+
+    id: Name
+    labels: Labels = Field(default_factory=dict, description="What selectors choose by.")
+    shard: Name | None = None
+    database: Filled | None = Field(None, description="The database's name; for SQLite a file in the shard's folder.")
+    schema_: Filled | None = Field(None, alias="schema", description=_LATER)
+    track: Name | None = Field(None, description="Needed when there are several tracks.")
+    databases: dict[Name, PlaceForm] | None = Field(None, description="One place per track.")
+
+
+class DiscoverForm(Form):
+    """Tenants found at run time. Not supported by this release yet."""
+
+    model_config = ConfigDict(title="Discovery")
+
+    shard: Name
+    track: Name | None = None
+    database: Filled | None = None
+    databases: Filled | None = Field(None, description="A pattern of database names, with a group `tenant`.")
+    schemas: Filled | None = Field(None, description="A pattern of schema names, with a group `tenant`.")
+    query: Filled | None = Field(None, description="SQL that returns tenants.")
+    labels: Labels = Field(default_factory=dict)
+
+
+class OnFailureForm(Form):
+    """What failures do to a rollout."""
+
+    model_config = ConfigDict(title="On failure")
+
+    max: Limit = Field(description="How many targets may fail: a count, or a percentage such as 2%.")
+    then: Reaction = Field("pause", description="What happens when more fail. `rollback`: " + _LATER)
+
+
+class WaveForm(Form):
+    """An ordered part of a rollout. Not supported by this release yet."""
+
+    model_config = ConfigDict(title="Wave")
+
+    name: Name
+    select: Filled | None = None
+    count: Count | None = None
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    soak: Filled | None = None
+    approval: Boolean = False
+    max_failures: Limit | None = None
+
+
+class StrategyForm(Form):
+    """How a rollout goes over its targets."""
+
+    model_config = ConfigDict(title="Strategy")
+
+    max_concurrent: Count | None = Field(None, description="How many targets are migrated at once, over all shards.")
+    on_failure: OnFailureForm | None = None
+    waves: list[WaveForm] | None = Field(None, description=_LATER)
+
+
+class ScheduleForm(Form):
+    """A rollout started by the clock. Not supported by this release yet."""
+
+    model_config = ConfigDict(title="Schedule")
+
+    cron: Filled
+    timezone: Filled = "UTC"
+    track: Name | None = None
+    to: Filled | None = None
+    select: Filled | None = None
+    strategy: Name | None = None
+
+
+class FileForm(Form):
+    """The registry: tracks, the shards that host tenants, the tenants, and how rollouts go over them."""
+
+    model_config = ConfigDict(title="Tenant registry of the migration orchestrator")
+
+    tracks: dict[Name, TrackForm] = Field(description="The Alembic migration histories, by name.")
+    shards: dict[Name, ShardForm] = Field(description="The database servers, by name.")
+    tenants: list[TenantForm] = Field(description="The tenants and where their databases are.")
+    discover: list[DiscoverForm] | None = Field(None, description=_LATER)
+    strategies: dict[Name, StrategyForm] | None = Field(None, description="Ways to roll out, by name.")
+    schedules: dict[Name, ScheduleForm] | None = Field(None, description=_LATER)
+
+
+Kind = Literal["mapping", "list"]
+SECTIONS: dict[str, tuple[type[Form], Kind]] = {
+    "tracks": (TrackForm, "mapping"),
+    "shards": (ShardForm, "mapping"),
+    "tenants": (TenantForm, "list"),
+    "discover": (DiscoverForm, "list"),
+    "strategies": (StrategyForm, "mapping"),
+    "schedules": (ScheduleForm, "mapping"),
+}
+REQUIRED = frozenset({"tracks", "shards", "tenants"})

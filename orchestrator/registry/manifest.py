@@ -1,0 +1,131 @@
+"""The registry file, from a path to a `Registry`: all of its mistakes at once, or none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from orchestrator.registry import document, forms, shards, tracks, unsupported
+from orchestrator.registry.model import FailureBudget, Registry, Strategy
+from orchestrator.registry.places import Places
+from orchestrator.registry.report import Report
+from orchestrator.registry.secrets import Secrets
+
+_Form = TypeVar("_Form", bound=forms.Form)
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
+    """Read the registry file at `path`; its references are looked up in `environ`.
+
+    Relative paths in it start at its own folder. Raises RegistryError with every mistake, each with its line and
+    column; no message holds a secret. Blocks: it reads files, and imports the package of a `package:folder`.
+    """
+    report = Report(document.read(path))
+    source = path.absolute()
+    secrets = Secrets(environ, source.parent)
+    _check_sections(report)
+    unsupported.check(report)
+    track_forms = _named(report, "tracks", forms.TrackForm)
+    shard_forms = _named(report, "shards", forms.ShardForm)
+    strategy_forms = _named(report, "strategies", forms.StrategyForm)
+    for section in ("discover", "schedules"):
+        dict(_entries(report, section, forms.SECTIONS[section][0]))
+    built_tracks = tracks.build(report, track_forms, secrets)
+    built_shards = shards.build(report, shard_forms, secrets)
+    places = Places(report, built_tracks, built_shards, _names(report, "tracks"), _names(report, "shards"))
+    targets = places.targets({int(i): form for i, form in _entries(report, "tenants", forms.TenantForm)})
+    strategies = {name: _strategy(name, form) for name, form in strategy_forms.items()}
+    report.close()
+    digest = _digest(built_tracks, built_shards, sorted(targets, key=lambda target: target.key), strategies)
+    return Registry(source, digest, built_tracks, built_shards, targets, strategies)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the registry file, for editors and CI."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **forms.FileForm.model_json_schema()}
+
+
+def _check_sections(report: Report) -> None:
+    content = report.document.value
+    for section in content:
+        if section not in forms.SECTIONS:
+            report.unknown((section,), "key", section, forms.SECTIONS, key=True)
+    for section in sorted(forms.REQUIRED - content.keys()):
+        empty = "[]" if forms.SECTIONS[section][1] == "list" else "{}"
+        report.at((), f"`{section}` is missing; when there are none yet, write `{section}: {empty}`")
+    for section, (_, kind) in forms.SECTIONS.items():
+        value = content.get(section)
+        wrong = value is not None and not isinstance(value, dict if kind == "mapping" else list)
+        if wrong or (value is None and section in forms.REQUIRED & content.keys()):
+            report.at((section,), f"`{section}` must be a {kind}")
+    if content.get("tracks") == {} and content.get("tenants"):
+        report.at(("tracks",), "there are tenants, but no track: name at least one migration history")
+
+
+def _items(report: Report, section: str) -> Iterator[tuple[str | int, Any]]:
+    value = report.document.value.get(section)
+    if isinstance(value, dict) and forms.SECTIONS[section][1] == "mapping":
+        yield from value.items()
+    elif isinstance(value, list) and forms.SECTIONS[section][1] == "list":
+        yield from enumerate(value)
+
+
+def _names(report: Report, section: str) -> list[str] | None:
+    """The names in a section, right or wrong; None when there is no such section to look into."""
+    return list(value) if isinstance(value := report.document.value.get(section), dict) else None
+
+
+def _entries(report: Report, section: str, form: type[_Form]) -> Iterator[tuple[str | int, _Form]]:
+    """The entries of a section, each checked for itself so that one mistake does not hide another."""
+    for key, value in _items(report, section):
+        try:
+            entry: _Form | None = form.model_validate(value)
+        except ValidationError as exc:
+            report.invalid((section, key), exc, form)
+            entry = _rest(value, exc, form)
+        if entry is not None:
+            yield key, entry
+
+
+def _rest(value: Any, exc: ValidationError, form: type[_Form]) -> _Form | None:
+    """What is right of an entry, so that what else is wrong with it is found in the same run."""
+    wrong = {str(error["loc"][0]) for error in exc.errors() if error["loc"]}
+    if not isinstance(value, dict) or wrong & form.decisive:
+        return None
+    return form.model_validate({key: item for key, item in value.items() if key not in wrong})
+
+
+def _named(report: Report, section: str, form: type[_Form]) -> dict[str, _Form]:
+    named: dict[str, _Form] = {}
+    for name, entry in _entries(report, section, form):
+        try:
+            named[forms.name(str(name))] = entry
+        except ValueError as exc:
+            report.at((section, name), str(exc), key=True)
+    return named
+
+
+def _strategy(name: str, form: forms.StrategyForm) -> Strategy:
+    if form.on_failure is None:
+        return Strategy(name, form.max_concurrent)
+    count, percent = forms.limit(form.on_failure.max)
+    return Strategy(name, form.max_concurrent, FailureBudget(count, percent, form.on_failure.then))
+
+
+def _digest(*content: object) -> str:
+    """Hash the registry's content. Equal content in another order or lay-out has the same digest."""
+    text = json.dumps(content, default=_canonical, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: object) -> object:
+    if is_dataclass(value):
+        return [getattr(value, field.name) for field in fields(value)]
+    return dict(value) if isinstance(value, Mapping) else str(value)

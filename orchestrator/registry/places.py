@@ -1,0 +1,161 @@
+"""From the file's `tenants` to targets, each at a place of its own."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from orchestrator.registry.document import Where
+from orchestrator.registry.forms import PlaceForm, TenantForm
+from orchestrator.registry.model import Shard, Target, Track
+from orchestrator.registry.report import Report
+
+LONGEST_IDENTIFIER_BYTES = 63
+
+
+class _Wish(NamedTuple):
+    """One place a tenant asks for: `where` is the mapping that holds it, `track_where` what names the track."""
+
+    tenant: TenantForm
+    track: str
+    track_where: Where
+    shard: str
+    database: str
+    where: Where
+
+
+@dataclass
+class Places:
+    """Gives tenants their targets.
+
+    `track_names` and `shard_names` also hold those whose own entries are wrong; None when the section is missing.
+    """
+
+    report: Report
+    tracks: Mapping[str, Track]
+    shards: Mapping[str, Shard]
+    track_names: Collection[str] | None
+    shard_names: Collection[str] | None
+    taken: dict[tuple[str, ...], tuple[Target, Where]] = field(default_factory=dict)
+
+    def targets(self, tenants: Mapping[int, TenantForm]) -> tuple[Target, ...]:
+        """Return the targets of the tenants, by index in the file; the report gets what is wrong with the rest."""
+        first: dict[str, int] = {}
+        targets: list[Target] = []
+        for index, tenant in tenants.items():
+            where: Where = ("tenants", index)
+            if first.setdefault(tenant.id, index) != index:
+                line = self.report.line(("tenants", first[tenant.id], "id"))
+                self.report.at((*where, "id"), f"the tenant {tenant.id!r} is listed twice, first in line {line}")
+            else:
+                targets += [target for wish in self._wishes(where, tenant) if (target := self._target(wish))]
+        return tuple(targets)
+
+    def _wishes(self, where: Where, tenant: TenantForm) -> Iterator[_Wish]:
+        if tenant.databases is None:
+            yield from self._short_form(where, tenant)
+            return
+        for key in ("shard", "database", "track"):
+            if getattr(tenant, key) is not None:
+                self.report.at((*where, key), f"`{key}` belongs into the entries of `databases`", key=True)
+        if not tenant.databases:
+            self.report.at((*where, "databases"), "name at least one track here: a tenant without one is left out")
+        for track, place in tenant.databases.items():
+            yield self._listed(tenant, track, place, (*where, "databases", track))
+
+    def _listed(self, tenant: TenantForm, track: str, place: PlaceForm, where: Where) -> _Wish:
+        return _Wish(tenant, track, where, place.shard, place.database, where)
+
+    def _short_form(self, where: Where, tenant: TenantForm) -> Iterator[_Wish]:
+        missing = [key for key in ("shard", "database") if getattr(tenant, key) is None]
+        if len(missing) == 2:
+            self.report.at(where, "`shard` and `database` are missing (or `databases`, with a place per track)")
+        elif missing:
+            self.report.at(where, f"`{missing[0]}` is missing")
+        track = self._only_track(where, tenant)
+        if tenant.shard is not None and tenant.database is not None and track is not None:
+            yield _Wish(tenant, track, (*where, "track"), tenant.shard, tenant.database, where)
+
+    def _only_track(self, where: Where, tenant: TenantForm) -> str | None:
+        if tenant.track is not None:
+            return tenant.track
+        if self.track_names is not None and len(self.track_names) == 1:
+            return next(iter(self.track_names))
+        if self.track_names:
+            names = ", ".join(sorted(self.track_names))
+            self.report.at(
+                where,
+                f"there are several tracks ({names}): say which with `track:`, or list them under `databases:`",
+            )
+        return None
+
+    def _target(self, wish: _Wish) -> Target | None:
+        if self.track_names is not None and wish.track not in self.track_names:
+            key = wish.track_where[-2:-1] == ("databases",)
+            self.report.unknown(wish.track_where, "track", wish.track, self.track_names, key=key)
+        if self.shard_names is not None and wish.shard not in self.shard_names:
+            self.report.unknown((*wish.where, "shard"), "shard", wish.shard, self.shard_names)
+        track, shard = self.tracks.get(wish.track), self.shards.get(wish.shard)
+        if track is None or shard is None or not self._database_is_possible(wish, shard):
+            return None
+        target = _placed(wish, track, shard)
+        self._check_identifiers(target, track, wish)
+        self._take(target, shard, wish)
+        return target
+
+    def _database_is_possible(self, wish: _Wish, shard: Shard) -> bool:
+        where = (*wish.where, "database")
+        if shard.dialect == "sqlite":
+            name = posixpath.normpath(wish.database)
+            if name.startswith(("/", "../")) or name in (".", ".."):
+                self.report.at(where, "this must be a file in the shard's folder")
+                return False
+        elif len(wish.database.encode()) > LONGEST_IDENTIFIER_BYTES:
+            self.report.at(where, f"a database's name must not be longer than {LONGEST_IDENTIFIER_BYTES} bytes")
+            return False
+        return True
+
+    def _check_identifiers(self, target: Target, track: Track, wish: _Wish) -> None:
+        for key in ("version_table", "version_table_schema"):
+            name, template = getattr(target, key) or "", getattr(track, key) or ""
+            if len(name.encode()) > LONGEST_IDENTIFIER_BYTES:
+                where: Where = ("tracks", track.name, key) if name == template else (*wish.where, "database")
+                self.report.at(
+                    where,
+                    f"the `{key}` of track {track.name!r} becomes {name!r}, which is longer than "
+                    f"{LONGEST_IDENTIFIER_BYTES} bytes: shorten it, or the tenant's id",
+                )
+
+    def _take(self, target: Target, shard: Shard, wish: _Wish) -> None:
+        where = (*wish.where, "database")
+        holder, held_where = self.taken.setdefault(_place(target, shard), (target, where))
+        if holder is not target:
+            self.report.at(
+                where,
+                f"{target.key} would share its version table with {holder.key} (line {self.report.line(held_where)}): "
+                "give it its own database, or the tracks different `version_table` names",
+            )
+
+
+def _placed(wish: _Wish, track: Track, shard: Shard) -> Target:
+    names = {"tenant": wish.tenant.id, "track": wish.track}
+    schema = track.version_table_schema
+    return Target(
+        wish.tenant.id,
+        wish.track,
+        wish.shard,
+        wish.database,
+        version_table=track.version_table.format_map(names),
+        version_table_schema=schema.format_map(names) if schema else None,
+        labels={**shard.labels, **wish.tenant.labels},
+    )
+
+
+def _place(target: Target, shard: Shard) -> tuple[str, ...]:
+    """What must differ between any two targets. An unnamed schema is PostgreSQL's usual one."""
+    if shard.dialect == "sqlite":
+        table, schema = target.version_table.lower(), (target.version_table_schema or "main").lower()
+        return target.shard, posixpath.normpath(target.database), schema, table
+    return target.shard, target.database, target.version_table_schema or "public", target.version_table

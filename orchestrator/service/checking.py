@@ -1,0 +1,177 @@
+"""Look at the registry and the histories, and say what is there and what is wrong. Starts nothing, writes nothing."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio.to_thread
+
+from orchestrator.api.ports import TargetView
+from orchestrator.errors import HistoryError
+from orchestrator.execute.dispatch import Histories
+from orchestrator.history import drivers, tasklocal
+from orchestrator.history.library import Library
+from orchestrator.history.scripts import History
+from orchestrator.history.worker import Workers
+from orchestrator.registry.model import Registry, Shard, Track
+from orchestrator.rollout.state import FleetState
+from orchestrator.service.daemon import opened
+from orchestrator.settings import Settings
+
+NAMES_SHOWN = 20
+TROUBLES = (FleetState.UNREACHABLE, FleetState.AHEAD, FleetState.UNKNOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackFinding:
+    """A track and its history; what could not be read is empty, and `mistake` says why."""
+
+    name: str
+    targets: int
+    isolation: str
+    goal: str
+    folder: str = ""
+    asynchronous: bool = False
+    drivers: tuple[str, ...] = ()
+    revisions: int = 0
+    heads: tuple[str, ...] = ()
+    mistake: HistoryError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFinding:
+    """A shard; `place` tells neither user nor password."""
+
+    name: str
+    dialect: str
+    place: str
+    targets: int
+    max_concurrent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    source: Path
+    tracks: tuple[TrackFinding, ...]
+    shards: tuple[ShardFinding, ...]
+    tenants: int
+    targets: int
+
+    @property
+    def mistakes(self) -> tuple[HistoryError, ...]:
+        return tuple(track.mistake for track in self.tracks if track.mistake is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Targets of one shard with the same problem. `tenants` holds the first few names, `count` all."""
+
+    state: FleetState
+    shard: str
+    message: str
+    count: int
+    tenants: tuple[str, ...]
+
+
+async def check(settings: Settings) -> Findings:
+    """Read the registry and every history; connect to nothing.
+
+    Raises RegistryError with all mistakes of the file, and UnsupportedAlembicError. The histories' mistakes are in
+    what is returned.
+    """
+    registry = (await opened(settings)).current
+    tasklocal.install()
+    await anyio.to_thread.run_sync(tasklocal.verify)
+    workers = Workers()
+    try:
+        histories = Histories(Library(workers))
+        tracks = [await _track(registry, track, histories) for track in registry.tracks.values()]
+    finally:
+        workers.close()
+    shards = tuple(_shard(registry, shard) for shard in registry.shards.values())
+    tenants = len({target.tenant for target in registry.targets})
+    return Findings(registry.source, tuple(tracks), shards, tenants, len(registry.targets))
+
+
+async def _track(registry: Registry, track: Track, histories: Histories) -> TrackFinding:
+    finding = TrackFinding(track.name, _targets(registry, track), track.isolation, track.goal)
+    try:
+        history = await histories.current(registry, track)
+    except HistoryError as exc:
+        return _with_mistake(finding, exc)
+    env_py = Path(history.snapshot.folder, "env.py")
+    found = replace(
+        finding,
+        folder=history.snapshot.folder,
+        asynchronous=drivers.is_async(env_py),
+        drivers=_drivers(registry, track, env_py),
+        revisions=len(history.snapshot.files),
+        heads=history.heads,
+    )
+    return _with_mistake(found, _ambiguous(history))
+
+
+def _ambiguous(history: History) -> HistoryError | None:
+    """Why the track's own goal means nothing in its history, if so: most of all, several heads."""
+    try:
+        history.resolve(history.track.goal)
+    except HistoryError as exc:
+        return exc
+    return None
+
+
+def _with_mistake(finding: TrackFinding, mistake: HistoryError | None) -> TrackFinding:
+    return replace(finding, mistake=mistake)
+
+
+def _targets(registry: Registry, track: Track) -> int:
+    return sum(target.track == track.name for target in registry.targets)
+
+
+def _drivers(registry: Registry, track: Track, env_py: Path) -> tuple[str, ...]:
+    """Which drivers env.py will be given, over all shards where the track has targets."""
+    shards = {target.shard for target in registry.targets if target.track == track.name}
+    urls = [registry.shards[name].url for name in sorted(shards)]
+    return tuple(dict.fromkeys(drivers.drivername(url, env_py, track.driver) for url in urls))
+
+
+def _shard(registry: Registry, shard: Shard) -> ShardFinding:
+    targets = sum(target.shard == shard.name for target in registry.targets)
+    url = shard.url
+    place = f"{url.host}:{url.port}" if url.host and url.port else url.host or url.database or "."
+    return ShardFinding(shard.name, shard.dialect, place, targets, shard.max_concurrent)
+
+
+def troubles(views: Iterable[TargetView]) -> Sequence[Trouble]:
+    """Targets that a rollout could not migrate, by shard and cause, largest group first.
+
+    Messages name their target's database; targets are of one cause when their messages differ in nothing else.
+    """
+    groups: dict[tuple[FleetState, str, str], list[TargetView]] = defaultdict(list)
+    for view in views:
+        if view.state in TROUBLES:
+            groups[view.state, view.target.shard, _nameless(view)].append(view)
+    found = [_trouble(state, shard, members) for (state, shard, _), members in groups.items()]
+    return sorted(found, key=lambda trouble: -trouble.count)
+
+
+def _trouble(state: FleetState, shard: str, members: Sequence[TargetView]) -> Trouble:
+    tenants = tuple(sorted({view.target.tenant for view in members}))
+    return Trouble(state, shard, _said(members[0]), len(members), tenants[:NAMES_SHOWN])
+
+
+def _said(view: TargetView) -> str:
+    if view.message:
+        return view.message
+    if view.state is FleetState.AHEAD:
+        return f"its revision {', '.join(view.heads)} is not in this build"
+    return "its heads were not read"
+
+
+def _nameless(view: TargetView) -> str:
+    names: Mapping[str, None] = dict.fromkeys(filter(None, (view.target.database, view.target.schema)))
+    return re.sub("|".join(rf"\b{re.escape(name)}\b" for name in names) or "$^", "…", _said(view))

@@ -1,0 +1,249 @@
+"""The changes of the ledger, each inside a transaction that somebody else opens and commits.
+
+A change first takes the rows of its rollouts for itself (`_hold`), so what it decides by stays true until the commit:
+on SQLite the whole database is taken by `BEGIN IMMEDIATE`, on PostgreSQL the rows are locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import and_, bindparam, delete, func, insert, literal, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.events import RolloutEvent
+from orchestrator.registry.model import TargetKey
+from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count
+from orchestrator.store import rules
+from orchestrator.store.rows import event_row, migration_row, rollout_from, rollout_row
+from orchestrator.store.rules import Holding, MigrationKey, Numbered, Stored
+from orchestrator.store.tables import events, holds, migrations, rollouts
+
+# Rows per statement: between two statements the daemon's loop does other work (10 ms or so later).
+SLICE = 500
+ANALYZE_ROWS = 1_000
+NAMED_TARGETS = 20
+
+# Advisory locks of the store's database are ours alone; any two different numbers would do.
+CREATION_LOCK = (0x6F726368, 2)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Generic[T]):
+    """What a change answers, and the events to publish once it is committed."""
+
+    value: T
+    events: Sequence[Numbered] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationChange:
+    """A migration's new state: the change that is written by the hundred."""
+
+    migration: Migration
+    event: RolloutEvent | None = None
+
+
+_UPDATE_MIGRATION = update(migrations).where(
+    migrations.c.rollout == bindparam("of_rollout"),
+    migrations.c.tenant == bindparam("of_tenant"),
+    migrations.c.track == bindparam("of_track"),
+)
+_UPDATE_SEQUENCE = update(rollouts).where(rollouts.c.id == bindparam("of_rollout"))
+
+
+async def create(
+    connection: AsyncConnection, rollout: Rollout, frozen: Sequence[Migration], event: RolloutEvent
+) -> Written[Rollout]:
+    """Raises ConflictError, and StoreError when the targets are not as many as the rollout says."""
+    if problem := rules.uncovered(rollout, len(frozen), count(frozen)):
+        raise problem
+    await _one_at_a_time(connection)
+    if earlier := await _same_request(connection, rollout.request.idempotency_key):
+        return Written(earlier)
+    await connection.execute(insert(rollouts), {**rollout_row(rollout), "last_sequence": 0})
+    for part in slices(frozen, SLICE):
+        await connection.execute(insert(migrations), [migration_row(migration) for migration in part])
+    if not rollout.state.finished:
+        await _acquire(connection, rollout.id)
+    await _count_in(connection, len(frozen))
+    stored = {rollout.id: Stored(rollout.state, rollout.total, 0)}
+    return Written(rollout, await _append(connection, stored, [event]))
+
+
+async def save_rollout(connection: AsyncConnection, rollout: Rollout, event: RolloutEvent | None) -> Written[None]:
+    """Raises NotFoundError, StateError, ConflictError, and StoreError when a target is not accounted for."""
+    stored = await _hold(connection, [rollout.id])
+    await _move(connection, rollout, stored)
+    return Written(None, await _append(connection, stored, [event] if event else []))
+
+
+async def save_migrations(
+    connection: AsyncConnection, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
+) -> Written[None]:
+    """Raises NotFoundError for a migration that was not frozen with its rollout."""
+    stored = await _hold(connection, _rollouts(changed, happened))
+    await _replace(connection, changed)
+    return Written(None, await _append(connection, stored, happened))
+
+
+async def reopen(
+    connection: AsyncConnection, rollout: Rollout, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
+) -> Written[None]:
+    """The rollout and its migrations at once. Raises what `save_rollout` and `save_migrations` raise."""
+    stored = await _hold(connection, [rollout.id, *_rollouts(changed, happened)])
+    await _replace(connection, changed)
+    await _move(connection, rollout, stored)
+    return Written(None, await _append(connection, stored, happened))
+
+
+async def save_each(
+    connection: AsyncConnection, changes: Sequence[MigrationChange]
+) -> Written[Sequence[OrchestratorError | None]]:
+    """Save what can be saved, in order; the value tells for each change why it was refused, or None."""
+    all_changed = [change.migration for change in changes]
+    stored = await _hold(connection, _rollouts(all_changed, [change.event for change in changes if change.event]))
+    known = await _known(connection, all_changed)
+    refusals = [rules.refusal(migration, stored.get(migration.rollout), known) for migration in all_changed]
+    kept = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
+    await _update(connection, [change.migration for change in kept])
+    published = await _append(connection, stored, [change.event for change in kept if change.event])
+    return Written(refusals, published)
+
+
+def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """
+    >>> list(slices("abcde", 2))
+    ['ab', 'cd', 'e']
+    """
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _rollouts(changed: Iterable[Migration], happened: Iterable[RolloutEvent]) -> list[str]:
+    return [*(migration.rollout for migration in changed), *(event.rollout for event in happened)]
+
+
+async def _one_at_a_time(connection: AsyncConnection) -> None:
+    """Let no two transactions acquire targets at once, or each could miss what the other has not committed."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(*CREATION_LOCK)))
+
+
+async def _count_in(connection: AsyncConnection, rows: int) -> None:
+    """Let PostgreSQL's planner know of the new rows now. Until autovacuum comes by, it thinks that the rollout has
+    none, and reads all of 100,000 to find sixteen."""
+    if connection.dialect.name == "postgresql" and rows >= ANALYZE_ROWS:
+        await connection.execute(text("ANALYZE migrations"))
+
+
+async def _same_request(connection: AsyncConnection, idempotency_key: str | None) -> Rollout | None:
+    if idempotency_key is None:
+        return None
+    found = await connection.execute(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key))
+    row = found.mappings().one_or_none()
+    return rollout_from(row) if row else None
+
+
+async def _hold(connection: AsyncConnection, rollout_ids: Iterable[str]) -> dict[str, Stored]:
+    columns = (rollouts.c.id, rollouts.c.state, rollouts.c.total, rollouts.c.last_sequence)
+    wanted = rollouts.c.id.in_(sorted(set(rollout_ids)))
+    rows = await connection.execute(select(*columns).where(wanted).order_by(rollouts.c.id).with_for_update())
+    return {row.id: Stored(RolloutState(row.state), row.total, row.last_sequence) for row in rows}
+
+
+async def _known(connection: AsyncConnection, changed: Sequence[Migration]) -> set[MigrationKey]:
+    """Asked per rollout and track: for a list of whole keys SQLite reads the index from end to end."""
+    found: set[MigrationKey] = set()
+    ordered = sorted({rules.key(migration) for migration in changed}, key=itemgetter(0, 2))
+    for (rollout, track), keys in groupby(ordered, key=itemgetter(0, 2)):
+        of_one = select(migrations.c.tenant).where(migrations.c.rollout == rollout, migrations.c.track == track)
+        for part in slices(list(keys), SLICE):
+            rows = await connection.scalars(of_one.where(migrations.c.tenant.in_([tenant for _, tenant, _ in part])))
+            found.update((rollout, tenant, track) for tenant in rows)
+    return found
+
+
+async def _replace(connection: AsyncConnection, changed: Sequence[Migration]) -> None:
+    known = await _known(connection, changed)
+    for migration in changed:
+        if rules.key(migration) not in known:
+            raise rules.not_frozen(migration)
+    await _update(connection, changed)
+
+
+async def _update(connection: AsyncConnection, changed: Sequence[Migration]) -> None:
+    for part in slices(changed, SLICE):
+        await connection.execute(_UPDATE_MIGRATION, [_new_values(migration) for migration in part])
+
+
+def _new_values(migration: Migration) -> dict[str, Any]:
+    """All but the place in the frozen set, which is never written again."""
+    values = migration_row(migration)
+    del values["position"]
+    return values | {f"of_{name}": values.pop(name) for name in ("rollout", "tenant", "track")}
+
+
+async def _move(connection: AsyncConnection, rollout: Rollout, stored: Mapping[str, Stored]) -> None:
+    """Write the rollout's new state, and hold or release its targets accordingly."""
+    before = stored.get(rollout.id)
+    if before is None:
+        raise rules.unknown(rollout.id)
+    step = rules.holding(rollout.id, before.state, rollout.state)
+    counted = await counts(connection, rollout.id) if rollout.state.finished else None
+    if counted is not None and (problem := rules.uncovered(rollout, before.total, counted)):
+        raise problem
+    if step is Holding.RELEASE:
+        await connection.execute(delete(holds).where(holds.c.rollout == rollout.id))
+    if step is Holding.ACQUIRE:
+        await _one_at_a_time(connection)
+        await _acquire(connection, rollout.id)
+    values = rollout_row(replace(rollout, total=before.total))
+    await connection.execute(update(rollouts).where(rollouts.c.id == values.pop("id")).values(values))
+
+
+async def counts(connection: AsyncConnection, rollout_id: str) -> dict[MigrationState, int]:
+    by_state = select(migrations.c.state, func.count()).where(migrations.c.rollout == rollout_id)
+    rows = await connection.execute(by_state.group_by(migrations.c.state))
+    return {MigrationState(state): n for state, n in rows}
+
+
+async def _acquire(connection: AsyncConnection, rollout_id: str) -> None:
+    """Hold all targets of the rollout. Raises ConflictError if another active rollout holds one."""
+    await _refuse_conflict(connection, rollout_id)
+    targets = select(migrations.c.tenant, migrations.c.track, literal(rollout_id))
+    frozen = targets.where(migrations.c.rollout == rollout_id).order_by(migrations.c.tenant, migrations.c.track)
+    await connection.execute(insert(holds).from_select(["tenant", "track", "rollout"], frozen))
+
+
+async def _refuse_conflict(connection: AsyncConnection, rollout_id: str) -> None:
+    same_target = and_(holds.c.tenant == migrations.c.tenant, holds.c.track == migrations.c.track)
+    wanted = migrations.c.rollout == rollout_id
+    taken = select(holds.c.rollout, func.count().label("n")).join(migrations, same_target).where(wanted)
+    holders = await connection.execute(taken.group_by(holds.c.rollout).order_by(func.count().desc(), holds.c.rollout))
+    first = holders.first()
+    if first is None:
+        return
+    named = select(migrations.c.tenant, migrations.c.track).join(holds, same_target).where(wanted)
+    ordered = named.where(holds.c.rollout == first.rollout).order_by(migrations.c.position).limit(NAMED_TARGETS)
+    targets = [str(TargetKey(row.tenant, row.track)) for row in await connection.execute(ordered)]
+    raise rules.conflict(first.rollout, targets, first.n)
+
+
+async def _append(
+    connection: AsyncConnection, stored: Mapping[str, Stored], happened: Sequence[RolloutEvent]
+) -> Sequence[Numbered]:
+    """Append events to their rollouts' streams; returns them with their numbers."""
+    numbered, last = rules.number(stored, happened)
+    for part in slices(numbered, SLICE):
+        await connection.execute(insert(events), [event_row(event, sequence) for event, sequence in part])
+    if last:
+        heads = [{"of_rollout": rollout, "last_sequence": sequence} for rollout, sequence in sorted(last.items())]
+        await connection.execute(_UPDATE_SEQUENCE, heads)
+    return numbered

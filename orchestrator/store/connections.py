@@ -1,0 +1,134 @@
+"""Connections to the store: how they are set up, and how one unit of work runs on one of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import anyio
+from sqlalchemy import AsyncAdaptedQueuePool, Connection, NullPool, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from orchestrator.store.faults import store_error
+from orchestrator.store.place import Place
+
+T = TypeVar("T")
+Run = Callable[[AsyncConnection], Awaitable[T]]
+
+STATEMENT_SECONDS = 60.0
+BUSY_SECONDS = 10.0
+
+PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    # With WAL a killed process loses nothing; only a power cut may take the last commits, never the file's integrity.
+    "PRAGMA synchronous = NORMAL",
+    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+class Connections:
+    """The store's engine. Every failure leaves it as a StoreError that names the store, never its password.
+
+    Not `pooled`: each connection is its own, outside all transactions, and shows as `purpose` on the server.
+    """
+
+    def __init__(self, place: Place, *, purpose: str = "store", pooled: bool = True) -> None:
+        self.place = place
+        self._reading = _postgresql(place, purpose, pooled) if place.postgresql else _sqlite(place)
+        self._writing = self._reading.execution_options(store_writes=True)
+
+    async def read(self, run: Run[T]) -> T:
+        """Run one read to its end, whoever is cancelled meanwhile: a cancelled one would cost its connection."""
+        return await self.telling(self._read(run))
+
+    async def write(self, run: Run[T]) -> T:
+        """Run one transaction: committed when this returns. A StoreError because the connection was lost in the
+        commit itself leaves open whether the change is there."""
+        return await self.telling(self._run(self._writing, run))
+
+    async def connect(self) -> AsyncConnection:
+        """A connection that the caller closes."""
+        return await self.telling(self._reading.connect())
+
+    async def telling(self, work: Awaitable[T]) -> T:
+        """Await work on a connection of `connect`, its failures told as all others."""
+        try:
+            return await work
+        except Exception as exc:
+            if told := store_error(exc, self.place):
+                raise told from exc
+            raise
+
+    async def dispose(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self._reading.dispose()
+
+    async def _read(self, run: Run[T]) -> T:
+        with anyio.fail_after(STATEMENT_SECONDS, shield=True):
+            return await self._run(self._reading, run)
+
+    async def _run(self, engine: AsyncEngine, run: Run[T]) -> T:
+        """A pooled connection may have died while it lay idle: what failed by that before its commit is run again."""
+        ready = False
+        for again in (True, False):
+            try:
+                async with engine.begin() as connection:
+                    answer = await run(connection)
+                    ready = True
+                return answer
+            except SQLAlchemyError as exc:
+                if ready or not again or not getattr(exc, "connection_invalidated", False):
+                    raise
+        raise AssertionError("not reached")
+
+
+def _postgresql(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
+    settings = {
+        "application_name": f"orchestrator {purpose} {socket.gethostname()}:{os.getpid()}",
+        # A session that its machine left without a word holds its locks for a minute, not for two hours.
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+    arguments: dict[str, Any] = {
+        # asyncpg reads libpq's options from a DSN only; the rest comes from the URL and goes first.
+        "dsn": f"postgresql://?{place.options}" if place.options else None,
+        "timeout": place.connect_seconds,
+        "command_timeout": STATEMENT_SECONDS,
+        "server_settings": settings,
+    }
+    alone: dict[str, Any] = {"poolclass": NullPool, "isolation_level": "AUTOCOMMIT"}
+    pool: dict[str, Any] = {"pool_size": 5, "max_overflow": 5} if pooled else alone
+    return create_async_engine(place.url, connect_args=arguments, **pool)
+
+
+def _sqlite(place: Place) -> AsyncEngine:
+    # In memory there is one connection, and it may serve one at a time: shared, a reader's rollback would take a
+    # writer's transaction with it.
+    size = {"pool_size": 5, "max_overflow": 5} if place.path else {"pool_size": 1, "max_overflow": 0}
+    engine = create_async_engine(
+        place.url,
+        poolclass=AsyncAdaptedQueuePool,
+        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
+        **size,
+    )
+    event.listen(engine.sync_engine, "connect", _prepare)
+    event.listen(engine.sync_engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    """A transaction that begins by reading and then writes fails as soon as another wrote in between."""
+    writes = connection.get_execution_options().get("store_writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

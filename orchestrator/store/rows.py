@@ -1,0 +1,178 @@
+"""Rollouts, migrations and events as rows, and back. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from orchestrator.events import RolloutEvent
+from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.state import Direction, Failure, Migration, MigrationState, Request, Rollout, RolloutState
+from orchestrator.store.tables import MESSAGE_LIMIT, STATEMENT_LIMIT
+
+# PostgreSQL refuses NUL in text; a lone surrogate (say from a file name in a traceback) cannot be encoded at all.
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def storable(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """The text as both databases can keep it, in at most `limit` characters.
+
+    >>> storable("a\\0b" + "c" * 10, limit=6)
+    'a\ufffdbcc…'
+    """
+    shortened = text if len(text) <= limit else text[: limit - 1] + "…"
+    return UNSTORABLE.sub("\ufffd", shortened)
+
+
+def _optional(text: str | None, limit: int = MESSAGE_LIMIT) -> str | None:
+    return None if text is None else storable(text, limit)
+
+
+def storable_json(value: Any) -> Any:
+    """The same for every text inside a value of lists and objects."""
+    match value:
+        case str():
+            return storable(value)
+        case dict():
+            return {str(key): storable_json(item) for key, item in value.items()}
+        case list() | tuple():
+            return [storable_json(item) for item in value]
+        case _:
+            return value
+
+
+def rollout_row(rollout: Rollout) -> dict[str, Any]:
+    request = rollout.request
+    return {
+        "id": rollout.id,
+        "state": str(rollout.state),
+        "reason": _optional(rollout.reason),
+        "track": request.track,
+        "to": request.to,
+        "select": request.select,
+        "strategy": request.strategy,
+        "direction": str(request.direction),
+        "created_by": storable(request.created_by),
+        "idempotency_key": request.idempotency_key,
+        "foreground": request.foreground,
+        "max_concurrent": request.max_concurrent,
+        "goal": rollout.goal,
+        "history_digest": rollout.history_digest,
+        "total": rollout.total,
+        "created_at": rollout.created_at,
+        "started_at": rollout.started_at,
+        "finished_at": rollout.finished_at,
+    }
+
+
+def rollout_from(row: RowMapping) -> Rollout:
+    return Rollout(
+        id=row["id"],
+        request=Request(
+            track=row["track"],
+            to=row["to"],
+            select=row["select"],
+            strategy=row["strategy"],
+            direction=Direction(row["direction"]),
+            created_by=row["created_by"],
+            idempotency_key=row["idempotency_key"],
+            foreground=row["foreground"],
+            max_concurrent=row["max_concurrent"],
+        ),
+        goal=row["goal"],
+        total=row["total"],
+        created_at=row["created_at"],
+        history_digest=row["history_digest"],
+        state=RolloutState(row["state"]),
+        reason=row["reason"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def migration_row(migration: Migration) -> dict[str, Any]:
+    return {
+        "rollout": migration.rollout,
+        "tenant": migration.tenant,
+        "track": migration.track,
+        "shard": migration.shard,
+        "wave": migration.wave,
+        "position": migration.position,
+        "state": str(migration.state),
+        "attempts": migration.attempts,
+        "from_heads": migration.from_heads,
+        "to_heads": migration.to_heads,
+        "steps": migration.steps,
+        "started_at": migration.started_at,
+        "finished_at": migration.finished_at,
+        **_failure_columns(migration.failure),
+    }
+
+
+NO_FAILURE: Mapping[str, Any] = dict.fromkeys(
+    f"failure_{part}" for part in ("kind", "message", "remedy", "code", "revision", "statement", "signature")
+)
+
+
+def _failure_columns(failure: Failure | None) -> Mapping[str, Any]:
+    """The signature is that of the whole statement, as the events tell it; only the text that is kept is cut."""
+    if failure is None:
+        return NO_FAILURE
+    return {
+        "failure_kind": storable(failure.kind),
+        "failure_message": storable(failure.message),
+        "failure_remedy": _optional(failure.remedy),
+        "failure_code": _optional(failure.code),
+        "failure_revision": _optional(failure.revision),
+        "failure_statement": _optional(failure.statement, STATEMENT_LIMIT),
+        "failure_signature": storable(failure.signature),
+    }
+
+
+def failure_from(row: RowMapping) -> Failure | None:
+    if row["failure_kind"] is None:
+        return None
+    return Failure(
+        kind=row["failure_kind"],
+        message=row["failure_message"],
+        remedy=row["failure_remedy"],
+        code=row["failure_code"],
+        revision=row["failure_revision"],
+        statement=row["failure_statement"],
+    )
+
+
+def migration_from(row: RowMapping) -> Migration:
+    return Migration(
+        rollout=row["rollout"],
+        tenant=row["tenant"],
+        track=row["track"],
+        shard=row["shard"],
+        wave=row["wave"],
+        position=row["position"],
+        state=MigrationState(row["state"]),
+        attempts=row["attempts"],
+        from_heads=row["from_heads"],
+        to_heads=row["to_heads"],
+        steps=row["steps"],
+        failure=failure_from(row),
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+    )
+
+
+def event_row(event: RolloutEvent, sequence: int) -> dict[str, Any]:
+    return {
+        "rollout": event.rollout,
+        "sequence": sequence,
+        "name": event.name,
+        "data": storable_json(event.as_dict()),
+        "at": event.at,
+    }
+
+
+def event_from(row: RowMapping) -> StoredEvent:
+    return StoredEvent(sequence=row["sequence"], name=row["name"], data=row["data"])

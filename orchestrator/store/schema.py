@@ -1,0 +1,94 @@
+"""Brings the store's own tables to this release, through the Alembic history in `migrations/`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from pathlib import Path
+
+import anyio
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.errors import StoreError
+from orchestrator.store.connections import BUSY_SECONDS, Connections
+from orchestrator.store.faults import ELSEWHERE, is_busy
+from orchestrator.store.tables import VERSION_TABLE
+
+SCHEMA_LOCK = (0x6F726368, 1)
+RETRY_SECONDS = 0.05
+
+
+async def bring_to_head(connections: Connections) -> None:
+    """Make or upgrade the tables; of two processes that start at once, one does it and the other finds it done.
+
+    The upgrade is one transaction, on SQLite too: killed, it leaves the store as it was. Raises StoreError for a store
+    that a newer release has upgraded.
+    """
+    deadline = anyio.current_time() + BUSY_SECONDS
+    while True:
+        try:
+            return await _bring_to_head(connections)
+        except StoreError as exc:
+            # To turn on WAL in a new file, SQLite needs it for a moment alone and does not wait for that by itself.
+            if not is_busy(exc) or anyio.current_time() > deadline:
+                raise
+            await anyio.sleep(RETRY_SECONDS)
+
+
+async def _bring_to_head(connections: Connections) -> None:
+    async def is_behind(connection: AsyncConnection) -> bool:
+        return behind(await connection.run_sync(stored_revisions), *_known())
+
+    async def upgrade(connection: AsyncConnection) -> None:
+        if connection.dialect.name == "postgresql":
+            await connection.execute(select(func.pg_advisory_xact_lock(*SCHEMA_LOCK)))
+        if await is_behind(connection):
+            await connection.run_sync(_upgrade)
+
+    if await connections.read(is_behind):
+        await connections.write(upgrade)
+
+
+def behind(stored: Collection[str], known: Collection[str], head: str) -> bool:
+    """Whether a store at the revisions `stored` needs an upgrade. Raises StoreError if it is ahead.
+
+    >>> behind([], {"0001"}, "0001"), behind(["0001"], {"0001"}, "0001")
+    (True, False)
+    """
+    if ahead := sorted(set(stored) - set(known)):
+        raise StoreError(
+            f"the store is at revision {', '.join(ahead)}, which this release does not know: a newer one has used it",
+            remedy=f"upgrade the orchestrator or {ELSEWHERE}",
+        )
+    return set(stored) != {head}
+
+
+def stored_revisions(connection: Connection) -> tuple[str, ...]:
+    return MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE}).get_current_heads()
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Alembic's configuration for the store's history, for work on this connection."""
+    made = Config()
+    folder = Path(__file__).parent / "migrations"
+    made.set_main_option("script_location", str(folder).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made
+
+
+@cache
+def _known() -> tuple[frozenset[str], str]:
+    scripts = ScriptDirectory.from_config(config())
+    return frozenset(script.revision for script in scripts.walk_revisions()), scripts.get_heads()[0]
+
+
+def _upgrade(connection: Connection) -> None:
+    from orchestrator.history import tasklocal
+
+    tasklocal.install()
+    command.upgrade(config(connection), "head")

@@ -1,0 +1,141 @@
+"""The tables of the store, in SQLAlchemy Core. Their history is in `migrations/`; a test holds the two equal."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+)
+
+VERSION_TABLE = "orchestrator_version"
+
+MESSAGE_LIMIT = 4_000
+STATEMENT_LIMIT = 2_000
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, in UTC on every database: SQLite keeps no zone, PostgreSQL answers in the session's."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        moment: datetime = value
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+class Revisions(TypeDecorator[tuple[str, ...]]):
+    """Revision ids as a JSON list. No value (not read yet) and no ids (an empty version table) stay apart."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> tuple[str, ...] | None:
+        return None if value is None else tuple(value)
+
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("state", String(32), nullable=False),
+    Column("reason", Text),
+    Column("track", Text, nullable=False),
+    Column("to", Text, nullable=False),
+    Column("select", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("foreground", Boolean, nullable=False),
+    Column("max_concurrent", Integer),
+    Column("goal", Revisions, nullable=False),
+    Column("history_digest", Text, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("last_sequence", Integer, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Index(None, "state", "created_at", "id"),
+    Index(None, "created_at", "id"),
+    Index(None, "idempotency_key", unique=True),
+)
+
+migrations = Table(
+    "migrations",
+    metadata,
+    Column("rollout", String(64), ForeignKey(rollouts.c.id), primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("track", Text, primary_key=True),
+    Column("shard", Text, nullable=False),
+    Column("wave", Text, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("from_heads", Revisions),
+    Column("to_heads", Revisions),
+    Column("steps", Integer),
+    Column("failure_kind", Text),
+    Column("failure_message", Text),
+    Column("failure_remedy", Text),
+    Column("failure_code", Text),
+    Column("failure_revision", Text),
+    Column("failure_statement", Text),
+    Column("failure_signature", Text),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Index(None, "rollout", "position", unique=True),
+    Index(None, "rollout", "state"),
+)
+
+# A row per target of every active rollout: that no target is in two of them is the database's to enforce, so it
+# holds between processes as well.
+holds = Table(
+    "holds",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("track", Text, primary_key=True),
+    Column("rollout", String(64), nullable=False),
+    ForeignKeyConstraint(
+        ["rollout", "tenant", "track"], ["migrations.rollout", "migrations.tenant", "migrations.track"]
+    ),
+    Index(None, "rollout"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("rollout", String(64), ForeignKey(rollouts.c.id), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)

@@ -1,0 +1,172 @@
+"""Group commit: one task writes for all, so hundreds of changes a moment cost a handful of transactions.
+
+While one transaction is under way the next changes collect; they share the one after it. Nothing waits on purpose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any, TypeVar, cast
+
+import anyio
+import structlog
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from orchestrator.errors import OrchestratorError, StoreError
+from orchestrator.events import Event
+from orchestrator.store import changes
+from orchestrator.store.changes import MigrationChange, Written
+from orchestrator.store.connections import Connections
+from orchestrator.store.lifetime import beside
+
+Publish = Callable[[Event, int | None], None]
+Work = Callable[[AsyncConnection], Awaitable[Written[Any]]]
+T = TypeVar("T")
+
+TRANSACTION_LIMIT = 1_000
+CLOSE_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """A change on its way, and the caller that waits for it. A caller that is cancelled leaves it to be written."""
+
+    change: MigrationChange | Work
+    settled: anyio.Event = field(default_factory=anyio.Event)
+    value: Any = None
+    error: Exception | None = None
+
+    def settle(self, value: Any = None, error: Exception | None = None) -> None:
+        self.value, self.error = value, error
+        self.settled.set()
+
+
+def transactions(tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
+    """Split waiting changes into transactions, in order: neighbouring migration changes share one, others have their
+    own."""
+    for joinable, run in groupby(tickets, key=lambda ticket: isinstance(ticket.change, MigrationChange)):
+        yield from map(list, changes.slices(list(run), TRANSACTION_LIMIT if joinable else 1))
+
+
+class Writer:
+    """Writes changes in the order in which they came, and publishes their events in the order of their numbers."""
+
+    def __init__(self, connections: Connections, publish: Publish) -> None:
+        self._connections = connections
+        self._publish = publish
+        streams = anyio.create_memory_object_stream[Ticket](float("inf"))
+        self._send: MemoryObjectSendStream[Ticket] = streams[0]
+        self._receive: MemoryObjectReceiveStream[Ticket] = streams[1]
+        self._underway: list[Ticket] = []
+        self._ended = anyio.Event()
+        self._scope = anyio.CancelScope(shield=True)
+
+    async def join(self, change: MigrationChange) -> None:
+        """Return once the change is committed, together with others; raises why it was refused, or StoreError."""
+        refused = await self._wait(change)
+        if refused is not None:
+            raise refused
+
+    async def alone(self, work: Callable[[AsyncConnection], Awaitable[Written[T]]]) -> T:
+        """Return what the work answers once its own transaction is committed; raises what it raises, or StoreError."""
+        return cast(T, await self._wait(work))
+
+    async def _wait(self, change: MigrationChange | Work) -> Any:
+        ticket = Ticket(change)
+        try:
+            self._send.send_nowait(ticket)
+        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
+            raise closed() from None
+        await ticket.settled.wait()
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.value
+
+    async def run(self) -> None:
+        """Write until closed. Shielded: what is cancelled elsewhere still has its end to record."""
+        try:
+            with self._scope:
+                async for ticket in self._receive:
+                    self._underway = [ticket, *self._waiting()]
+                    for part in transactions(self._underway):
+                        await self._write(part)
+                    self._underway = []
+        finally:
+            for ticket in [*self._underway, *self._waiting()]:
+                if not ticket.settled.is_set():
+                    ticket.settle(error=closed())
+            self._receive.close()
+            self._ended.set()
+
+    async def aclose(self) -> None:
+        """Take no more changes, write those that wait; after ten seconds they fail."""
+        self._send.close()
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await self._ended.wait()
+        self._scope.cancel()
+
+    def _waiting(self) -> Iterator[Ticket]:
+        while True:
+            try:
+                yield self._receive.receive_nowait()
+            except (anyio.WouldBlock, anyio.EndOfStream, anyio.ClosedResourceError):
+                return
+
+    async def _write(self, tickets: Sequence[Ticket]) -> None:
+        try:
+            written = await self._connections.write(_work(tickets))
+        except Exception as exc:
+            for ticket in tickets:
+                ticket.settle(error=_own(exc))
+            return
+        self._tell(written)
+        for ticket, value in zip(tickets, written.value, strict=True):
+            ticket.settle(value)
+
+    def _tell(self, written: Written[Any]) -> None:
+        for event, sequence in written.events:
+            try:
+                self._publish(event, sequence)
+            except Exception:
+                # It is durable all the same: a subscriber's bug must not fail the change that it was told of.
+                log.exception("event_not_published", event_name=event.name, rollout=event.rollout, sequence=sequence)
+
+
+def _work(tickets: Sequence[Ticket]) -> Work:
+    """One transaction for the tickets; it answers a value for each."""
+    joined = [ticket.change for ticket in tickets if isinstance(ticket.change, MigrationChange)]
+
+    async def work(connection: AsyncConnection) -> Written[Any]:
+        if joined:
+            return await changes.save_each(connection, joined)
+        written = await cast(Work, tickets[0].change)(connection)
+        return Written([written.value], written.events)
+
+    return work
+
+
+def _own(exc: Exception) -> Exception:
+    """An exception for one caller of several: raising one object in many tasks would mix their tracebacks."""
+    if not isinstance(exc, StoreError):
+        return exc
+    own = StoreError(exc.message, remedy=exc.remedy)
+    own.__cause__ = exc.__cause__
+    return own
+
+
+def closed() -> OrchestratorError:
+    return StoreError("the store was closed before the change was written", remedy="start the daemon again")
+
+
+@asynccontextmanager
+async def open_writer(connections: Connections, publish: Publish) -> AsyncIterator[Writer]:
+    """A writer that works beside the block; leaving writes what waits."""
+    writer = Writer(connections, publish)
+    async with beside(writer.run, writer.aclose):
+        yield writer
