@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
+from orchestrator.cli import screen
 from orchestrator.errors import OrchestratorError
 
 INTERRUPTED = 130
@@ -52,11 +52,11 @@ def answer(found: Sequence[BaseException]) -> int:
     """Tell of the errors; the exit code. One unexpected error among expected ones makes it a bug."""
     surprises = [exc for exc in found if not isinstance(exc, OrchestratorError)]
     if surprises:
-        say(bug(surprises[0], write_trace(surprises)))
+        screen.remark(bug(surprises[0], write_trace(surprises)))
         return BUG
     expected = [exc for exc in found if isinstance(exc, OrchestratorError)]
     for text in dict.fromkeys(map(worded, expected)):
-        say(text)
+        screen.remark(text)
     return max(exc.exit_code for exc in expected)
 
 
@@ -95,9 +95,3 @@ def write_trace(found: Sequence[BaseException]) -> str | None:
     except OSError:
         return None
     return path
-
-
-def say(text: str) -> None:
-    """Write to standard error as it is: neither wrapped nor coloured, so that it can be searched for and copied."""
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()

@@ -34,7 +34,7 @@ def check(connect: Connect = False, config: options.Config = None) -> None:
     findings = anyio.run(checking.check, configured)
     screen.write(*found(findings))
     for mistake in findings.mistakes:
-        boundary.say(boundary.worded(mistake))
+        screen.remark(boundary.worded(mistake))
     troubles: Sequence[Trouble] = ()
     if connect:
         views = anyio.run(foreground.tenants, configured)

@@ -41,6 +41,9 @@ async def _receive(first: Callable[[], object], leaving: str, *, task_status: an
 
 def leave(leaving: str) -> None:
     """End the process without waiting for anything; threads that run revisions cannot be waited for."""
-    screen.err().show_cursor(True)
     screen.remark(f"left at once; {leaving}")
+    console = screen.err()
+    if console.is_terminal:
+        console.show_cursor(True)
+        console.print()  # the live view left the cursor at its end
     os._exit(INTERRUPTED)

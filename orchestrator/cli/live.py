@@ -139,5 +139,6 @@ def duration(seconds: float) -> str:
 
 
 def _state(moment: Moment) -> str:
-    words = moment.state.replace("_", " ")
-    return f"{words}: {moment.reason}" if moment.reason and moment.state == "paused" else words
+    if moment.state != "paused" or not moment.reason:
+        return moment.state
+    return moment.reason if moment.reason.startswith("paused") else f"paused: {moment.reason}"

@@ -30,14 +30,18 @@ class Traceless(logging.Filter):
         self._files: dict[type[BaseException], str | None] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        said = record.msg if isinstance(record.msg, dict) else {}
-        exc = _raised(said.pop("exc_info", None) or record.exc_info)
+        ours = record.msg if isinstance(record.msg, dict) else None  # structlog's; a library's is text
+        exc = _raised((ours.pop("exc_info", None) if ours else None) or record.exc_info)
         record.exc_info = record.exc_text = None
         if exc is None:
             return True
         if type(exc) not in self._files:
             self._files[type(exc)] = boundary.write_trace([exc])
-        said["trace"] = self._files[type(exc)]
+        trace = self._files[type(exc)]
+        if ours is not None:
+            ours["trace"] = trace
+        else:
+            record.msg, record.args = f"{record.getMessage()} (trace: {trace})", None
         return True
 
 

@@ -53,8 +53,12 @@ def write(*shown: RenderableType) -> None:
 
 
 def remark(text: str) -> None:
-    """Say something beside the answer, on standard error."""
-    err().print(Text(text))
+    """Say something beside the answer, on standard error; above the live view, if there is one.
+
+    Not through a console of our own: it would find the terminal behind the live view, and write into it.
+    """
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import anyio
 
 from orchestrator.databases import embedded
 from orchestrator.databases.embedded import EmbeddedServer
-from orchestrator.demo import environment, fleet, process
+from orchestrator.demo import fleet, migrations, process
 from orchestrator.errors import ConfigurationError, EmbeddedServerError
 
 # As much as a server may take of the memory file system, where it goes if nobody says otherwise.
@@ -48,7 +48,7 @@ async def raised(options: Options, tell: Tell) -> AsyncIterator[Scene]:
 
     Raises ConfigurationError when something that is needed is not there, EmbeddedServerError and DaemonError.
     """
-    scripts = environment.find()
+    scripts = migrations.find()
     binaries = _binaries()
     tenants = fleet.tenants(options.tenants)
     with _folder(options) as folder:
@@ -124,5 +124,6 @@ def restart_command(scene: Scene) -> str:
     """How to start a kept server again; under root it belongs to another user."""
     server = next(iter(scene.servers.values()))
     user = "setpriv --reuid=65534 --regid=65534 --clear-groups " if os.geteuid() == 0 else ""
+    home = scene.folder / server.name
     options = f"-o '-c listen_addresses={server.host} -c unix_socket_directories= -p {server.port}'"
-    return f"{user}{embedded.find_binaries() / 'pg_ctl'} -D {scene.folder / server.name / 'data'} {options} start"
+    return f"{user}{embedded.find_binaries() / 'pg_ctl'} -D {home / 'data'} -l {home / 'server.log'} {options} start"

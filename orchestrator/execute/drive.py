@@ -18,6 +18,7 @@ from orchestrator.execute.retry import Retries, RetryPolicy
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import ShardHealth
 from orchestrator.history.scripts import History
+from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout import tell
@@ -105,6 +106,7 @@ class _One:
         self.in_slot = True
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
+        self.suspect = False
         self.began = time.monotonic()
 
     async def run(self) -> None:
@@ -151,6 +153,7 @@ class _One:
         wait = self.retries.after(exc)
         if wait is None:
             return False  # the slot is kept until the failure is recorded: it may pause the rollout
+        self.suspect = exc.kind == WORKER_DIED
         self._leave_slot()
         self.drive._publish(
             events.MigrationRetried(
@@ -177,7 +180,8 @@ class _One:
 
     def _work(self, target: Target) -> Work:
         route = self.drive.route
-        return Work(route.registry(), target, route.history, route.planner, self._note_heads, self._note_step)
+        notes = (self._note_heads, self._note_step)
+        return Work(route.registry(), target, route.history, route.planner, *notes, suspect=self.suspect)
 
     async def _note_heads(self, plan: Plan) -> None:
         """Heads as found, durable before any DDL; kept from the first touch of this rollout on."""

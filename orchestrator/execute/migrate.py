@@ -13,7 +13,7 @@ from orchestrator.errors import MigrationFailedError, TargetAheadError, TargetEr
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.history.drivers import drivername
-from orchestrator.history.environment import Job
+from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.scripts import History
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target, Track
@@ -23,7 +23,11 @@ Heads = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One target's migration: who, where, along which history, to which goal."""
+    """One target's migration: who, where, along which history, to which goal.
+
+    `suspect`: an attempt before ended with the worker process, so this one gets a process of its own: a revision that
+    crashes must not take other targets with it twice.
+    """
 
     registry: Registry
     target: Target
@@ -31,6 +35,11 @@ class Work:
     planner: Planner
     on_heads: Callable[[Plan], Awaitable[None]]
     on_step: Callable[[str, float], None]
+    suspect: bool = False
+
+    @property
+    def alone(self) -> bool:
+        return self.suspect or self.track.isolation == "process"
 
     @property
     def track(self) -> Track:
@@ -89,7 +98,8 @@ class Migrator:
                 attempt.to_heads = plan.heads
                 return Done(plan.heads, plan.heads, 0)
             try:
-                await self._runner.run(self._job(work, place, plan, guard), work.history, guard, work.on_step)
+                job = self._job(work, place, plan, guard)
+                await self._runner.run(job, guard, work.on_step, alone=work.alone)
             except TargetError:
                 attempt.to_heads = await _heads_if_possible(guard)
                 raise
@@ -109,10 +119,11 @@ class Migrator:
             )
         return Done(plan.heads, after.heads, len(plan.steps))
 
-    def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> Job:
+    def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> MigrateJob:
         url = env_url(work.registry, work.target, work.history.is_async)
-        return Job(
+        return MigrateJob(
             track=work.track,
+            digest=work.history.digest,
             tenant=work.target.tenant,
             plan=plan,
             version_table=work.target.version_table,

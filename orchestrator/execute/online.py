@@ -13,30 +13,33 @@ import anyio.to_thread
 
 from orchestrator.databases.base import Guard
 from orchestrator.errors import TargetError, TargetUnreachableError
-from orchestrator.history import environment
-from orchestrator.history.environment import Job, Observer
-from orchestrator.history.scripts import History
-from orchestrator.history.worker import Handle, Workers
+from orchestrator.history.environment import Observer
+from orchestrator.history.jobs import MigrateJob
+from orchestrator.history.workers import Handle, Workers
 
 WATCH_SECONDS = 1.0
 
 
 class OnlineRunner:
-    """Runs jobs in worker threads, at most `limit` at once, or in worker processes where the track says so."""
+    """Runs jobs in worker processes, at most `limit` at once: in a thread of a shared one, or in one of its own."""
 
     def __init__(self, workers: Workers, limit: int) -> None:
         self._workers = workers
         self._threads = anyio.CapacityLimiter(limit)
 
-    async def run(self, job: Job, history: History, guard: Guard, on_step: Callable[[str, float], None]) -> None:
+    async def run(self, job: MigrateJob, guard: Guard, on_step: Callable[[str, float], None], *, alone: bool) -> None:
         """Bring the target along its plan; returns when env.py has ended.
 
-        Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on
-        the server and env.py's end is waited for: nothing of it runs on after this returns or raises.
+        `alone`: in a process of its own. Raises TargetError. When the guard is lost or this task is cancelled, the
+        migration's backends are ended on the server and env.py's end is waited for: nothing of it runs on after this
+        returns or raises.
         """
         watch = _Watch(guard)
         observer = Observer(watch.add, _Steps(on_step).tell)
-        call = partial(self._call, job, history, observer, watch.handle)
+        if alone:
+            call = partial(self._workers.migrate_alone, job, observer, watch.handle)
+        else:
+            call = partial(self._workers.migrate, job, observer)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch.run)
             try:
@@ -55,13 +58,6 @@ class OnlineRunner:
             ) from watch.failure
         if watch.failure is not None:
             raise watch.failure
-
-    def _call(self, job: Job, history: History, observer: Observer, handle: Handle) -> None:
-        if job.track.isolation == "process":
-            self._workers.migrate(job, observer, handle)
-        else:
-            assert history.scripts is not None, "a history read in this process can be run in it"
-            environment.run(job, history.scripts, observer)
 
 
 class _Watch:

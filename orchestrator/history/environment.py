@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from alembic.config import Config
@@ -14,26 +14,9 @@ from alembic.script import ScriptDirectory
 from orchestrator.errors import HeadsChangedError, MigrationFailedError
 from orchestrator.history import config as configuration
 from orchestrator.history import failures, session, tasklocal
+from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
-from orchestrator.plan.steps import Plan
-from orchestrator.registry.model import Track
-from orchestrator.sessions import SessionRules
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One target's online migration, as a picklable value. `url` and `environment` hold secrets: never shown."""
-
-    track: Track
-    tenant: str
-    plan: Plan
-    version_table: str
-    version_table_schema: str | None
-    rules: SessionRules
-    url: str = field(repr=False)
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +27,7 @@ class Observer:
     step: Callable[[str, float], None]
 
 
-def run(job: Job, scripts: ScriptDirectory, observer: Observer) -> None:
+def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
     """Bring the job's target along its plan through env.py. Blocks; runs the project's code.
 
     Raises TargetError for whatever went wrong: WrongDatabaseError, HeadsChangedError, or MigrationFailedError with
@@ -70,7 +53,7 @@ def run(job: Job, scripts: ScriptDirectory, observer: Observer) -> None:
 class _Progress:
     """Walks the plan's steps for Alembic and notes which one runs."""
 
-    def __init__(self, job: Job, scripts: ScriptDirectory, observer: Observer) -> None:
+    def __init__(self, job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         self.job, self.scripts, self.observer = job, scripts, observer
         self.current: str | None = None
         self.ran = False
@@ -105,7 +88,7 @@ class _Progress:
 class _Environment(EnvironmentContext):
     """Adds to what env.py gives to `configure()`: the target's version table, and our callback."""
 
-    def __init__(self, config: Config, scripts: ScriptDirectory, job: Job, progress: _Progress) -> None:
+    def __init__(self, config: Config, scripts: ScriptDirectory, job: MigrateJob, progress: _Progress) -> None:
         destination: Any = argument(job.plan.goal)
         super().__init__(config, scripts, fn=progress.walk, as_sql=False, destination_rev=destination, tag=None)
         self._job, self._progress = job, progress

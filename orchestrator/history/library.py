@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import anyio
 import anyio.to_thread
 
-from orchestrator.history import scripts
+from orchestrator.history.jobs import ReadJob
 from orchestrator.history.scripts import History
-from orchestrator.history.worker import ReadJob, Workers
+from orchestrator.history.workers import Workers
 from orchestrator.registry.model import Track
 
 
@@ -26,8 +26,8 @@ class Library:
     ) -> History:
         """The track's history as its files are now.
 
-        `environment` is given to the worker process that reads the history of a track with process isolation, and
-        `hidden` are its secrets. Raises HistoryError with file and line; the reading before stays in use elsewhere.
+        `environment` is given to the worker process that reads it; `hidden` are its secrets. Raises HistoryError with
+        file and line; the reading before stays in use elsewhere.
         """
         async with self._lock:
             known = self._histories.get(track.name)
@@ -39,6 +39,4 @@ class Library:
     def _read(self, job: ReadJob, known: History | None) -> History:
         if known is not None and known.track == job.track and known.is_current():
             return known
-        if job.track.isolation == "process":
-            return History(job.track, self._workers.read(job))
-        return scripts.load(job.track)
+        return History(job.track, self._workers.read(job))

@@ -54,10 +54,10 @@ class Snapshot:
 
 
 class History:
-    """A track's revisions, ready for planning and, in thread isolation, for running (`scripts`)."""
+    """A track's revisions, as planning needs them: values, no code of the project."""
 
-    def __init__(self, track: Track, snapshot: Snapshot, scripts: ScriptDirectory | None = None) -> None:
-        self.track, self.snapshot, self.scripts = track, snapshot, scripts
+    def __init__(self, track: Track, snapshot: Snapshot) -> None:
+        self.track, self.snapshot = track, snapshot
         self._files = {file.revision: file for file in snapshot.files}
         self._check_parents()
         self._map = RevisionMap(lambda: [_as_revision(file) for file in snapshot.files])
@@ -172,18 +172,12 @@ def argument(goal: Heads) -> str | tuple[str, ...] | None:
     return goal[0] if goal else None
 
 
-def load(track: Track) -> History:
-    """Execute the track's revision files and read their history.
-
-    Raises HistoryError with file and line for a file that does not load, and for revisions that do not fit together.
-    Runs the project's code: never call it on the event loop.
-    """
-    snapshot, scripts = read(track)
-    return History(track, snapshot, scripts)
-
-
 def read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
-    """The values and the executable side of a history; see `load`."""
+    """Execute the track's revision files: their values, and what runs them.
+
+    Raises HistoryError with file and line for a file that does not load. Runs the project's code: only ever called in
+    a worker process.
+    """
     try:
         scripts = configuration.directory(track, configuration.make(track))
     except CommandError as exc:

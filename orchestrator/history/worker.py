@@ -1,10 +1,10 @@
-"""Run a project's code in a process that serves one job and ends.
+"""The worker's side: processes that run the project's code, so that the daemon never does.
 
-For an env.py that reads `os.environ`: applications cache settings at import, so a process that had served one tenant
-would send the next one's DDL to the first. Workers are forked from a *warm parent*, a single-threaded process that
-has imported Alembic and SQLAlchemy but nothing of the application; forking the daemon itself, with its threads, could
-deadlock. The parent is reached over a socket that only the daemon holds; it ends when that socket closes, and so
-does a worker whose job socket closes, so that neither outlives a daemon killed with -9.
+All are forked from the *warm parent*, a single-threaded process that has imported Alembic and SQLAlchemy but nothing of
+the application (forking the daemon itself, with its threads, could deadlock). There are two kinds. A worker *for one
+job* serves an env.py that reads `os.environ`: applications cache settings at import, so a process that had served one
+tenant would send the next one's DDL to the first. A *host* stays and migrates many targets in threads, which the
+task-local layer makes safe. No process outlives the daemon, even one killed with -9: each ends when its socket closes.
 """
 
 from __future__ import annotations
@@ -13,224 +13,139 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any
+
+from alembic.script import ScriptDirectory
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
 from orchestrator.history import environment, failures, scripts
-from orchestrator.history.environment import Job, Observer
+from orchestrator.history.environment import Observer
+from orchestrator.history.jobs import HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
 from orchestrator.history.scripts import Snapshot
 from orchestrator.registry.model import Track
-
-
-@dataclass(frozen=True, slots=True)
-class ReadJob:
-    """Read a track's revision files under its environment variables."""
-
-    track: Track
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """What a worker says: `backend` (id), `step` (revision, seconds), `done` (result), `failed` (class, fields)."""
-
-    kind: Literal["backend", "step", "done", "failed"]
-    value: Any
-
-
-class Handle:
-    """Ends a worker from another thread: its socket closes, and so it dies."""
-
-    def __init__(self) -> None:
-        self._socket: socket.socket | None = None
-        self._ended = False
-
-    def attach(self, connection: socket.socket) -> None:
-        self._socket = connection
-        if self._ended:
-            self.end()
-
-    def end(self) -> None:
-        """May be called at any time, also before the worker started and after it ended."""
-        self._ended = True
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-
-
-class Workers:
-    """Starts workers; owns the warm parent, which starts at the first job. Threads may share it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._parent: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
-
-    def migrate(self, job: Job, observer: Observer, handle: Handle) -> None:
-        """As `environment.run`, in a worker. Blocks until the worker has ended."""
-        self._serve(job, observer, handle)
-
-    def read(self, job: ReadJob) -> Snapshot:
-        """As `scripts.read`, in a worker; raises HistoryError."""
-        snapshot: Snapshot = self._serve(job, None, Handle())
-        return snapshot
-
-    def close(self) -> None:
-        """End the warm parent. Running workers end as their sockets close."""
-        with self._lock:
-            if self._control is not None:
-                self._control.close()
-            if self._parent is not None:
-                self._parent.wait(timeout=10)
-            self._control = self._parent = None
-
-    def _serve(self, job: Job | ReadJob, observer: Observer | None, handle: Handle) -> Any:
-        with self._fork(handle) as connection:
-            connection.send(job)
-            while True:
-                try:
-                    message: Message = connection.recv()
-                except (EOFError, OSError):
-                    raise _died(job) from None
-                if message.kind == "done":
-                    return message.value
-                if message.kind == "failed":
-                    raise _revived(*message.value)
-                assert observer is not None
-                if message.kind == "backend":
-                    observer.backend(message.value)
-                else:
-                    observer.step(*message.value)
-
-    @contextlib.contextmanager
-    def _fork(self, handle: Handle) -> Iterator[Connection]:
-        ours, theirs = socket.socketpair()
-        with theirs, self._lock:
-            try:
-                socket.send_fds(self._warm(), [b"."], [theirs.fileno()])
-            except OSError:  # the parent died: one new one
-                self._forget()
-                socket.send_fds(self._warm(), [b"."], [theirs.fileno()])
-        handle.attach(ours)
-        connection = Connection(os.dup(ours.fileno()))
-        with ours, connection:
-            yield connection
-
-    def _warm(self) -> socket.socket:
-        if self._control is None:
-            ours, theirs = socket.socketpair()
-            code = f"from orchestrator.history import worker; worker.serve({theirs.fileno()})"
-            self._parent = subprocess.Popen(
-                [sys.executable, "-c", code],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,
-            )
-            theirs.close()
-            self._control = ours
-        return self._control
-
-    def _forget(self) -> None:
-        if self._control is not None:
-            self._control.close()
-        if self._parent is not None:
-            self._parent.kill()
-            self._parent.wait()
-        self._control = self._parent = None
 
 
 def serve(control_fd: int) -> None:
     """The warm parent: fork a worker for each socket that arrives; end when the daemon's end closes."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers are not waited for: their sockets tell all
     with socket.socket(fileno=control_fd) as control:
-        while True:
-            data, received, _, _ = socket.recv_fds(control, 1, 1)
-            if not data:
-                return
+        while (received := _next_socket(control)) is not None:
             if os.fork() == 0:
                 control.close()
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-                _work(Connection(received[0]))
-            os.close(received[0])
+                _work(received)
+            received.close()
 
 
-def _work(connection: Connection) -> None:
-    """The worker: one job, then the end; `os._exit` so that nothing of the parent's runs at exit."""
-    status = 1
+def _next_socket(control: socket.socket) -> socket.socket | None:
+    data, received, _, _ = socket.recv_fds(control, 1, 1)
+    return socket.socket(fileno=received[0]) if data else None
+
+
+def _work(own: socket.socket) -> None:
+    """A forked worker, from its job to its end; `os._exit` so that nothing of the parent's runs at exit."""
+    speaker = _Speaker(own)
     try:
-        job = connection.recv()
-        speaker = _Speaker(connection)
-        threading.Thread(target=_end_with, args=(connection,), daemon=True).start()
-        os.environ.update(job.environment)
-        speaker.say("done", _perform(job, speaker))
-        status = 0
-    except OrchestratorError as exc:
-        speaker.say("failed", _pickled(exc))
+        job: Job = speaker.connection.recv()
+        if isinstance(job, HostJob):
+            _host(own, job, speaker)
+        else:
+            threading.Thread(target=_end_with, args=(speaker.connection,), daemon=True).start()
+            os.environ.update(job.environment)
+            _answer(job, speaker, None)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _perform(job: Job | ReadJob, speaker: _Speaker) -> Snapshot | None:
-    try:
-        snapshot, directory = scripts.read(job.track)
-    except HistoryError as exc:
-        exc.message = failures.redact(exc.message, job.secrets)
-        if isinstance(job, ReadJob):
-            raise
-        raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
-    if isinstance(job, ReadJob):
-        return snapshot
-    observer = Observer(
-        backend=lambda backend: speaker.say("backend", backend),
-        step=lambda revision, seconds: speaker.say("step", (revision, seconds)),
-    )
-    environment.run(job, directory, observer)
-    return None
-
-
-class _Speaker:
-    """Serialises what the migrating thread says on the job's socket."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection, self._lock = connection, threading.Lock()
-
-    def say(self, kind: Literal["backend", "step", "done", "failed"], value: Any) -> None:
-        with self._lock:
-            self._connection.send(Message(kind, value))
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(0)
 
 
 def _end_with(connection: Connection) -> None:
-    """The daemon never writes after the job; so readable means gone."""
+    """End the process when the daemon hangs up: it never writes after the job, so readable means gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
     os._exit(3)
 
 
-def _pickled(exc: OrchestratorError) -> tuple[type[OrchestratorError], dict[str, Any]]:
-    return type(exc), {**vars(exc), "args": exc.args}
+def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
+    """Migrate in threads what arrives, one socket for each target, until the daemon hangs up."""
+    try:
+        directory = _directory(job)
+    except MigrationFailedError as exc:
+        speaker.say("failed", packed(exc))
+        return
+    # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
+    # servers, handing over often is worth more than it costs.
+    sys.setswitchinterval(0.001)
+    speaker.say("done", None)
+    while (received := _next_socket(own)) is not None:
+        threading.Thread(target=_migrate_in_thread, args=(received, directory), daemon=True).start()
 
 
-def _revived(cls: type[OrchestratorError], fields: dict[str, Any]) -> OrchestratorError:
-    """An error from a worker; made without its constructor, whose signature differs from class to class."""
-    exc = cls.__new__(cls)
-    exc.args = fields.pop("args")
-    vars(exc).update(fields)
-    return exc
+def _migrate_in_thread(own: socket.socket, directory: ScriptDirectory) -> None:
+    speaker = _Speaker(own)
+    with own, speaker.connection, contextlib.suppress(EOFError, OSError):
+        _answer(speaker.connection.recv(), speaker, directory)
 
 
-def _died(job: Job | ReadJob) -> OrchestratorError:
-    what = "the worker process died without a word (killed, out of memory, or it called os._exit)"
-    remedy = "look at the daemon's standard error and the kernel log for its end"
+def _answer(job: MigrateJob | ReadJob, speaker: _Speaker, directory: ScriptDirectory | None) -> None:
+    """Do the job and say how it ended; the last word of a worker on its socket."""
+    try:
+        speaker.say("done", _perform(job, speaker, directory))
+    except OrchestratorError as exc:
+        speaker.say("failed", packed(exc))
+    except Exception as exc:
+        error = MigrationFailedError(f"the worker failed: {type(exc).__name__}: {exc}", kind="bug")
+        error.message = failures.redact(error.message, job.secrets)
+        speaker.say("failed", packed(error))
+
+
+def _perform(job: MigrateJob | ReadJob, speaker: _Speaker, directory: ScriptDirectory | None) -> Snapshot | None:
     if isinstance(job, ReadJob):
-        return HistoryError(what, track=job.track.name, remedy=remedy)
-    return MigrationFailedError(what, kind="worker_died", remedy=remedy)
+        return _read(job.track, job.secrets)[0]
+    environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step))
+    return None
+
+
+def _directory(job: MigrateJob | HostJob) -> ScriptDirectory:
+    """The track's scripts, if they are still the ones that the plan was made from."""
+    try:
+        snapshot, directory = _read(job.track, job.secrets if isinstance(job, MigrateJob) else ())
+    except HistoryError as exc:
+        raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
+    if snapshot.digest != job.digest:
+        raise MigrationFailedError(
+            f"the files in {snapshot.folder} changed since the rollout was planned; nothing was run",
+            kind="files_changed",
+            remedy="start a new rollout, which takes the files as they are now",
+        )
+    return directory
+
+
+def _read(track: Track, secrets: tuple[str, ...]) -> tuple[Snapshot, ScriptDirectory]:
+    try:
+        return scripts.read(track)
+    except HistoryError as exc:
+        exc.message = failures.redact(exc.message, secrets)
+        raise
+
+
+class _Speaker:
+    """Says things on a job's socket, from any thread of the worker."""
+
+    def __init__(self, own: socket.socket) -> None:
+        self.connection = Connection(os.dup(own.fileno()))
+        self._lock = threading.Lock()
+
+    def say(self, kind: Kind, value: Any) -> None:
+        with self._lock:
+            self.connection.send(Message(kind, value))
+
+    def backend(self, backend: int) -> None:
+        self.say("backend", backend)
+
+    def step(self, revision: str, seconds: float) -> None:
+        self.say("step", (revision, seconds))

@@ -127,11 +127,12 @@ def _port(text: str) -> int | None:
     return int(text)
 
 
-def _query(shape: re.Match[str], fill: Fill) -> dict[str, tuple[str, ...]]:
+def _query(shape: re.Match[str], fill: Fill) -> dict[str, str | tuple[str, ...]]:
     query = parse_qs(shape["query"] or "", keep_blank_values=True)
     if "password" in query:
         raise Complaint("the password belongs before the host: postgresql://user:${PASSWORD}@host")
-    return {fill(key): tuple(map(fill, values)) for key, values in query.items()}
+    filled = {fill(key): tuple(map(fill, values)) for key, values in query.items()}
+    return {key: values[0] if len(values) == 1 else values for key, values in filled.items()}
 
 
 def _is_ipv6(host: str) -> bool:

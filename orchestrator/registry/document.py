@@ -32,9 +32,22 @@ _DEEPEST, _LARGEST = 40, 5_000_000
 
 
 class _Loader(_BestLoader):
-    """Knows nulls and merge keys, and no other magic."""
+    """Knows nulls and merge keys, and no other magic.
+
+    The library calls the two `…_resolver` methods around each node; its own follow paths, which we have no use for.
+    Counting there is the only way to stop in time: composing recurses in C, and deep nesting ends the process.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - the library's own way to say it
+    depth = 0
+
+    def descend_resolver(self, current_node: Node | None, current_index: object) -> None:
+        self.depth += 1
+        if self.depth > _DEEPEST and current_node is not None:
+            raise yaml.MarkedYAMLError(problem="it is nested too deeply", problem_mark=current_node.start_mark)
+
+    def ascend_resolver(self) -> None:
+        self.depth -= 1
 
 
 _Loader.add_implicit_resolver(_NULL, re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
@@ -71,7 +84,7 @@ def read(path: Path) -> Document:
     text = _decode(source, _content(path))
     root = _compose(source, text)
     reader = _Reader(source)
-    value = reader.value(root, 0)
+    value = reader.value(root)
     if not isinstance(value, dict):
         raise RegistryError(
             source, [*reader.mistakes, Mistake(*_place(root), "the file must be a mapping of sections")]
@@ -113,9 +126,9 @@ def _compose(source: str, text: str) -> Node:
         mark = exc.problem_mark or exc.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (0, 0)
         problem = _problem(exc, text.splitlines()[place[0] - 1 : place[0]], place[1])
-        raise RegistryError(source, [Mistake(*place, f"the file is not YAML: {problem}")]) from None
+        raise RegistryError(source, [Mistake(*place, f"this cannot be read as YAML: {problem}")]) from None
     except (yaml.YAMLError, RecursionError) as exc:
-        raise RegistryError(source, [Mistake(0, 0, f"the file is not YAML: {type(exc).__name__}")]) from None
+        raise RegistryError(source, [Mistake(0, 0, f"this cannot be read as YAML: {type(exc).__name__}")]) from None
     finally:
         loader.dispose()
     if root is None:
@@ -158,7 +171,7 @@ class _Reader:
     open: set[int] = field(default_factory=set)
     size: int = 0
 
-    def value(self, node: Node, depth: int) -> Any:
+    def value(self, node: Node) -> Any:
         if isinstance(node, ScalarNode):
             self.size += 1
             self._check_tag(node)
@@ -167,45 +180,43 @@ class _Reader:
             value, size = self.built[id(node)]
             self.size += size
         else:
-            value = self._collection(node, depth)
+            value = self._collection(node)
         if self.size > _LARGEST:
             self._give_up(node, "the aliases unfold to more than can be meant")
         return value
 
-    def _collection(self, node: Node, depth: int) -> Any:
+    def _collection(self, node: Node) -> Any:
         if id(node) in self.open:
             self._give_up(node, "this refers to itself")
-        if depth > _DEEPEST:
-            self._give_up(node, "this is nested too deeply")
         self._check_tag(node)
         self.open.add(id(node))
         before = self.size
         self.size += 1
         if isinstance(node, MappingNode):
-            value: Any = self._mapping(node, depth)
+            value: Any = self._mapping(node)
         else:
-            value = [self.value(child, depth + 1) for child in node.value]
+            value = [self.value(child) for child in node.value]
         self.open.discard(id(node))
         self.built[id(node)] = value, self.size - before
         return value
 
-    def _mapping(self, node: MappingNode, depth: int) -> dict[str, Any]:
+    def _mapping(self, node: MappingNode) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key, child in node.value:
             if not isinstance(key, ScalarNode):
                 self._complain(key, "a key must be text")
             elif key.tag == _MERGE:
-                merged = {**self._merged(child, depth), **merged}
+                merged = {**self._merged(child), **merged}
             elif key.value in own:
                 first = next(k for k, _ in node.value if k.value == key.value)
                 self._complain(key, f"`{key.value}` is given twice, first in line {_place(first)[0]}: keep one")
             else:
-                own[key.value] = self.value(child, depth + 1)
+                own[key.value] = self.value(child)
         return {**merged, **own} if merged else own
 
-    def _merged(self, node: Node, depth: int) -> dict[str, Any]:
-        value = self.value(node, depth + 1)
+    def _merged(self, node: Node) -> dict[str, Any]:
+        value = self.value(node)
         sources = value if isinstance(value, list) else [value]
         if not all(isinstance(source, dict) for source in sources):
             self._complain(node, "`<<` needs a mapping or a list of mappings")

@@ -83,10 +83,16 @@ Labels = Annotated[dict[Annotated[str, AfterValidator(_label_key)], Text], Befor
 
 
 class Form(BaseModel):
-    """An entry. An entry that is wrong elsewhere than in its `decisive` keys is still checked against the others."""
+    """An entry. One that is wrong elsewhere than in its required or `decisive` keys is still checked further."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
     decisive: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def stands_without(cls, keys: set[str]) -> bool:
+        """Tell whether the other checks can do without these keys of the entry."""
+        required = {info.alias or name for name, info in cls.model_fields.items() if info.is_required()}
+        return not keys & (cls.decisive | required)
 
 
 class TrackForm(Form):
@@ -126,7 +132,6 @@ class ShardForm(Form):
     """A database server, or for SQLite a folder, that hosts tenants."""
 
     model_config = ConfigDict(title="Shard")
-    decisive = frozenset({"url"})
 
     url: WithReferences = Field(
         description="`postgresql://user:${PASSWORD}@host:5432`, without a database, or `sqlite:///folder`."
@@ -149,7 +154,7 @@ class TenantForm(Form):
     """A customer: either `shard` and `database`, or `databases` with one place per track."""
 
     model_config = ConfigDict(title="Tenant")
-    decisive = frozenset({"id", "shard", "database", "track", "databases"})
+    decisive = frozenset({"shard", "database", "track", "databases"})
 
     id: Name
     labels: Labels = Field(default_factory=dict, description="What selectors choose by.")

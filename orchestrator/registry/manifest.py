@@ -97,7 +97,7 @@ def _entries(report: Report, section: str, form: type[_Form]) -> Iterator[tuple[
 def _rest(value: Any, exc: ValidationError, form: type[_Form]) -> _Form | None:
     """What is right of an entry, so that what else is wrong with it is found in the same run."""
     wrong = {str(error["loc"][0]) for error in exc.errors() if error["loc"]}
-    if not isinstance(value, dict) or wrong & form.decisive:
+    if not isinstance(value, dict) or not form.stands_without(wrong):
         return None
     return form.model_validate({key: item for key, item in value.items() if key not in wrong})
 

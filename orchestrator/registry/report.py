@@ -78,8 +78,8 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close := difflib.get_close_matches(name, names, n=1):
         return f"; did you mean {close[0]!r}?"
     if not names:
-        return ": there are none"
-    return f": there are {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
+        return "; there are none"
+    return f"; known are {', '.join(names[:12])}{', …' if len(names) > 12 else ''}"
 
 
 def dotted(where: Where) -> str:

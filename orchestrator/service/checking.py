@@ -16,7 +16,7 @@ from orchestrator.execute.dispatch import Histories
 from orchestrator.history import drivers, tasklocal
 from orchestrator.history.library import Library
 from orchestrator.history.scripts import History
-from orchestrator.history.worker import Workers
+from orchestrator.history.workers import Workers
 from orchestrator.registry.model import Registry, Shard, Track
 from orchestrator.rollout.state import FleetState
 from orchestrator.service.daemon import opened
@@ -103,12 +103,11 @@ async def _track(registry: Registry, track: Track, histories: Histories) -> Trac
         history = await histories.current(registry, track)
     except HistoryError as exc:
         return _with_mistake(finding, exc)
-    env_py = Path(history.snapshot.folder, "env.py")
     found = replace(
         finding,
         folder=history.snapshot.folder,
-        asynchronous=drivers.is_async(env_py),
-        drivers=_drivers(registry, track, env_py),
+        asynchronous=history.is_async,
+        drivers=_drivers(registry, track, history.is_async),
         revisions=len(history.snapshot.files),
         heads=history.heads,
     )
@@ -132,11 +131,11 @@ def _targets(registry: Registry, track: Track) -> int:
     return sum(target.track == track.name for target in registry.targets)
 
 
-def _drivers(registry: Registry, track: Track, env_py: Path) -> tuple[str, ...]:
+def _drivers(registry: Registry, track: Track, asynchronous: bool) -> tuple[str, ...]:
     """Which drivers env.py will be given, over all shards where the track has targets."""
     shards = {target.shard for target in registry.targets if target.track == track.name}
     urls = [registry.shards[name].url for name in sorted(shards)]
-    return tuple(dict.fromkeys(drivers.drivername(url, env_py, track.driver) for url in urls))
+    return tuple(dict.fromkeys(drivers.drivername(url, asynchronous, track.driver) for url in urls))
 
 
 def _shard(registry: Registry, shard: Shard) -> ShardFinding:

@@ -209,6 +209,8 @@ class Orchestrator:
             await controller.run()
         finally:
             del self._controllers[controller.rollout.id]
+            if not self._controllers:
+                self._parts.workers.retire()
             self._ends.pop(controller.rollout.id).set()
 
     # Registry and fleet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history import tasklocal
 from orchestrator.history.library import Library
-from orchestrator.history.worker import Workers
+from orchestrator.history.workers import Workers
 from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
@@ -48,6 +47,7 @@ class Parts:
     histories: Histories
     surveyor: Surveyor
     dispatcher: LocalDispatcher
+    workers: Workers
 
 
 @asynccontextmanager
@@ -56,9 +56,6 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
 
     Raises UnsupportedAlembicError and StoreError.
     """
-    # Threads that compute hold the interpreter for this long before the loop gets its turn; 5 ms is the default, and
-    # with sixteen of them the daemon's answers would wait for many turns.
-    sys.setswitchinterval(0.0005)
     tasklocal.install()
     await anyio.to_thread.run_sync(tasklocal.verify)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events
@@ -94,7 +91,7 @@ def _joined(
     surveyor = Surveyor(migrator, total)
     histories = Histories(Library(workers))
     dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, total)
-    return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher)
+    return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers)
 
 
 def limits(settings: Settings) -> Limits:

@@ -249,9 +249,6 @@ async def test_a_pooled_connection_of_the_tenant_before_is_proved_again(
     registry = _registry(environments.track_of(config), pg, engine.targets_of(databases), max_concurrent=1)
     async with engine.running(registry) as running:
         view = await running.rollout()
-        import kept_engine  # type: ignore[import-not-found]
-
-        kept_engine.kept.dispose()
         assert view.counts == {"succeeded": 1, "failed": 3}
         assert databases[0] in _reason((await running.migrations(view))["t001"])
     assert await _heads(pg, databases[0]) == ["gamma"]

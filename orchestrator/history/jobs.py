@@ -1,0 +1,70 @@
+"""What the daemon asks of its worker processes, and what they say back. All of it is pickled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.errors import OrchestratorError
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Track
+from orchestrator.sessions import SessionRules
+
+
+@dataclass(frozen=True, slots=True)
+class MigrateJob:
+    """One target's online migration, along the history of this digest. `url` and `environment` hold secrets: never
+    shown."""
+
+    track: Track
+    digest: str
+    tenant: str
+    plan: Plan
+    version_table: str
+    version_table_schema: str | None
+    rules: SessionRules
+    url: str = field(repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJob:
+    """Read a track's revision files, under its environment variables."""
+
+    track: Track
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class HostJob:
+    """Read a track's revision files, which must be those of the digest, and stay to migrate many targets."""
+
+    track: Track
+    digest: str
+
+
+Job = MigrateJob | ReadJob | HostJob
+Kind = Literal["backend", "step", "done", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a worker says: `backend` (id), `step` (revision, seconds), `done` (result), `failed` (class, fields)."""
+
+    kind: Kind
+    value: Any
+
+
+def packed(exc: OrchestratorError) -> tuple[type[OrchestratorError], dict[str, Any]]:
+    """An error in a form that survives pickling: constructors differ from class to class."""
+    return type(exc), {**vars(exc), "args": exc.args}
+
+
+def unpacked(cls: type[OrchestratorError], fields: dict[str, Any]) -> OrchestratorError:
+    exc = cls.__new__(cls)
+    exc.args = fields.pop("args")
+    vars(exc).update(fields)
+    return exc

@@ -1,0 +1,75 @@
+"""The command line as a process of its own, as people run it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+from anyio.abc import Process
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+def environ(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Our variables without settings of the orchestrator, and the way to its code from any folder."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORCHESTRATOR_", "COLUMNS"))}
+    return {**kept, "PYTHONPATH": str(ROOT), **(extra or {})}
+
+
+def command(arguments: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "orchestrator", *arguments]
+
+
+async def run(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, seconds: float = SECONDS) -> Result:
+    """Run a command to its end; its streams are pipes, not a terminal."""
+    with anyio.fail_after(seconds):
+        done = await anyio.run_process(command(arguments), check=False, cwd=cwd, env=environ(env))
+    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@asynccontextmanager
+async def started(
+    *arguments: str, cwd: Path, env: Mapping[str, str] | None = None, seconds: float = SECONDS
+) -> AsyncIterator[Process]:
+    """A running command, with pipes for its streams; killed at the end if it still runs."""
+    options = {"stdin": subprocess.DEVNULL, "cwd": cwd, "env": environ(env)}
+    process = await anyio.open_process(command(arguments), **options)  # type: ignore[arg-type]
+    try:
+        with anyio.fail_after(seconds):
+            yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+async def ended(process: Process) -> Result:
+    """Read both streams to their ends, and wait."""
+    streams: dict[str, bytes] = {"out": b"", "err": b""}
+
+    async def read(name: str) -> None:
+        stream = process.stdout if name == "out" else process.stderr
+        assert stream is not None
+        async for chunk in stream:
+            streams[name] += chunk
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read, "out")
+        tasks.start_soon(read, "err")
+    code = await process.wait()
+    return Result(code, streams["out"].decode(), streams["err"].decode())

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.registry import manifest
+from orchestrator.registry.model import FailureBudget, Registry, Strategy, Target, Track
+from tests.unit.registry.files import ENVIRON, SHARDS, TENANTS, TRACKS, VALID, loaded, write
+
+EXAMPLE = Path(__file__).parents[3] / "tenants.example.yaml"
+EXAMPLE_ENVIRON = {"PG_EU_1_PASSWORD": "p@ss", "PG_US_1_URL": "postgresql://u:p%40@pg-us-1.internal"}
+
+
+def test_a_file_becomes_a_registry(tmp_path: Path) -> None:
+    registry = loaded(tmp_path, VALID)
+    assert registry.source == tmp_path / "tenants.yaml"
+    assert registry.tracks == {"app": Track("app", tmp_path / "alembic")}
+    assert registry.shards["pg"].url.password == "s3cret"
+    assert registry.shards["pg"].max_concurrent == 4
+    assert registry.targets == (
+        Target("acme", "app", "pg", "acme", labels={"region": "eu", "tier": "free"}),
+        Target("initech", "app", "local", "initech.db"),
+    )
+    assert registry.strategies == {"careful": Strategy("careful", 2, FailureBudget(percent=2, then="abort"))}
+
+
+def test_an_sqlite_target_is_a_file_in_the_shards_folder(tmp_path: Path) -> None:
+    registry = loaded(tmp_path, VALID)
+    assert registry.url_for(registry.targets[1]).database == str(tmp_path / "data" / "initech.db")
+
+
+def test_relative_paths_start_at_the_files_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, VALID)
+    monkeypatch.chdir(tmp_path)
+    registry = manifest.load(Path("tenants.yaml"), ENVIRON)
+    assert registry.source == tmp_path / "tenants.yaml"
+    assert registry.tracks["app"].script_location == tmp_path / "alembic"
+
+
+def test_a_track_can_be_a_folder_in_a_package(tmp_path: Path) -> None:
+    tracks = "tracks: {app: {script_location: 'tests.unit:registry'}}\n"
+    registry = loaded(tmp_path, tracks + SHARDS + TENANTS)
+    assert registry.tracks["app"].script_location == Path(__file__).parent
+
+
+def test_a_track_can_be_a_configuration_file(tmp_path: Path) -> None:
+    (tmp_path / "alembic.ini").touch()
+    tracks = "tracks: {app: {config: '${FOLDER}/alembic.ini', section: dwh, driver: psycopg2}}\n"
+    registry = loaded(tmp_path, tracks + SHARDS + TENANTS, {"FOLDER": str(tmp_path)})
+    expected = Track("app", config=tmp_path / "alembic.ini", section="dwh", driver="psycopg2")
+    assert registry.tracks["app"] == expected
+
+
+def test_environment_values_keep_their_placeholders(tmp_path: Path) -> None:
+    variables = '{URL: "{url}?x={tenant}", JSON: \'{"a": {}}\', KEY: "${PASSWORD}", PLAIN: "$${x"}'
+    tracks = f"tracks: {{app: {{script_location: alembic, isolation: process, environment: {variables}}}}}\n"
+    registry = loaded(tmp_path, tracks + SHARDS + TENANTS, {"PASSWORD": "{tenant"})
+    assert registry.tracks["app"].environment == {
+        "URL": "{url}?x={tenant}",
+        "JSON": '{"a": {}}',
+        "KEY": "{tenant",
+        "PLAIN": "${x",
+    }
+
+
+def test_version_tables_are_named_for_each_target(tmp_path: Path) -> None:
+    names = "version_table: 'v_{tenant}_{track}', version_table_schema: '{tenant}'"
+    tracks = f"tracks: {{app: {{script_location: alembic, {names}}}}}\n"
+    (target,) = loaded(tmp_path, tracks + SHARDS + "tenants: [{id: 'a {b}', shard: pg, database: x}]").targets
+    assert (target.version_table, target.version_table_schema) == ("v_a {b}_app", "a {b}")
+
+
+def test_targets_may_share_a_database_with_version_tables_of_their_own(tmp_path: Path) -> None:
+    tracks = "tracks: {app: {script_location: alembic, version_table: 'v_{tenant}'}}\n"
+    tenants = "tenants: [{id: a, shard: pg, database: x}, {id: b, shard: pg, database: x}]"
+    assert len(loaded(tmp_path, tracks + SHARDS + tenants).targets) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["007", "012", "12:30:45", "no", "yes", "on", "2026-01-01", "1e3", "0x1F", "true", "1_000", "3.10", "=", "+1"],
+)
+def test_plain_scalars_are_the_text_that_was_written(tmp_path: Path, text: str) -> None:
+    tenants = f"tenants: [{{id: {text}, shard: pg, database: {text}, labels: {{x: {text}}}}}]"
+    (target,) = loaded(tmp_path, TRACKS + SHARDS + tenants).targets
+    assert (target.tenant, target.database, target.labels) == (text, text, {"x": text})
+
+
+@pytest.mark.parametrize("name", ['o"brien', "with space", "Größe/日本", "it's", "{x}", "a;b"])
+def test_databases_may_have_any_name(tmp_path: Path, name: str) -> None:
+    quoted = "'" + name.replace("'", "''") + "'"
+    (target,) = loaded(tmp_path, f"{TRACKS}{SHARDS}tenants: [{{id: {quoted}, shard: pg, database: {quoted}}}]").targets
+    assert (target.tenant, target.database) == (name, name)
+
+
+def test_anchors_and_merge_keys_save_writing(tmp_path: Path) -> None:
+    tenants = (
+        "tenants:\n"
+        "  - &first {id: a, shard: pg, database: a, labels: &free {tier: free}}\n"
+        "  - {<<: *first, id: b, database: b}\n"
+        "  - {id: c, shard: pg, database: c, labels: {<<: [*free], x: y}}\n"
+    )
+    targets = loaded(tmp_path, TRACKS + SHARDS + tenants).targets
+    assert [(target.tenant, dict(target.labels)) for target in targets] == [
+        ("a", {"tier": "free"}),
+        ("b", {"tier": "free"}),
+        ("c", {"tier": "free", "x": "y"}),
+    ]
+
+
+def test_sections_with_nothing_below_them_are_empty(tmp_path: Path) -> None:
+    text = f"\ufeff{TRACKS}{SHARDS}tenants: []\nstrategies:\ndiscover:\n"
+    assert loaded(tmp_path, text).targets == ()
+
+
+def test_the_digest_follows_the_content(tmp_path: Path) -> None:
+    before = loaded(tmp_path, VALID)
+    assert loaded(tmp_path, "# a comment\n" + VALID.replace("  local:", "  local:  ")).digest == before.digest
+    assert loaded(tmp_path, VALID.replace("tier: free", "tier: paid")).digest != before.digest
+    assert loaded(tmp_path, VALID, {"PASSWORD": "rotated"}).digest != before.digest
+
+
+def test_the_digest_is_the_same_in_another_order(tmp_path: Path) -> None:
+    one, two = "{id: a, shard: pg, database: a}", "{id: b, shard: pg, database: b}"
+    digests = {
+        loaded(tmp_path, f"{TRACKS}{SHARDS}tenants: [{first}, {second}]").digest
+        for first, second in ((one, two), (two, one))
+    }
+    assert len(digests) == 1
+
+
+def test_the_example_can_be_read() -> None:
+    registry = manifest.load(EXAMPLE, EXAMPLE_ENVIRON)
+    assert [str(target.key) for target in registry.targets] == [
+        "acme/app",
+        "globex/app",
+        "initech/app",
+        "initech/analytics",
+        "007/app",
+    ]
+    assert registry.url_for(registry.targets[1]).password == "p@"
+
+
+def test_the_example_shows_every_key_that_works() -> None:
+    text = EXAMPLE.read_text()
+    schema = manifest.json_schema()
+    keys = {
+        key for form in ("Track", "Shard", "Tenant", "Strategy") for key in schema["$defs"][f"{form}Form"]["properties"]
+    }
+    assert {key for key in keys if f"{key}:" not in text} == set()
+
+
+def test_the_schema_describes_the_file() -> None:
+    schema = manifest.json_schema()
+    assert schema["title"] == "Tenant registry of the migration orchestrator"
+    assert schema["required"] == ["tracks", "shards", "tenants"]
+    assert schema["additionalProperties"] is False
+    assert schema["$defs"]["TenantForm"]["properties"]["id"]["type"] == ["string", "number", "boolean"]
+
+
+def test_five_thousand_tenants_are_read_at_once(tmp_path: Path) -> None:
+    lines = [f"  - {{id: t{n}, shard: pg, database: d{n}, labels: {{tier: free, number: {n}}}}}\n" for n in range(5000)]
+    path = write(tmp_path, f"{TRACKS}{SHARDS}tenants:\n{''.join(lines)}")
+    start = time.process_time()
+    registry = manifest.load(path, {})
+    assert len(registry.targets) == 5000
+    assert time.process_time() - start < 1.5
+
+
+def test_registries_are_values(tmp_path: Path) -> None:
+    registry = loaded(tmp_path, VALID)
+    assert isinstance(replace(registry, digest="x"), Registry)
+    assert registry == loaded(tmp_path, VALID)

@@ -1,0 +1,269 @@
+"""Each mistake, at its place: the mark stands before what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import RegistryError
+from orchestrator.registry import forms, manifest, unsupported
+from tests.unit.registry.files import SHARDS, TENANTS, TRACKS, loaded, marked, places_of, refused, write
+
+TWO_TRACKS = "tracks: {app: {script_location: alembic}, dwh: {script_location: alembic, version_table: v}}\n"
+LONG = "x" * 64
+
+SYNTAX = [
+    ("▶", "the file is empty"),
+    ("▶# nothing\n", "the file is empty"),
+    ("▶- a\n- b\n", "must be a mapping"),
+    ("▶just text", "must be a mapping"),
+    ("a: 1\n▶\tb: 2\n", "indent with spaces"),
+    ("a: b▶: c\n", "mapping values are not allowed"),
+    ("a: [1,\n▶", "cannot be read as YAML"),
+    ("a: 1\n▶---\nb: 2\n", "single document"),
+    ("a: ▶&a [*a]\n", "refers to itself"),
+    ("a: ▶\x00\n", "U+0000"),
+    ("a: ▶*nowhere\n", "undefined alias"),
+    ("a: " + "[" * 38 + "▶[" + "[]" + "]" * 39, "nested too deeply"),
+]
+
+SECTIONS = [
+    (f"▶tracs: {{}}\n{TRACKS}{SHARDS}{TENANTS}", "unknown key 'tracs'; did you mean 'tracks'?"),
+    (f"▶{TRACKS}{SHARDS}", "`tenants` is missing; when there are none yet, write `tenants: []`"),
+    (f"▶{SHARDS}{TENANTS}", "`tracks` is missing"),
+    (f"tracks: ▶[]\n{SHARDS}{TENANTS}", "`tracks` must be a mapping"),
+    (f"tracks: ▶{{}}\n{SHARDS}{TENANTS}", "no track"),
+    (f"{TRACKS}{SHARDS}tenants:▶\n", "`tenants` must be a list"),
+    (f"{TRACKS}{SHARDS}tenants: ▶{{a: b}}\n", "`tenants` must be a list"),
+    (f"{TRACKS}{SHARDS}{TENANTS}▶tenants: []\n", "`tenants` is given twice, first in line 3"),
+    (f"{TRACKS}{SHARDS}tenants: [{{id: a, ▶id: b, shard: pg, database: a}}]", "`id` is given twice, first in line 3"),
+    (f"{TRACKS}{SHARDS}tenants: [{{id: ▶!custom a, shard: pg, database: a}}]", "tag is not known"),
+    (f"{TRACKS}{SHARDS}{TENANTS}strategies: {{▶[a]: b}}", "a key must be text"),
+    (f"{TRACKS}{SHARDS}tenants: [{{<<: ▶a, id: a, shard: pg, database: a}}]", "needs a mapping"),
+]
+
+TRACK = [
+    ("tracks: {app: ▶{goal: head}}", "`script_location` is missing"),
+    ("tracks: {app: {script_location: ▶nowhere}}", "there is no folder 'nowhere'"),
+    ("tracks: {app: {script_location: ▶'no_such_package_here:alembic'}}", "cannot be imported (ModuleNotFoundError)"),
+    ("tracks: {app: {script_location: ▶'json:nowhere'}}", "there is no folder 'json:nowhere' in that package"),
+    ("tracks: {app: {config: ▶nowhere.ini}}", "there is no file 'nowhere.ini'"),
+    ("tracks: {app: {script_location: alembic, ▶config: tenants.yaml}}", "not both"),
+    ("tracks: {app: {script_location: alembic, ▶section: x}}", "`section` is a section of `config`"),
+    ("tracks: {app: {script_location: ▶'${MISSING}'}}", "the environment variable MISSING is not set"),
+    ("tracks: {app: {script_location: alembic, isolation: ▶fiber}}", "this must be 'thread' or 'process'"),
+    ("tracks: {app: {script_location: alembic, goal: ▶''}}", "must not be empty"),
+    ("tracks: {app: {script_location: alembic, goal: ▶'${GOAL}'}}", "references work in"),
+    ("tracks: {app: {script_location: alembic, goal: ▶[a]}}", "this must be text, not a list"),
+    ("tracks: {app: {script_location: alembic, goal: ▶null}}", 'the text "null" needs quotes'),
+    ("tracks: {app: {script_location: alembic, ▶vresion_table: v}}", "did you mean 'version_table'?"),
+    ("tracks: {app: {script_location: alembic, version_table: ▶'{tennant}'}}", "unknown placeholder {tennant}"),
+    ("tracks: {app: {script_location: alembic, version_table: ▶'{tenant!r}'}}", "unknown placeholder"),
+    ("tracks: {app: {script_location: alembic, version_table: ▶'v{'}}", "a brace has no partner"),
+    ("tracks: {app: {script_location: alembic, ▶environment: {A: b}}}", "needs `isolation: process`"),
+    (
+        "tracks: {app: {script_location: alembic, isolation: process, environment: {A: ▶'{uri}'}}}",
+        "unknown placeholder: what can be filled in here is {url}",
+    ),
+    (
+        "tracks: {app: {script_location: alembic, isolation: process, environment: {A: ▶'${NOPE}'}}}",
+        "the environment variable NOPE is not set",
+    ),
+    (
+        "tracks: {app: {script_location: alembic, isolation: process, environment: {▶A=B: c}}}",
+        "cannot be the name of an environment variable",
+    ),
+    ("tracks: {app: ▶alembic}", "this must be a mapping, not text"),
+    (
+        f"tracks: {{app: {{script_location: alembic, version_table: ▶{LONG}}}}}",
+        f"becomes '{LONG}', which is longer than 63 bytes",
+    ),
+]
+
+SHARD = [
+    ("shards: {pg: ▶{max_concurrent: 3}}", "`url` is missing"),
+    ("shards: {pg: {url: ▶'${MISSING}'}}", "the environment variable MISSING is not set"),
+    ("shards: {pg: {url: ▶'postgresql://u:${file:no/such}@h'}}", "the secret file 'no/such' cannot be read (No such"),
+    ("shards: {pg: {url: ▶'postgresql://u:${1}@h'}}", "this reference cannot be read"),
+    ("shards: {pg: {url: ▶'postgresql://u:${P@h'}}", "a `${` is not closed"),
+    ("shards: {pg: {url: ▶'postgres://h'}}", "use postgresql:// instead of postgres://"),
+    ("shards: {pg: {url: ▶'postgrsql://h'}}", "unknown dialect 'postgrsql'; did you mean 'postgresql'?"),
+    ("shards: {pg: {url: ▶'oracle://h'}}", "unknown dialect 'oracle'; known are postgresql, sqlite"),
+    ("shards: {pg: {url: ▶'postgresql://'}}", "the URL has no host"),
+    ("shards: {pg: {url: ▶'postgresql://h:0'}}", "port must be a number from 1 to 65535"),
+    ("shards: {pg: {url: ▶'postgresql://h/app'}}", "names a database"),
+    ("shards: {pg: {url: ▶'postgresql://u:a#b@h'}}", "holds a plain #"),
+    ("shards: {pg: {url: ▶'postgresql://h?password=x'}}", "the password belongs before the host"),
+    ("shards: {pg: {url: ▶'sqlite://'}}", "an SQLite shard is a folder"),
+    ("shards: {pg: {url: ▶'sqlite:///:memory:'}}", "an SQLite shard is a folder"),
+    ("shards: {pg: {url: ▶nonsense}}", "this is not a URL"),
+    ("shards: {pg: {url: 'postgresql://h', max_concurrent: ▶0}}", "this must be at least 1"),
+    ("shards: {pg: {url: 'postgresql://h', max_concurrent: ▶many}}", "this must be a whole number"),
+    ("shards: {pg: {url: 'postgresql://h', max_concurrent: ▶{a: b}}}", "a whole number, not a mapping"),
+    ("shards: {pg: {url: 'postgresql://h', labels: ▶[a]}}", "this must be a mapping, not a list"),
+    ("shards: {pg: {url: 'postgresql://h', labels: {▶a b: c}}}", "a label's key"),
+    ("shards: {pg: {url: 'postgresql://h', labels: {▶tenant: c}}}", "built-in key"),
+    ("shards: {pg: {url: 'postgresql://h'}, b: {url: ▶'postgresql://H:5432'}}", "the shards 'pg' (line 2) and 'b'"),
+    ("shards: {pg: {url: 'sqlite:///a'}, b: {url: ▶'sqlite:///x/../a'}}", "the shards 'pg' (line 2) and 'b'"),
+]
+
+TENANT = [
+    ("tenants: [▶{id: a}]", "`shard` and `database` are missing"),
+    ("tenants: [▶{id: a, shard: pg}]", "`database` is missing"),
+    ("tenants: [▶{shard: pg, database: a}]", "`id` is missing"),
+    ("tenants: [▶acme]", "this must be a mapping, not text"),
+    ("tenants: [{id: ▶'', shard: pg, database: a}]", "must not be empty"),
+    ('tenants: [{id: ▶"a\\tb", shard: pg, database: a}]', "control characters"),
+    (f"tenants: [{{id: ▶{'x' * 201}, shard: pg, database: a}}]", "longer than 200 characters"),
+    ("tenants: [{id: ▶'${A}', shard: pg, database: a}]", "references work in"),
+    ("tenants: [{id: a, shard: ▶pgg, database: a}]", "unknown shard 'pgg'; did you mean 'pg'?"),
+    ("tenants: [{id: a, shard: ▶zzz, database: a}]", "unknown shard 'zzz'; known are pg"),
+    ("tenants: [{id: a, shard: pg, database: a, track: ▶ap}]", "unknown track 'ap'; did you mean 'app'?"),
+    ("tenants: [{id: a, databases: {▶ap: {shard: pg, database: a}}}]", "unknown track 'ap'"),
+    ("tenants: [{id: a, databases: {app: {shard: ▶pgg, database: a}}}]", "unknown shard 'pgg'"),
+    ("tenants: [{id: a, databases: {app: ▶{shard: pg}}}]", "`database` is missing"),
+    ("tenants: [{id: a, databases: {app: {shard: pg, database: a, ▶sharrd: x}}}]", "did you mean 'shard'?"),
+    ("tenants: [{id: a, databases: ▶{}}]", "name at least one track"),
+    ("tenants: [{id: a, ▶shard: pg, databases: {app: {shard: pg, database: a}}}]", "belongs into the entries"),
+    (
+        "tenants:\n- {id: 7, shard: pg, database: a}\n- {id: ▶7, shard: pg, database: b}",
+        "'7' is listed twice, first in",
+    ),
+    (
+        "tenants:\n- {id: a, shard: pg, database: x}\n- {id: b, shard: pg, database: ▶x}",
+        "b/app would share its version table with a/app (line 3)",
+    ),
+    (f"tenants: [{{id: a, shard: pg, database: ▶{LONG}}}]", "must not be longer than 63 bytes"),
+]
+
+STRATEGY = [
+    ("strategies: {▶'': {max_concurrent: 1}}", "must not be empty"),
+    ("strategies: {s: {max_concurrent: ▶0}}", "this must be at least 1"),
+    ("strategies: {s: {on_failure: ▶{then: abort}}}", "`max` is missing"),
+    ("strategies: {s: {on_failure: {max: ▶101%}}}", "a percentage such as 2%, of at most 100%"),
+    ("strategies: {s: {on_failure: {max: ▶-1}}}", "a count such as 2"),
+    ("strategies: {s: {on_failure: {max: 1, then: ▶panic}}}", "this must be 'pause', 'abort' or 'rollback'"),
+    ("strategies: {s: {on_failure: {max: 1, ▶than: abort}}}", "did you mean 'then'?"),
+]
+
+NOT_YET = [
+    ("tracks: {app: {script_location: alembic, ▶execution: replay}}", "`execution: replay` is not supported"),
+    ("shards: {pg: {url: ▶'mysql://h'}}", "a mysql shard is not supported"),
+    ("tenants: [{id: a, shard: pg, database: a, ▶schema: s}]", "a schema per tenant is not supported"),
+    ("tenants: [{id: a, databases: {app: {shard: pg, database: a, ▶schema: s}}}]", "a schema per tenant is not"),
+    ("▶discover: [{shard: pg, databases: x}]", "discovering tenants at run time is not supported"),
+    ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
+    ("strategies: {s: {on_failure: {max: 1, ▶then: rollback}}}", "`then: rollback` is not supported"),
+    ("▶schedules: {n: {cron: '* * * * *'}}", "starting rollouts by schedule is not supported"),
+]
+
+
+def whole(text: str) -> str:
+    """Put the sections that `text` does not give around it, such that line 1 is never the one in question."""
+    clean = text.replace("▶", "")
+    first = "" if clean.startswith("tracks:") else TRACKS
+    rest = [section for name, section in (("shards:", SHARDS), ("tenants:", TENANTS)) if not clean.startswith(name)]
+    return (first or "---\n") + text + "\n" + "".join(rest)
+
+
+@pytest.mark.parametrize(("text", "message"), SYNTAX + SECTIONS, ids=str)
+def test_a_file_that_is_wrong_as_a_whole_is_told_where(tmp_path: Path, text: str, message: str) -> None:
+    clean, places = marked(text)
+    error = refused(tmp_path, clean)
+    assert message in error.message
+    assert places_of(error.mistakes) == places
+
+
+@pytest.mark.parametrize(("text", "message"), TRACK + SHARD + TENANT + STRATEGY + NOT_YET, ids=str)
+def test_an_entry_that_is_wrong_is_told_where(tmp_path: Path, text: str, message: str) -> None:
+    clean, places = marked(whole(text))
+    error = refused(tmp_path, clean)
+    assert message in error.message
+    assert places_of(error.mistakes) == places
+
+
+def test_several_tracks_name_both_remedies(tmp_path: Path) -> None:
+    text, places = marked(f"{TWO_TRACKS}{SHARDS}tenants: [▶{{id: a, shard: pg, database: a}}]")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == places
+    assert "(app, dwh): say which with `track:`, or list them under `databases:`" in error.message
+
+
+def test_two_tracks_in_one_database_need_two_version_tables(tmp_path: Path) -> None:
+    tracks = "tracks: {a: {script_location: alembic}, b: {script_location: alembic, version_table_schema: public}}\n"
+    places = "databases: {a: {shard: pg, database: x}, b: {shard: pg, database: ▶x}}"
+    text, expected = marked(f"{tracks}{SHARDS}tenants: [{{id: t, {places}}}]")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == expected
+    assert "t/b would share its version table with t/a" in error.message
+
+
+def test_a_resolved_version_table_that_is_too_long_names_the_tenant(tmp_path: Path) -> None:
+    tracks = "tracks: {app: {script_location: alembic, version_table: 'v_{tenant}'}}\n"
+    tenants = f"tenants: [{{id: {'é' * 31}, shard: pg, database: ▶a}}]"
+    text, expected = marked(tracks + SHARDS + tenants)
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == expected
+    assert "longer than 63 bytes" in error.message
+
+
+@pytest.mark.parametrize("name", ["/etc/x.db", "../x.db", "a/../../x.db", "..", "."])
+def test_an_sqlite_database_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    shards = 'shards: {lite: {url: "sqlite:///data"}}\n'
+    text, expected = marked(f"{TRACKS}{shards}tenants: [{{id: a, shard: lite, database: ▶{name}}}]")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == expected
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    text, expected = marked(
+        "▶tracs: {}\n"
+        "tracks: {app: {script_location: ▶nowhere, ▶gaol: x}}\n"
+        "shards:\n"
+        "  pg: {url: ▶'postgresql://u:${A}@${B}', max_concurrent: ▶x}\n"
+        "tenants:\n"
+        "  - {id: a, shard: ▶pq, database: a, labels: {b: ▶}}\n"
+        "  - {id: ▶a, shard: pg, database: a}\n"
+    )
+    error = refused(tmp_path, text, {})
+    assert list(dict.fromkeys(places_of(error.mistakes))) == expected
+    assert "variable A is" in error.message
+    assert "variable B is" in error.message
+
+
+def test_one_missing_section_does_not_make_a_mistake_of_every_tenant(tmp_path: Path) -> None:
+    error = refused(tmp_path, "tracks: {}\ntenants: [{id: a, shard: x, database: a}]")
+    assert [mistake.line for mistake in error.mistakes] == [1, 1]
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="there is no such file: set ORCHESTRATOR_CONFIG"):
+        manifest.load(tmp_path / "nowhere.yaml", {})
+    with pytest.raises(RegistryError, match="cannot be read: Is a directory"):
+        manifest.load(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "place"), [(b"\xff\xfe\x00", (1, 1)), (b"a: b\nc: \xe9\n", (2, 4)), ("é: ".encode() + b"\x80", (1, 4))]
+)
+def test_bytes_that_are_no_text_are_told_where(tmp_path: Path, content: bytes, place: tuple[int, int]) -> None:
+    path = write(tmp_path, "")
+    path.write_bytes(content)
+    with pytest.raises(RegistryError, match="not UTF-8") as caught:
+        manifest.load(path, {})
+    assert places_of(caught.value.mistakes) == [place]
+
+
+def test_aliases_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
+    levels = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12))
+    assert "unfold" in refused(tmp_path, f"a0: &a0 [x]\n{levels}\n").message
+
+
+def test_empty_sections_that_are_not_supported_yet_leave_nothing_out(tmp_path: Path) -> None:
+    loaded(tmp_path, f"{TRACKS}{SHARDS}{TENANTS}discover: []\nschedules:\nstrategies: {{s: {{waves: []}}}}\n")
+
+
+def test_what_is_not_supported_yet_is_known_to_the_forms() -> None:
+    assert {str(where[0]) for where, _, _ in unsupported.LATER} <= forms.SECTIONS.keys()
+    assert forms.SECTIONS.keys() == forms.FileForm.model_fields.keys()
