@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from orchestrator.client import Daemon
+    from orchestrator.client.daemon import Daemon
 
 # From the environment alone: what stands on a command line, every user of the machine can read.
 TOKEN_VARIABLE = "ORCHESTRATOR_TOKEN"
@@ -14,6 +14,6 @@ TOKEN_VARIABLE = "ORCHESTRATOR_TOKEN"
 
 def to(server: str) -> Daemon:
     """A client of the daemon at `server`, to be used in an `async with` block."""
-    from orchestrator.client import Daemon
+    from orchestrator.client.daemon import Daemon
 
     return Daemon(server, token=os.environ.get(TOKEN_VARIABLE) or None)

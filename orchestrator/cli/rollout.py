@@ -13,8 +13,7 @@ from orchestrator.cli.tally import FINISHED, Tally
 from orchestrator.client import shapes
 
 if TYPE_CHECKING:
-    from orchestrator.client import Daemon
-    from orchestrator.client.daemon import Command
+    from orchestrator.client.daemon import Command, Daemon
 
 Answer = TypeVar("Answer")
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rollouts to list, newest first.")]

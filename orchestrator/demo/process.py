@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import Process
 
 import orchestrator
-from orchestrator.client import Daemon
+from orchestrator.client.daemon import Daemon
 from orchestrator.errors import DaemonError
 
 START_SECONDS = 60.0

@@ -33,7 +33,8 @@ class Histories:
         if track.isolation == "thread" or first is None:
             return await self._library.current(track)
         url = env_url(registry, first, asynchronous=False)  # the files are read, not run: nothing connects
-        return await self._library.current(track, env_variables(registry, first, url), hidden(url))
+        environment = env_variables(registry, first, url)
+        return await self._library.current(track, environment, hidden(url, environment))
 
 
 class LocalDispatcher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ class Migrator:
 
     def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> MigrateJob:
         url = env_url(work.registry, work.target, work.history.is_async)
+        environment = env_variables(work.registry, work.target, url)
         return MigrateJob(
             track=work.track,
             digest=work.history.digest,
@@ -130,8 +132,8 @@ class Migrator:
             version_table_schema=work.target.version_table_schema,
             rules=guard.rules,
             url=url.render_as_string(hide_password=False),
-            environment=env_variables(work.registry, work.target, url),
-            secrets=hidden(url),
+            environment=environment,
+            secrets=hidden(url, environment),
         )
 
     def _place(self, registry: Registry, target: Target) -> Place:
@@ -149,17 +151,23 @@ def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:
 def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str]:
     """The track's `environment` with its placeholders filled in for one target."""
     values = registry.placeholders(target, url)
-    filled = {}
-    for name, text in registry.tracks[target.track].environment.items():
-        for placeholder, value in values.items():
-            text = text.replace("{" + placeholder + "}", value)
-        filled[name] = text
-    return filled
+    named = re.compile("{(" + "|".join(values) + ")}")
+    return {
+        name: named.sub(lambda found: values[found[1]], text)
+        for name, text in registry.tracks[target.track].environment.items()
+    }
 
 
-def hidden(url: URL) -> tuple[str, ...]:
-    """What must not be shown of a URL."""
-    return (str(url.password),) if url.password else ()
+def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """What must not be shown: passwords in the URL, and what the environment holds but for short words."""
+    given = [url.password, *(value for name, value in url.query.items() if "password" in name)]
+    return tuple(
+        str(value) for value in (*given, *environment.values()) if value and len(str(value)) >= SHORTEST_SECRET
+    )
+
+
+# Shorter ones would black out words that have nothing to do with them.
+SHORTEST_SECRET = 6
 
 
 def _refuse_ahead(plan: Plan) -> None:

@@ -8,18 +8,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import anyio.to_thread
+from pydantic import SecretStr
 
 from orchestrator.api.ports import TargetView
 from orchestrator.errors import HistoryError
 from orchestrator.execute.dispatch import Histories
-from orchestrator.history import drivers, tasklocal
-from orchestrator.history.library import Library
+from orchestrator.history import drivers
 from orchestrator.history.scripts import History
-from orchestrator.history.workers import Workers
 from orchestrator.registry.model import Registry, Shard, Track
 from orchestrator.rollout.state import FleetState
 from orchestrator.service.daemon import opened
+from orchestrator.service.wiring import assembled
 from orchestrator.settings import Settings
 
 NAMES_SHOWN = 20
@@ -83,15 +82,10 @@ async def check(settings: Settings) -> Findings:
     Raises RegistryError with all mistakes of the file, and UnsupportedAlembicError. The histories' mistakes are in
     what is returned.
     """
-    registry = (await opened(settings)).current
-    tasklocal.install()
-    await anyio.to_thread.run_sync(tasklocal.verify)
-    workers = Workers()
-    try:
-        histories = Histories(Library(workers))
-        tracks = [await _track(registry, track, histories) for track in registry.tracks.values()]
-    finally:
-        workers.close()
+    source = await opened(settings)
+    registry = source.current
+    async with assembled(settings.model_copy(update={"store_url": SecretStr("sqlite://")}), source) as parts:
+        tracks = [await _track(registry, track, parts.histories) for track in registry.tracks.values()]
     shards = tuple(_shard(registry, shard) for shard in registry.shards.values())
     tenants = len({target.tenant for target in registry.targets})
     return Findings(registry.source, tuple(tracks), shards, tenants, len(registry.targets))

@@ -88,9 +88,9 @@ async def save_rollout(connection: AsyncConnection, rollout: Rollout, event: Rol
 async def save_migrations(
     connection: AsyncConnection, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
 ) -> Written[None]:
-    """Raises NotFoundError for a migration that was not frozen with its rollout."""
+    """Raises NotFoundError or StateError for the first that cannot be saved."""
     stored = await _hold(connection, _rollouts(changed, happened))
-    await _replace(connection, changed)
+    await _replace(connection, changed, stored)
     return Written(None, await _append(connection, stored, happened))
 
 
@@ -99,8 +99,8 @@ async def reopen(
 ) -> Written[None]:
     """The rollout and its migrations at once. Raises what `save_rollout` and `save_migrations` raise."""
     stored = await _hold(connection, [rollout.id, *_rollouts(changed, happened)])
-    await _replace(connection, changed)
     await _move(connection, rollout, stored)
+    await _replace(connection, changed, {**stored, rollout.id: replace(stored[rollout.id], state=rollout.state)})
     return Written(None, await _append(connection, stored, happened))
 
 
@@ -170,11 +170,11 @@ async def _known(connection: AsyncConnection, changed: Sequence[Migration]) -> s
     return found
 
 
-async def _replace(connection: AsyncConnection, changed: Sequence[Migration]) -> None:
+async def _replace(connection: AsyncConnection, changed: Sequence[Migration], stored: Mapping[str, Stored]) -> None:
     known = await _known(connection, changed)
     for migration in changed:
-        if rules.key(migration) not in known:
-            raise rules.not_frozen(migration)
+        if refused := rules.refusal(migration, stored.get(migration.rollout), known):
+            raise refused
     await _update(connection, changed)
 
 

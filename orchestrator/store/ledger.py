@@ -63,8 +63,9 @@ class StoreLedger:
         await self._writer.join(MigrationChange(migration, event))
 
     async def save_migrations(self, migrations: Sequence[Migration], events: Sequence[RolloutEvent] = ()) -> None:
-        """Write the states of several, all or nothing, of a finished rollout too."""
-        await self._writer.alone(partial(changes.save_migrations, changed=migrations, happened=events))
+        """Write the states of several, all or nothing. Raises what `save_migration` raises."""
+        if migrations or events:
+            await self._writer.alone(partial(changes.save_migrations, changed=migrations, happened=events))
 
     async def reopen(
         self, rollout: Rollout, migrations: Sequence[Migration], events: Sequence[RolloutEvent] = ()

@@ -50,6 +50,7 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "id": rollout.id,
         "state": str(rollout.state),
         "reason": _optional(rollout.reason),
+        "aborting": rollout.aborting,
         "track": request.track,
         "to": request.to,
         "select": request.select,
@@ -88,6 +89,7 @@ def rollout_from(row: RowMapping) -> Rollout:
         history_digest=row["history_digest"],
         state=RolloutState(row["state"]),
         reason=row["reason"],
+        aborting=row["aborting"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
     )

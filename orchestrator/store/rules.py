@@ -39,10 +39,6 @@ def unknown(rollout_id: str) -> NotFoundError:
     return NotFoundError(f"there is no rollout {rollout_id}", remedy="`orchestrator rollout list` shows them")
 
 
-def not_frozen(migration: Migration) -> NotFoundError:
-    return NotFoundError(f"{migration.key} is not among the targets of rollout {migration.rollout}")
-
-
 def conflict(holder: str, targets: Sequence[str], count: int) -> ConflictError:
     """`targets` are the first of the `count` targets that the rollout `holder` holds."""
     more = f" and {count - len(targets)} more" if count > len(targets) else ""
@@ -68,7 +64,7 @@ def refusal(migration: Migration, stored: Stored | None, known: Collection[Migra
     if stored is None:
         return unknown(migration.rollout)
     if key(migration) not in known:
-        return not_frozen(migration)
+        return NotFoundError(f"{migration.key} is not among the targets of rollout {migration.rollout}")
     if stored.state.finished:
         return StateError(
             f"rollout {migration.rollout} has finished ({stored.state}): {migration.key} cannot become "

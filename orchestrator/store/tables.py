@@ -68,6 +68,7 @@ rollouts = Table(
     Column("id", String(64), primary_key=True),
     Column("state", String(32), nullable=False),
     Column("reason", Text),
+    Column("aborting", Boolean, nullable=False),
     Column("track", Text, nullable=False),
     Column("to", Text, nullable=False),
     Column("select", Text, nullable=False),

@@ -27,7 +27,7 @@ async def test_a_daemon_killed_again_and_again_applies_each_revision_once_on_eve
 ) -> None:
     project = tmp_path / "project"
     environments.make_project(project)
-    environments.add_tables(project, REVISIONS, before_each="time.sleep(random.uniform(0, 0.25))")
+    environments.add_tables(project, REVISIONS, before_each="time.sleep(random.uniform(0, 0.6))")
     track: dict[str, object] = {"config": "project/alembic.ini"}
     if isolation == "process":
         environments.read_url_from_environ(project)
@@ -47,7 +47,7 @@ async def test_a_daemon_killed_again_and_again_applies_each_revision_once_on_eve
     rollout = (await daemon.post_rollout()).json()["id"]
     in_the_middle = kills = 0
     while kills < KILLS:
-        await anyio.sleep(drawn.uniform(0, 0.8))
+        await anyio.sleep(drawn.uniform(0.4, 2.4))
         state = await daemon.rollout(rollout)
         in_the_middle += state["counts"]["running"] > 0
         assert sum(state["counts"].values()) == state["total"] == TARGETS

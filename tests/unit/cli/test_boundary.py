@@ -74,7 +74,7 @@ def test_an_interrupt_is_130_and_silent(exc: BaseException) -> None:
 
 def test_anything_else_is_a_bug_in_one_line_with_the_trace_in_a_private_file(traces: Path) -> None:
     url = "postgresql://me:hunter2@db/acme"
-    code, said = run(ExceptionGroup("", [ValueError(f"cannot use {url}"), errors.StoreError("locked")]))
+    code, said = run(ValueError(f"cannot use {url}"))
     [file] = traces.iterdir()
     assert code == 1
     assert said == f"error: this is a bug (ValueError); please report it with {file}\n"
@@ -83,6 +83,12 @@ def test_anything_else_is_a_bug_in_one_line_with_the_trace_in_a_private_file(tra
     assert "Traceback" in text
     assert "ValueError: cannot use postgresql://me:***@db/acme" in text
     assert "hunter2" not in text
+
+
+def test_one_unexpected_error_among_expected_ones_makes_it_a_bug() -> None:
+    code, said = run(ExceptionGroup("", [errors.StoreError("locked"), ValueError("x")]))
+    assert code == 1
+    assert said.startswith("error: this is a bug (ValueError)")
 
 
 def test_a_bug_is_told_even_where_no_file_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def test_wide_it_tells_everything() -> None:
     bar, facts = plain(live.Bar(RUNNING), width=100).splitlines()
     assert bar.startswith("app to head ━━━")
     assert bar.endswith("122/200")
-    assert len(bar) == 99
+    assert len(bar) == 100
     assert facts == "8 running · 2 failed · 2.0 targets/s · 1:01 · about 0:39 left"
 
 

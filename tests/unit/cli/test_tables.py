@@ -75,7 +75,7 @@ def test_a_plan_shows_groups_with_the_most_work_first() -> None:
     )
     headline, _, first, second, third = shown.splitlines()
     assert headline == "dry run, nothing was changed: 41 of 50 targets would be migrated, app to head"
-    assert first.split("  ")[-1] == "a, b, c and 37 more"
+    assert first.endswith("  a, b, c and 37 more")
     assert [line.split()[0] for line in (first, second, third)] == ["40", "1", "9"]
 
 

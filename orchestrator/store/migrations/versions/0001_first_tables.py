@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("state", sa.String(32), nullable=False),
         sa.Column("reason", sa.Text()),
+        sa.Column("aborting", sa.Boolean(), nullable=False),
         sa.Column("track", sa.Text(), nullable=False),
         sa.Column("to", sa.Text(), nullable=False),
         sa.Column("select", sa.Text(), nullable=False),
