@@ -10,8 +10,9 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
 
-from orchestrator.errors import HeadsChangedError, MigrationFailedError
+from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
 from orchestrator.history import config as configuration
 from orchestrator.history import failures, session, tasklocal
 from orchestrator.history.jobs import MigrateJob
@@ -93,13 +94,19 @@ class _Environment(EnvironmentContext):
         super().__init__(config, scripts, fn=progress.walk, as_sql=False, destination_rev=destination, tag=None)
         self._job, self._progress = job, progress
 
-    def configure(self, *args: Any, **options: Any) -> None:
+    def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
+        if connection is not None and not session.is_proved(connection):
+            raise WrongDatabaseError(
+                "env.py gives Alembic a connection that was not made by SQLAlchemy's pool within this migration, so it "
+                "could not be proved to lead to the target; nothing was run",
+                remedy="make the engine and connect inside env.py",
+            )
         for name in ("version_table", "version_table_schema"):
             self._settle(options, name, getattr(self._job, name))
         callbacks = options.get("on_version_apply") or ()
         callbacks = tuple(callbacks) if isinstance(callbacks, (tuple, list, set)) else (callbacks,)
         options["on_version_apply"] = (*callbacks, self._progress.applied)
-        super().configure(*args, **options)
+        super().configure(connection, *args, **options)
 
     def _settle(self, options: dict[str, Any], name: str, ours: str | None) -> None:
         """Give env.py the registry's value; refuse where env.py insists on another: we would read the wrong heads."""

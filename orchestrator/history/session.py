@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Dialect, Engine
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from orchestrator.errors import WrongDatabaseError
@@ -33,7 +33,7 @@ class Session:
 
 
 _current: ContextVar[Session | None] = ContextVar("migration_session", default=None)
-_installed = threading.Lock()
+_lock = threading.Lock()
 _MARK = "orchestrator_session"
 
 
@@ -48,15 +48,25 @@ def applied(session: Session) -> Iterator[None]:
 
 
 def install() -> None:
-    """Put the listeners in place, once per process; `logging.config` is silenced inside migrations."""
-    if not _installed.acquire(blocking=False):
-        return
-    event.listen(Engine, "do_connect", _refuse_other_dialects)
-    event.listen(Pool, "connect", _on_connect)
-    event.listen(Pool, "checkout", _on_checkout)
-    # env.py templates before 1.16 call fileConfig unguarded: it would fail for want of a file, or replace our logging.
-    logging.config.fileConfig = _silenced(logging.config.fileConfig)
-    logging.config.dictConfig = _silenced(logging.config.dictConfig)
+    """Put the listeners in place, once per process; `logging.config` is silenced inside migrations.
+
+    Whoever returns from here finds them in place, however many threads call at once.
+    """
+    with _lock:
+        if event.contains(Pool, "connect", _on_connect):
+            return
+        event.listen(Engine, "do_connect", _refuse_other_dialects)
+        event.listen(Pool, "checkout", _on_checkout)
+        # Older templates call fileConfig unguarded: it would fail for want of a file, or replace our logging.
+        logging.config.fileConfig = _silenced(logging.config.fileConfig)
+        logging.config.dictConfig = _silenced(logging.config.dictConfig)
+        event.listen(Pool, "connect", _on_connect)
+
+
+def is_proved(connection: Connection) -> bool:
+    """Whether this connection was found to lead to the database of the migration that asks."""
+    session = _current.get()
+    return session is not None and connection.info.get(_MARK) is session
 
 
 def _silenced(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from typing import Any
 from alembic.script import ScriptDirectory
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
-from orchestrator.history import environment, failures, scripts
+from orchestrator.history import environment, failures, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
 from orchestrator.history.scripts import Snapshot
@@ -72,6 +72,8 @@ def _end_with(connection: Connection) -> None:
 
 def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     """Migrate in threads what arrives, one socket for each target, until the daemon hangs up."""
+    tasklocal.install()
+    session.install()
     try:
         directory = _directory(job)
     except MigrationFailedError as exc:

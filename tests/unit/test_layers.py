@@ -1,0 +1,83 @@
+"""Imports go downward only: the table of docs/architecture.md, read from the code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "orchestrator"
+FLOORS = [
+    {"errors"},
+    {"events", "settings", "sessions"},
+    {"registry", "observe"},
+    {"plan"},
+    {"rollout", "history", "databases"},
+    {"api", "execute", "store"},
+    {"service", "demo", "client"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {room: number for number, rooms in enumerate(FLOORS, 1) for room in rooms}
+# Where a room may be imported from although it is beside or above, and why.
+EXCEPTIONS = {
+    ("demo", "client"): "the demo speaks to its daemon as anybody does",
+    ("store", "history"): "the store's own migrations need the task-local layer",
+}
+# Libraries that are somebody's business alone.
+ONLY = {
+    "alembic": {"history", "store", "observe"},  # observe: its version, for build_info
+    "asyncpg": {"databases"},
+    "aiosqlite": {"databases"},
+    "fastapi": {"api"},
+    "uvicorn": {"api"},
+    "typer": {"cli"},
+    "rich": {"cli", "demo"},
+}
+PURE = ["plan/steps.py", "rollout/state.py", "rollout/decide.py", "rollout/progress.py", "execute/classify.py"]
+IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}
+
+
+def _files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imports(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "orchestrator":
+            yield from (f"orchestrator.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+
+
+def _may(importer: str, imported: str) -> bool:
+    if importer == imported or imported.startswith("__"):
+        return True
+    return FLOOR[imported] < FLOOR[importer] or (importer, imported) in EXCEPTIONS
+
+
+def test_every_room_has_a_floor() -> None:
+    assert {_room(file) for file in _files()} - {"__init__"} == set(FLOOR)
+
+
+@pytest.mark.parametrize("file", _files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_go_down(file: Path) -> None:
+    if "migrations" in file.parts or "environment" in file.parts:
+        return
+    ours = [name.split(".")[1] for name in _imports(file) if name.startswith("orchestrator.")]
+    assert [name for name in ours if not _may(_room(file), name)] == []
+    theirs = [name.split(".")[0] for name in _imports(file)]
+    assert [name for name in theirs if name in ONLY and _room(file) not in ONLY[name]] == []
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_decisions_know_no_clock_no_socket_and_no_driver(name: str) -> None:
+    assert IMPURE & {imported.split(".")[0] for imported in _imports(PACKAGE / name)} == set()
