@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import textwrap
 from collections.abc import Iterable
@@ -46,7 +47,8 @@ def make_project(folder: Path, template: Template = "generic") -> Path:
     toml = template.startswith("pyproject")
     files: dict[str, Any] = {"toml_file": str(folder / "pyproject.toml")} if toml else {}
     config = Config(str(folder / "alembic.ini"), stdout=io.StringIO(), **files)
-    command.init(config, str(folder / "alembic"), template=template)
+    with contextlib.redirect_stdout(io.StringIO()):
+        command.init(config, str(folder / "alembic"), template=template)
     return folder / ("pyproject.toml" if toml else "alembic.ini")
 
 
@@ -87,5 +89,5 @@ def add_tables(folder: Path, names: Iterable[str], *, after: str | None = None, 
     return revisions
 
 
-def track_of(config: Path, name: str = "app", **fields: object) -> Track:
-    return Track(name, config=config, **fields)  # type: ignore[arg-type]
+def track_of(config: Path, name: str = "app", **fields: Any) -> Track:
+    return Track(name, config=config, **fields)

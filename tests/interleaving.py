@@ -71,7 +71,7 @@ class Case:
 
 def make_projects(folder: Path) -> None:
     for template in ("generic", "async"):
-        make_project(folder / template, template)  # type: ignore[arg-type]
+        make_project(folder / template, template)
         down = None
         for revision in REVISIONS:
             add_revision(folder / template, revision, down, BODY)

@@ -71,6 +71,11 @@ class Workers:
     _control: socket.socket | None = None
     _hosts: list[_Host] = field(default_factory=list)
 
+    def start(self) -> None:
+        """Start the warm parent, which gets ready while others work."""
+        with self._lock:
+            self._warm()
+
     def read(self, job: ReadJob) -> Snapshot:
         """As `scripts.read`, in a worker of its own; raises HistoryError."""
         with self._lock:

@@ -65,6 +65,7 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
     bus.subscribe(metrics.apply)
     bus.subscribe(lines.write)
     workers = Workers()
+    workers.start()
     try:
         async with open_store(settings.store_url.get_secret_value(), bus.publish) as store:
             yield _joined(settings, source, bus, fleet, metrics, store, workers)

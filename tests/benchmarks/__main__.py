@@ -19,6 +19,7 @@ import anyio
 import sqlalchemy
 
 from orchestrator.databases.embedded import EmbeddedServer
+from orchestrator.observe import logs
 from tests.benchmarks import noop, rollout
 
 ROOT = Path(__file__).parents[2]
@@ -44,26 +45,37 @@ class Line:
 
 
 async def measure(targets: int) -> Sequence[Line]:
+    logs.configure("json", "error")
+    example = ROOT / "alembic" / "alembic.ini"
     async with EmbeddedServer(max_connections=200) as server:
-        with tempfile.TemporaryDirectory() as folder:
-            one = await rollout.measure(server, Path(folder), ROOT / "alembic", targets)
-            two = await noop.measure(server, Path(folder), ROOT / "alembic", targets)
-    return [
-        Line(
-            f"rollout of {one.revisions} revisions x {targets} databases against `alembic upgrade head`, `xargs -P4`",
-            one.command_line / one.ours,
-            6,
-            True,
-            f"{targets / one.ours:.1f} against {targets / one.command_line:.1f} targets/s",
-        ),
-        Line(
-            f"no-op rollout over {targets} databases at head against bare asyncpg connect + select",
-            two.ratio,
-            1.5,
-            False,
-            f"median of {two.pairs} pairs; {two.ours * 1000:.0f} ms against {two.bare * 1000:.0f} ms",
-        ),
-    ]
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            ten = rollout.ten_revisions(folder / "ten")
+            return [
+                _rollout_line("10 revisions", await rollout.measure(server, folder, ten, targets), targets),
+                _rollout_line("the example's 15", await rollout.measure(server, folder, example, targets), targets),
+                _noop_line(await noop.measure(server, folder, ROOT / "alembic", targets), targets),
+            ]
+
+
+def _rollout_line(what: str, found: rollout.Result, targets: int) -> Line:
+    return Line(
+        f"rollout of {what} x {targets} databases against `alembic upgrade head` under `xargs -P4`",
+        found.command_line / found.ours,
+        6,
+        True,
+        f"{targets / found.ours:.1f} against {targets / found.command_line:.1f} targets/s",
+    )
+
+
+def _noop_line(found: noop.Result, targets: int) -> Line:
+    return Line(
+        f"no-op rollout over {targets} databases at head against bare asyncpg connect + select",
+        found.ratio,
+        1.5,
+        False,
+        f"median of {found.pairs} pairs; {found.ours * 1000:.0f} ms against {found.bare * 1000:.0f} ms",
+    )
 
 
 def report(lines: Sequence[Line], arguments: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import asyncpg
@@ -15,7 +16,7 @@ from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.errors import TargetError, TargetLockedError
 from orchestrator.events import MigrationRetried
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Registry, Target
 from tests import engine, environments
 from tests.engine import until
 from tests.servers import MakeDatabases, backends
@@ -32,11 +33,11 @@ async def _pids(pg: Server, database: str, application: str) -> list[int]:
     return [row[0] for row in await engine.fetch(pg, "postgres", BACKENDS, database, application)]
 
 
-async def _registry(pg: Server, databases: Sequence[str], folder: Path, upgrade: str, isolation: str = "thread"):  # type: ignore[no-untyped-def]
+def _registry(pg: Server, databases: Sequence[str], folder: Path, upgrade: str, isolation: str = "thread") -> Registry:
     config = environments.make_project(folder)
     environments.add_tables(folder, ["alpha"])
     environments.add_revision(folder, "slow", "alpha", upgrade)
-    fields: dict[str, object] = {}
+    fields: dict[str, Any] = {}
     if isolation == "process":
         environments.read_url_from_environ(folder)
         fields = {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
@@ -49,7 +50,7 @@ async def test_a_lost_guard_ends_the_migration_before_it_is_tried_again(
     isolation: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     (database,) = await make_databases(1)
-    registry = await _registry(pg, [database], tmp_path, 'op.execute("SELECT pg_sleep(2)")', isolation)
+    registry = _registry(pg, [database], tmp_path, 'op.execute("SELECT pg_sleep(2)")', isolation)
     async with engine.running(registry) as running, anyio.create_task_group() as tasks:
 
         async def cut() -> None:
@@ -82,7 +83,7 @@ async def test_a_forced_end_leaves_no_backend_and_no_lock(
     isolation: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     (database,) = await make_databases(1)
-    registry = await _registry(pg, [database], tmp_path, 'op.execute("SELECT pg_sleep(600)")', isolation)
+    registry = _registry(pg, [database], tmp_path, 'op.execute("SELECT pg_sleep(600)")', isolation)
     with anyio.fail_after(30):
         async with engine.running(registry, shutdown_grace_seconds=0.2) as running:
             await running.service.start_rollout(engine.head())
@@ -143,10 +144,10 @@ async def test_session_settings_reach_the_connections_of_env_py(
     (database,) = await make_databases(1)
     seen = "INSERT INTO seen SELECT name, setting FROM pg_settings WHERE name IN ('lock_timeout', 'statement_timeout')"
     upgrade = f'op.execute("CREATE TABLE seen (name text, setting text)")\nop.execute("{seen}")'
-    registry = await _registry(pg, [database], tmp_path, upgrade)
+    registry = _registry(pg, [database], tmp_path, upgrade)
     async with engine.running(registry, lock_timeout_seconds=1.5, statement_timeout_seconds=42) as running:
         assert (await running.rollout()).counts == {"succeeded": 1}
-    assert dict(await engine.fetch(pg, database, "SELECT name, setting FROM seen")) == {  # type: ignore[arg-type]
+    assert dict(await engine.fetch(pg, database, "SELECT name, setting FROM seen")) == {
         "lock_timeout": "1500",
         "statement_timeout": "42000",
     }

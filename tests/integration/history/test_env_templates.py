@@ -80,7 +80,7 @@ def _most_at_once(running: engine.Engine) -> int:
 async def test_sqlite_targets_go_to_head_through_both_kinds_of_env_py(tmp_path: Path) -> None:
     tracks, targets = [], []
     for template in ("generic", "async"):
-        track = _project(tmp_path / template, template, "thread")  # type: ignore[arg-type]
+        track = _project(tmp_path / template, template, "thread")
         tracks.append(replace(track, name=template))
         for number in range(6):
             file = tmp_path / f"{template} {number}'\".db"

@@ -94,7 +94,7 @@ def test_whoever_returns_from_install_finds_the_listeners_in_place(monkeypatch: 
         threading.Event().wait(0.01)
         slow(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session.event, "listen", listen)
+    monkeypatch.setattr(event, "listen", listen)
     seen: list[bool] = []
 
     def install_and_look() -> None:
