@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --all-extras --group dev --python-version 3.11
 ARGS ?=
+OLDEST ?= tests/unit/history tests/integration/history
 
 .PHONY: help install demo test check bench soak lock clean
 
@@ -11,18 +13,22 @@ help: ## Show the targets
 
 install: .venv/installed ## Install the project and its tools into .venv
 
-.venv/installed: requirements.lock pyproject.toml
+# .venv has the newest versions that we know to work, .venv-oldest the oldest that we promise to work with.
+.venv/installed: requirements.lock
+.venv-oldest/installed: requirements-oldest.lock
+%/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(filter %.lock,$^)
+	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--tenants 50 --exit")
 	$(BIN)/orchestrator demo $(ARGS)
 
-test: install ## Run the tests, real databases included (ARGS="-k slots")
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+test: install .venv-oldest/installed ## Run the tests, real databases included (ARGS="-k slots")
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+	.venv-oldest/bin/python -m pytest -n 2 $(OLDEST)
 
 check: install ## Lint, format and types
 	$(BIN)/ruff check .
@@ -37,8 +43,8 @@ soak: install ## Run what takes long, whole
 
 lock: install ## Resolve the dependencies anew into requirements.lock
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url \
-	  --all-extras --group dev --python-version 3.11 --output-file requirements.lock pyproject.toml
+	$(COMPILE) --universal --output-file requirements.lock pyproject.toml
+	$(COMPILE) --resolution lowest-direct --output-file requirements-oldest.lock pyproject.toml
 
 clean: ## Remove .venv and caches
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache build dist

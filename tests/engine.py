@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import anyio
 import asyncpg
-from orchestrator.registry.source import RegistrySource
 from sqlalchemy.engine import make_url
 
 from orchestrator.api.ports import RolloutView
 from orchestrator.databases.embedded import Server
 from orchestrator.events import Event
 from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
+from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Migration, Request, RolloutState
 from orchestrator.service.daemon import working
 from orchestrator.service.orchestrator import Orchestrator

@@ -65,9 +65,10 @@ class Orchestrator:
         request = replace(request, to=request.to or track.goal)
         goal = history.resolve(request.to, request.direction.planned)
         rollout, migrations = requests.freeze(request, targets, goal, history.digest, now(), os.urandom(2))
-        stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
-        if stored.id == rollout.id:
-            self._launch(stored)
+        with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
+            stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
+            if stored.id == rollout.id:
+                self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
 
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
@@ -126,8 +127,9 @@ class Orchestrator:
         counts[MigrationState.PENDING] = len(again)
         for state in decide.RETRIABLE:
             counts.pop(state, None)
-        await self._ledger.reopen(opened, again, [tell.state_changed(opened, counts)])
-        self._launch(opened)
+        with anyio.CancelScope(shield=True):
+            await self._ledger.reopen(opened, again, [tell.state_changed(opened, counts)])
+            self._launch(opened)
 
     async def _command(
         self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[None]]

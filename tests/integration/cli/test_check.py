@@ -67,10 +67,8 @@ async def test_tenants_are_read_from_their_databases(project: Project) -> None:
     assert done.code == 0
     assert done.out.splitlines()[1].split() == ["t000", "app", "files", "t000.db", "up", "to", "date", "beta"]
     assert done.err == "6 targets: 5 unprovisioned, 1 up to date\n"
-    chosen = await project.run("tenants", "--state", "unprovisioned", "--select", "tenant=t00[12]", "--json")
-    shown = [tenant["tenant"] for tenant in json.loads((await project.run("tenants", "--json")).out)]
-    assert shown == [f"t{number:03}" for number in range(6)]
-    assert chosen.code in (0, 2)
+    chosen = await project.run("tenants", "--state", "unprovisioned", "--select", "tenant in (t000,t001)", "--json")
+    assert [tenant["tenant"] for tenant in json.loads(chosen.out)] == ["t001"]
 
 
 async def test_without_a_registry_the_way_to_one_is_told(project: Project) -> None:

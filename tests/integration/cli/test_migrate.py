@@ -8,12 +8,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from orchestrator.databases.embedded import Server
 from tests import engine, environments
 from tests.command import ended, run, started
 from tests.daemon import write_registry
 from tests.engine import until
 from tests.integration.cli.conftest import Project
-from tests.servers import MakeDatabases, Server
+from tests.servers import MakeDatabases
 
 
 def heads(database: Path) -> list[str]:
@@ -55,9 +56,8 @@ async def test_a_dry_run_changes_nothing_and_groups_targets_by_what_they_need(pr
     assert done.code == 0
     headline, _, unprovisioned, behind = done.out.splitlines()
     assert headline == "dry run, nothing was changed: 6 of 6 targets would be migrated, app to head"
-    assert unprovisioned.split() == ["4", "unprovisioned", "-", "2", "alpha", "beta", "t002,", "t003,"] + [
-        *("t004", "and", "1", "more")
-    ]
+    assert unprovisioned.split()[:4] == ["4", "unprovisioned", "-", "2"]
+    assert unprovisioned.endswith("  alpha beta        t002, t003, t004 and 1 more")
     assert behind.split() == ["2", "behind", "alpha", "1", "beta", "t000,", "t001"]
     assert heads(project.database(0)) == ["alpha"]
 
@@ -111,10 +111,9 @@ async def test_a_store_that_cannot_be_reached_is_exit_code_5(project: Project) -
 
 
 async def test_the_first_ctrl_c_lets_what_runs_end_and_says_so(project: Project) -> None:
-    slow = 'time.sleep(1.5)\nop.create_table("slow", sa.Column("id", sa.Integer))'
-    environments.add_revision(project.folder / "project", "gamma", "beta", slow)
+    add_slow_revision(project, seconds=1.5)
     async with started("migrate", "--max-concurrent", "2", cwd=project.folder) as process:
-        await until(lambda: len(at_work(project)) == 2)
+        await until(lambda: at_work(project) == 2)
         process.send_signal(signal.SIGINT)
         done = await ended(process)
     assert done.code == 4
@@ -122,13 +121,14 @@ async def test_the_first_ctrl_c_lets_what_runs_end_and_says_so(project: Project)
     assert "aborted: 2 of 6 at head" in done.out
     assert "  4 cancelled" in done.out
     assert "interrupted from the terminal" in done.out
-    assert len([n for n in range(6) if at(project, n) == ["gamma"]]) == 2
+    assert [heads(project.database(number)) for number in (0, 1)] == [["gamma"], ["gamma"]]
+    assert at_work(project) == 2
 
 
 async def test_the_second_ctrl_c_leaves_at_once(project: Project) -> None:
-    environments.add_revision(project.folder / "project", "gamma", "beta", "time.sleep(60)")
+    add_slow_revision(project, seconds=60)
     async with started("migrate", cwd=project.folder, seconds=40) as process:
-        await until(lambda: len(at_work(project)) == 4)
+        await until(lambda: at_work(project) == 4)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = b""
@@ -141,16 +141,15 @@ async def test_the_second_ctrl_c_leaves_at_once(project: Project) -> None:
     assert "Traceback" not in done.err
 
 
-def at(project: Project, number: int) -> list[str]:
-    try:
-        return heads(project.database(number))
-    except sqlite3.Error:
-        return []
+def add_slow_revision(project: Project, *, seconds: float) -> None:
+    """A last revision, `gamma`, that leaves a file for each target where it has begun."""
+    (project.folder / "begun").mkdir()
+    begun = f"open({str(project.folder / 'begun')!r} + f'/{{time.monotonic_ns()}}', 'w').close()"
+    environments.add_revision(project.folder / "project", "gamma", "beta", f"{begun}\ntime.sleep({seconds})")
 
 
-def at_work(project: Project) -> list[int]:
-    """Tenants whose `beta` is done and whose slow last revision is running; each revision commits by itself."""
-    return [number for number in range(6) if project.database(number).with_name(f"t{number:03}.db-journal").exists()]
+def at_work(project: Project) -> int:
+    return len(list((project.folder / "begun").iterdir()))
 
 
 async def test_postgresql_tenants_are_migrated_and_failures_told_with_their_sqlstate(

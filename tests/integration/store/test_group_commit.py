@@ -81,6 +81,20 @@ async def test_two_hundred_writers_share_a_few_transactions(
     assert [e.name for e in stored] == [e.name for e, _ in published]
 
 
+async def test_two_processes_that_write_at_once_share_the_numbers(
+    store: Store, url: str, frozen: list[Migration]
+) -> None:
+    async def drive(through: Store, migrations: list[Migration]) -> None:
+        for migration in migrations:
+            await through.ledger.save_migration(as_state(migration, MigrationState.RUNNING), started(migration))
+
+    async with open_store(url) as other, anyio.create_task_group() as tasks:
+        tasks.start_soon(drive, store, frozen[::2])
+        tasks.start_soon(drive, other, frozen[1::2])
+    stored = await store.ledger.events("r1", limit=10_000)
+    assert [e.sequence for e in stored] == list(range(1, WRITERS + 2))
+
+
 async def test_a_caller_returns_only_when_its_change_is_committed(
     store: Store, url: str, frozen: list[Migration]
 ) -> None:

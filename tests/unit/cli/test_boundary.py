@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,6 @@ import typer
 from typer.testing import CliRunner
 
 from orchestrator import errors
-from orchestrator.cli import boundary
 from orchestrator.cli.application import Guarded, app
 
 
@@ -32,7 +32,7 @@ def run(exc: BaseException) -> tuple[int, str]:
 
 @pytest.fixture(autouse=True)
 def traces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(boundary.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
@@ -92,7 +92,7 @@ def test_one_unexpected_error_among_expected_ones_makes_it_a_bug() -> None:
 
 
 def test_a_bug_is_told_even_where_no_file_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boundary.tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
     assert run(KeyError("x")) == (1, "error: this is a bug (KeyError); please report it\n")
 
 

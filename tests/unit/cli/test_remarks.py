@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 import logging
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
-from orchestrator.cli import boundary, remarks
+from orchestrator.cli import remarks
 
 
 @pytest.fixture
 def stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    monkeypatch.setattr(boundary.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     root = logging.getLogger()
     before = list(root.handlers)
     text = io.StringIO()

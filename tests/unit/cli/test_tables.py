@@ -51,8 +51,19 @@ def test_rollouts_tell_how_many_are_at_the_goal() -> None:
 
 def test_migrations_tell_their_error() -> None:
     example = group("x", 1, message="boom")["example"]
-    one: Any = {"tenant": "a", "track": "app", "shard": "pg", "wave": "everyone", "state": "failed", "attempts": 2}
-    found: Migration = {**one, "from": None, "to": ["r1"], "steps": 1, "error": example, "duration_seconds": 1.25}
+    found: Migration = {
+        "tenant": "a",
+        "track": "app",
+        "shard": "pg",
+        "wave": "everyone",
+        "state": "failed",
+        "attempts": 2,
+        "from": None,
+        "to": ["r1"],
+        "steps": 1,
+        "error": example,
+        "duration_seconds": 1.25,
+    }
     shown = plain(tables.migrations([found]))
     assert shown.splitlines()[1].split() == ["a", "pg", "failed", "-", "r1", "2", "1.25", "boom"]
 
