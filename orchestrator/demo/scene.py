@@ -12,8 +12,8 @@ from pathlib import Path
 
 import anyio
 
-from orchestrator.databases import embedded
-from orchestrator.databases.embedded import EmbeddedServer
+from orchestrator.databases import binaries
+from orchestrator.databases.embedded import EmbeddedServer, create_databases
 from orchestrator.demo import fleet, migrations, process
 from orchestrator.errors import ConfigurationError, EmbeddedServerError
 
@@ -49,10 +49,10 @@ async def raised(options: Options, tell: Tell) -> AsyncIterator[Scene]:
     Raises ConfigurationError when something that is needed is not there, EmbeddedServerError and DaemonError.
     """
     scripts = migrations.find()
-    binaries = _binaries()
+    programs = _programs()
     tenants = fleet.tenants(options.tenants)
     with _folder(options) as folder:
-        tell(f"starting {len(fleet.SHARDS)} PostgreSQL servers from {binaries}")
+        tell(f"starting {len(fleet.SHARDS)} PostgreSQL servers from {programs}")
         async with _servers(folder, options) as servers:
             tell(f"creating {options.tenants:,} databases")
             await _create(servers, tenants)
@@ -64,9 +64,9 @@ async def raised(options: Options, tell: Tell) -> AsyncIterator[Scene]:
                 yield Scene(url, folder, servers, options.tenants)
 
 
-def _binaries() -> Path:
+def _programs() -> Path:
     try:
-        return embedded.find_binaries()
+        return binaries.find_binaries()
     except EmbeddedServerError as exc:
         raise ConfigurationError(exc.message, remedy=exc.remedy) from exc
 
@@ -108,7 +108,7 @@ async def _servers(folder: Path, options: Options) -> AsyncIterator[Mapping[str,
 async def _create(servers: Mapping[str, EmbeddedServer], tenants: Mapping[str, Sequence[str]]) -> None:
     async with anyio.create_task_group() as tasks:
         for shard, server in servers.items():
-            tasks.start_soon(embedded.create_databases, server, tenants[shard])
+            tasks.start_soon(create_databases, server, tenants[shard])
 
 
 def connect_command(scene: Scene) -> str:
@@ -126,4 +126,4 @@ def restart_command(scene: Scene) -> str:
     user = "setpriv --reuid=65534 --regid=65534 --clear-groups " if os.geteuid() == 0 else ""
     home = scene.folder / server.name
     options = f"-o '-c listen_addresses={server.host} -c unix_socket_directories= -p {server.port}'"
-    return f"{user}{embedded.find_binaries() / 'pg_ctl'} -D {home / 'data'} -l {home / 'server.log'} {options} start"
+    return f"{user}{binaries.find_binaries() / 'pg_ctl'} -D {home / 'data'} -l {home / 'server.log'} {options} start"

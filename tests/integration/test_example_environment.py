@@ -16,7 +16,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from orchestrator.databases.embedded import Server, find_binaries
+from orchestrator.databases.binaries import find_binaries
+from orchestrator.databases.embedded import Server
 from tests.servers import MakeDatabases
 
 PROJECT = Path(__file__).parents[2]
