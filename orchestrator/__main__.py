@@ -1,6 +1,6 @@
 """`python -m orchestrator`."""
 
-from orchestrator.cli import main
+from orchestrator.cli.application import main
 
 if __name__ == "__main__":
     main()

@@ -76,6 +76,13 @@ class Daemon:
         self.url = said[0]["url"] if said else ""
         return bool(said)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def hang_up(self) -> None:
+        self._process.send_signal(signal.SIGHUP)
+
     def kill(self) -> None:
         """As a crash: no time to say anything."""
         self._process.send_signal(signal.SIGKILL)

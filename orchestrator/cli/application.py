@@ -50,3 +50,8 @@ def orchestrate(
     ] = False,
 ) -> None:
     pass
+
+
+def main() -> None:
+    """The console script."""
+    app()

@@ -33,24 +33,31 @@ class ShardHealth:
             self.reason = exc
 
 
+# Part of a shard's limit that looking may use beside what migrates there.
+BESIDE_ROLLOUTS = 0.25
+
+
 class Surveyor:
-    """Reads heads with slots of its own, so that looking never takes a place from migrating."""
+    """Reads heads with slots of its own, so that a server full of long migrations can still be looked at."""
 
     def __init__(self, migrator: Migrator, total: int) -> None:
         self._migrator, self._slots = migrator, Slots(total)
 
-    async def read(self, registry: Registry, targets: Iterable[Target], found: Found, *, seconds: float) -> None:
+    async def read(
+        self, registry: Registry, targets: Iterable[Target], found: Found, *, seconds: float, part: float = 1.0
+    ) -> None:
         """Call `found` for each target with its heads (None: no version table) or the error.
 
-        After `seconds` the rest is given up without a call.
+        At most `part` of each shard's limit is read at once. After `seconds` the rest is given up without a call.
         """
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as tasks:
                 for shard, members in by_shard(targets).items():
-                    tasks.start_soon(self._read_shard, registry, shard, members, found)
+                    limit = max(1, int(registry.shards[shard].max_concurrent * part))
+                    tasks.start_soon(self._read_shard, registry, limit, members, found)
 
-    async def _read_shard(self, registry: Registry, shard: str, targets: Sequence[Target], found: Found) -> None:
-        health, limit = ShardHealth(), registry.shards[shard].max_concurrent
+    async def _read_shard(self, registry: Registry, limit: int, targets: Sequence[Target], found: Found) -> None:
+        health = ShardHealth()
         waiting = iter(targets)
         async with anyio.create_task_group() as tasks:
             for _ in range(min(limit, len(targets))):

@@ -11,6 +11,7 @@ from orchestrator.api.ports import PlanGroup
 from orchestrator.errors import HistoryError, TargetError
 from orchestrator.events import TargetObserved
 from orchestrator.execute.dispatch import observed, unread
+from orchestrator.execute.survey import BESIDE_ROLLOUTS, Found
 from orchestrator.history.scripts import History
 from orchestrator.plan.steps import Direction, Plan, Planner
 from orchestrator.registry.model import Registry, Target, Track
@@ -50,7 +51,7 @@ class FleetSurvey:
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
             self._parts.bus.publish(_observation(target, heads, exc, planners.get(target.track)))
 
-        await self._parts.surveyor.read(registry, registry.targets, found, seconds=LONGEST_SECONDS)
+        await self._read(registry, registry.targets, found)
 
     async def preview(
         self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
@@ -65,8 +66,11 @@ class FleetSurvey:
             state = FleetState.UNREACHABLE if plan is None else FleetState(plan.state)
             groups.setdefault((state, plan), []).append(target.tenant)
 
-        await self._parts.surveyor.read(registry, targets, found, seconds=LONGEST_SECONDS)
+        await self._read(registry, targets, found)
         return [_group(state, plan, sorted(tenants)) for (state, plan), tenants in groups.items()]
+
+    async def _read(self, registry: Registry, targets: Sequence[Target], found: Found) -> None:
+        await self._parts.surveyor.read(registry, targets, found, seconds=LONGEST_SECONDS, part=BESIDE_ROLLOUTS)
 
     async def _planners(self, registry: Registry) -> dict[str, Planner]:
         """A planner to each track's own goal; tracks whose history cannot be used are left out, and told of."""

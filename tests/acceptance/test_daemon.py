@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import httpx2 as httpx
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -150,3 +152,51 @@ async def _applied(pg: Server, database: str) -> int:
     if not exists[0][0]:
         return 0
     return int((await engine.fetch(pg, database, "SELECT count(*) FROM applied"))[0][0])
+
+
+async def test_the_registry_is_read_again_on_change_on_sighup_and_by_http_and_a_bad_one_changes_nothing(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", ["alpha"])
+    tracks = {"app": {"config": "project/alembic.ini"}}
+    config, environ = write_registry(tmp_path, pg, await make_databases(2), tracks)
+    good = config.read_text()
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
+
+        async def reloads(result: str) -> float:
+            return sum(await _samples(daemon, "orchestrator_registry_reloads_total", result=result))
+
+        async def targets() -> int:
+            return len((await daemon.call("GET", "/api/v1/tenants")).json()["items"])
+
+        config.write_text(good + "- {id: new, databases: {app: {shard: pg, database: later}}}\n")
+        await engine.until(lambda: _equals(targets, 3))
+        config.write_text(good.replace("shard: pg", "shard: pq", 1))
+        await engine.until(lambda: _equals(lambda: reloads("failed"), 1))
+        refused = await daemon.call("POST", "/api/v1/registry/reload")
+        assert refused.status_code == 422
+        assert "tenants.yaml:" in refused.json()["detail"]
+        assert "'pq'" in refused.json()["detail"]
+        assert await targets() == 3, "the running registry stays"
+        daemon.hang_up()
+        await engine.until(lambda: _equals(lambda: reloads("failed"), 3))
+        config.write_text(good)
+        assert (await daemon.call("POST", "/api/v1/registry/reload")).json()["changed"] is True
+        assert await targets() == 2
+
+
+async def _equals(ask: Callable[[], Awaitable[float]], wanted: float) -> bool:
+    return await ask() == wanted
+
+
+async def test_a_second_daemon_on_the_same_store_is_told_who_holds_it(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", ["alpha"])
+    tracks = {"app": {"config": "project/alembic.ini"}}
+    config, environ = write_registry(tmp_path, pg, await make_databases(1), tracks)
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as first:
+        with pytest.raises(AssertionError, match=f"ended with 5.*{first.pid}.*rollout start"):
+            await Daemon(config, f"sqlite:///{tmp_path}/store.db", environ).start()

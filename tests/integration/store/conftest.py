@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.databases.embedded import Server
-from orchestrator.store import Store, open_store
+from orchestrator.store.engine import Store, open_store
 from tests.integration.store.samples import Published
 from tests.servers import MakeDatabases
 

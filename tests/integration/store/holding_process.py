@@ -6,7 +6,7 @@ import sys
 
 import anyio
 
-from orchestrator.store import open_store
+from orchestrator.store.engine import open_store
 
 
 async def main(url: str) -> None:

@@ -11,7 +11,7 @@ from anyio.abc import ByteReceiveStream
 from anyio.streams.text import TextReceiveStream
 
 from orchestrator.rollout.state import MigrationState
-from orchestrator.store import open_store
+from orchestrator.store.engine import open_store
 
 PROJECT = Path(__file__).parents[3]
 REPORTED = 300

@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.databases.embedded import free_port
 from orchestrator.errors import StoreError
-from orchestrator.store import open_store
 from orchestrator.store.connections import Connections
+from orchestrator.store.engine import open_store
 from orchestrator.store.place import locate
 from tests.integration.store.samples import a_rollout, created, migrations_of, run_sql
 

@@ -13,8 +13,8 @@ from sqlalchemy import Engine, event
 
 from orchestrator.errors import NotFoundError, StateError, StoreError
 from orchestrator.rollout.state import Migration, MigrationState, RolloutState
-from orchestrator.store import Store, open_store
 from orchestrator.store.connections import Connections
+from orchestrator.store.engine import Store, open_store
 from tests.integration.store.samples import (
     Published,
     a_rollout,

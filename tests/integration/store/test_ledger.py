@@ -22,7 +22,7 @@ from orchestrator.rollout.state import (
     Rollout,
     RolloutState,
 )
-from orchestrator.store import Store, open_store
+from orchestrator.store.engine import Store, open_store
 from tests.integration.store.samples import (
     START,
     Published,

@@ -14,7 +14,7 @@ import pytest
 from anyio.abc import Process
 
 from orchestrator.errors import StoreError
-from orchestrator.store import Store, open_store
+from orchestrator.store.engine import Store, open_store
 from tests.integration.store.samples import run_sql
 
 PROJECT = Path(__file__).parents[3]

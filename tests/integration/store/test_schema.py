@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.errors import StoreError
 from orchestrator.history import tasklocal
-from orchestrator.store import open_store, schema
+from orchestrator.store import schema
 from orchestrator.store.connections import Connections
+from orchestrator.store.engine import open_store
 from orchestrator.store.place import locate
 from orchestrator.store.tables import VERSION_TABLE, metadata
 from tests.integration.store.samples import run_sql

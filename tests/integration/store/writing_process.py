@@ -9,7 +9,7 @@ import anyio
 
 from orchestrator.rollout.ports import Ledger
 from orchestrator.rollout.state import Migration, MigrationState
-from orchestrator.store import open_store
+from orchestrator.store.engine import open_store
 from tests.integration.store.samples import a_rollout, as_state, created, finished, migrations_of, started
 
 TASKS = 20
