@@ -30,9 +30,12 @@ _IDENTITY = """
 # Sessions of the migration at work without the lock that is asked for here: left by a run that was killed.
 _OURS = """SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
     AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
+# Matched by name as well: a backend's number may be another session's by now.
+_END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS}
+    AND pid = ANY (pg_catalog.string_to_array($2, ',')::int[])) AS s"""
 _ENTER = f"""SELECT {_IDENTITY}, pg_catalog.pg_backend_pid(),
     CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
-    ARRAY({_OURS.replace("$1", "$4")}) AS leftovers"""
+    pg_catalog.array_to_string(ARRAY({_OURS.replace("$1", "$4")}), ',') AS leftovers"""
 _LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
@@ -42,7 +45,7 @@ _HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now(
     AND l.objid::bigint = $1
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
 _BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
-    FROM pg_catalog.unnest($1::int[]) AS waiting(pid)
+    FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')::int[]) AS waiting(pid)
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
     JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
 
@@ -117,9 +120,7 @@ class PostgreSQLGuard:
                 remedy="give the shard a URL that leads directly to the server",
             )
         self._identity = (name, oid, started)
-        if not locked:
-            leftovers = await self._wait_for_lock()
-        await self.end_backends(leftovers)
+        await self.end_backends(_numbers(leftovers) if locked else await self._wait_for_lock())
 
     def _question(self) -> tuple[object, ...]:
         return self._place.url.database, LOCK_NAMESPACE, signed(self._key), self.application_name
@@ -133,8 +134,7 @@ class PostgreSQLGuard:
                     row = await self._connection.fetchrow(_ENTER, *self._question())
                 assert row is not None
                 if row["locked"]:
-                    leftovers: list[int] = row["leftovers"]
-                    return leftovers
+                    return _numbers(row["leftovers"])
         raise await self._locked()
 
     async def _locked(self) -> TargetLockedError:
@@ -152,7 +152,7 @@ class PostgreSQLGuard:
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with _translated(self._place), anyio.fail_after(self._place.limits.connect):
-            row = await self._connection.fetchrow(_BLOCKERS, list(backends))
+            row = await self._connection.fetchrow(_BLOCKERS, _listed(backends))
         return _session(row) if row is not None else None
 
     async def end_backends(self, backends: Sequence[int]) -> None:
@@ -161,9 +161,7 @@ class PostgreSQLGuard:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEANUP_SECONDS), suppress(Exception):
             async with _connected(self._place, _name("clean-up", self._place)) as connection:
                 for pause in backoff(0.01, 0.5):
-                    # Matched by name as well: the number may be another session's by now.
-                    query = f"SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS} AND pid = ANY($2)) AS s"
-                    if not await connection.fetchval(query, self.application_name, list(backends)):
+                    if not await connection.fetchval(_END, self.application_name, _listed(backends)):
                         return
                     await anyio.sleep(pause)
 
@@ -199,6 +197,16 @@ def quoted(identifier: str) -> str:
 def _literal(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
+
+
+# Lists of backends travel as text: for a parameter or column of an array type, asyncpg asks each new connection about
+# the type first, with a query that costs the server more (10 ms) than all of ours together.
+def _listed(backends: Sequence[int]) -> str:
+    return ",".join(map(str, backends))
+
+
+def _numbers(listed: str) -> list[int]:
+    return [int(number) for number in listed.split(",") if number]
 
 
 def signed(key: int) -> int:

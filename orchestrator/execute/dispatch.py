@@ -48,8 +48,10 @@ class LocalDispatcher:
         surveyor: Surveyor,
         publish: Callable[[Event], None],
         max_concurrent: int,
+        is_behind: Callable[[Target], bool],
     ) -> None:
-        self._registry, self._histories = registry, histories
+        """`is_behind` tells of a target that it was just seen to have revisions to run."""
+        self._registry, self._histories, self._is_behind = registry, histories, is_behind
         self._driver, self._surveyor, self._publish = driver, surveyor, publish
         self._max_concurrent = max_concurrent
 
@@ -70,7 +72,7 @@ class LocalDispatcher:
         planner = Planner(history, rollout.goal, rollout.request.direction.planned)
         most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
         route = Route(history, planner, Slots(most), self._registry)
-        return LocalExpedition(route, self._driver, self._surveyor, self._publish)
+        return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
 
     def _strategy_limit(self, registry: Registry, rollout: Rollout) -> int | None:
         strategy = registry.strategies.get(rollout.request.strategy)
@@ -80,13 +82,23 @@ class LocalDispatcher:
 class LocalExpedition:
     """One rollout carried out in this process."""
 
-    def __init__(self, route: Route, driver: Driver, surveyor: Surveyor, publish: Callable[[Event], None]) -> None:
-        self._route, self._driver, self._surveyor, self._publish = route, driver, surveyor, publish
+    def __init__(
+        self,
+        route: Route,
+        driver: Driver,
+        surveyor: Surveyor,
+        publish: Callable[[Event], None],
+        is_behind: Callable[[Target], bool],
+    ) -> None:
+        self._route, self._driver, self._surveyor = route, driver, surveyor
+        self._publish, self._is_behind = publish, is_behind
 
     async def survey(self, migrations: Sequence[Migration]) -> Sequence[Reading]:
         registry = self._route.registry()
         wanted = {migration.key: migration for migration in migrations}
-        targets = [target for key in wanted if (target := registry.by_key.get(key)) is not None]
+        known = (registry.by_key[key] for key in wanted if key in registry.by_key)
+        # One that must be connected to anyway is read then, under its lock, which is what counts.
+        targets = [target for target in known if not self._is_behind(target)]
         readings: list[Reading] = []
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:

@@ -10,6 +10,7 @@ task-local layer makes safe. No process outlives the daemon, even one killed wit
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -82,6 +83,8 @@ def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
     # servers, handing over often is worth more than it costs.
     sys.setswitchinterval(0.001)
+    gc.freeze()  # what is loaded by now stays; and Alembic makes much garbage, little of it in cycles
+    gc.set_threshold(50_000, 20, 50)
     speaker.say("done", None)
     while (received := _next_socket(own)) is not None:
         threading.Thread(target=_migrate_in_thread, args=(received, directory), daemon=True).start()

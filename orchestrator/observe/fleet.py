@@ -136,6 +136,13 @@ class Fleet:
     def target(self, tenant: str, track: str) -> TargetPicture | None:
         return self._targets.get((tenant, track))
 
+    def is_behind(self, tenant: str, track: str, now: datetime, *, within_seconds: float) -> bool:
+        """Whether the target was read within these seconds and had something to apply."""
+        seen = self.target(tenant, track)
+        if seen is None or seen.read_at is None or seen.state not in (BEHIND, UNPROVISIONED):
+            return False
+        return (now - seen.read_at).total_seconds() <= within_seconds
+
     def by_state(self) -> Mapping[tuple[str, str, str], int]:
         """Targets by (track, shard, state)."""
         return self._by_state

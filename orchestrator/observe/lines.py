@@ -5,6 +5,7 @@ Line names and their keys are what people search and alert by: extend them, do n
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -79,7 +80,9 @@ def fields(event: events.Event) -> Mapping[str, Any]:
 
 
 def write(event: events.Event) -> None:
-    """Subscribe this to the bus."""
+    """Subscribe this to the bus. A line that nobody wants to hear is not made: steps are many."""
+    if level(event) == "debug" and not logging.getLogger().isEnabledFor(logging.DEBUG):
+        return
     if told := line(event):
         say: Callable[..., object] = getattr(log, told.level)
         say(told.name, **told.fields)

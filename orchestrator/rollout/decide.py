@@ -106,9 +106,9 @@ def retried(migrations: Sequence[Migration]) -> Sequence[Migration]:
 def check_command(rollout: Rollout, command: Command) -> None:
     """Raise StateError, saying what is possible instead, when the rollout's state does not allow the command."""
     state = rollout.state
-    if command == "retry":
-        return
     if state in FINISHED:
+        if command == "retry":
+            return
         raise StateError(
             f"rollout {rollout.id} has {state.value}; it can no longer be {_PAST[command]}",
             remedy="retry its failed targets, or start another rollout",

@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 
 from orchestrator.api.ports import PlanGroup, Reloaded, RolloutView, TargetView
-from orchestrator.errors import RegistryError
+from orchestrator.errors import RegistryError, StateError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target
 from orchestrator.rollout import decide, progress, tell
@@ -109,11 +109,14 @@ class Orchestrator:
         return await self._command(rollout_id, "abort", lambda one: one.abort(reason))
 
     async def retry(self, rollout_id: str, *, by: str) -> RolloutView:
-        controller = self._controllers.get(rollout_id)
-        if controller is not None:
-            await controller.retry()
+        rollout = await self._ledger.rollout(rollout_id)
+        decide.check_command(rollout, "retry")
+        if rollout.state.finished:
+            await self._reopen(rollout, by)
         else:
-            await self._reopen(await self._ledger.rollout(rollout_id), by)
+            controller = self._driven(rollout_id)
+            await controller.retry()
+            await controller.resume(f"retried by {by}")
         return await self.rollout(rollout_id)
 
     async def _reopen(self, rollout: Rollout, by: str) -> None:
@@ -135,10 +138,16 @@ class Orchestrator:
         self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[None]]
     ) -> RolloutView:
         decide.check_command(await self._ledger.rollout(rollout_id), name)
-        controller = self._controllers.get(rollout_id)
-        if controller is not None:
-            await command(controller)
+        await command(self._driven(rollout_id))
         return await self.rollout(rollout_id)
+
+    def _driven(self, rollout_id: str) -> Controller:
+        if rollout_id not in self._controllers:
+            raise StateError(
+                f"rollout {rollout_id} is not carried out by this process at the moment",
+                remedy="ask again when the daemon has started, or look whether the rollout has just ended",
+            )
+        return self._controllers[rollout_id]
 
     async def _view(self, rollout: Rollout) -> RolloutView:
         counts = await self._ledger.counts(rollout.id)

@@ -13,7 +13,7 @@ import stamina.instrumentation
 from orchestrator.databases.base import Database, Limits
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
-from orchestrator.events import Event
+from orchestrator.events import Event, now
 from orchestrator.execute.dispatch import Histories, LocalDispatcher
 from orchestrator.execute.drive import Driver
 from orchestrator.execute.migrate import Migrator
@@ -28,6 +28,7 @@ from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
+from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
 from orchestrator.settings import Settings
@@ -91,7 +92,11 @@ def _joined(
     driver = Driver(migrator, Slots(total), RetryPolicy(), publish)
     surveyor = Surveyor(migrator, total)
     histories = Histories(Library(workers))
-    dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, total)
+
+    def is_behind(target: Target) -> bool:
+        return fleet.is_behind(target.tenant, target.track, now(), within_seconds=2 * settings.survey_seconds)
+
+    dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, total, is_behind)
     return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers)
 
 
