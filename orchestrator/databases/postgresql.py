@@ -260,6 +260,7 @@ async def _connect(url: URL, name: str, seconds: float) -> asyncpg.Connection[An
         database=url.database,
         ssl=_ssl(url),
         timeout=seconds,
+        command_timeout=seconds,  # ours are quick questions: a server that is frozen must not hold a target for ever
         statement_cache_size=0,
         server_settings={"application_name": name},
     )

@@ -72,7 +72,7 @@ class _Watch:
         self._blocker: str | None = None
 
     def add(self, backend: int) -> None:
-        """Called from the migrating thread; appending to a list is atomic."""
+        """Called from the thread that listens to the worker; appending to a list is atomic."""
         self._backends.append(backend)
 
     def explain(self, exc: TargetError) -> None:
@@ -117,15 +117,14 @@ class _Watch:
 
 
 class _Steps:
-    """Brings steps from the migrating thread to the loop: those of a burst together, since each wake-up of the loop
-    waits for the interpreter's lock."""
+    """Brings steps from the thread that listens to the worker to the loop, those of a burst together."""
 
     def __init__(self, on_step: Callable[[str, float], None]) -> None:
         self._on_step, self._loop = on_step, asyncio.get_running_loop()
         self._told: deque[tuple[str, float]] = deque()
 
     def tell(self, revision: str, seconds: float) -> None:
-        """Called from the migrating thread; never waits."""
+        """Called from that thread; never waits."""
         self._told.append((revision, seconds))
         if len(self._told) == 1:
             self._loop.call_soon_threadsafe(self._flush)

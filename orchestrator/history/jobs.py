@@ -47,12 +47,12 @@ class HostJob:
 
 
 Job = MigrateJob | ReadJob | HostJob
-Kind = Literal["backend", "step", "done", "failed"]
+Kind = Literal["backend", "steps", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker says: `backend` (id), `step` (revision, seconds), `done` (result), `failed` (class, fields)."""
+    """What a worker says: `backend` (id), `steps` (of revision and seconds), `done` (result), `failed` (class, fields)."""
 
     kind: Kind
     value: Any

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,6 +28,8 @@ from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
 from orchestrator.history.scripts import Snapshot
 from orchestrator.registry.model import Track
+
+STEPS_SECONDS = 0.1
 
 
 def serve(control_fd: int) -> None:
@@ -144,13 +147,26 @@ class _Speaker:
     def __init__(self, own: socket.socket) -> None:
         self.connection = Connection(os.dup(own.fileno()))
         self._lock = threading.Lock()
+        self._steps: list[tuple[str, float]] = []
+        self._told = 0.0
 
     def say(self, kind: Kind, value: Any) -> None:
         with self._lock:
+            self._tell_steps()
             self.connection.send(Message(kind, value))
 
     def backend(self, backend: int) -> None:
         self.say("backend", backend)
 
     def step(self, revision: str, seconds: float) -> None:
-        self.say("step", (revision, seconds))
+        """Steps are many and quick, and only watched: those of a moment are told together."""
+        with self._lock:
+            self._steps.append((revision, seconds))
+            if time.monotonic() - self._told >= STEPS_SECONDS:
+                self._tell_steps()
+
+    def _tell_steps(self) -> None:
+        if self._steps:
+            self.connection.send(Message("steps", tuple(self._steps)))
+            self._steps.clear()
+            self._told = time.monotonic()

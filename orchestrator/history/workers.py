@@ -212,7 +212,8 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None) -> Any:
                 if message.kind == "backend":
                     observer.backend(message.value)
                 else:
-                    observer.step(*message.value)
+                    for revision, seconds in message.value:
+                        observer.step(revision, seconds)
         except (EOFError, OSError):
             raise _died(job) from None
 
