@@ -52,7 +52,7 @@ Kind = Literal["backend", "steps", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker says: `backend` (id), `steps` (of revision and seconds), `done` (result), `failed` (class, fields)."""
+    """What a worker says: `backend` (id), `steps` (revision, seconds), `done` (result), `failed` (class, fields)."""
 
     kind: Kind
     value: Any
