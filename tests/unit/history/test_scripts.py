@@ -1,0 +1,165 @@
+"""Questions to a history: goals, steps, and mistakes in its files with the place to look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from orchestrator.errors import HistoryError
+from orchestrator.history import scripts
+from orchestrator.history.config import make
+from orchestrator.history.drivers import drivername, is_async
+from orchestrator.history.failures import redact
+from orchestrator.history.scripts import History
+from orchestrator.plan.steps import Planner
+from orchestrator.registry.model import Track
+from tests import environments
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    environments.make_project(tmp_path)
+    environments.add_tables(tmp_path, ["one", "two", "three"])
+    return tmp_path
+
+
+def _history(project: Path) -> History:
+    snapshot, _ = scripts.read(Track("app", config=project / "alembic.ini"))
+    return History(Track("app", config=project / "alembic.ini"), snapshot)
+
+
+def test_goals_are_resolved_to_ids(project: Path) -> None:
+    history = _history(project)
+    assert history.heads == ("three",)
+    assert [history.resolve(goal) for goal in ("head", "heads", "two")] == [("three",), ("three",), ("two",)]
+    assert history.resolve("base", "downgrade") == ()
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"), [("nope", "no revision 'nope'"), ("+1", "relative"), ("-2", "relative"), ("base", "downgrade")]
+)
+def test_goals_that_cannot_be_are_refused_with_a_remedy(project: Path, goal: str, message: str) -> None:
+    with pytest.raises(HistoryError, match=message) as refused:
+        _history(project).resolve(goal)
+    assert refused.value.remedy or "downgrade" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("heads", "goal", "direction", "steps"),
+    [
+        (None, ("three",), "upgrade", ("one", "two", "three")),
+        (("two",), ("three",), "upgrade", ("three",)),
+        (("three",), ("three",), "upgrade", ()),
+        (("three",), ("two",), "upgrade", ()),
+        (("three",), ("one",), "downgrade", ("three", "two")),
+        (("three",), (), "downgrade", ("three", "two", "one")),
+        (("one",), ("two",), "downgrade", ()),
+        (None, (), "downgrade", ()),
+    ],
+)
+def test_steps_lead_from_heads_to_goal(
+    project: Path, heads: tuple[str, ...] | None, goal: tuple[str, ...], direction: str, steps: tuple[str, ...]
+) -> None:
+    planner = Planner(_history(project), goal, direction)  # type: ignore[arg-type]
+    assert planner.plan(heads).steps == steps
+
+
+def test_a_target_at_an_unknown_revision_is_ahead_and_has_no_steps(project: Path) -> None:
+    plan = Planner(_history(project), ("three",)).plan(("future",))
+    assert (plan.state, plan.steps, plan.unknown) == ("ahead", (), ("future",))
+
+
+def test_labels_and_several_heads(project: Path) -> None:
+    file = environments.add_revision(project, "report", "two", "pass")
+    file.write_text(file.read_text().replace("branch_labels = None", 'branch_labels = "reporting"'))
+    history = _history(project)
+    assert history.resolve("heads") == ("report", "three")
+    assert history.resolve("reporting@head") == ("report",)
+    assert Planner(history, ("report", "three")).plan(("two",)).steps in (("report", "three"), ("three", "report"))
+    with pytest.raises(HistoryError, match="2 heads"):
+        history.resolve("head")
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "message"),
+    [
+        ("def upgrade(:\n", 1, "SyntaxError"),
+        ("revision = 'x'\ndown_revision = 'three'\nimport no_such_module\n", 3, "no_such_module"),
+        ("revision = 'x'\ndown_revision = 'three'\n1 / 0\n", 3, "ZeroDivisionError"),
+    ],
+)
+def test_a_file_that_does_not_load_is_named_with_its_line(project: Path, content: str, line: int, message: str) -> None:
+    broken = project / "alembic" / "versions" / "broken.py"
+    broken.write_text(content)
+    with pytest.raises(HistoryError, match=message) as refused:
+        _history(project)
+    assert (refused.value.file, refused.value.line) == (str(broken), line)
+
+
+def test_a_missing_parent_and_a_double_id_are_named(project: Path) -> None:
+    orphan = environments.add_revision(project, "orphan", "gone", "pass")
+    with pytest.raises(HistoryError, match="'orphan' follows 'gone'"):
+        _history(project)
+    orphan.write_text(orphan.read_text().replace("'orphan'", "'two'").replace("'gone'", "'one'"))
+    with pytest.raises(HistoryError, match="'two' is declared twice"):
+        _history(project)
+
+
+def test_a_history_knows_when_its_files_changed(project: Path) -> None:
+    history = _history(project)
+    assert history.is_current()
+    env = project / "alembic" / "env.py"
+    env.write_text(env.read_text() + "\n")
+    assert not history.is_current()
+
+
+def test_an_empty_history_has_no_head(tmp_path: Path) -> None:
+    environments.make_project(tmp_path)
+    history = _history(tmp_path)
+    assert history.heads == ()
+    assert history.resolve("head") == ()
+    assert Planner(history, ()).plan(None).state == "up_to_date"
+
+
+def test_a_url_with_percent_signs_reaches_env_py_whole(project: Path) -> None:
+    url = "postgresql://u:p%40ss%25@h/db"
+    config = make(Track("app", config=project / "alembic.ini"), url=url, tenant="acme")
+    assert config.get_main_option("sqlalchemy.url") == url
+    assert config.cmd_opts is not None
+    assert config.cmd_opts.x == ["tenant=acme"]
+
+
+def test_a_section_that_is_not_there_is_named(project: Path) -> None:
+    with pytest.raises(HistoryError, match=r"\[other\]") as refused:
+        make(Track("app", config=project / "alembic.ini", section="other"))
+    assert "[alembic]" in str(refused.value.remedy)
+
+
+@pytest.mark.parametrize(
+    ("url", "asynchronous", "wanted", "expected"),
+    [
+        ("postgresql://h/d", False, None, "postgresql+psycopg"),
+        ("postgresql://h/d", True, None, "postgresql+asyncpg"),
+        ("postgresql+psycopg2://h/d", True, None, "postgresql+psycopg2"),
+        ("postgresql://h/d", True, "psycopg", "postgresql+psycopg"),
+        ("postgresql://h/d", True, "none", "postgresql"),
+        ("sqlite:///x", True, None, "sqlite+aiosqlite"),
+    ],
+)
+def test_the_driver_suits_env_py_unless_somebody_says_otherwise(
+    url: str, asynchronous: bool, wanted: str | None, expected: str
+) -> None:
+    assert drivername(make_url(url), asynchronous, wanted) == expected
+
+
+def test_an_async_env_py_is_recognised(tmp_path: Path) -> None:
+    for template, expected in (("generic", False), ("async", True)):
+        environments.make_project(tmp_path / template, template)  # type: ignore[arg-type]
+        assert is_async(tmp_path / template / "alembic" / "env.py") is expected
+
+
+def test_secrets_are_taken_out_in_every_form() -> None:
+    text = "cannot connect to postgresql://u:p%40ss%2Fword@h/d with p@ss/word"
+    assert redact(text, ("p@ss/word",)) == "cannot connect to postgresql://u:***@h/d with ***"

@@ -1,0 +1,111 @@
+"""Decisions of a rollout, by tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from orchestrator.errors import StateError
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import FailureBudget
+from orchestrator.rollout import decide
+from orchestrator.rollout.ports import Reading
+from orchestrator.rollout.state import OUTCOMES, Failure, Migration, MigrationState, Request, Rollout, RolloutState
+
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+PENDING = Migration("r", "acme", "app", "pg")
+ROLLOUT = Rollout("r", Request("app", "head"), ("a2",), 10, NOW, state=RolloutState.RUNNING)
+S = MigrationState
+
+
+@pytest.mark.parametrize(
+    ("budget", "counts", "then"),
+    [
+        (FailureBudget(), {S.FAILED: 10}, None),
+        (FailureBudget(count=0), {S.SUCCEEDED: 10}, None),
+        (FailureBudget(count=0), {S.FAILED: 1}, "pause"),
+        (FailureBudget(count=2), {S.FAILED: 1, S.LOCKED: 1}, None),
+        (FailureBudget(count=2), {S.FAILED: 1, S.LOCKED: 1, S.UNREACHABLE: 1}, "pause"),
+        (FailureBudget(count=0, then="abort"), {S.AHEAD: 1}, "abort"),
+        (FailureBudget(percent=20), {S.FAILED: 2}, None),
+        (FailureBudget(percent=20), {S.FAILED: 3}, "pause"),
+        (FailureBudget(count=0), {S.SKIPPED: 5, S.CANCELLED: 5}, None),
+    ],
+)
+def test_a_budget_is_exceeded_by_more_failures_than_it_allows(
+    budget: FailureBudget, counts: dict[MigrationState, int], then: str | None
+) -> None:
+    stop = decide.over_budget(budget, 10, counts)
+    assert (stop.then if stop else None) == then
+
+
+@pytest.mark.parametrize(
+    ("counts", "aborting", "state"),
+    [
+        ({S.SUCCEEDED: 6, S.UP_TO_DATE: 4}, False, RolloutState.SUCCEEDED),
+        ({S.SUCCEEDED: 9, S.SKIPPED: 1}, False, RolloutState.SUCCEEDED),
+        ({S.SUCCEEDED: 9, S.FAILED: 1}, False, RolloutState.FAILED),
+        ({S.SUCCEEDED: 9, S.AHEAD: 1}, False, RolloutState.FAILED),
+        ({S.SUCCEEDED: 9}, False, RolloutState.FAILED),
+        ({S.SUCCEEDED: 9, S.CANCELLED: 1}, True, RolloutState.ABORTED),
+        ({S.SUCCEEDED: 10}, True, RolloutState.ABORTED),
+    ],
+)
+def test_only_a_rollout_with_every_target_at_the_goal_succeeds(
+    counts: dict[MigrationState, int], aborting: bool, state: RolloutState
+) -> None:
+    assert decide.final_state(replace(ROLLOUT, aborting=aborting), counts) is state
+
+
+def _read(heads: tuple[str, ...], steps: tuple[str, ...] = (), unknown: tuple[str, ...] = ()) -> Plan:
+    return Plan(heads, ("a2",), "upgrade", steps, unknown)
+
+
+def test_a_target_found_at_the_goal_is_done() -> None:
+    after = decide.settled(Reading(PENDING, _read(("a2",))), NOW)
+    assert (after.state, after.from_heads, after.to_heads) == (S.UP_TO_DATE, ("a2",), ("a2",))
+
+
+def test_a_target_that_this_rollout_brought_there_before_a_crash_has_succeeded() -> None:
+    begun = replace(PENDING, from_heads=("a1",), attempts=1)
+    assert decide.settled(Reading(begun, _read(("a2",))), NOW).state is S.SUCCEEDED
+
+
+def test_a_target_behind_stays_pending_with_its_plan() -> None:
+    after = decide.settled(Reading(PENDING, _read(("a1",), ("a2",))), NOW)
+    assert (after.state, after.from_heads, after.steps) == (S.PENDING, ("a1",), 1)
+
+
+def test_a_target_ahead_or_unread_is_left_to_the_driver() -> None:
+    assert decide.settled(Reading(PENDING, _read(("zz",), (), ("zz",))), NOW).state is S.PENDING
+    assert decide.settled(Reading(PENDING, failure=Failure("unreachable", "no")), NOW) == PENDING
+
+
+def test_what_ran_at_a_crash_is_pending_again_and_nothing_else_changes() -> None:
+    all_states = [replace(PENDING, state=state) for state in MigrationState]
+    assert [m.state for m in decide.interrupted(all_states)] == [S.PENDING]
+
+
+def test_a_retry_takes_up_what_failed_or_was_cancelled_and_forgets_why() -> None:
+    failed = Failure("failed", "boom")
+    again = decide.retried([replace(PENDING, state=state, failure=failed, attempts=3) for state in OUTCOMES])
+    assert len(again) == len(decide.RETRIABLE) == 5
+    assert {(m.state, m.failure, m.attempts) for m in again} == {(S.PENDING, None, 3)}
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "abort"])
+def test_a_finished_rollout_takes_no_command_but_retry(command: decide.Command) -> None:
+    finished = replace(ROLLOUT, state=RolloutState.FAILED)
+    with pytest.raises(StateError, match="has failed") as refused:
+        decide.check_command(finished, command)
+    assert "retry" in str(refused.value.remedy)
+    decide.check_command(finished, "retry")
+
+
+@pytest.mark.parametrize("command", ["pause", "resume", "retry"])
+def test_an_aborting_rollout_takes_no_command_but_abort(command: decide.Command) -> None:
+    with pytest.raises(StateError, match="being aborted"):
+        decide.check_command(replace(ROLLOUT, aborting=True), command)
+    decide.check_command(replace(ROLLOUT, aborting=True), "abort")
