@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --all-extras --group dev --python-version 3.11
 ARGS ?=
-OLDEST ?= tests/unit/history tests/integration/history
+OLDEST ?= tests/unit tests/integration/history
 
 .PHONY: help install demo test check bench soak lock clean
 
