@@ -44,7 +44,8 @@ class Place:
 class Guard(Protocol):
     """The session that proves where the target is and holds its lock for the whole migration.
 
-    `lost` is set when the session has ended against our will: then the lock is gone as well.
+    `lost` is set when the session has ended against our will, or, by who watches it, when it answers no more: then
+    the lock is gone as well, or goes with the connection.
     """
 
     lost: anyio.Event
@@ -55,13 +56,17 @@ class Guard(Protocol):
         ...
 
     async def heads(self) -> Heads | None:
-        """What the version table holds; None when there is no version table."""
+        """What the version table holds; None when there is no version table.
+
+        Raises TargetUnreachableError (at once when the guard is lost), and TargetLockedError, retriable, when another
+        session keeps the version table locked.
+        """
         ...
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
         """Who keeps the given backends waiting, in words; None when nobody does. Also proves that we live.
 
-        Raises TargetUnreachableError when the guard is lost.
+        Raises TargetUnreachableError when the guard is lost or gives no answer in time.
         """
         ...
 
@@ -79,14 +84,14 @@ class Database(Protocol):
     async def read_heads(self, place: Place) -> Heads | None:
         """What the target's version table holds, in a short session of its own; None: no version table.
 
-        Raises TargetUnreachableError, WrongDatabaseError.
+        Raises TargetUnreachableError, WrongDatabaseError, and TargetLockedError as `Guard.heads`.
         """
         ...
 
     def guard(self, place: Place) -> AbstractAsyncContextManager[Guard]:
         """Connect, prove identity, take the target's lock, and end what an earlier, killed run left behind.
 
-        Raises TargetUnreachableError, WrongDatabaseError, and TargetLockedError naming the holder when the lock was
-        not to be had within `limits.lock_wait`.
+        Raises TargetUnreachableError, WrongDatabaseError, and TargetLockedError: naming the holder when the lock was
+        not to be had within `limits.lock_wait`, or, retriable, naming what was left behind and does not end.
         """
         ...

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Heads, Place
 from orchestrator.databases.polling import backoff
-from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError, WrongDatabaseError
 from orchestrator.sessions import SessionRules
 
 # First key of our advisory locks: "orch" in ASCII. The second tells the targets of one database apart.
@@ -48,6 +48,11 @@ _BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now
     FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')::int[]) AS waiting(pid)
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
     JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
+_TABLE_HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
+    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
+    AND l.relation = pg_catalog.to_regclass($1)
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) LIMIT 1"""
 
 
 class PostgreSQL:
@@ -120,7 +125,7 @@ class PostgreSQLGuard:
                 remedy="give the shard a URL that leads directly to the server",
             )
         self._identity = (name, oid, started)
-        await self.end_backends(_numbers(leftovers) if locked else await self._wait_for_lock())
+        await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
 
     def _question(self) -> tuple[object, ...]:
         return self._place.url.database, LOCK_NAMESPACE, signed(self._key), self.application_name
@@ -137,6 +142,24 @@ class PostgreSQLGuard:
                     return _numbers(row["leftovers"])
         raise await self._locked()
 
+    async def _end_leftovers(self, backends: Sequence[int]) -> None:
+        """Over our own connection. Raises TargetLockedError: nothing may run beside a session that does not end."""
+        if not backends:
+            return
+        deadline = anyio.current_time() + _CLEANUP_SECONDS
+        for pause in backoff(0.01, 0.5):
+            if not await self._connection.fetchval(_END, self.application_name, _listed(backends)):
+                return
+            if anyio.current_time() >= deadline:
+                break
+            await anyio.sleep(pause)
+        raise TargetLockedError(
+            f"an earlier run left sessions on {self._place.name} that do not end: some of backends {_listed(backends)} "
+            f"({self.application_name}); waited {_CLEANUP_SECONDS:g} s",
+            remedy="look at what keeps them on the server and end them there, then retry",
+            retriable=True,
+        )
+
     async def _locked(self) -> TargetLockedError:
         holder = await self._connection.fetchrow(_HOLDER, self._key)
         return TargetLockedError(
@@ -147,11 +170,13 @@ class PostgreSQLGuard:
         )
 
     async def heads(self) -> Heads | None:
-        with _translated(self._place):
+        if self.lost.is_set():
+            raise unreachable(self._place, ConnectionError("the session that held the lock was lost"))
+        with _bounded(self._place):
             return await _heads(self._connection, self._place)
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
-        with _translated(self._place), anyio.fail_after(self._place.limits.connect):
+        with _bounded(self._place):
             row = await self._connection.fetchrow(_BLOCKERS, _listed(backends))
         return _session(row) if row is not None else None
 
@@ -227,6 +252,8 @@ async def _heads(connection: asyncpg.Connection[Any], place: Place) -> Heads | N
         rows = await connection.fetch(f"SELECT version_num FROM {table}")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return None
+    except asyncpg.LockNotAvailableError as exc:
+        raise _table_locked(place, exc, await connection.fetchrow(_TABLE_HOLDER, table)) from exc
     return tuple(sorted(row[0] for row in rows))
 
 
@@ -241,7 +268,7 @@ def _check_name(place: Place, found: str) -> None:
 @asynccontextmanager
 async def _connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     with _translated(place):
-        connection = await _connect(place.url, name, place.limits.connect)
+        connection = await _connect(place, name)
     try:
         yield connection
     finally:
@@ -251,7 +278,8 @@ async def _connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connectio
             connection.terminate()
 
 
-async def _connect(url: URL, name: str, seconds: float) -> asyncpg.Connection[Any]:
+async def _connect(place: Place, name: str) -> asyncpg.Connection[Any]:
+    url, limits = place.url, place.limits
     return await asyncpg.connect(
         host=url.host,
         port=url.port,
@@ -259,10 +287,17 @@ async def _connect(url: URL, name: str, seconds: float) -> asyncpg.Connection[An
         password=url.password,
         database=url.database,
         ssl=_ssl(url),
-        timeout=seconds,
-        command_timeout=seconds,  # ours are quick questions: a server that is frozen must not hold a target for ever
+        timeout=limits.connect,
+        command_timeout=limits.connect,  # quick questions: a frozen server must not hold a target for ever
         statement_cache_size=0,
-        server_settings={"application_name": name},
+        server_settings={
+            "application_name": name,
+            "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",  # somebody may keep the version table locked
+            "statement_timeout": f"{limits.connect * 1000:.0f}ms",
+            "tcp_keepalives_idle": "30",  # a server that lost us lets go of the lock
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
+        },
     )
 
 
@@ -271,7 +306,9 @@ def _ssl(url: URL) -> ssl.SSLContext | str | None:
     return mode if isinstance(mode, str) else None
 
 
-_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)  # TimeoutError is an OSError
+# InternalClientError: a backend that dies while it prepares a statement. TimeoutError is an OSError. UnicodeError: a
+# host's name that cannot be one.
+_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, UnicodeError)
 
 
 class _translated:
@@ -283,14 +320,33 @@ class _translated:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, asyncpg.LockNotAvailableError):
+            raise _table_locked(self._place, exc, None) from exc
         if isinstance(exc, _FOREIGN):
             raise unreachable(self._place, exc) from exc
+
+
+@contextmanager
+def _bounded(place: Place) -> Iterator[None]:
+    """As `_translated`, in bounded time: asyncpg's own limit does not count the wait for an earlier question's end."""
+    with _translated(place), anyio.fail_after(place.limits.connect):
+        yield
+
+
+def _table_locked(place: Place, exc: asyncpg.LockNotAvailableError, holder: Any) -> TargetError:
+    return TargetLockedError(
+        f"the version table of {place.name} is locked by another session"
+        f"{': ' + _session(holder) if holder is not None else ''}",
+        code=exc.sqlstate,
+        remedy="end that session or its transaction, or retry at a quieter time",
+        retriable=True,
+    )
 
 
 def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
     """The connection's failure in words, with what to do; only what time may cure is retriable."""
     code = getattr(exc, "sqlstate", None)
-    kind, remedy, retriable = _CAUSES.get(code or "", _NO_ANSWER)
+    kind, remedy, retriable = _cause(code, exc)
     reason = str(exc).strip().splitlines()[0] if str(exc).strip() else "no answer in time"
     if isinstance(exc, TimeoutError):
         reason = f"no answer within {place.limits.connect:g} s"
@@ -299,6 +355,17 @@ def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
     )
 
 
+def _cause(code: str | None, exc: BaseException) -> tuple[str, str, bool]:
+    if isinstance(exc, UnicodeError):
+        return "unreachable", "correct the host of the shard's URL", False
+    if "unsupported startup parameter" in str(exc):
+        return "pooler", "give the shard a URL that leads directly to the server: a pooler refuses our settings", False
+    if code is None or code.startswith(("08", "57P")):
+        return _CAUSES.get(code or "", _NO_ANSWER)
+    return _CAUSES.get(code, _UNUSABLE)
+
+
+_UNUSABLE = ("unusable", "look at the error: the version table's shape and rights, or the database's settings", False)
 _NO_ANSWER = ("unreachable", "check that the server is up and that host and port of the shard's URL are right", True)
 _PASSWORD = ("authentication", "correct user and password in the shard's URL (or the secret it refers to)", False)
 _CAUSES: dict[str, tuple[str, str, bool]] = {
@@ -311,5 +378,6 @@ _CAUSES: dict[str, tuple[str, str, bool]] = {
         "lower `max_concurrent` of the shard, or raise the server's max_connections",
         True,
     ),
+    "57014": ("slow", "look at the server's load: our quick questions take longer than its limit", True),
     "57P03": ("starting_up", "wait until the server accepts connections", True),
 }

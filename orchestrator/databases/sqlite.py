@@ -55,9 +55,9 @@ class SQLiteGuard:
         return SessionRules("sqlite", _WHERE, (self._file,), self._place.name, setup=(timeout,))
 
     async def lock(self) -> None:
-        """Raises TargetLockedError after `limits.lock_wait`."""
-        self._descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Raises TargetLockedError after `limits.lock_wait`; TargetUnreachableError when no lock file can be made."""
         try:
+            self._descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             with anyio.fail_after(self._place.limits.lock_wait):
                 for pause in backoff(0.025, 1.0):
                     try:
@@ -73,6 +73,8 @@ class SQLiteGuard:
                     f"waited {self._place.limits.lock_wait:g} s",
                     remedy="let it finish, then retry",
                 ) from None
+            if isinstance(exc, OSError):
+                raise _unusable(self._place, exc) from exc
             raise
 
     def unlock(self) -> None:
@@ -112,7 +114,11 @@ def _read_heads(place: Place) -> Heads | None:
 def _opened(place: Place) -> Iterator[sqlite3.Connection]:
     """A connection to the file, which must be there: SQLite would create what a typo names, and migrate it."""
     path = Path(place.url.database or "")
-    if not path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as exc:
+        raise _unusable(place, exc) from exc
+    if not there:
         raise TargetUnreachableError(
             f"there is no database file {path}",
             kind="missing_database",
@@ -126,11 +132,13 @@ def _opened(place: Place) -> Iterator[sqlite3.Connection]:
         raise _unusable(place, exc) from exc
 
 
-def _unusable(place: Place, exc: sqlite3.Error) -> TargetUnreachableError:
-    busy = "locked" in str(exc)
+def _unusable(place: Place, exc: sqlite3.Error | OSError) -> TargetUnreachableError:
+    busy = isinstance(exc, sqlite3.Error) and "locked" in str(exc)
+    ours = "check that we may read and write the file and its folder, where the lock file is made"
+    free = ours if isinstance(exc, OSError) else "check that it is a SQLite database we may write"
     return TargetUnreachableError(
         f"cannot use database file {place.url.database}: {exc}",
         kind="busy" if busy else "unusable",
-        remedy="end the process that keeps it locked" if busy else "check that it is a SQLite database we may write",
+        remedy="end the process that keeps it locked" if busy else free,
         retriable=busy,
     )

@@ -25,6 +25,7 @@ class ErrorClass(StrEnum):
 # SQLSTATEs and classes of them: https://www.postgresql.org/docs/current/errcodes-appendix.html
 _TRANSIENT = ("08", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05")
 _CONTENTION = ("55P03",)
+_REFUSED = ("28", "3D000")
 
 
 def classify(exc: TargetError) -> ErrorClass:
@@ -36,9 +37,11 @@ def classify(exc: TargetError) -> ErrorClass:
     """
     if isinstance(exc, HeadsChangedError) or (exc.code or "").startswith(_CONTENTION):
         return ErrorClass.CONTENTION
+    if isinstance(exc, TargetLockedError) and exc.retriable:
+        return ErrorClass.CONTENTION
     if isinstance(exc, TargetUnreachableError):
         return ErrorClass.TRANSIENT if exc.retriable else ErrorClass.PERMANENT
-    if exc.retriable or (exc.code or "").startswith(_TRANSIENT) or _is_busy_sqlite(exc):
+    if exc.retriable or (exc.code or "").startswith(_TRANSIENT) or _is_busy_sqlite(exc) or _could_not_connect(exc):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
 
@@ -61,6 +64,11 @@ def failure(exc: TargetError) -> Failure:
 def is_server_down(exc: TargetError) -> bool:
     """True when no connection could be had for a reason that the shard's other targets share."""
     return isinstance(exc, TargetUnreachableError) and exc.kind == "unreachable"
+
+
+def _could_not_connect(exc: TargetError) -> bool:
+    """True when env.py got no connection. An OSError in a revision has the same kind, and is its own."""
+    return exc.kind == "connection" and exc.revision is None and not (exc.code or "").startswith(_REFUSED)
 
 
 def _is_busy_sqlite(exc: TargetError) -> bool:

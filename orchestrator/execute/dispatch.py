@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from orchestrator.errors import HistoryError, TargetError
 from orchestrator.events import Event, TargetObserved
 from orchestrator.execute import classify
@@ -19,6 +21,8 @@ from orchestrator.rollout.ports import Control, Reading, Share
 from orchestrator.rollout.state import FleetState, Migration, Rollout
 
 SURVEY_SECONDS = 15.0
+
+log = structlog.get_logger(__name__)
 
 
 class Histories:
@@ -69,6 +73,8 @@ class LocalDispatcher:
                 file=history.snapshot.folder,
                 remedy="deploy the build that has it and resume, or abort the rollout",
             )
+        if rollout.history_digest not in ("", history.digest):
+            log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
         planner = Planner(history, rollout.goal, rollout.request.direction.planned)
         most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
         route = Route(history, planner, Slots(most), self._registry)

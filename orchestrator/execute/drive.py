@@ -114,8 +114,7 @@ class _One:
         if down is not None:
             return await self._finish_with(_not_tried(down, self.drive.share.shard))
         try:
-            target = _find(self.drive.route.registry(), self.migration)
-            done = await self._attempts(target)
+            done = await self._attempts()
         except TargetError as exc:
             self.drive.health.note(exc)
             return await self._finish_with(exc)
@@ -128,7 +127,7 @@ class _One:
         if done is not None:
             await self._finish(self._succeeded(done))
 
-    async def _attempts(self, target: Target) -> Done | None:
+    async def _attempts(self) -> Done | None:
         """Try until it is done or a failure is final; None when it may not go on (paused rollouts wait here)."""
         async for attempt in stamina.retry_context(on=self._after_failure, attempts=None, timeout=None):
             with attempt:
@@ -137,6 +136,7 @@ class _One:
                         await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
                         return None
                     self.in_slot = True
+                target = _find(self.drive.route.registry(), self.migration)  # each time: the registry may change
                 await self._start()
                 return await self.drive._migrator.attempt(self._work(target), self.attempt)
         raise AssertionError("the loop above ends by returning or raising")
@@ -191,7 +191,6 @@ class _One:
                 await self.drive.control.record(self.migration)
 
     def _note_step(self, revision: str, seconds: float) -> None:
-        self.attempt.applied.append(revision)
         self.drive._publish(
             events.StepApplied(**tell.who(self.migration), revision=revision, seconds=round(seconds, 6))
         )
@@ -221,9 +220,10 @@ def _find(registry: Registry, migration: Migration) -> Target:
             kind="vanished",
             remedy="put it back and retry, or leave it out of the next rollout",
         )
-    if target.shard != migration.shard:
+    if target.shard != migration.shard or registry.place_of(target) != migration.place:
         raise TargetError(
-            f"the tenant moved from shard {migration.shard} to {target.shard} since the rollout began",
+            f"the registry has moved the tenant since the rollout began: from {migration.shard}, {migration.place} to "
+            f"{target.shard}, {registry.place_of(target)}; nothing was touched",
             kind="moved",
             remedy="start a rollout for it where it is now",
         )

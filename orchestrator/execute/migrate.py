@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
@@ -60,9 +60,7 @@ class Done:
 class Attempt:
     """What one attempt learned before it ended, however it ended."""
 
-    plan: Plan | None = None
     to_heads: Heads | None = None
-    applied: list[str] = field(default_factory=list)
 
 
 class Migrator:
@@ -92,7 +90,7 @@ class Migrator:
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
-            plan = attempt.plan = work.planner.plan(await guard.heads())
+            plan = work.planner.plan(await guard.heads())
             _refuse_ahead(plan)
             await work.on_heads(plan)
             if not plan.steps:
@@ -159,15 +157,14 @@ def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str
 
 
 def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not be shown: passwords in the URL, and what the environment holds but for short words."""
+    """What must not be shown: passwords in the URL, and all that the environment holds but for a letter or two."""
     given = [url.password, *(value for name, value in url.query.items() if "password" in name)]
-    return tuple(
-        str(value) for value in (*given, *environment.values()) if value and len(str(value)) >= SHORTEST_SECRET
-    )
+    values = [value for value in environment.values() if len(value) >= SHORTEST_VALUE]
+    return tuple(str(value) for value in (*given, *values) if value)
 
 
-# Shorter ones would black out words that have nothing to do with them.
-SHORTEST_SECRET = 6
+# Shorter ones, which are flags, would black out half of every message.
+SHORTEST_VALUE = 3
 
 
 def _refuse_ahead(plan: Plan) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 
 import anyio
 import anyio.to_thread
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from orchestrator.databases.base import Guard
 from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob
-from orchestrator.history.workers import Handle, Workers
+from orchestrator.history.workers import WORKER_DIED, Handle, Workers
 
 WATCH_SECONDS = 1.0
+ABANDON_SECONDS = 10.0
+# So many looks in a row without an answer, and the guard is held for lost: the server is frozen, or the way to it gone.
+MISSED_LOOKS = 2
 
 
 class OnlineRunner:
@@ -32,23 +35,26 @@ class OnlineRunner:
 
         `alone`: in a process of its own. Raises TargetError. When the guard is lost or this task is cancelled, the
         migration's backends are ended on the server and env.py's end is waited for: nothing of it runs on after this
-        returns or raises.
+        returns or raises, but for a thread of a host that cannot be ended (see `_Watch._end`).
         """
-        watch = _Watch(guard)
+        watch = _Watch(guard, alone)
         observer = Observer(watch.add, _Steps(on_step).tell)
-        if alone:
-            call = partial(self._workers.migrate_alone, job, observer, watch.handle)
-        else:
-            call = partial(self._workers.migrate, job, observer)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(watch.run)
-            try:
-                await anyio.to_thread.run_sync(call, limiter=self._threads)
-            except TargetError as exc:
-                watch.explain(exc)
-                watch.failure = exc
-            finally:
-                watch.done.set()
+        migrate = self._workers.migrate_alone if alone else self._workers.migrate
+        call = partial(migrate, job, observer, watch.handle)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(watch.run)
+                try:
+                    await anyio.to_thread.run_sync(call, limiter=self._threads)
+                except TargetError as exc:
+                    watch.explain(exc)
+                    watch.failure = exc
+                finally:
+                    watch.done.set()
+        except ExceptionGroup as group:
+            error = _unwrapped(group)
+            raise error from error.__cause__
+        await checkpoint_if_cancelled()  # the thread's end hides a cancellation until the next wait
         if guard.lost.is_set():
             raise TargetUnreachableError(
                 "the session that held the target's lock was lost; the migration was ended",
@@ -63,13 +69,14 @@ class OnlineRunner:
 class _Watch:
     """Looks after one running env.py: its backends, who blocks them, and whether the guard lives."""
 
-    def __init__(self, guard: Guard) -> None:
-        self.guard = guard
+    def __init__(self, guard: Guard, alone: bool) -> None:
+        self.guard, self._alone = guard, alone
         self.handle = Handle()
         self.done = anyio.Event()
         self.failure: TargetError | None = None
         self._backends: list[int] = []
         self._blocker: str | None = None
+        self._missed = 0
 
     def add(self, backend: int) -> None:
         """Called from the thread that listens to the worker; appending to a list is atomic."""
@@ -86,7 +93,7 @@ class _Watch:
             while not self.done.is_set() and not self.guard.lost.is_set():
                 with anyio.move_on_after(WATCH_SECONDS):
                     await self._wait_for_end()
-                if not self.done.is_set() and self._backends:
+                if not self.done.is_set() and not self.guard.lost.is_set():
                     await self._look()
         finally:
             with anyio.CancelScope(shield=True):
@@ -103,17 +110,43 @@ class _Watch:
             tasks.start_soon(stop_on, self.guard.lost)
 
     async def _look(self) -> None:
-        with suppress(TargetError), anyio.CancelScope(shield=True):
-            self._blocker = await self.guard.blockers(self._backends) or self._blocker
+        with anyio.CancelScope(shield=True):
+            try:
+                self._blocker = await self.guard.blockers(self._backends) or self._blocker
+            except TargetError:
+                self._missed += 1
+            else:
+                self._missed = 0
+        if self._missed >= MISSED_LOOKS:
+            self.guard.lost.set()
 
     async def _end(self) -> None:
-        """Leave nothing of env.py behind. It may open another connection while it ends: so again, until it is done."""
-        if not self.done.is_set():
+        """Leave nothing of env.py behind. It may open another connection while it ends: so again, until it is done.
+
+        A thread of a host that cannot be ended (its server is frozen, it sleeps in Python) is abandoned in the end.
+        That is safe: the target's lock goes with the guard, what is left on the server is ended by the next run under
+        its lock before it starts, and the fence of its rules refuses the thread any new connection.
+        """
+        began = anyio.current_time()
+        if self._alone and not self.done.is_set():
             self.handle.end()
         while not self.done.is_set():
             await self.guard.end_backends(self._backends)
             with anyio.move_on_after(0.2):
                 await self.done.wait()
+            if not self.done.is_set() and anyio.current_time() - began >= ABANDON_SECONDS:
+                self.handle.end()  # hangs up: the thread that listens returns
+                return
+        if self.failure is not None and self.failure.kind == WORKER_DIED:
+            await self.guard.end_backends(self._backends)  # the server may not know yet that its client is dead
+
+
+def _unwrapped(group: ExceptionGroup[Exception]) -> Exception:
+    """The one error in a task group's, however deep; the group itself when there are more."""
+    error: Exception = group
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 class _Steps:

@@ -6,12 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import anyio
+import structlog
 
-from orchestrator.errors import TargetError
+from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_server_down
 from orchestrator.execute.migrate import Heads, Migrator
 from orchestrator.execute.slots import Slots
 from orchestrator.registry.model import Registry, Target
+
+log = structlog.get_logger(__name__)
 
 Found = Callable[[Target, Heads | None, TargetError | None], None]
 
@@ -76,9 +79,23 @@ class Surveyor:
             except TargetError as exc:
                 health.note(exc)
                 found(target, None, exc)
+            except OrchestratorError:
+                raise
+            except Exception as exc:  # one target's surprise is not the daemon's end
+                log.exception("reading_heads_crashed", tenant=target.tenant, track=target.track, shard=target.shard)
+                health.note(None)
+                found(target, None, _bug(exc))
             else:
                 health.note(None)
                 found(target, heads, None)
+
+
+def _bug(exc: Exception) -> TargetUnreachableError:
+    return TargetUnreachableError(
+        f"the orchestrator failed to read the version table: {type(exc).__name__}: {exc}",
+        kind="bug",
+        remedy="this is a bug: please report it with the daemon's log",
+    )
 
 
 def by_shard(targets: Iterable[Target]) -> Mapping[str, Sequence[Target]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import configparser
+import contextlib
 import io
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +23,13 @@ from orchestrator.registry.model import Track
 def make(track: Track, *, url: str | None = None, tenant: str | None = None) -> Config:
     """A `Config` of its own for one run: `sqlalchemy.url` is `url`, and `-x tenant=<id>` was given.
 
-    Raises HistoryError when the installed Alembic cannot read the track's kind of configuration.
+    Raises HistoryError when the track's configuration cannot be read.
     """
+    with _explained(track):
+        return _made(track, url, tenant)
+
+
+def _made(track: Track, url: str | None, tenant: str | None) -> Config:
     options = argparse.Namespace(x=[f"tenant={tenant}"] if tenant is not None else [], config=None, name=track.section)
     config = Config(**_files(track), ini_section=track.section, stdout=io.StringIO(), cmd_opts=options)
     _require_section(track, config)
@@ -35,10 +44,12 @@ def make(track: Track, *, url: str | None = None, tenant: str | None = None) -> 
 def directory(track: Track, config: Config) -> ScriptDirectory:
     """The track's `ScriptDirectory`; relative entries of its configuration are relative to that file.
 
-    Alembic resolves them against the working directory, which for a daemon means nothing.
+    Alembic resolves them against the working directory, which for a daemon means nothing. Raises HistoryError as
+    `make` does.
     """
     before = list(sys.path)
-    scripts = ScriptDirectory.from_config(config)
+    with _explained(track):
+        scripts = ScriptDirectory.from_config(config)
     added = sys.path[: len(sys.path) - len(before)]
     sys.path[:] = before
     base = _base(track)
@@ -47,6 +58,30 @@ def directory(track: Track, config: Config) -> ScriptDirectory:
             sys.path.insert(0, entry)
     scripts.version_locations = [_absolute(place, base) for place in scripts.version_locations or ()]
     return scripts
+
+
+@contextlib.contextmanager
+def _explained(track: Track) -> Iterator[None]:
+    """HistoryError with the file for whatever keeps a configuration from being read."""
+    try:
+        yield
+    except (configparser.Error, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as exc:
+        raise HistoryError(
+            f"the configuration cannot be read: {type(exc).__name__}: {' '.join(str(exc).split())}",
+            track=track.name,
+            file=_to_blame(track, exc),
+            remedy="make the file readable for the orchestrator" if isinstance(exc, OSError) else "correct the file",
+        ) from exc
+
+
+def _to_blame(track: Track, exc: Exception) -> str:
+    named = exc.filename if isinstance(exc, OSError) else vars(exc).get("source")
+    if isinstance(named, str):
+        return named
+    place = track.config or track.script_location
+    if isinstance(exc, tomllib.TOMLDecodeError) and place is not None:
+        return str(place.parent / "pyproject.toml")
+    return str(place)
 
 
 def _absolute(place: str, base: Path) -> str:
@@ -60,7 +95,10 @@ def _files(track: Track) -> dict[str, Any]:
     folder = track.config.parent
     ini = folder / "alembic.ini" if track.config.suffix == ".toml" else track.config
     toml = track.config if track.config.suffix == ".toml" else folder / "pyproject.toml"
-    files: dict[str, Any] = {"file_": str(ini)} if ini.exists() else {}
+    files: dict[str, Any] = {}
+    if ini.exists():
+        ini.open().close()  # ConfigParser takes one that it may not open for an empty one
+        files["file_"] = str(ini)
     if toml.exists() and _reads_toml():
         files["toml_file"] = str(toml)
     elif track.config.suffix == ".toml":

@@ -23,15 +23,15 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
         return cause
     where = f"revision {revision}" if revision else "env.py"
     if isinstance(exc, DBAPIError):
-        text = f"{where}: {_first_lines(str(exc.orig))}"
         return MigrationFailedError(
-            redact(text, secrets),
+            f"{where}: {_first_lines(redact(str(exc.orig), secrets))}",
+            kind="connection" if _is_connecting(exc) else None,
             code=sqlstate(exc) or ("08006" if exc.connection_invalidated else None),
             revision=revision,
             statement=redact(exc.statement or "", secrets) or None,
             remedy=_remedy(revision),
         )
-    text = f"{where}: {type(exc).__name__}: {_first_lines(str(exc))}{_place(exc, Path(folder))}"
+    text = f"{where}: {type(exc).__name__}: {_first_lines(redact(str(exc), secrets))}{_place(exc, Path(folder))}"
     kind = type(exc).__name__ if not isinstance(exc, OSError) else "connection"
     return MigrationFailedError(redact(text, secrets), kind=kind, revision=revision, remedy=_remedy(revision))
 
@@ -46,6 +46,20 @@ def sqlstate(exc: DBAPIError) -> str | None:
                 return code
         seen = seen.__cause__
     return None
+
+
+def _is_connecting(exc: DBAPIError) -> bool:
+    """Whether it tells of the network rather than of a statement: no server spoke, for it would give an SQLSTATE."""
+    if sqlstate(exc) is not None:
+        return False
+    seen: BaseException | None = exc.orig
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return True
+        seen = seen.__cause__
+    # psycopg, where no connection came about; with a statement, it is SQLite that says no more than this.
+    kinds = {cls.__name__ for cls in type(exc.orig).__mro__}
+    return exc.statement is None and not exc.connection_invalidated and "OperationalError" in kinds
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:

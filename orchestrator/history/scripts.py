@@ -59,12 +59,13 @@ class History:
     def __init__(self, track: Track, snapshot: Snapshot) -> None:
         self.track, self.snapshot = track, snapshot
         self._files = {file.revision: file for file in snapshot.files}
+        self._labels = self._labelled()
         self._check_parents()
         self._map = RevisionMap(lambda: [_as_revision(file) for file in snapshot.files])
         try:
             self.heads: Heads = tuple(sorted(self._map.heads))
         except (RevisionError, KeyError) as exc:
-            raise HistoryError(f"the revisions do not form a history: {exc}", track=track.name) from exc
+            raise self._not_a_history(exc) from exc
 
     @property
     def digest(self) -> str:
@@ -81,9 +82,6 @@ class History:
 
     def __contains__(self, revision: str) -> bool:
         return revision in self._files
-
-    def describe(self, revision: str) -> RevisionFile:
-        return self._files[revision]
 
     def unknown(self, heads: Heads) -> Heads:
         """Those of `heads` that this build does not have."""
@@ -129,8 +127,34 @@ class History:
             revision = waiting.pop()
             if revision not in seen:
                 seen.add(revision)
-                waiting += [*self._files[revision].down, *self._files[revision].depends_on]
+                file = self._files[revision]
+                waiting += [*file.down, *(self._labels.get(other, other) for other in file.depends_on)]
         return frozenset(seen)
+
+    def _labelled(self) -> dict[str, str]:
+        """The revision that carries each branch label."""
+        labels: dict[str, str] = {}
+        for file in self.snapshot.files:
+            for label in file.labels:
+                if label in labels:
+                    raise HistoryError(
+                        f"the branch label {label!r} is given twice, also in {self._files[labels[label]].file}",
+                        track=self.track.name,
+                        file=file.file,
+                        remedy="take it out of one of them: the revisions that follow have it anyway",
+                    )
+                labels[label] = file.revision
+        return labels
+
+    def _not_a_history(self, exc: Exception) -> HistoryError:
+        named = {*getattr(exc, "revisions", ()), getattr(exc, "revision", None)}
+        files = [file.file for file in self.snapshot.files if file.revision in named]
+        return HistoryError(
+            f"the revisions do not form a history: {exc}",
+            track=self.track.name,
+            file=", ".join(files) or self.snapshot.folder,
+            remedy="correct `down_revision` or `depends_on`: each revision follows from older ones only",
+        )
 
     def _check_parents(self) -> None:
         # Alembic only warns of a missing parent, and fails later with a bare KeyError.
@@ -142,6 +166,17 @@ class History:
                         track=self.track.name,
                         file=file.file,
                         remedy="add the missing file, or correct down_revision",
+                    )
+            for other in file.depends_on:
+                if other not in self._files and other not in self._labels:
+                    meant = [revision for revision in self._files if revision.startswith(other)]
+                    raise HistoryError(
+                        f"revision {file.revision!r} depends on {other!r}, which is no revision id or branch label",
+                        track=self.track.name,
+                        file=file.file,
+                        remedy=f"write {meant[0]!r} in full"
+                        if len(meant) == 1
+                        else "add the file, or correct depends_on",
                     )
 
     def _downgrade(self, heads: Heads, goal: Heads) -> tuple[str, ...]:
@@ -179,11 +214,22 @@ def read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
     a worker process.
     """
     try:
-        scripts = configuration.directory(track, configuration.make(track))
+        return _read(track)
     except CommandError as exc:
         raise HistoryError(
             str(exc), track=track.name, file=str(track.config or track.script_location), remedy="correct the track"
         ) from exc
+    except OSError as exc:
+        raise HistoryError(
+            f"a file cannot be read: {exc.strerror or exc}",
+            track=track.name,
+            file=str(exc.filename or track.config or track.script_location),
+            remedy="make it readable for the orchestrator",
+        ) from exc
+
+
+def _read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
+    scripts = configuration.directory(track, configuration.make(track))
     folder = Path(scripts.dir).resolve()
     if not (folder / "env.py").exists():
         raise HistoryError(
@@ -194,8 +240,9 @@ def read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
         )
     places = (str(folder), tuple(map(str, scripts._version_locations)), bool(scripts.recursive_version_locations))
     digest = digest_of(*places)
-    loaded = list(_execute(track, scripts))
+    loaded = list(_execute(track, scripts, places))
     _check_unique(track, loaded)
+    _check_functions(track, loaded)
     # The files are executed once: what was loaded serves the run as well, ready before threads ask for it.
     scripts.revision_map = RevisionMap(lambda: loaded)
     return Snapshot(*places, digest, tuple(_as_file(script) for script in loaded)), scripts
@@ -216,13 +263,13 @@ def _python_files(folder: str, version_folders: tuple[str, ...], recursive: bool
         yield from sorted(Path(versions).glob("**/*.py" if recursive else "*.py"))
 
 
-def _execute(track: Track, scripts: ScriptDirectory) -> Iterator[Script]:
+def _execute(track: Track, scripts: ScriptDirectory, places: tuple[str, tuple[str, ...], bool]) -> Iterator[Script]:
     try:
         yield from scripts._load_revisions()
     except HistoryError:
         raise
-    except Exception as exc:
-        file, line = _where(exc, Path(scripts.dir).resolve())
+    except (Exception, SystemExit) as exc:
+        file, line = _where(exc, places)
         raise HistoryError(
             f"a revision file cannot be loaded: {_in_words(exc)}",
             track=track.name,
@@ -245,6 +292,17 @@ def _check_unique(track: Track, scripts: list[Script]) -> None:
         seen[script.revision] = Path(script.path).name
 
 
+def _check_functions(track: Track, scripts: list[Script]) -> None:
+    for script in scripts:
+        if not callable(getattr(script.module, "upgrade", None)):
+            raise HistoryError(
+                f"revision {script.revision!r} has no function `upgrade`",
+                track=track.name,
+                file=script.path,
+                remedy="define it, with `pass` where there is nothing to do",
+            )
+
+
 def _as_file(script: Script) -> RevisionFile:
     return RevisionFile(
         script.revision,
@@ -256,16 +314,26 @@ def _as_file(script: Script) -> RevisionFile:
     )
 
 
-def _where(exc: BaseException, folder: Path) -> tuple[str | None, int | None]:
-    """File and line to blame: a syntax error's own, else the innermost frame inside the script folder."""
+def _where(exc: BaseException, places: tuple[str, tuple[str, ...], bool]) -> tuple[str | None, int | None]:
+    """File and line to blame: a syntax error's own, else the innermost frame inside the project's script folders."""
     if isinstance(exc, SyntaxError) and exc.filename:
         return exc.filename, exc.lineno
-    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_below(frame.filename, folder)]
-    return (frames[-1].filename, frames[-1].lineno) if frames else (str(folder), None)
+    folders = {Path(place).resolve() for place in (places[0], *places[1])}
+    frames = [frame for frame in traceback.extract_tb(exc.__traceback__) if _is_below(frame.filename, folders)]
+    if frames:
+        return frames[-1].filename, frames[-1].lineno
+    # Alembic itself refuses what the file declares: the file is the one that its `Script` was being made of, or, for
+    # want of `revision`, one that the message names without its folder.
+    for frame, _ in traceback.walk_tb(exc.__traceback__):
+        made = frame.f_locals.get("path") if isinstance(frame.f_locals.get("self"), Script) else None
+        if made is not None:
+            return str(made), None
+    named = (file for file in _python_files(*places) if f"filename {file.name}." in str(exc))
+    return str(next(named, places[0])), None
 
 
-def _is_below(filename: str, folder: Path) -> bool:
-    return folder in Path(filename).resolve().parents
+def _is_below(filename: str, folders: set[Path]) -> bool:
+    return not folders.isdisjoint(Path(filename).resolve().parents)
 
 
 def _in_words(exc: BaseException) -> str:

@@ -17,12 +17,13 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
 from alembic.script import ScriptDirectory
 
-from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
+from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import environment, failures, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
@@ -46,13 +47,17 @@ def serve(control_fd: int) -> None:
 
 def _next_socket(control: socket.socket) -> socket.socket | None:
     data, received, _, _ = socket.recv_fds(control, 1, 1)
-    return socket.socket(fileno=received[0]) if data else None
+    if not data:
+        return None
+    os.set_inheritable(received[0], False)  # a program that outlives us must not keep the daemon waiting for our end
+    return socket.socket(fileno=received[0])
 
 
 def _work(own: socket.socket) -> None:
     """A forked worker, from its job to its end; `os._exit` so that nothing of the parent's runs at exit."""
-    speaker = _Speaker(own)
+    code = 1
     try:
+        speaker = _Speaker(own)
         job: Job = speaker.connection.recv()
         if isinstance(job, HostJob):
             _host(own, job, speaker)
@@ -60,29 +65,39 @@ def _work(own: socket.socket) -> None:
             threading.Thread(target=_end_with, args=(speaker.connection,), daemon=True).start()
             os.environ.update(job.environment)
             _answer(job, speaker, None)
+        code = 0
+    except (EOFError, ConnectionError):
+        pass  # the daemon hung up
+    except BaseException:
+        traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
             sys.stderr.flush()
-        os._exit(0)
+        os._exit(code)
 
 
-def _end_with(connection: Connection) -> None:
-    """End the process when the daemon hangs up: it never writes after the job, so readable means gone."""
+def _end_with(connection: Connection, until: threading.Event | None = None) -> None:
+    """End the process when the daemon hangs up: it does not write after the job (`until` then), so readable means
+    gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
-    os._exit(3)
+    if until is None or not until.is_set():
+        os._exit(3)
 
 
 def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     """Migrate in threads what arrives, one socket for each target, until the daemon hangs up."""
-    tasklocal.install()
-    session.install()
+    loaded = threading.Event()
+    threading.Thread(target=_end_with, args=(speaker.connection, loaded), daemon=True).start()
     try:
+        tasklocal.install()
+        session.install()
         directory = _directory(job)
-    except MigrationFailedError as exc:
-        speaker.say("failed", packed(exc))
+    except (Exception, SystemExit) as exc:
+        speaker.say("failed", packed(_error(job, exc)))
         return
+    loaded.set()
     # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
     # servers, handing over often is worth more than it costs.
     sys.setswitchinterval(0.001)
@@ -103,12 +118,22 @@ def _answer(job: MigrateJob | ReadJob, speaker: _Speaker, directory: ScriptDirec
     """Do the job and say how it ended; the last word of a worker on its socket."""
     try:
         speaker.say("done", _perform(job, speaker, directory))
-    except OrchestratorError as exc:
-        speaker.say("failed", packed(exc))
-    except Exception as exc:
-        error = MigrationFailedError(f"the worker failed: {type(exc).__name__}: {exc}", kind="bug")
-        error.message = failures.redact(error.message, job.secrets)
-        speaker.say("failed", packed(error))
+    except (Exception, SystemExit) as exc:
+        speaker.say("failed", packed(_error(job, exc)))
+
+
+def _error(job: Job, exc: BaseException) -> OrchestratorError:
+    """What the daemon's callers expect: HistoryError of a reading, TargetError of a migration."""
+    if isinstance(exc, HistoryError if isinstance(job, ReadJob) else TargetError):
+        return exc
+    known = isinstance(exc, OrchestratorError)
+    text = exc.message if isinstance(exc, OrchestratorError) else f"the worker failed: {type(exc).__name__}: {exc}"
+    text = failures.redact(text, () if isinstance(job, HostJob) else job.secrets)
+    remedy = exc.remedy if isinstance(exc, OrchestratorError) else None
+    if not isinstance(job, ReadJob):
+        return MigrationFailedError(text, kind="history" if known else "bug", remedy=remedy)
+    file = str(job.track.config or job.track.script_location)
+    return HistoryError(text, track=job.track.name, file=file, remedy=remedy or "correct the track's files")
 
 
 def _perform(job: MigrateJob | ReadJob, speaker: _Speaker, directory: ScriptDirectory | None) -> Snapshot | None:

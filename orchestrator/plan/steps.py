@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -67,11 +66,3 @@ class Planner:
         if key not in self._plans:
             self._plans[key] = make(self._revisions, heads, self._goal, self._direction)
         return self._plans[key]
-
-
-def group(plans: Iterable[tuple[str, Plan]]) -> Mapping[Plan, Sequence[str]]:
-    """Names of targets by their plan, plans in order of first appearance."""
-    groups: dict[Plan, list[str]] = {}
-    for name, plan in plans:
-        groups.setdefault(plan, []).append(name)
-    return groups

@@ -131,6 +131,13 @@ class Registry:
             url = shard.url.set(database=target.database)
         return url.set(drivername=f"{shard.dialect}+{driver}") if driver else url
 
+    def place_of(self, target: Target) -> str:
+        """Server, database, schema and version table of a target in one line, without user or password."""
+        url = self.url_for(target)
+        server = f"{url.host or ''}{f':{url.port}' if url.port else ''}"
+        table = ".".join(filter(None, (target.version_table_schema or target.schema, target.version_table)))
+        return f"{self.shards[target.shard].dialect}://{server}/{url.database} {table}"
+
     def placeholders(self, target: Target, url: URL) -> Mapping[str, str]:
         """What `{url}`, `{tenant}`, … stand for in a track's `environment`."""
         return {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import anyio
 
 from orchestrator import events
-from orchestrator.errors import HistoryError
+from orchestrator.errors import HistoryError, StateError
 from orchestrator.registry.model import FailureBudget, TargetKey
 from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Dispatcher, Expedition, Ledger, Share
@@ -48,37 +49,41 @@ class Controller:
         self._note(migration)
         await self._mind_budget()
 
-    # Commands
+    # Commands. Each looks at the state under the lock: the rollout may have ended while the command waited for it.
 
     async def pause(self, reason: str) -> None:
-        """No new starts from now on; what runs goes on to its end."""
+        """No new starts from now on; what runs goes on to its end. Raises StateError, as all commands."""
         async with self._commands:
-            if self.rollout.state is not RolloutState.PAUSED and not self.rollout.aborting:
+            decide.check_command(self.rollout, "pause")
+            if self.rollout.state is not RolloutState.PAUSED:
                 await self._move(RolloutState.PAUSED, reason)
 
     async def resume(self, reason: str) -> None:
+        """Go on; the failures so far are accepted by whoever resumes, and do not pause the rollout again."""
         async with self._commands:
+            decide.check_command(self.rollout, "resume")
             if self.rollout.state is RolloutState.PAUSED:
-                # The failures that paused it are accepted by whoever resumes: they do not pause it again.
-                self._accepted = decide.failures(self._counts)
-                await self._move(RolloutState.RUNNING, reason)
+                await self._move(RolloutState.RUNNING, reason, accepted_failures=decide.failures(self._counts))
 
     async def abort(self, reason: str) -> None:
         """No new starts; when what runs has ended, the rest is cancelled and the rollout is over."""
         async with self._commands:
+            decide.check_command(self.rollout, "abort")
             if not self.rollout.aborting:
-                self.rollout = replace(self.rollout, aborting=True)
-                await self._move(RolloutState.RUNNING, reason)
+                await self._move(RolloutState.RUNNING, reason, aborting=True)
 
-    async def retry(self) -> int:
-        """Put failed targets back to pending; the number of them. They are driven by the running `run`."""
+    async def retry(self, reason: str) -> None:
+        """Put failed targets back to pending, and go on if the rollout is paused."""
         async with self._commands:
+            decide.check_command(self.rollout, "retry")
+            if self.rollout.state.finished:
+                raise StateError(f"rollout {self.rollout.id} has just ended", remedy="retry it again")
             again = decide.retried(await self._ledger.migrations(self.rollout.id))
             await self._ledger.save_migrations(again)
             for migration in again:
                 self._note(migration)
-            await self._move(self.rollout.state, self.rollout.reason)
-        return len(again)
+            paused = self.rollout.state is RolloutState.PAUSED
+            await self._move(RolloutState.RUNNING if paused else self.rollout.state, reason, accepted_failures=0)
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs has ended."""
@@ -92,19 +97,34 @@ class Controller:
         if expedition is None:
             return
         await self._load()
-        if self.rollout.state in (RolloutState.PENDING, RolloutState.PLANNING):
-            await self._move(RolloutState.PLANNING, None)
-            await self._survey(expedition)
-            if self.rollout.state is RolloutState.PLANNING:
-                await self._move(RolloutState.RUNNING, None)
-        else:
-            await self._move(self.rollout.state, self.rollout.reason)  # tells what a restart found
-        while pending := await self._pending():
-            if not await self.admit():
-                break
-            await self._drive(expedition, pending)
-        if not self._draining or not decide.unfinished(self._counts):
-            await self._end()
+        await self._plan(expedition)
+        while True:
+            while pending := await self._pending():
+                if not await self.admit():
+                    break
+                await self._drive(expedition, pending)
+            if self._draining and decide.unfinished(self._counts):
+                return
+            if await self._ended():
+                return
+
+    async def _plan(self, expedition: Expedition) -> None:
+        if self.rollout.state not in (RolloutState.PENDING, RolloutState.PLANNING):
+            await self._tell()  # what a restart found
+            return
+        await self._step(RolloutState.PENDING, RolloutState.PLANNING)
+        await self._survey(expedition)
+        await self._step(RolloutState.PLANNING, RolloutState.RUNNING)
+
+    async def _step(self, before: RolloutState, after: RolloutState) -> None:
+        """Go on of ourselves, unless a command has moved the rollout meanwhile."""
+        async with self._commands:
+            if self.rollout.state is before and not self.rollout.aborting:
+                await self._move(after, None)
+
+    async def _tell(self) -> None:
+        async with self._commands:
+            await self._move(self.rollout.state, self.rollout.reason)
 
     async def _prepared(self) -> Expedition | None:
         """The expedition; a history that cannot be used pauses the rollout until somebody resumes it."""
@@ -112,11 +132,11 @@ class Controller:
             try:
                 return await self._dispatcher.prepare(self.rollout)
             except HistoryError as exc:
-                await self.pause(f"{exc.message} ({exc.remedy})" if exc.remedy else exc.message)
+                await self._halt(decide.Stop("pause", str(exc)))
             if not await self.admit():
                 if self.rollout.aborting:
                     await self._load()
-                    await self._end()
+                    await self._ended()
                 return None
 
     async def _load(self) -> None:
@@ -148,26 +168,34 @@ class Controller:
     async def _pending(self) -> Sequence[Migration]:
         return await self._ledger.migrations(self.rollout.id, states=[MigrationState.PENDING])
 
-    async def _end(self) -> None:
+    async def _ended(self) -> bool:
+        """Close the rollout; False when a retry has made more to do."""
         async with self._commands:
-            if self.rollout.aborting:
-                rest = decide.cancelled(await self._pending(), events.now())
-                await self._ledger.save_migrations(rest, [tell.finished(migration) for migration in rest])
-                for migration in rest:
-                    self._note(migration)
+            rest = await self._pending()
+            if rest and not self.rollout.aborting:
+                return False
+            gone = decide.cancelled(rest, events.now())
+            await self._ledger.save_migrations(gone, [tell.finished(migration) for migration in gone])
+            for migration in gone:
+                self._note(migration)
             reason = self.rollout.reason if self.rollout.aborting else None
             await self._move(decide.final_state(self.rollout, self._counts), reason)
+        return True
 
     async def _mind_budget(self) -> None:
         stop = decide.over_budget(self._budget, self.rollout.total, self._counts)
-        if stop is None or decide.failures(self._counts) <= self._accepted:
-            return
-        if stop.then == "abort":
-            await self.abort(stop.reason)
-        else:
-            await self.pause(stop.reason)
+        if stop is not None and decide.failures(self._counts) > self.rollout.accepted_failures:
+            await self._halt(stop)
 
-    _accepted = 0
+    async def _halt(self, stop: decide.Stop) -> None:
+        """React of ourselves; harmless when the rollout is paused, being aborted, or over."""
+        async with self._commands:
+            if self.rollout.state.finished or self.rollout.aborting:
+                return
+            if stop.then == "abort":
+                await self._move(RolloutState.RUNNING, stop.reason, aborting=True)
+            elif self.rollout.state is not RolloutState.PAUSED:
+                await self._move(RolloutState.PAUSED, stop.reason)
 
     def _note(self, migration: Migration) -> None:
         before = self._states.get(migration.key)
@@ -176,8 +204,8 @@ class Controller:
         self._states[migration.key] = migration.state
         self._counts[migration.state] += 1
 
-    async def _move(self, state: RolloutState, reason: str | None) -> None:
-        """Write the rollout's new state, then act on it."""
+    async def _move(self, state: RolloutState, reason: str | None, **changes: Any) -> None:
+        """Write the rollout's new state, then act on it. The caller holds the lock of the commands."""
         now = events.now()
         moved = replace(
             self.rollout,
@@ -185,6 +213,7 @@ class Controller:
             reason=reason,
             started_at=self.rollout.started_at or (now if state is not RolloutState.PENDING else None),
             finished_at=now if state.finished else None,
+            **changes,
         )
         await self._ledger.save_rollout(moved, tell.state_changed(moved, self._counts))
         self.rollout = moved

@@ -11,11 +11,6 @@ def finished(counts: Mapping[MigrationState, int]) -> int:
     return sum(n for state, n in counts.items() if state not in UNFINISHED)
 
 
-def ratio(total: int, counts: Mapping[MigrationState, int]) -> float:
-    """Finished part of the frozen total, 0 to 1; an empty rollout is complete."""
-    return finished(counts) / total if total else 1.0
-
-
 def eta_seconds(total: int, counts: Mapping[MigrationState, int], elapsed_seconds: float) -> float | None:
     """Seconds until the last target at the rate so far; None while nothing has finished.
 

@@ -122,6 +122,7 @@ class Migration:
     shard: str
     wave: str = "everyone"
     position: int = 0
+    place: str = ""
     state: MigrationState = MigrationState.PENDING
     attempts: int = 0
     from_heads: tuple[str, ...] | None = None
@@ -157,7 +158,8 @@ class Rollout:
 
     `goal` holds the revision ids that `to` meant when the rollout was made; empty for a relative or base goal,
     which each target's own heads resolve. A `foreground` rollout belongs to one process and ends with it.
-    `aborting`: an abort was asked for; what runs may end, nothing new starts.
+    `aborting`: an abort was asked for; what runs may end, nothing new starts. `accepted_failures`: so many failures
+    somebody has seen and resumed in spite of; they do not count against the budget.
     """
 
     id: str
@@ -169,6 +171,7 @@ class Rollout:
     state: RolloutState = RolloutState.PENDING
     reason: str | None = None
     aborting: bool = False
+    accepted_failures: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None
 

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 # After the grace time env.py threads are ended through their connections; one that sleeps in Python cannot be, and
 # would keep the process for ever. Ending it hard loses nothing: the next start reads the version tables.
-HARD_EXIT_SECONDS = 10.0
+HARD_EXIT_SECONDS = 20.0
 # What the HTTP surface may take to end its answers and streams.
 CLOSING_SECONDS = 5.0
 
@@ -40,6 +40,8 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
         async with working(parts, settings) as service:
             daemon = _Daemon(service, parts, settings)
             await daemon.run(background, announce)
+        # HTTP answers until the last migration has ended: whoever watches a drain must see its end.
+        daemon.stopping.set()
         with anyio.move_on_after(CLOSING_SECONDS):
             await daemon.closed.wait()
         background.cancel_scope.cancel()
@@ -72,7 +74,13 @@ async def working(parts: Parts, settings: Settings) -> AsyncIterator[Orchestrato
     with anyio.CancelScope() as scope, _hard_exit() as exit_hard_after:
         async with anyio.create_task_group() as tasks:
             service = Orchestrator(parts, tasks)
-            yield service
+            try:
+                yield service
+            except BaseException:
+                # Something we cannot go on without has failed, say the store: what runs is being cancelled.
+                service.drain()
+                exit_hard_after(HARD_EXIT_SECONDS)
+                raise
             service.drain()
             if service.active:
                 log.info("draining", rollouts=len(service.active), grace_seconds=grace)
@@ -102,7 +110,8 @@ def _hard_exit() -> Iterator[Callable[[float], None]]:
 class _Daemon:
     def __init__(self, service: Orchestrator, parts: Parts, settings: Settings) -> None:
         self._service, self._parts, self._settings = service, parts, settings
-        self._stopping = anyio.Event()
+        self._asked_to_stop = anyio.Event()
+        self.stopping = anyio.Event()
         self.closed = anyio.Event()
 
     async def run(self, background: anyio.abc.TaskGroup, announce: Callable[[str], None]) -> None:
@@ -114,16 +123,16 @@ class _Daemon:
         background.start_soon(self._service.survey.run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
-        await self._stopping.wait()
+        await self._asked_to_stop.wait()
 
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[str]) -> None:
         from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late
 
         app = application.create(
-            self._service, select=_matcher, metrics=self._parts.metrics.render, stopping=self._stopping
+            self._service, select=_matcher, metrics=self._parts.metrics.render, stopping=self.stopping
         )
         await server.serve(
-            app, self._settings.host, self._settings.port, stopping=self._stopping, task_status=task_status
+            app, self._settings.host, self._settings.port, stopping=self.stopping, task_status=task_status
         )
         self.closed.set()
 
@@ -133,12 +142,12 @@ class _Daemon:
             async for number in received:
                 if number == signal.SIGHUP:
                     await self._reload()
-                elif self._stopping.is_set():
+                elif self._asked_to_stop.is_set():
                     log.warning("stopped_at_once", remedy="the next start goes on with what was running")
                     os._exit(130)
                 else:
                     log.info("stopping", signal=signal.Signals(number).name)
-                    self._stopping.set()
+                    self._asked_to_stop.set()
 
     async def _reload(self) -> None:
         try:

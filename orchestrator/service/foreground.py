@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import anyio
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from orchestrator import events
 from orchestrator.api.ports import PlanGroup, RolloutView, TargetView
+from orchestrator.errors import StateError
 from orchestrator.rollout.state import Request, RolloutState
 from orchestrator.service.daemon import driving, opened, working
 from orchestrator.service.orchestrator import Orchestrator
@@ -71,12 +72,14 @@ async def _until_ended(service: Orchestrator, parts: Parts, rollout_id: str, int
 
         async def stop_when_interrupted() -> None:
             await interrupted.wait()
-            await service.stop(rollout_id, "interrupted from the terminal")
+            with suppress(StateError):  # it ended by itself at the same moment
+                await service.stop(rollout_id, "interrupted from the terminal")
 
         async def stop_when_paused() -> None:
             async for delivery in pauses:
                 assert isinstance(delivery.event, events.RolloutStateChanged)
-                await service.stop(rollout_id, delivery.event.reason or "paused")
+                with suppress(StateError):
+                    await service.stop(rollout_id, delivery.event.reason or "paused")
 
         tasks.start_soon(stop_when_interrupted)
         tasks.start_soon(stop_when_paused)

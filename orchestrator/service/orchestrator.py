@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import anyio
 import anyio.abc
+import structlog
 
 from orchestrator.api.ports import PlanGroup, Reloaded, RolloutView, TargetView
-from orchestrator.errors import RegistryError, StateError
+from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target
 from orchestrator.rollout import decide, progress, tell
@@ -28,6 +29,8 @@ from orchestrator.rollout.state import (
 from orchestrator.service import requests
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
+
+log = structlog.get_logger(__name__)
 
 
 class Orchestrator:
@@ -56,6 +59,8 @@ class Orchestrator:
     # Rollouts
 
     async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
+        if self._draining:
+            raise UnavailableError("the daemon is shutting down", remedy="ask again when it has started anew")
         registry = self.registry
         track = requests.find_track(registry, request.track)
         requests.find_strategy(registry, request.strategy)
@@ -64,7 +69,9 @@ class Orchestrator:
         history = await self._parts.histories.current(registry, track)
         request = replace(request, to=request.to or track.goal)
         goal = history.resolve(request.to, request.direction.planned)
-        rollout, migrations = requests.freeze(request, targets, goal, history.digest, now(), os.urandom(2))
+        rollout, migrations = requests.freeze(
+            request, registry, targets, goal, digest=history.digest, now=now(), entropy=os.urandom(2)
+        )
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
             if stored.id == rollout.id:
@@ -114,24 +121,25 @@ class Orchestrator:
         if rollout.state.finished:
             await self._reopen(rollout, by)
         else:
-            controller = self._driven(rollout_id)
-            await controller.retry()
-            await controller.resume(f"retried by {by}")
+            await self._driven(rollout_id).retry(f"retried by {by}")
         return await self.rollout(rollout_id)
 
     async def _reopen(self, rollout: Rollout, by: str) -> None:
+        await self.finished(rollout.id)  # its end is written, but its controller may still be leaving
         again = decide.retried(await self._ledger.migrations(rollout.id))
         if not again:
             return  # nothing failed: there is nothing to do
-        opened = replace(
-            rollout, state=RolloutState.RUNNING, reason=f"retried by {by}", aborting=False, finished_at=None
-        )
+        opened = replace(rollout, state=RolloutState.RUNNING, reason=f"retried by {by}", finished_at=None)
+        opened = replace(opened, aborting=False, accepted_failures=0)
         counts = dict(await self._ledger.counts(rollout.id))
         counts[MigrationState.PENDING] = len(again)
         for state in decide.RETRIABLE:
             counts.pop(state, None)
         with anyio.CancelScope(shield=True):
-            await self._ledger.reopen(opened, again, [tell.state_changed(opened, counts)])
+            try:
+                await self._ledger.reopen(opened, again, [tell.state_changed(opened, counts)])
+            except StateError:
+                return  # somebody else has reopened it at the same moment
             self._launch(opened)
 
     async def _command(
@@ -207,22 +215,28 @@ class Orchestrator:
             controller.drain()
 
     def _launch(self, rollout: Rollout) -> None:
+        """Carry out a rollout, unless this process is at it already."""
+        if rollout.id in self._controllers:
+            return
         strategy = self.registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
         controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure)
-        self._controllers[rollout.id] = controller
-        self._ends[rollout.id] = anyio.Event()
+        self._controllers[rollout.id], self._ends[rollout.id] = controller, anyio.Event()
         if self._draining:
             controller.drain()
         self._tasks.start_soon(self._carry_out, controller)
 
     async def _carry_out(self, controller: Controller) -> None:
+        rollout = controller.rollout
         try:
             await controller.run()
+        except OrchestratorError as exc:
+            log.error("rollout_stopped", rollout=rollout.id, message=exc.message, remedy=exc.remedy)
+            raise
         finally:
-            del self._controllers[controller.rollout.id]
-            if not self._controllers:
-                self._parts.workers.retire()
-            self._ends.pop(controller.rollout.id).set()
+            del self._controllers[rollout.id]
+            self._ends.pop(rollout.id).set()
+            if all(other.rollout.track != rollout.track for other in self._controllers.values()):
+                self._parts.workers.retire(rollout.track)
 
     # Registry and fleet
 

@@ -45,13 +45,22 @@ def select(registry: Registry, track: str, text: str) -> Sequence[Target]:
 
 
 def freeze(
-    request: Request, targets: Sequence[Target], goal: Heads, digest: str, now: datetime, entropy: bytes
+    request: Request,
+    registry: Registry,
+    targets: Sequence[Target],
+    goal: Heads,
+    *,
+    digest: str,
+    now: datetime,
+    entropy: bytes,
 ) -> tuple[Rollout, Sequence[Migration]]:
     """A new rollout and its migrations, one for each target, in the registry's order."""
     rollout_id = new_rollout_id(now, entropy)
     rollout = Rollout(rollout_id, request, goal, len(targets), now, history_digest=digest)
     migrations = [
-        Migration(rollout_id, target.tenant, target.track, target.shard, position=position)
+        Migration(
+            rollout_id, target.tenant, target.track, target.shard, position=position, place=registry.place_of(target)
+        )
         for position, target in enumerate(targets)
     ]
     return rollout, migrations

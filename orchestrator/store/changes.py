@@ -99,7 +99,7 @@ async def reopen(
 ) -> Written[None]:
     """The rollout and its migrations at once. Raises what `save_rollout` and `save_migrations` raise."""
     stored = await _hold(connection, [rollout.id, *_rollouts(changed, happened)])
-    await _move(connection, rollout, stored)
+    await _move(connection, rollout, stored, reopening=True)
     await _replace(connection, changed, {**stored, rollout.id: replace(stored[rollout.id], state=rollout.state)})
     return Written(None, await _append(connection, stored, happened))
 
@@ -190,12 +190,14 @@ def _new_values(migration: Migration) -> dict[str, Any]:
     return values | {f"of_{name}": values.pop(name) for name in ("rollout", "tenant", "track")}
 
 
-async def _move(connection: AsyncConnection, rollout: Rollout, stored: Mapping[str, Stored]) -> None:
+async def _move(
+    connection: AsyncConnection, rollout: Rollout, stored: Mapping[str, Stored], *, reopening: bool = False
+) -> None:
     """Write the rollout's new state, and hold or release its targets accordingly."""
     before = stored.get(rollout.id)
     if before is None:
         raise rules.unknown(rollout.id)
-    step = rules.holding(rollout.id, before.state, rollout.state)
+    step = rules.holding(rollout.id, before.state, rollout.state, reopening=reopening)
     counted = await counts(connection, rollout.id) if rollout.state.finished else None
     if counted is not None and (problem := rules.uncovered(rollout, before.total, counted)):
         raise problem

@@ -50,10 +50,12 @@ def conflict(holder: str, targets: Sequence[str], count: int) -> ConflictError:
     )
 
 
-def holding(rollout_id: str, before: RolloutState, after: RolloutState) -> Holding:
-    """Raises StateError for a step from one finished state to another: what was recorded stays true."""
-    if before.finished and after.finished and before is not after:
+def holding(rollout_id: str, before: RolloutState, after: RolloutState, *, reopening: bool = False) -> Holding:
+    """Raises StateError for a step out of a finished state, which only a reopening may take, and only there."""
+    if before.finished and before is not after and not (reopening and not after.finished):
         raise StateError(f"rollout {rollout_id} has finished ({before}) and cannot become {after}")
+    if reopening and not before.finished:
+        raise StateError(f"rollout {rollout_id} is active already ({before})")
     if before.finished == after.finished:
         return Holding.KEEP
     return Holding.RELEASE if after.finished else Holding.ACQUIRE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
+from orchestrator.databases import postgresql
 from orchestrator.databases.base import Limits, Place
-from orchestrator.databases.embedded import Server
+from orchestrator.databases.embedded import EmbeddedServer, Server
 from orchestrator.databases.postgresql import PostgreSQL
-from orchestrator.errors import TargetError, TargetLockedError
+from orchestrator.databases.sqlite import SQLite
+from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError
 from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import Registry, Target
 from tests import engine, environments
@@ -156,3 +160,96 @@ async def test_session_settings_reach_the_connections_of_env_py(
 async def test_a_name_that_is_not_there_is_a_target_error_not_a_driver_error(pg: Server) -> None:
     with pytest.raises(TargetError, match="does not exist"):
         await PostgreSQL().read_heads(_place(pg, 'nobody\'s "database"'))
+
+
+async def _guarded_heads(place: Place) -> object:
+    async with PostgreSQL().guard(place) as guard:
+        return await guard.heads()
+
+
+@pytest.mark.parametrize("during", ["read", "guard"])
+async def test_a_locked_version_table_is_told_with_who_locks_it(
+    during: str, pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    place = _place(pg, database, lock_timeout=0.2)
+    await engine.execute(pg, database, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+    holder = await asyncpg.connect(pg.url(database), server_settings={"application_name": "psql of somebody"})
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
+            read = PostgreSQL().read_heads if during == "read" else _guarded_heads
+            with anyio.fail_after(5), pytest.raises(TargetLockedError, match=r"is locked by another.*psql of") as told:
+                await read(place)
+        assert (told.value.code, told.value.retriable) == ("55P03", True)
+    finally:
+        await holder.close()
+
+
+async def test_nothing_starts_beside_a_leftover_that_does_not_end(
+    pg: Server, make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(pg, EmbeddedServer):
+        pytest.skip("stops a process of the server")
+    (database,) = await make_databases(1)
+    place = _place(pg, database)
+    async with PostgreSQL().guard(place) as guard:
+        name = guard.application_name
+    orphan = await asyncpg.connect(pg.url(database), server_settings={"application_name": name})
+    backend = orphan.get_server_pid()
+    monkeypatch.setattr(postgresql, "_CLEANUP_SECONDS", 0.3)
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        with pytest.raises(TargetLockedError, match=f"do not end.*{backend}"):
+            async with PostgreSQL().guard(place):
+                pass
+    finally:
+        os.kill(backend, signal.SIGCONT)
+        orphan.terminate()
+    async with PostgreSQL().guard(place):
+        assert await _pids(pg, database, name) == []
+
+
+async def test_a_frozen_server_does_not_hold_the_guard_for_ever(pg: Server, make_databases: MakeDatabases) -> None:
+    if not isinstance(pg, EmbeddedServer):
+        pytest.skip("stops a process of the server")
+    (database,) = await make_databases(1)
+    async with PostgreSQL().guard(_place(pg, database, connect=0.5)) as guard:
+        (backend,) = await _pids(pg, database, "orchestrator guard%")
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(5):
+                for ask in (guard.blockers([]), guard.blockers([]), guard.heads()):
+                    with pytest.raises(TargetUnreachableError):
+                        await ask
+        finally:
+            os.kill(backend, signal.SIGCONT)
+
+
+async def test_an_odd_version_table_is_no_server_that_is_down(pg: Server, make_databases: MakeDatabases) -> None:
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE TABLE alembic_version (version int)")
+    with pytest.raises(TargetUnreachableError, match="version_num") as told:
+        await PostgreSQL().read_heads(_place(pg, database))
+    assert (told.value.kind, told.value.code, told.value.retriable) == ("unusable", "42703", False)
+
+
+async def test_a_host_that_cannot_be_a_name_is_a_target_error() -> None:
+    place = Place(Target("acme", "app", "pg", "x"), make_url("postgresql://u@db..internal/x"), Limits())
+    with pytest.raises(TargetUnreachableError) as told:
+        await PostgreSQL().read_heads(place)
+    assert "host" in str(told.value.remedy)
+    assert not told.value.retriable
+
+
+async def test_a_sqlite_folder_that_takes_no_lock_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "acme.db").touch()
+    (tmp_path / ".acme.db.alembic_version.lock").mkdir()
+    url = make_url(f"sqlite:///{tmp_path}/acme.db")
+    with pytest.raises(TargetUnreachableError, match="cannot use database file") as told:
+        async with SQLite().guard(Place(Target("acme", "app", "files", "acme.db"), url, Limits())):
+            pass
+    assert told.value.kind == "unusable"
+    long = url.set(database=f"{tmp_path}/{'x' * 300}")
+    with pytest.raises(TargetUnreachableError, match="too long"):
+        await SQLite().read_heads(Place(Target("acme", "app", "files", "acme.db"), long, Limits()))

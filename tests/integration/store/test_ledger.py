@@ -85,6 +85,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         state=RolloutState.PAUSED,
         reason=AWKWARD,
         aborting=True,
+        accepted_failures=3,
         started_at=START + timedelta(microseconds=1),
         finished_at=START + timedelta(days=400),
     )
@@ -117,6 +118,7 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         shard=AWKWARD,
         wave=AWKWARD,
         position=12,
+        place=AWKWARD,
         state=MigrationState.FAILED,
         attempts=3,
         from_heads=("a1", AWKWARD),
@@ -358,10 +360,22 @@ async def test_a_retry_over_targets_that_another_holds_by_now_changes_nothing(st
     await create(store.ledger, a_rollout("r2"))
     with pytest.raises(ConflictError, match="rollout r2"):
         await store.ledger.reopen(rollout, [as_state(frozen[0], MigrationState.PENDING)])
-    with pytest.raises(ConflictError, match="rollout r2"):
+    with pytest.raises(StateError, match="has finished"):
         await store.ledger.save_rollout(rollout)
     assert (await store.ledger.rollout("r1")).state is RolloutState.FAILED
     assert await store.ledger.counts("r1") == {MigrationState.FAILED: 3}
+
+
+async def test_only_a_finished_rollout_is_reopened_and_only_once(store: Store) -> None:
+    rollout = a_rollout()
+    frozen = await create(store.ledger, rollout)
+    with pytest.raises(StateError, match="is active already"):
+        await store.ledger.reopen(rollout, [])
+    await finish(store.ledger, rollout, MigrationState.FAILED, RolloutState.FAILED)
+    await store.ledger.reopen(rollout, [as_state(frozen[0], MigrationState.PENDING)])
+    with pytest.raises(StateError, match="is active already"):
+        await store.ledger.reopen(rollout, [as_state(frozen[1], MigrationState.PENDING)])
+    assert await store.ledger.counts("r1") == {MigrationState.FAILED: 2, MigrationState.PENDING: 1}
 
 
 async def test_every_outcome_is_kept(store: Store) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import HistoryError
 from orchestrator.history import scripts
 from orchestrator.history.config import make
 from orchestrator.history.drivers import drivername, is_async
-from orchestrator.history.failures import redact
+from orchestrator.history.failures import redact, translate
 from orchestrator.history.scripts import History
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Track
@@ -163,3 +165,72 @@ def test_an_async_env_py_is_recognised(tmp_path: Path) -> None:
 def test_secrets_are_taken_out_in_every_form() -> None:
     text = "cannot connect to postgresql://u:p%40ss%2Fword@h/d with p@ss/word"
     assert redact(text, ("p@ss/word",)) == "cannot connect to postgresql://u:***@h/d with ***"
+
+
+def test_a_secret_that_is_cut_in_two_does_not_show() -> None:
+    exc = translate(ValueError("x" * 990 + "hunter2hunter2"), None, "/nowhere", ("hunter2hunter2",))
+    assert "hunter" not in exc.message
+
+
+def test_a_server_that_cannot_be_reached_is_a_matter_of_the_connection() -> None:
+    with pytest.raises(DBAPIError) as refused, create_engine("postgresql+psycopg://u@127.0.0.1:1/x").connect():
+        pass
+    assert translate(refused.value, None, "/nowhere").kind == "connection"
+    with pytest.raises(DBAPIError) as wrong, create_engine("sqlite://").connect() as connection:
+        connection.exec_driver_sql("SELECT * FROM nope")
+    assert translate(wrong.value, None, "/nowhere").kind == "failed"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("def upgrade", "def up", "no function `upgrade`"),
+        ("import asyncio", "raise SystemExit(3)\nimport asyncio", "SystemExit"),
+        ("revision = 'three'", "", "revision id"),
+        ("depends_on = None", "depends_on = 'nope'", "depends on 'nope'"),
+        ("down_revision = 'two'", "down_revision = 'three'", "Self-loop"),
+        ("depends_on = None", "depends_on = 'three'", "Dependency self-loop"),
+    ],
+)
+def test_a_file_that_is_no_revision_is_named(project: Path, before: str, after: str, message: str) -> None:
+    file = project / "alembic" / "versions" / "three.py"
+    file.write_text(file.read_text().replace(before, after, 1))
+    with pytest.raises(HistoryError, match=message) as refused:
+        _history(project)
+    assert refused.value.file == str(file)
+    assert refused.value.remedy
+
+
+def test_a_cycle_names_its_files(project: Path) -> None:
+    file = project / "alembic" / "versions" / "two.py"
+    file.write_text(file.read_text().replace("down_revision = 'one'", "down_revision = 'three'"))
+    with pytest.raises(HistoryError, match=r"do not form a history: Cycle.*three\.py") as refused:
+        _history(project)
+    assert refused.value.remedy
+
+
+def test_a_label_given_twice_names_both_files(project: Path) -> None:
+    for name in ("one", "three"):
+        file = project / "alembic" / "versions" / f"{name}.py"
+        file.write_text(file.read_text().replace("branch_labels = None", "branch_labels = 'main'"))
+    with pytest.raises(HistoryError, match=r"'main' is given twice") as refused:
+        _history(project)
+    assert "one.py" in str(refused.value)
+    assert "three.py" in str(refused.value)
+
+
+@pytest.mark.parametrize("content", ["[alembic\n", "key = 1\n", "[alembic]\nscript_location = %(nope)s\n", None])
+def test_a_configuration_that_cannot_be_read_is_named(project: Path, content: str | None) -> None:
+    config = project / "alembic.ini"
+    config.unlink()
+    config.mkdir() if content is None else config.write_text(content)
+    with pytest.raises(HistoryError, match="cannot be read") as refused:
+        _history(project)
+    assert refused.value.file == str(config)
+
+
+def test_a_broken_pyproject_is_named(project: Path) -> None:
+    (project / "pyproject.toml").write_text("[tool.alembic\n")
+    with pytest.raises(HistoryError, match="cannot be read") as refused:
+        _history(project)
+    assert refused.value.file == str(project / "pyproject.toml")

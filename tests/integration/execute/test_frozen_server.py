@@ -1,0 +1,87 @@
+"""A server that stops answering without closing a connection: a machine that hangs, a network that swallows."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.databases.embedded import EmbeddedServer, create_databases
+from orchestrator.registry.model import Target
+from orchestrator.rollout.state import RolloutState
+from tests import engine, environments
+from tests.engine import until
+
+proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc")
+
+
+@contextmanager
+def frozen(server: EmbeddedServer) -> Iterator[None]:
+    """Stop the postmaster and all its backends where they are; let them go on afterwards."""
+    family = [server.pid, *_children(server.pid)]
+    for pid in family:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in [server.pid, *_children(server.pid)]:
+            os.kill(pid, signal.SIGCONT)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        if int(fields[1]) == parent:
+            found.append(int(stat.parent.name))
+    return found
+
+
+@proc
+@pytest.mark.timeout(240)
+async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_others(
+    pg: EmbeddedServer, tmp_path: Path
+) -> None:
+    config = environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", ["alpha"])
+    environments.add_revision(tmp_path / "project", "slow", "alpha", 'op.execute("SELECT pg_sleep(2)")')
+    async with EmbeddedServer(name="freezes") as other:
+        names = {"pg": [f"still_{n}" for n in range(3)], "other": [f"frozen_{n}" for n in range(3)]}
+        for shard, server in (("pg", pg), ("other", other)):
+            await create_databases(server, names[shard])
+        shards = [engine.shard_of(pg, "pg"), engine.shard_of(other, "other")]
+        targets = [Target(name, "app", shard, name) for shard in names for name in names[shard]]
+        registry = engine.registry_of([environments.track_of(config)], shards, targets)
+        async with engine.running(registry, connect_timeout_seconds=1.0) as running:
+            view, _ = await running.service.start_rollout(engine.head())
+            await running.reaches(view.rollout.id, RolloutState.RUNNING, running=6)
+            await until(lambda: _sleeping(other, names["other"][0]))
+            with frozen(other), anyio.fail_after(120):
+                await running.service.finished(view.rollout.id)
+            after = await running.service.rollout(view.rollout.id)
+            assert after.counts == {"succeeded": 3, "unreachable": 3}, after.failures
+            await until(lambda: _free(other, names["other"]))
+            await running.service.retry(view.rollout.id, by="test")
+            await running.service.finished(view.rollout.id)
+            assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 6}
+        for name in names["other"]:
+            assert await engine.fetch(other, name, "SELECT count(*) FROM applied") == [(1,)]
+        await engine.execute(pg, "postgres", *(f'DROP DATABASE "{name}" WITH (FORCE)' for name in names["pg"]))
+
+
+async def _sleeping(server: EmbeddedServer, database: str) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%pg_sleep%' AND state = 'active'"
+    return bool(await engine.fetch(server, "postgres", query, database))
+
+
+async def _free(server: EmbeddedServer, databases: list[str]) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = ANY($1::text[])"
+    return not await engine.fetch(server, "postgres", query, databases)

@@ -1,0 +1,134 @@
+"""Worker processes that meet code which blocks, leaves something behind, or stands in the way; no database needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from orchestrator.errors import HistoryError, MigrationFailedError
+from orchestrator.history import workers as workers_module
+from orchestrator.history.environment import Observer
+from orchestrator.history.jobs import MigrateJob, ReadJob
+from orchestrator.history.library import Library
+from orchestrator.history.workers import Handle, Workers
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Track
+from orchestrator.sessions import SessionRules
+from tests import environments
+
+SILENT = Observer(lambda backend: None, lambda revision, seconds: None)
+
+
+@pytest.fixture
+def workers() -> Iterator[Workers]:
+    it = Workers(hosts=1)
+    yield it
+    it.close()
+
+
+def _track(folder: Path, name: str = "app", **fields: str) -> Track:
+    config = environments.make_project(folder)
+    environments.add_tables(folder, ["one"])
+    return environments.track_of(config, name, **fields)
+
+
+def _add(track: Track, code: str) -> None:
+    assert track.config is not None
+    file = track.config.parent / "alembic" / "versions" / "one.py"
+    file.write_text(file.read_text() + f"\n{code}\n")
+
+
+def _job(track: Track, digest: str) -> MigrateJob:
+    plan, rules = Plan((), ("one",), "upgrade", ("one",)), SessionRules("sqlite", "SELECT 0", (), "nowhere")
+    return MigrateJob(track, digest, "acme", plan, "alembic_version", None, rules, "sqlite://")
+
+
+def test_a_reading_that_takes_too_long_is_given_up(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = _track(tmp_path)
+    digest = workers.read(ReadJob(track)).digest
+    monkeypatch.setattr(workers_module, "READ_SECONDS", 0.5)
+    _add(track, "while True: pass")
+    with pytest.raises(HistoryError, match=r"longer than 0\.5 s"):
+        workers.read(ReadJob(track))
+    with pytest.raises(MigrationFailedError, match="longer than") as failed:
+        workers.migrate(_job(track, digest), SILENT, Handle())
+    assert failed.value.kind == "history"
+
+
+async def test_a_track_that_hangs_holds_up_neither_others_nor_who_is_cancelled(
+    workers: Workers, tmp_path: Path
+) -> None:
+    slow, quick = _track(tmp_path / "slow", "slow"), _track(tmp_path / "quick", "quick")
+    _add(slow, "import time; time.sleep(3600)")
+    library = Library(workers)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(library.current, slow)
+            await anyio.sleep(0.1)
+            assert (await library.current(quick)).heads == ("one",)
+            tasks.cancel_scope.cancel()
+    workers.close()  # ends the reading that was left behind
+
+
+async def test_a_configuration_that_cannot_be_read_is_an_error_of_the_history(workers: Workers, tmp_path: Path) -> None:
+    track = _track(tmp_path)
+    assert track.config is not None
+    track.config.write_text("[alembic\nscript_location = alembic\n")
+    with pytest.raises(HistoryError, match=r"'app'.*alembic\.ini"):
+        await Library(workers).current(track)
+
+
+def test_a_folder_alembic_where_the_daemon_was_started_is_not_taken_for_alembic(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = _track(tmp_path)
+    (tmp_path / "alembic" / "__init__.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert len(workers.read(ReadJob(track)).files) == 1
+
+
+def test_what_a_dead_worker_started_does_not_hide_its_death(workers: Workers, tmp_path: Path) -> None:
+    track = _track(tmp_path)
+    _add(track, "os.system('sleep 5 &'); os._exit(1)")
+    began = time.monotonic()
+    with pytest.raises(HistoryError, match="died without a word"):
+        workers.read(ReadJob(track))
+    assert time.monotonic() - began < 4
+
+
+def test_a_host_is_hung_up_on_and_loads_without_holding_up_others(workers: Workers, tmp_path: Path) -> None:
+    track, other = _track(tmp_path / "a"), _track(tmp_path / "b", "other")
+    environment = tmp_path / "a" / "alembic" / "env.py"
+    environment.write_text("import time\ntime.sleep(3600)\n")
+    _add(track, "time.sleep(1)")
+    digest = workers.read(ReadJob(track)).digest
+    handle = Handle()
+    failures: list[str] = []
+
+    def migrate() -> None:
+        try:
+            workers.migrate(_job(track, digest), SILENT, handle)
+        except MigrationFailedError as exc:
+            failures.append(exc.kind)
+
+    thread = threading.Thread(target=migrate)
+    thread.start()
+    time.sleep(0.1)
+    began = time.monotonic()
+    workers.read(ReadJob(other))
+    workers.retire("app")
+    assert time.monotonic() - began < 0.8  # the host still loads
+    time.sleep(1.5)
+    assert not failures
+    handle.end()
+    thread.join(3)
+    assert failures == ["worker_died"]
+    assert not workers._hosts

@@ -1,0 +1,118 @@
+"""The watch over one running env.py: what it ends, whom it waits for, and when it gives up."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
+from orchestrator.execute import online
+from orchestrator.execute.online import OnlineRunner
+from orchestrator.history.environment import Observer
+from orchestrator.history.jobs import MigrateJob
+from orchestrator.history.workers import Handle, Workers
+
+
+class Guarding:
+    """A guard that answers with `answer`, and notes which backends it was told to end."""
+
+    def __init__(self, answer: Exception | None = None) -> None:
+        self.lost, self.answer = anyio.Event(), answer
+        self.looks, self.ended = 0, list[list[int]]()
+
+    async def blockers(self, backends: Sequence[int]) -> str | None:
+        self.looks += 1
+        if self.answer is not None:
+            raise self.answer
+        return None
+
+    async def end_backends(self, backends: Sequence[int]) -> None:
+        self.ended.append(list(backends))
+
+
+class Working:
+    """Workers whose jobs do `work`."""
+
+    def __init__(self, work: Callable[[Observer, Handle], None]) -> None:
+        self._work = work
+
+    def migrate(self, job: MigrateJob, observer: Observer, handle: Handle) -> None:
+        self._work(observer, handle)
+
+    migrate_alone = migrate
+
+
+class Hanging:
+    """Work that ends only when its handle is ended, as a thread that hears nothing of a frozen server."""
+
+    def __init__(self) -> None:
+        self._end = threading.Event()
+
+    def __call__(self, observer: Observer, handle: Handle) -> None:
+        handle.end = self._end.set  # type: ignore[method-assign]
+        assert self._end.wait(20)
+        raise MigrationFailedError("hung up", kind="worker_died", retriable=True)
+
+
+async def _run(work: Callable[[Observer, Handle], None], guard: Guarding, *, alone: bool = False) -> None:
+    runner = OnlineRunner(cast(Workers, Working(work)), 1)
+    with anyio.fail_after(10):
+        await runner.run(cast(MigrateJob, None), cast(Any, guard), lambda *_: None, alone=alone)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(online, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(online, "ABANDON_SECONDS", 0.3)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+async def test_a_guard_that_answers_no_more_is_lost_and_the_work_is_abandoned(alone: bool) -> None:
+    guard = Guarding(TargetUnreachableError("no answer"))
+    with pytest.raises(TargetUnreachableError) as told:
+        await _run(Hanging(), guard, alone=alone)
+    assert told.value.kind == "guard_lost"
+    assert guard.looks == 2, "looked before any backend was known, and once more before it gave up"
+    assert guard.ended
+
+
+async def test_cancelling_gets_through_work_that_cannot_be_ended() -> None:
+    guard = Guarding()
+    with anyio.move_on_after(0.1) as scope:
+        await _run(Hanging(), guard)
+    assert scope.cancelled_caught
+    assert len(guard.ended) > 1, "its backends were ended again and again before it was abandoned"
+
+
+async def test_what_a_dead_worker_left_on_the_server_is_ended() -> None:
+    def die(observer: Observer, handle: Handle) -> None:
+        observer.backend(42)
+        raise MigrationFailedError("died", kind="worker_died", retriable=True)
+
+    guard = Guarding()
+    with pytest.raises(MigrationFailedError):
+        await _run(die, guard)
+    assert guard.ended == [[42]]
+
+
+async def test_a_failure_of_env_py_ends_nothing() -> None:
+    def fail(observer: Observer, handle: Handle) -> None:
+        observer.backend(42)
+        raise TargetError("no")
+
+    guard = Guarding()
+    with pytest.raises(TargetError):
+        await _run(fail, guard)
+    assert guard.ended == []
+
+
+async def test_a_bug_leaves_as_itself_not_as_a_group() -> None:
+    def fail(observer: Observer, handle: Handle) -> None:
+        raise ZeroDivisionError("bug")
+
+    with pytest.raises(ZeroDivisionError):
+        await _run(fail, Guarding())
