@@ -1,6 +1,6 @@
 """Hands events to whoever listens, in the process.
 
-Everything here runs on the event loop's thread: code in another thread publishes through the loop's `call_soon_threadsafe`.
+Everything here runs on the event loop's thread; other threads publish through the loop's `call_soon_threadsafe`.
 """
 
 from __future__ import annotations
