@@ -27,7 +27,8 @@ demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--
 	$(BIN)/orchestrator demo $(ARGS)
 
 test: install .venv-oldest/installed ## Run the tests, real databases included (ARGS="-k slots")
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -m alone
 	.venv-oldest/bin/python -m pytest -n 2 $(OLDEST)
 
 check: install ## Lint, format and types

@@ -70,7 +70,7 @@ class Daemon:
 
     def _announced(self) -> bool:
         if self._process.poll() is not None:
-            self._reader.join()
+            self._close()
             raise AssertionError(f"the daemon ended with {self._process.returncode}: {self.log[-20:]}")
         said = [line for line in self.log[self._listening :] if line.get("event") == "listening"]
         self.url = said[0]["url"] if said else ""

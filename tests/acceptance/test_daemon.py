@@ -93,6 +93,7 @@ async def test_a_revision_file_added_while_it_runs_is_seen_and_a_broken_one_refu
         assert (await daemon.ended(other.json()["id"]))["counts"]["succeeded"] == 1
 
 
+@pytest.mark.alone
 async def test_healthz_answers_while_two_hundred_targets_migrate_with_a_revision_that_sleeps(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
@@ -170,7 +171,9 @@ async def test_the_registry_is_read_again_on_change_on_sighup_and_by_http_and_a_
         async def targets() -> int:
             return len((await daemon.call("GET", "/api/v1/tenants")).json()["items"])
 
-        config.write_text(good + "- {id: new, databases: {app: {shard: pg, database: later}}}\n")
+        more = yaml.safe_load(good)
+        more["tenants"].append({"id": "new", "databases": {"app": {"shard": "pg", "database": "later"}}})
+        config.write_text(yaml.safe_dump(more))
         await engine.until(lambda: _equals(targets, 3))
         config.write_text(good.replace("shard: pg", "shard: pq", 1))
         await engine.until(lambda: _equals(lambda: reloads("failed"), 1))
