@@ -188,9 +188,10 @@ async def test_an_open_stream_ends_when_the_daemon_stops(client: httpx2.AsyncCli
             await anyio.sleep(0.05)
             assert not answers
             stopping.set()
-    sent = parse(answers[0].text)
-    assert [it.get("id") for it in sent] == ["1", "2", "3", "4", "5", None]
-    assert sent[-1]["data"] == {"reason": "stopping", "state": "running"}
+    *stored, last = parse(answers[0].text)
+    assert [it["id"] for it in stored] == ["1", "2", "3", "4", "5"][: len(stored)], "it may stop before all is sent"
+    assert "id" not in last
+    assert last["data"] == {"reason": "stopping", "state": "running"}
 
 
 async def test_a_stream_says_so_when_the_store_is_gone(fake: FakeOrchestrator, stopping: anyio.Event) -> None:
