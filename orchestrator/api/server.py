@@ -121,7 +121,9 @@ def _addresses(host: str) -> list[tuple[int, tuple[str | int | bytes, ...]]]:
 
 
 def _listen(family: int, address: tuple[str | int | bytes, ...]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol must be named: asyncio turns off Nagle's algorithm only where it is, and with it on, the second
+    # packet of an answer waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

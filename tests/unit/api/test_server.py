@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -47,6 +48,22 @@ def taken() -> Iterator[int]:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         yield listener.getsockname()[1]
+
+
+async def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_packet() -> None:
+    (listener,) = server.bind("127.0.0.1", 0)
+    without_delay: list[int] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        option = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        without_delay.append(option)
+        writer.close()
+
+    async with await asyncio.start_server(accept, sock=listener):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        await reader.read()
+        writer.close()
+    assert without_delay == [1]
 
 
 async def test_it_serves_on_a_free_port_and_says_where(app: FastAPI, stopping: anyio.Event) -> None:
