@@ -47,23 +47,31 @@ class Surveyor:
         self._migrator, self._slots = migrator, Slots(total)
 
     async def read(
-        self, registry: Registry, targets: Iterable[Target], found: Found, *, seconds: float, part: float = 1.0
+        self,
+        registry: Registry,
+        targets: Iterable[Target],
+        found: Found,
+        *,
+        seconds: float,
+        part: float = 1.0,
+        is_known: Callable[[Target], bool] = lambda target: False,
     ) -> None:
         """Call `found` for each target with its heads (None: no version table) or the error.
 
-        At most `part` of each shard's limit is read at once. After `seconds` the rest is given up without a call.
+        At most `part` of each shard's limit is read at once. A target that `is_known` when its turn comes is passed
+        over. After `seconds` the rest is given up without a call.
         """
         with anyio.move_on_after(seconds):
             async with anyio.create_task_group() as tasks:
                 for shard, members in by_shard(targets).items():
                     limit = max(1, int(registry.shards[shard].max_concurrent * part))
-                    tasks.start_soon(self._read_shard, registry, limit, members, found)
+                    waiting = (target for target in members if not is_known(target))
+                    tasks.start_soon(self._read_shard, registry, limit, waiting, found)
 
-    async def _read_shard(self, registry: Registry, limit: int, targets: Sequence[Target], found: Found) -> None:
+    async def _read_shard(self, registry: Registry, limit: int, waiting: Iterator[Target], found: Found) -> None:
         health = ShardHealth()
-        waiting = iter(targets)
         async with anyio.create_task_group() as tasks:
-            for _ in range(min(limit, len(targets))):
+            for _ in range(limit):
                 tasks.start_soon(self._read_some, registry, limit, waiting, health, found)
 
     async def _read_some(

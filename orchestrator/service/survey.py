@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import structlog
 
 from orchestrator.api.ports import PlanGroup
 from orchestrator.errors import HistoryError, TargetError
-from orchestrator.events import TargetObserved
+from orchestrator.events import TargetObserved, now
 from orchestrator.execute.dispatch import observed, unread
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, Found
 from orchestrator.history.scripts import History
@@ -44,14 +44,18 @@ class FleetSurvey:
         self._asked.set()
 
     async def once(self) -> None:
-        """Read every target; each becomes a TargetObserved on the bus."""
-        registry = self._parts.source.current
+        """Read every target, but for those that a rollout reads meanwhile; each becomes a TargetObserved on the bus."""
+        registry, began = self._parts.source.current, now()
         planners = await self._planners(registry)
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
             self._parts.bus.publish(_observation(target, heads, exc, planners.get(target.track)))
 
-        await self._read(registry, registry.targets, found)
+        def is_known(target: Target) -> bool:
+            seen = self._parts.fleet.target(target.tenant, target.track)
+            return seen is not None and seen.read_at is not None and seen.read_at >= began
+
+        await self._read(registry, registry.targets, found, is_known)
 
     async def preview(
         self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
@@ -69,8 +73,16 @@ class FleetSurvey:
         await self._read(registry, targets, found)
         return [_group(state, plan, sorted(tenants)) for (state, plan), tenants in groups.items()]
 
-    async def _read(self, registry: Registry, targets: Sequence[Target], found: Found) -> None:
-        await self._parts.surveyor.read(registry, targets, found, seconds=LONGEST_SECONDS, part=BESIDE_ROLLOUTS)
+    async def _read(
+        self,
+        registry: Registry,
+        targets: Sequence[Target],
+        found: Found,
+        is_known: Callable[[Target], bool] = lambda target: False,
+    ) -> None:
+        await self._parts.surveyor.read(
+            registry, targets, found, seconds=LONGEST_SECONDS, part=BESIDE_ROLLOUTS, is_known=is_known
+        )
 
     async def _planners(self, registry: Registry) -> dict[str, Planner]:
         """A planner to each track's own goal; tracks whose history cannot be used are left out, and told of."""

@@ -50,3 +50,16 @@ async def test_a_failing_store_is_not_hidden() -> None:
     with pytest.raises(ExceptionGroup) as raised:
         await _read({"globex": StoreError("gone")})
     assert raised.group_contains(StoreError)
+
+
+async def test_what_became_known_meanwhile_is_passed_over() -> None:
+    targets = tuple(Target(name, "app", "pg", name) for name in ("acme", "globex", "initech"))
+    registry = Registry(Path("/x"), "test", {}, {"pg": Shard("pg", make_url("postgresql://u@h"), 1)}, targets, {})
+    seen: list[str] = []
+    surveyor = Surveyor(cast(Migrator, Reading({})), 1)
+
+    def found(target: Target, heads: tuple[str, ...] | None, error: TargetError | None) -> None:
+        seen.append(target.tenant)
+
+    await surveyor.read(registry, targets, found, seconds=5, is_known=lambda target: "acme" in seen)
+    assert seen == ["acme"]
