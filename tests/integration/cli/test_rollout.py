@@ -44,7 +44,9 @@ async def test_a_dry_run_asks_the_daemon_and_starts_nothing(daemon: Daemon) -> N
 
 async def test_a_rollout_is_paused_watched_resumed_and_retried(daemon: Daemon, project: Project) -> None:
     folder = project.folder / "project"
-    environments.add_revision(folder, "gamma", "beta", "time.sleep(0.5)\nraise ValueError('no')")
+    gate = project.folder / "go on"
+    waits = f"while not os.path.exists({str(gate)!r}):\n    time.sleep(0.02)\nraise ValueError('no')"
+    environments.add_revision(folder, "gamma", "beta", waits)
     rollout = json.loads((await ask(daemon, "start", "--track", "app", "--json")).out)["id"]
     paused = await ask(daemon, "pause", rollout)
     assert "is paused" in paused.out
@@ -54,6 +56,7 @@ async def test_a_rollout_is_paused_watched_resumed_and_retried(daemon: Daemon, p
     assert f"rollout {rollout} is active" in second.err
     async with started("rollout", "watch", rollout, "--server", daemon.url, cwd=Path("/")) as watching:
         assert (await ask(daemon, "resume", rollout)).code == 0
+        gate.touch()
         done = await ended(watching)
     assert done.code == 3
     assert "6 targets: t000, t001, t002, t003, t004 and 1 more" in done.out
