@@ -12,6 +12,7 @@ import anyio
 import asyncpg
 from sqlalchemy.engine import URL
 
+from orchestrator.databases import scram
 from orchestrator.databases.base import Heads, Place
 from orchestrator.databases.polling import backoff
 from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError, WrongDatabaseError
@@ -57,6 +58,9 @@ _TABLE_HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM
 
 class PostgreSQL:
     """`databases.base.Database` for PostgreSQL 12 and newer."""
+
+    def __init__(self) -> None:
+        scram.install()
 
     async def read_heads(self, place: Place) -> Heads | None:
         async with _connected(place, _name("read", place)) as connection:
