@@ -12,8 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import and_, bindparam, delete, func, insert, literal, select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, and_, bindparam, delete, func, insert, literal, select, text, update
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import RolloutEvent
@@ -59,62 +58,62 @@ _UPDATE_MIGRATION = update(migrations).where(
 _UPDATE_SEQUENCE = update(rollouts).where(rollouts.c.id == bindparam("of_rollout"))
 
 
-async def create(
-    connection: AsyncConnection, rollout: Rollout, frozen: Sequence[Migration], event: RolloutEvent
+def create(
+    connection: Connection, rollout: Rollout, frozen: Sequence[Migration], event: RolloutEvent
 ) -> Written[Rollout]:
     """Raises ConflictError, and StoreError when the targets are not as many as the rollout says."""
     if problem := rules.uncovered(rollout, len(frozen), count(frozen)):
         raise problem
-    await _one_at_a_time(connection)
-    if earlier := await _same_request(connection, rollout.request.idempotency_key):
+    _one_at_a_time(connection)
+    if earlier := _same_request(connection, rollout.request.idempotency_key):
         return Written(earlier)
-    await connection.execute(insert(rollouts), {**rollout_row(rollout), "last_sequence": 0})
+    connection.execute(insert(rollouts), {**rollout_row(rollout), "last_sequence": 0})
     for part in slices(frozen, SLICE):
-        await connection.execute(insert(migrations), [migration_row(migration) for migration in part])
+        connection.execute(insert(migrations), [migration_row(migration) for migration in part])
     if not rollout.state.finished:
-        await _acquire(connection, rollout.id)
-    await _count_in(connection, len(frozen))
+        _acquire(connection, rollout.id)
+    _count_in(connection, len(frozen))
     stored = {rollout.id: Stored(rollout.state, rollout.total, 0)}
-    return Written(rollout, await _append(connection, stored, [event]))
+    return Written(rollout, _append(connection, stored, [event]))
 
 
-async def save_rollout(connection: AsyncConnection, rollout: Rollout, event: RolloutEvent | None) -> Written[None]:
+def save_rollout(connection: Connection, rollout: Rollout, event: RolloutEvent | None) -> Written[None]:
     """Raises NotFoundError, StateError, ConflictError, and StoreError when a target is not accounted for."""
-    stored = await _hold(connection, [rollout.id])
-    await _move(connection, rollout, stored)
-    return Written(None, await _append(connection, stored, [event] if event else []))
+    stored = _hold(connection, [rollout.id])
+    _move(connection, rollout, stored)
+    return Written(None, _append(connection, stored, [event] if event else []))
 
 
-async def save_migrations(
-    connection: AsyncConnection, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
+def save_migrations(
+    connection: Connection, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
 ) -> Written[None]:
     """Raises NotFoundError or StateError for the first that cannot be saved."""
-    stored = await _hold(connection, _rollouts(changed, happened))
-    await _replace(connection, changed, stored)
-    return Written(None, await _append(connection, stored, happened))
+    stored = _hold(connection, _rollouts(changed, happened))
+    _replace(connection, changed, stored)
+    return Written(None, _append(connection, stored, happened))
 
 
-async def reopen(
-    connection: AsyncConnection, rollout: Rollout, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
+def reopen(
+    connection: Connection, rollout: Rollout, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
 ) -> Written[None]:
     """The rollout and its migrations at once. Raises what `save_rollout` and `save_migrations` raise."""
-    stored = await _hold(connection, [rollout.id, *_rollouts(changed, happened)])
-    await _move(connection, rollout, stored, reopening=True)
-    await _replace(connection, changed, {**stored, rollout.id: replace(stored[rollout.id], state=rollout.state)})
-    return Written(None, await _append(connection, stored, happened))
+    stored = _hold(connection, [rollout.id, *_rollouts(changed, happened)])
+    _move(connection, rollout, stored, reopening=True)
+    _replace(connection, changed, {**stored, rollout.id: replace(stored[rollout.id], state=rollout.state)})
+    return Written(None, _append(connection, stored, happened))
 
 
-async def save_each(
-    connection: AsyncConnection, changes: Sequence[MigrationChange]
+def save_each(
+    connection: Connection, changes: Sequence[MigrationChange]
 ) -> Written[Sequence[OrchestratorError | None]]:
     """Save what can be saved, in order; the value tells for each change why it was refused, or None."""
     all_changed = [change.migration for change in changes]
-    stored = await _hold(connection, _rollouts(all_changed, [change.event for change in changes if change.event]))
-    known = await _known(connection, all_changed)
+    stored = _hold(connection, _rollouts(all_changed, [change.event for change in changes if change.event]))
+    known = _known(connection, all_changed)
     refusals = [rules.refusal(migration, stored.get(migration.rollout), known) for migration in all_changed]
     kept = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
-    await _update(connection, [change.migration for change in kept])
-    published = await _append(connection, stored, [change.event for change in kept if change.event])
+    _update(connection, [change.migration for change in kept])
+    published = _append(connection, stored, [change.event for change in kept if change.event])
     return Written(refusals, published)
 
 
@@ -130,57 +129,57 @@ def _rollouts(changed: Iterable[Migration], happened: Iterable[RolloutEvent]) ->
     return [*(migration.rollout for migration in changed), *(event.rollout for event in happened)]
 
 
-async def _one_at_a_time(connection: AsyncConnection) -> None:
+def _one_at_a_time(connection: Connection) -> None:
     """Let no two transactions acquire targets at once, or each could miss what the other has not committed."""
     if connection.dialect.name == "postgresql":
-        await connection.execute(select(func.pg_advisory_xact_lock(*CREATION_LOCK)))
+        connection.execute(select(func.pg_advisory_xact_lock(*CREATION_LOCK)))
 
 
-async def _count_in(connection: AsyncConnection, rows: int) -> None:
+def _count_in(connection: Connection, rows: int) -> None:
     """Let PostgreSQL's planner know of the new rows now. Until autovacuum comes by, it thinks that the rollout has
     none, and reads all of 100,000 to find sixteen."""
     if connection.dialect.name == "postgresql" and rows >= ANALYZE_ROWS:
-        await connection.execute(text("ANALYZE migrations"))
+        connection.execute(text("ANALYZE migrations"))
 
 
-async def _same_request(connection: AsyncConnection, idempotency_key: str | None) -> Rollout | None:
+def _same_request(connection: Connection, idempotency_key: str | None) -> Rollout | None:
     if idempotency_key is None:
         return None
-    found = await connection.execute(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key))
+    found = connection.execute(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key))
     row = found.mappings().one_or_none()
     return rollout_from(row) if row else None
 
 
-async def _hold(connection: AsyncConnection, rollout_ids: Iterable[str]) -> dict[str, Stored]:
+def _hold(connection: Connection, rollout_ids: Iterable[str]) -> dict[str, Stored]:
     columns = (rollouts.c.id, rollouts.c.state, rollouts.c.total, rollouts.c.last_sequence)
     wanted = rollouts.c.id.in_(sorted(set(rollout_ids)))
-    rows = await connection.execute(select(*columns).where(wanted).order_by(rollouts.c.id).with_for_update())
+    rows = connection.execute(select(*columns).where(wanted).order_by(rollouts.c.id).with_for_update())
     return {row.id: Stored(RolloutState(row.state), row.total, row.last_sequence) for row in rows}
 
 
-async def _known(connection: AsyncConnection, changed: Sequence[Migration]) -> set[MigrationKey]:
+def _known(connection: Connection, changed: Sequence[Migration]) -> set[MigrationKey]:
     """Asked per rollout and track: for a list of whole keys SQLite reads the index from end to end."""
     found: set[MigrationKey] = set()
     ordered = sorted({rules.key(migration) for migration in changed}, key=itemgetter(0, 2))
     for (rollout, track), keys in groupby(ordered, key=itemgetter(0, 2)):
         of_one = select(migrations.c.tenant).where(migrations.c.rollout == rollout, migrations.c.track == track)
         for part in slices(list(keys), SLICE):
-            rows = await connection.scalars(of_one.where(migrations.c.tenant.in_([tenant for _, tenant, _ in part])))
+            rows = connection.scalars(of_one.where(migrations.c.tenant.in_([tenant for _, tenant, _ in part])))
             found.update((rollout, tenant, track) for tenant in rows)
     return found
 
 
-async def _replace(connection: AsyncConnection, changed: Sequence[Migration], stored: Mapping[str, Stored]) -> None:
-    known = await _known(connection, changed)
+def _replace(connection: Connection, changed: Sequence[Migration], stored: Mapping[str, Stored]) -> None:
+    known = _known(connection, changed)
     for migration in changed:
         if refused := rules.refusal(migration, stored.get(migration.rollout), known):
             raise refused
-    await _update(connection, changed)
+    _update(connection, changed)
 
 
-async def _update(connection: AsyncConnection, changed: Sequence[Migration]) -> None:
+def _update(connection: Connection, changed: Sequence[Migration]) -> None:
     for part in slices(changed, SLICE):
-        await connection.execute(_UPDATE_MIGRATION, [_new_values(migration) for migration in part])
+        connection.execute(_UPDATE_MIGRATION, [_new_values(migration) for migration in part])
 
 
 def _new_values(migration: Migration) -> dict[str, Any]:
@@ -190,62 +189,60 @@ def _new_values(migration: Migration) -> dict[str, Any]:
     return values | {f"of_{name}": values.pop(name) for name in ("rollout", "tenant", "track")}
 
 
-async def _move(
-    connection: AsyncConnection, rollout: Rollout, stored: Mapping[str, Stored], *, reopening: bool = False
-) -> None:
+def _move(connection: Connection, rollout: Rollout, stored: Mapping[str, Stored], *, reopening: bool = False) -> None:
     """Write the rollout's new state, and hold or release its targets accordingly."""
     before = stored.get(rollout.id)
     if before is None:
         raise rules.unknown(rollout.id)
     step = rules.holding(rollout.id, before.state, rollout.state, reopening=reopening)
-    counted = await counts(connection, rollout.id) if rollout.state.finished else None
+    counted = counts(connection, rollout.id) if rollout.state.finished else None
     if counted is not None and (problem := rules.uncovered(rollout, before.total, counted)):
         raise problem
     if step is Holding.RELEASE:
-        await connection.execute(delete(holds).where(holds.c.rollout == rollout.id))
+        connection.execute(delete(holds).where(holds.c.rollout == rollout.id))
     if step is Holding.ACQUIRE:
-        await _one_at_a_time(connection)
-        await _acquire(connection, rollout.id)
+        _one_at_a_time(connection)
+        _acquire(connection, rollout.id)
     values = rollout_row(replace(rollout, total=before.total))
-    await connection.execute(update(rollouts).where(rollouts.c.id == values.pop("id")).values(values))
+    connection.execute(update(rollouts).where(rollouts.c.id == values.pop("id")).values(values))
 
 
-async def counts(connection: AsyncConnection, rollout_id: str) -> dict[MigrationState, int]:
+def counts(connection: Connection, rollout_id: str) -> dict[MigrationState, int]:
     by_state = select(migrations.c.state, func.count()).where(migrations.c.rollout == rollout_id)
-    rows = await connection.execute(by_state.group_by(migrations.c.state))
+    rows = connection.execute(by_state.group_by(migrations.c.state))
     return {MigrationState(state): n for state, n in rows}
 
 
-async def _acquire(connection: AsyncConnection, rollout_id: str) -> None:
+def _acquire(connection: Connection, rollout_id: str) -> None:
     """Hold all targets of the rollout. Raises ConflictError if another active rollout holds one."""
-    await _refuse_conflict(connection, rollout_id)
+    _refuse_conflict(connection, rollout_id)
     targets = select(migrations.c.tenant, migrations.c.track, literal(rollout_id))
     frozen = targets.where(migrations.c.rollout == rollout_id).order_by(migrations.c.tenant, migrations.c.track)
-    await connection.execute(insert(holds).from_select(["tenant", "track", "rollout"], frozen))
+    connection.execute(insert(holds).from_select(["tenant", "track", "rollout"], frozen))
 
 
-async def _refuse_conflict(connection: AsyncConnection, rollout_id: str) -> None:
+def _refuse_conflict(connection: Connection, rollout_id: str) -> None:
     same_target = and_(holds.c.tenant == migrations.c.tenant, holds.c.track == migrations.c.track)
     wanted = migrations.c.rollout == rollout_id
     taken = select(holds.c.rollout, func.count().label("n")).join(migrations, same_target).where(wanted)
-    holders = await connection.execute(taken.group_by(holds.c.rollout).order_by(func.count().desc(), holds.c.rollout))
+    holders = connection.execute(taken.group_by(holds.c.rollout).order_by(func.count().desc(), holds.c.rollout))
     first = holders.first()
     if first is None:
         return
     named = select(migrations.c.tenant, migrations.c.track).join(holds, same_target).where(wanted)
     ordered = named.where(holds.c.rollout == first.rollout).order_by(migrations.c.position).limit(NAMED_TARGETS)
-    targets = [str(TargetKey(row.tenant, row.track)) for row in await connection.execute(ordered)]
+    targets = [str(TargetKey(row.tenant, row.track)) for row in connection.execute(ordered)]
     raise rules.conflict(first.rollout, targets, first.n)
 
 
-async def _append(
-    connection: AsyncConnection, stored: Mapping[str, Stored], happened: Sequence[RolloutEvent]
+def _append(
+    connection: Connection, stored: Mapping[str, Stored], happened: Sequence[RolloutEvent]
 ) -> Sequence[Numbered]:
     """Append events to their rollouts' streams; returns them with their numbers."""
     numbered, last = rules.number(stored, happened)
     for part in slices(numbered, SLICE):
-        await connection.execute(insert(events), [event_row(event, sequence) for event, sequence in part])
+        connection.execute(insert(events), [event_row(event, sequence) for event, sequence in part])
     if last:
         heads = [{"of_rollout": rollout, "last_sequence": sequence} for rollout, sequence in sorted(last.items())]
-        await connection.execute(_UPDATE_SEQUENCE, heads)
+        connection.execute(_UPDATE_SEQUENCE, heads)
     return numbered

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
-from sqlalchemy import AsyncAdaptedQueuePool, Connection, NullPool, event
+import anyio.to_thread
+from sqlalchemy import Connection, NullPool, QueuePool, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -16,9 +17,10 @@ from orchestrator.store.faults import store_error
 from orchestrator.store.place import Place
 
 T = TypeVar("T")
-Run = Callable[[AsyncConnection], Awaitable[T]]
+Run = Callable[[Connection], T]
 
 STATEMENT_SECONDS = 60.0
+POOL_SIZE = 10
 BUSY_SECONDS = 10.0
 
 PRAGMAS = (
@@ -33,13 +35,17 @@ PRAGMAS = (
 class Connections:
     """The store's engine. Every failure leaves it as a StoreError that names the store, never its password.
 
-    Not `pooled`: each connection is its own, outside all transactions, and shows as `purpose` on the server.
+    Units of work are plain functions of a connection. On PostgreSQL they run on the loop, which does other work while
+    they wait; on SQLite each runs in a thread, from its BEGIN to its COMMIT: statements are so short there that handing
+    each of them to a thread costs several times what it does. Not `pooled` (PostgreSQL only): each connection is its
+    own, outside all transactions, and shows as `purpose` on the server.
     """
 
     def __init__(self, place: Place, *, purpose: str = "store", pooled: bool = True) -> None:
         self.place = place
-        self._reading = _postgresql(place, purpose, pooled) if place.postgresql else _sqlite(place)
-        self._writing = self._reading.execution_options(store_writes=True)
+        self._database: _PostgreSQL | _SQLite = (
+            _PostgreSQL(place, purpose, pooled) if place.postgresql else _SQLite(place)
+        )
 
     async def read(self, run: Run[T]) -> T:
         """Run one read to its end, whoever is cancelled meanwhile: a cancelled one would cost its connection."""
@@ -48,11 +54,12 @@ class Connections:
     async def write(self, run: Run[T]) -> T:
         """Run one transaction: committed when this returns. A StoreError because the connection was lost in the
         commit itself leaves open whether the change is there."""
-        return await self.telling(self._run(self._writing, run))
+        return await self.telling(self._database.run(run, writes=True))
 
     async def connect(self) -> AsyncConnection:
-        """A connection that the caller closes."""
-        return await self.telling(self._reading.connect())
+        """A connection to PostgreSQL that the caller closes."""
+        assert isinstance(self._database, _PostgreSQL), "an SQLite store needs no session of its own"
+        return await self.telling(self._database.engine.connect())
 
     async def telling(self, work: Awaitable[T]) -> T:
         """Await work on a connection of `connect`, its failures told as all others."""
@@ -65,19 +72,24 @@ class Connections:
 
     async def dispose(self) -> None:
         with anyio.CancelScope(shield=True):
-            await self._reading.dispose()
+            await self._database.dispose()
 
     async def _read(self, run: Run[T]) -> T:
         with anyio.fail_after(STATEMENT_SECONDS, shield=True):
-            return await self._run(self._reading, run)
+            return await self._database.run(run, writes=False)
 
-    async def _run(self, engine: AsyncEngine, run: Run[T]) -> T:
+
+class _PostgreSQL:
+    def __init__(self, place: Place, purpose: str, pooled: bool) -> None:
+        self.engine = _engine(place, purpose, pooled)
+
+    async def run(self, run: Run[T], *, writes: bool) -> T:
         """A pooled connection may have died while it lay idle: what failed by that before its commit is run again."""
         ready = False
         for again in (True, False):
             try:
-                async with engine.begin() as connection:
-                    answer = await run(connection)
+                async with self.engine.begin() as connection:
+                    answer = await connection.run_sync(run)
                     ready = True
                 return answer
             except SQLAlchemyError as exc:
@@ -85,8 +97,41 @@ class Connections:
                     raise
         raise AssertionError("not reached")
 
+    async def dispose(self) -> None:
+        await self.engine.dispose()
 
-def _postgresql(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
+
+class _SQLite:
+    def __init__(self, place: Place) -> None:
+        # In memory there is one connection, and it may serve one at a time: shared, a reader's rollback would take a
+        # writer's transaction with it.
+        size = POOL_SIZE if place.path else 1
+        self._threads = anyio.CapacityLimiter(size)
+        self._reading = create_engine(
+            place.url,
+            poolclass=QueuePool,
+            pool_size=size,
+            max_overflow=0,
+            connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
+        )
+        event.listen(self._reading, "connect", _prepare)
+        event.listen(self._reading, "begin", _begin)
+        self._writing = self._reading.execution_options(store_writes=True)
+
+    async def run(self, run: Run[T], *, writes: bool) -> T:
+        engine = self._writing if writes else self._reading
+
+        def transact() -> T:
+            with engine.begin() as connection:
+                return run(connection)
+
+        return await anyio.to_thread.run_sync(transact, limiter=self._threads)
+
+    async def dispose(self) -> None:
+        await anyio.to_thread.run_sync(self._reading.dispose)
+
+
+def _engine(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
     settings = {
         "application_name": f"orchestrator {purpose} {socket.gethostname()}:{os.getpid()}",
         # A session that its machine left without a word holds its locks for a minute, not for two hours.
@@ -102,23 +147,8 @@ def _postgresql(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
         "server_settings": settings,
     }
     alone: dict[str, Any] = {"poolclass": NullPool, "isolation_level": "AUTOCOMMIT"}
-    pool: dict[str, Any] = {"pool_size": 5, "max_overflow": 5} if pooled else alone
+    pool: dict[str, Any] = {"pool_size": POOL_SIZE // 2, "max_overflow": POOL_SIZE // 2} if pooled else alone
     return create_async_engine(place.url, connect_args=arguments, **pool)
-
-
-def _sqlite(place: Place) -> AsyncEngine:
-    # In memory there is one connection, and it may serve one at a time: shared, a reader's rollback would take a
-    # writer's transaction with it.
-    size = {"pool_size": 5, "max_overflow": 5} if place.path else {"pool_size": 1, "max_overflow": 0}
-    engine = create_async_engine(
-        place.url,
-        poolclass=AsyncAdaptedQueuePool,
-        connect_args={"timeout": BUSY_SECONDS, "isolation_level": None},
-        **size,
-    )
-    event.listen(engine.sync_engine, "connect", _prepare)
-    event.listen(engine.sync_engine, "begin", _begin)
-    return engine
 
 
 def _prepare(connection: Any, _record: object) -> None:

@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.events import RolloutEvent
 from orchestrator.rollout.ports import StoredEvent
@@ -126,11 +125,7 @@ class StoreLedger:
         return [event_from(row) for row in await self._rows(wanted.order_by(events.c.sequence).limit(limit))]
 
     async def _rows(self, wanted: Select[Any]) -> Sequence[RowMapping]:
-        async def read(connection: AsyncConnection) -> Sequence[RowMapping]:
-            rows: Sequence[RowMapping] = (await connection.execute(wanted)).mappings().all()
-            return rows
-
-        return await self._connections.read(read)
+        return await self._connections.read(lambda connection: connection.execute(wanted).mappings().all())
 
 
 def _failures(rollout_id: str, tenants: int) -> Select[Any]:

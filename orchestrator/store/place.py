@@ -14,8 +14,9 @@ from orchestrator.errors import StoreError
 CONNECT_SECONDS = 10.0
 FORMS = "sqlite:///orchestrator.db or postgresql://user:password@host:5432/database"
 SCHEMES = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "sqlite+pysqlite": "sqlite",
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",

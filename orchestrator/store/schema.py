@@ -12,7 +12,6 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.errors import StoreError
 from orchestrator.store.connections import BUSY_SECONDS, Connections
@@ -41,17 +40,12 @@ async def bring_to_head(connections: Connections) -> None:
 
 
 async def _bring_to_head(connections: Connections) -> None:
-    async def is_behind(connection: AsyncConnection) -> bool:
-        return behind(await connection.run_sync(stored_revisions), *_known())
+    if await connections.read(_is_behind):
+        await connections.write(_upgrade)
 
-    async def upgrade(connection: AsyncConnection) -> None:
-        if connection.dialect.name == "postgresql":
-            await connection.execute(select(func.pg_advisory_xact_lock(*SCHEMA_LOCK)))
-        if await is_behind(connection):
-            await connection.run_sync(_upgrade)
 
-    if await connections.read(is_behind):
-        await connections.write(upgrade)
+def _is_behind(connection: Connection) -> bool:
+    return behind(stored_revisions(connection), *_known())
 
 
 def behind(stored: Collection[str], known: Collection[str], head: str) -> bool:
@@ -90,5 +84,8 @@ def _known() -> tuple[frozenset[str], str]:
 def _upgrade(connection: Connection) -> None:
     from orchestrator.history import tasklocal
 
-    tasklocal.install()
-    command.upgrade(config(connection), "head")
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(*SCHEMA_LOCK)))
+    if _is_behind(connection):
+        tasklocal.install()
+        command.upgrade(config(connection), "head")

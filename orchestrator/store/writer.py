@@ -5,7 +5,7 @@ While one transaction is under way the next changes collect; they share the one 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection
 
 from orchestrator.errors import OrchestratorError, StoreError
 from orchestrator.events import Event
@@ -24,7 +24,7 @@ from orchestrator.store.connections import Connections
 from orchestrator.store.lifetime import beside
 
 Publish = Callable[[Event, int | None], None]
-Work = Callable[[AsyncConnection], Awaitable[Written[Any]]]
+Work = Callable[[Connection], Written[Any]]
 T = TypeVar("T")
 
 TRANSACTION_LIMIT = 1_000
@@ -73,7 +73,7 @@ class Writer:
         if refused is not None:
             raise refused
 
-    async def alone(self, work: Callable[[AsyncConnection], Awaitable[Written[T]]]) -> T:
+    async def alone(self, work: Callable[[Connection], Written[T]]) -> T:
         """Return what the work answers once its own transaction is committed; raises what it raises, or StoreError."""
         return cast(T, await self._wait(work))
 
@@ -142,10 +142,10 @@ def _work(tickets: Sequence[Ticket]) -> Work:
     """One transaction for the tickets; it answers a value for each."""
     joined = [ticket.change for ticket in tickets if isinstance(ticket.change, MigrationChange)]
 
-    async def work(connection: AsyncConnection) -> Written[Any]:
+    def work(connection: Connection) -> Written[Any]:
         if joined:
-            return await changes.save_each(connection, joined)
-        written = await cast(Work, tickets[0].change)(connection)
+            return changes.save_each(connection, joined)
+        written = cast(Work, tickets[0].change)(connection)
         return Written([written.value], written.events)
 
     return work

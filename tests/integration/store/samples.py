@@ -7,8 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, text
 
 from orchestrator.events import Event, MigrationFinished, MigrationStarted, RolloutCreated, RolloutStateChanged
 from orchestrator.rollout.state import Failure, Migration, MigrationState, Request, Rollout, RolloutState
@@ -94,8 +93,8 @@ async def run_sql(url: str, *statements: str) -> list[Any]:
     """Run statements in one transaction behind the store's back; returns the rows of the last, if it has any."""
     connections = Connections(locate(url))
 
-    async def run(connection: AsyncConnection) -> list[Any]:
-        results = [await connection.execute(text(statement)) for statement in statements]
+    def run(connection: Connection) -> list[Any]:
+        results = [connection.execute(text(statement)) for statement in statements]
         return [tuple(row) for row in results[-1]] if results[-1].returns_rows else []
 
     try:

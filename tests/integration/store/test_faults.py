@@ -7,9 +7,8 @@ import traceback
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.databases.embedded import free_port
 from orchestrator.errors import StoreError
@@ -91,10 +90,10 @@ async def test_a_database_that_another_process_keeps_locked_is_told(
 async def test_a_full_disk_is_told(tmp_path: Path) -> None:
     connections = Connections(locate(f"sqlite:///{tmp_path}/control.db"))
 
-    async def fill(connection: AsyncConnection) -> None:
-        await connection.execute(text("PRAGMA max_page_count = 3"))
-        await connection.execute(text("CREATE TABLE t (x)"))
-        await connection.execute(text("INSERT INTO t VALUES (zeroblob(1000000))"))
+    def fill(connection: Connection) -> None:
+        connection.execute(text("PRAGMA max_page_count = 3"))
+        connection.execute(text("CREATE TABLE t (x)"))
+        connection.execute(text("INSERT INTO t VALUES (zeroblob(1000000))"))
 
     try:
         with pytest.raises(StoreError, match="no space left") as refused:

@@ -10,7 +10,6 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from orchestrator.errors import StoreError
 from orchestrator.history import tasklocal
@@ -29,12 +28,8 @@ def differences(connection: Connection) -> list[Any]:
 
 async def on(url: str, work: Any) -> Any:
     connections = Connections(locate(url))
-
-    async def run(connection: AsyncConnection) -> Any:
-        return await connection.run_sync(work)
-
     try:
-        return await connections.write(run)
+        return await connections.write(work)
     finally:
         await connections.dispose()
 
