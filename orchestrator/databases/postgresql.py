@@ -28,8 +28,10 @@ _IDENTITY = """
     pg_catalog.current_database()::text,
     (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
     extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text"""
-# Sessions of the migration at work without the lock that is asked for here: left by a run that was killed.
-_OURS = """SELECT pid FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database()
+# Sessions of the migration at work without the lock that is asked for here: left by a run that was killed. Asked of the
+# function behind pg_stat_activity: a new session takes 2 ms only to plan a question to the view.
+_OURS = """SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL)
+    WHERE datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
 # Matched by name as well: a backend's number may be another session's by now.
 _END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS}
