@@ -17,6 +17,7 @@ from orchestrator.registry.model import Registry, Target
 log = structlog.get_logger(__name__)
 
 Found = Callable[[Target, Heads | None, TargetError | None], None]
+IsKnown = Callable[[Target], bool]
 
 
 class ShardHealth:
@@ -54,7 +55,7 @@ class Surveyor:
         *,
         seconds: float,
         part: float = 1.0,
-        is_known: Callable[[Target], bool] = lambda target: False,
+        is_known: IsKnown = lambda target: False,
     ) -> None:
         """Call `found` for each target with its heads (None: no version table) or the error.
 
@@ -65,24 +66,36 @@ class Surveyor:
             async with anyio.create_task_group() as tasks:
                 for shard, members in by_shard(targets).items():
                     limit = max(1, int(registry.shards[shard].max_concurrent * part))
-                    waiting = (target for target in members if not is_known(target))
-                    tasks.start_soon(self._read_shard, registry, limit, waiting, found)
+                    tasks.start_soon(self._read_shard, registry, limit, members, found, is_known)
 
-    async def _read_shard(self, registry: Registry, limit: int, waiting: Iterator[Target], found: Found) -> None:
+    async def _read_shard(
+        self, registry: Registry, limit: int, members: Sequence[Target], found: Found, is_known: IsKnown
+    ) -> None:
         health = ShardHealth()
+        waiting = iter(members)
         async with anyio.create_task_group() as tasks:
-            for _ in range(limit):
-                tasks.start_soon(self._read_some, registry, limit, waiting, health, found)
+            for _ in range(min(limit, len(members))):
+                tasks.start_soon(self._read_some, registry, limit, waiting, health, found, is_known)
 
     async def _read_some(
-        self, registry: Registry, limit: int, waiting: Iterator[Target], health: ShardHealth, found: Found
+        self,
+        registry: Registry,
+        limit: int,
+        waiting: Iterator[Target],
+        health: ShardHealth,
+        found: Found,
+        is_known: IsKnown,
     ) -> None:
         for target in waiting:
+            if is_known(target):
+                continue
             if health.reason is not None:
                 found(target, None, health.reason)
                 continue
             try:
                 async with self._slots.slot(target.shard, limit):
+                    if is_known(target):  # by now
+                        continue
                     heads = await self._migrator.read_heads(registry, target)
             except TargetError as exc:
                 health.note(exc)

@@ -44,16 +44,20 @@ class FleetSurvey:
         self._asked.set()
 
     async def once(self) -> None:
-        """Read every target, but for those that a rollout reads meanwhile; each becomes a TargetObserved on the bus."""
-        registry, began = self._parts.source.current, now()
+        """Read every target, but for those that a rollout brings to their goal meanwhile; each becomes a
+        TargetObserved on the bus."""
+        registry = self._parts.source.current
         planners = await self._planners(registry)
+        began = now()  # from here on, a migration's end is measured by these goals
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
             self._parts.bus.publish(_observation(target, heads, exc, planners.get(target.track)))
 
         def is_known(target: Target) -> bool:
             seen = self._parts.fleet.target(target.tenant, target.track)
-            return seen is not None and seen.read_at is not None and seen.read_at >= began
+            if seen is None or seen.read_at is None or seen.state != FleetState.UP_TO_DATE:
+                return False
+            return seen.read_at >= began
 
         await self._read(registry, registry.targets, found, is_known)
 

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 import stamina.instrumentation
 
+from orchestrator.databases import scram
 from orchestrator.databases.base import Database, Limits
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
@@ -58,6 +59,7 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
     Raises UnsupportedAlembicError and StoreError.
     """
     tasklocal.install()
+    scram.install()
     await anyio.to_thread.run_sync(tasklocal.verify)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events
     bus, fleet = Bus(), Fleet()

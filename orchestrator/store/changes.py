@@ -23,7 +23,7 @@ from orchestrator.store.rows import event_row, migration_row, rollout_from, roll
 from orchestrator.store.rules import Holding, MigrationKey, Numbered, Stored
 from orchestrator.store.tables import events, holds, migrations, rollouts
 
-# Rows per statement: between two statements the daemon's loop does other work (10 ms or so later).
+# Rows per statement: between two statements, 10 ms or so apart, the daemon's loop does other work.
 SLICE = 500
 ANALYZE_ROWS = 1_000
 NAMED_TARGETS = 20

@@ -8,28 +8,19 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import anyio
-import anyio.to_thread
-from sqlalchemy import Connection, NullPool, QueuePool, create_engine, event
+from sqlalchemy import Connection, NullPool
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from orchestrator.store.faults import store_error
 from orchestrator.store.place import Place
+from orchestrator.store.sqlite import SQLiteEngine
 
 T = TypeVar("T")
 Run = Callable[[Connection], T]
 
 STATEMENT_SECONDS = 60.0
 POOL_SIZE = 10
-BUSY_SECONDS = 10.0
-
-PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
-    # With WAL a killed process loses nothing; only a power cut may take the last commits, never the file's integrity.
-    "PRAGMA synchronous = NORMAL",
-    f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}",
-    "PRAGMA foreign_keys = ON",
-)
 
 
 class Connections:
@@ -43,8 +34,8 @@ class Connections:
 
     def __init__(self, place: Place, *, purpose: str = "store", pooled: bool = True) -> None:
         self.place = place
-        self._database: _PostgreSQL | _SQLite = (
-            _PostgreSQL(place, purpose, pooled) if place.postgresql else _SQLite(place)
+        self._database: _PostgreSQL | SQLiteEngine = (
+            _PostgreSQL(place, purpose, pooled) if place.postgresql else SQLiteEngine(place)
         )
 
     async def read(self, run: Run[T]) -> T:
@@ -52,13 +43,14 @@ class Connections:
         return await self.telling(self._read(run))
 
     async def write(self, run: Run[T]) -> T:
-        """Run one transaction: committed when this returns. A StoreError because the connection was lost in the
-        commit itself leaves open whether the change is there."""
+        """Run one transaction: committed when this returns. A cancelled one may be committed all the same, and a
+        StoreError because the connection was lost in the commit itself leaves open whether the change is there."""
         return await self.telling(self._database.run(run, writes=True))
 
     async def connect(self) -> AsyncConnection:
         """A connection to PostgreSQL that the caller closes."""
-        assert isinstance(self._database, _PostgreSQL), "an SQLite store needs no session of its own"
+        if not isinstance(self._database, _PostgreSQL):
+            raise TypeError("an SQLite store has no sessions of its own")
         return await self.telling(self._database.engine.connect())
 
     async def telling(self, work: Awaitable[T]) -> T:
@@ -81,10 +73,13 @@ class Connections:
 
 class _PostgreSQL:
     def __init__(self, place: Place, purpose: str, pooled: bool) -> None:
-        self.engine = _engine(place, purpose, pooled)
+        self.engine = _make_engine(place, purpose, pooled)
 
     async def run(self, run: Run[T], *, writes: bool) -> T:
-        """A pooled connection may have died while it lay idle: what failed by that before its commit is run again."""
+        """A pooled connection may have died while it lay idle: what failed by that before its commit is run again.
+
+        Reads and writes begin alike here: rows are locked as they are asked for.
+        """
         ready = False
         for again in (True, False):
             try:
@@ -101,37 +96,7 @@ class _PostgreSQL:
         await self.engine.dispose()
 
 
-class _SQLite:
-    def __init__(self, place: Place) -> None:
-        # In memory there is one connection, and it may serve one at a time: shared, a reader's rollback would take a
-        # writer's transaction with it.
-        size = POOL_SIZE if place.path else 1
-        self._threads = anyio.CapacityLimiter(size)
-        self._reading = create_engine(
-            place.url,
-            poolclass=QueuePool,
-            pool_size=size,
-            max_overflow=0,
-            connect_args={"timeout": BUSY_SECONDS, "isolation_level": None, "check_same_thread": False},
-        )
-        event.listen(self._reading, "connect", _prepare)
-        event.listen(self._reading, "begin", _begin)
-        self._writing = self._reading.execution_options(store_writes=True)
-
-    async def run(self, run: Run[T], *, writes: bool) -> T:
-        engine = self._writing if writes else self._reading
-
-        def transact() -> T:
-            with engine.begin() as connection:
-                return run(connection)
-
-        return await anyio.to_thread.run_sync(transact, limiter=self._threads)
-
-    async def dispose(self) -> None:
-        await anyio.to_thread.run_sync(self._reading.dispose)
-
-
-def _engine(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
+def _make_engine(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
     settings = {
         "application_name": f"orchestrator {purpose} {socket.gethostname()}:{os.getpid()}",
         # A session that its machine left without a word holds its locks for a minute, not for two hours.
@@ -149,16 +114,3 @@ def _engine(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
     alone: dict[str, Any] = {"poolclass": NullPool, "isolation_level": "AUTOCOMMIT"}
     pool: dict[str, Any] = {"pool_size": POOL_SIZE // 2, "max_overflow": POOL_SIZE // 2} if pooled else alone
     return create_async_engine(place.url, connect_args=arguments, **pool)
-
-
-def _prepare(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    for pragma in PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    """A transaction that begins by reading and then writes fails as soon as another wrote in between."""
-    writes = connection.get_execution_options().get("store_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -82,6 +82,10 @@ def locate(url: str) -> Place:
         )
     known = parsed.set(drivername=SCHEMES[parsed.drivername])
     if known.get_backend_name() == "sqlite":
+        if known.query:
+            raise StoreError(
+                "ORCHESTRATOR_STORE_URL: an SQLite store takes no options", remedy="write sqlite:///orchestrator.db"
+            )
         return Place(known)
     options = dict(known.query)
     seconds = options.pop("connect_timeout", None)

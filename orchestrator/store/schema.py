@@ -14,8 +14,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select
 
 from orchestrator.errors import StoreError
-from orchestrator.store.connections import BUSY_SECONDS, Connections
+from orchestrator.store.connections import Connections
 from orchestrator.store.faults import ELSEWHERE, is_busy
+from orchestrator.store.sqlite import BUSY_SECONDS
 from orchestrator.store.tables import VERSION_TABLE
 
 SCHEMA_LOCK = (0x6F726368, 1)

@@ -76,9 +76,9 @@ async def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path: Path)
 async def test_a_database_that_another_process_keeps_locked_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.store.connections.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("orchestrator.store.sqlite.BUSY_SECONDS", 0.05)
     monkeypatch.setattr("orchestrator.store.schema.BUSY_SECONDS", 0.05)
-    monkeypatch.setattr("orchestrator.store.connections.PRAGMAS", ())
+    monkeypatch.setattr("orchestrator.store.sqlite.PRAGMAS", ())
     holder = sqlite3.connect(tmp_path / "control.db")
     holder.execute("BEGIN EXCLUSIVE")
     try:

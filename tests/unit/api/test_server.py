@@ -63,7 +63,8 @@ async def test_answers_do_not_wait_for_the_acknowledgement_of_their_first_packet
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         await reader.read()
         writer.close()
-    assert without_delay == [1]
+    assert without_delay
+    assert all(without_delay)
 
 
 async def test_it_serves_on_a_free_port_and_says_where(app: FastAPI, stopping: anyio.Event) -> None:
