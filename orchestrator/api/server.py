@@ -85,7 +85,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
         for family, (address, _port, *scope) in _addresses(host):
             taken = sockets[0].getsockname()[1] if sockets else port
             sockets.append(_listen(family, (address, taken, *scope)))
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
         for listener in sockets:
             listener.close()
         raise ConfigurationError(reason(exc, host, port), remedy=_REMEDY) from exc
@@ -95,10 +95,12 @@ def bind(host: str, port: int) -> list[socket.socket]:
 _REMEDY = "choose another with --host and --port, or ORCHESTRATOR_HOST and ORCHESTRATOR_PORT"
 
 
-def reason(error: OSError, host: str, port: int) -> str:
+def reason(error: OSError | UnicodeError, host: str, port: int) -> str:
     """Why we cannot listen, in the operator's words."""
     where = f"port {port} on {host}"
     match error:
+        case UnicodeError():
+            return f"{host!r} cannot be the name of a host"
         case socket.gaierror():
             return f"host {host!r} cannot be resolved: {error.strerror}"
         case OSError(errno=errno.EADDRINUSE):

@@ -91,7 +91,7 @@ async def _opened(
     rollout_id: str,
     service: Service,
     stopping: Stopping,
-    last_event_id: Annotated[int, Header(ge=0, description="Send what follows this event.")] = 0,
+    last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1, description="Send what follows this event.")] = 0,
 ) -> AsyncIterator[Feed]:
     view = await service.rollout(rollout_id)
     feed = Feed(service, rollout_id, stopping, view.rollout.state, last_event_id)

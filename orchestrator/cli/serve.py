@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from typing import Annotated
 
 import anyio
@@ -49,4 +51,10 @@ def serve(
         shutdown_grace_seconds=shutdown_grace_seconds,
     )
     logs.configure(configured.log_format, configured.log_level)
-    anyio.run(daemon.serve, configured)
+    try:
+        anyio.run(daemon.serve, configured)
+    finally:
+        # Python waits for every thread, also for one that reads a file which does not answer.
+        last = threading.Timer(daemon.HARD_EXIT_SECONDS, os._exit, (1,))
+        last.daemon = True
+        last.start()

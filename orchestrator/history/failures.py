@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -63,12 +64,32 @@ def _is_connecting(exc: DBAPIError) -> bool:
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """`text` without the secrets, as they are and as they stand in URLs."""
-    for secret in secrets:
-        for form in {secret, quote(secret, safe=""), quote(secret, safe=" +")}:
-            if form:
-                text = text.replace(form, "***")
+    """`text` without the secrets: as they are, as they stand in URLs and in SQL, and where an excerpt cuts them off.
+
+    >>> redact("LINE 1: ...ost', 'hunt'er2') FROM 'postgresql://u:hunt''er...", ("hunt'er2",))
+    "LINE 1: ...ost', '***') FROM 'postgresql://u:***..."
+    """
+    for form in sorted(set(_forms(secrets)), key=len, reverse=True):
+        text = text.replace(form, "***")
+        for length in range(len(form) - 1, SHORTEST_PART - 1, -1):
+            text = text.replace(f"{form[:length]}...", "***...").replace(f"...{form[-length:]}", "...***")
     return text
+
+
+# What a server's excerpt may show of a secret at its cut end: less than this tells nothing.
+SHORTEST_PART = 4
+# How SQL, and drivers with % for parameters, write a character twice.
+_DOUBLED = (("",), ("'",), ("%",), ("\\",), ("'", "%"), ("'", "\\"), ("'", "%", "\\"))
+
+
+def _forms(secrets: tuple[str, ...]) -> Iterator[str]:
+    for secret in filter(None, secrets):
+        for written in (secret, quote(secret, safe=""), quote(secret, safe=" +")):
+            for characters in _DOUBLED:
+                form = written
+                for character in filter(None, characters):
+                    form = form.replace(character, character * 2)
+                yield form
 
 
 def _target_error_within(exc: BaseException) -> TargetError | None:

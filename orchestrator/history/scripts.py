@@ -21,6 +21,7 @@ from alembic.util import CommandError
 from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
 from orchestrator.history import drivers
+from orchestrator.history.places import line_of, null_byte
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
 
@@ -141,6 +142,7 @@ class History:
                         f"the branch label {label!r} is given twice, also in {self._files[labels[label]].file}",
                         track=self.track.name,
                         file=file.file,
+                        line=line_of(file.file, "branch_labels"),
                         remedy="take it out of one of them: the revisions that follow have it anyway",
                     )
                 labels[label] = file.revision
@@ -165,6 +167,7 @@ class History:
                         f"revision {file.revision!r} follows {parent!r}, which no file declares",
                         track=self.track.name,
                         file=file.file,
+                        line=line_of(file.file, "down_revision"),
                         remedy="add the missing file, or correct down_revision",
                     )
             for other in file.depends_on:
@@ -174,6 +177,7 @@ class History:
                         f"revision {file.revision!r} depends on {other!r}, which is no revision id or branch label",
                         track=self.track.name,
                         file=file.file,
+                        line=line_of(file.file, "depends_on"),
                         remedy=f"write {meant[0]!r} in full"
                         if len(meant) == 1
                         else "add the file, or correct depends_on",
@@ -268,7 +272,7 @@ def _execute(track: Track, scripts: ScriptDirectory, places: tuple[str, tuple[st
         yield from scripts._load_revisions()
     except HistoryError:
         raise
-    except (Exception, SystemExit) as exc:
+    except (Exception, SystemExit, KeyboardInterrupt) as exc:
         file, line = _where(exc, places)
         raise HistoryError(
             f"a revision file cannot be loaded: {_in_words(exc)}",
@@ -287,6 +291,7 @@ def _check_unique(track: Track, scripts: list[Script]) -> None:
                 f"revision {script.revision!r} is declared twice, also in {seen[script.revision]}",
                 track=track.name,
                 file=script.path,
+                line=line_of(script.path, "revision"),
                 remedy="give one of them an id of its own (`alembic revision` makes one)",
             )
         seen[script.revision] = Path(script.path).name
@@ -327,7 +332,10 @@ def _where(exc: BaseException, places: tuple[str, tuple[str, ...], bool]) -> tup
     for frame, _ in traceback.walk_tb(exc.__traceback__):
         made = frame.f_locals.get("path") if isinstance(frame.f_locals.get("self"), Script) else None
         if made is not None:
-            return str(made), None
+            return str(made), line_of(str(made), "revision")
+    for file in map(str, _python_files(*places)):
+        if (line := null_byte(file)) is not None:
+            return file, line
     named = (file for file in _python_files(*places) if f"filename {file.name}." in str(exc))
     return str(next(named, places[0])), None
 

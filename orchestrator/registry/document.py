@@ -94,6 +94,8 @@ def read(path: Path) -> Document:
 
 def _content(path: Path) -> bytes:
     try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise RegistryError(str(path), [Mistake(0, 0, "it is not a file: a pipe, say, can be read only once")])
         return path.read_bytes()
     except FileNotFoundError:
         raise RegistryError(str(path), [Mistake(0, 0, "there is no such file: set ORCHESTRATOR_CONFIG")]) from None

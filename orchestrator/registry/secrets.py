@@ -117,7 +117,10 @@ class Secrets:
 
     def _content(self, path: str) -> str:
         try:
-            text = (self.folder / path).read_text(encoding="utf-8")
+            file = self.folder / path
+            if file.exists() and not file.is_file():
+                raise Complaint(f"the secret file {path!r} is not a file")
+            text = file.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise Complaint(f"the secret file {path!r} is not UTF-8 text") from None
         except (OSError, ValueError) as exc:

@@ -118,6 +118,8 @@ def _stamps(path: Path) -> Stamps:
 
 def _secret_files(path: Path) -> frozenset[Path]:
     try:
+        if not path.is_file():
+            return frozenset()  # opening a pipe would wait for whoever writes to it
         return secrets.files(path.read_text(encoding="utf-8"), path.absolute().parent)
     except (OSError, ValueError):
         return frozenset()

@@ -29,6 +29,7 @@ REFUSED = Fault("refused the credentials", "check user and password in ORCHESTRA
 DENIED = Fault("does not grant this user what it needs", "make the user of ORCHESTRATOR_STORE_URL the database's owner")
 STOPPING = Fault("is starting up or shutting down", "try again in a moment")
 FULL = Fault("has no space left", f"free disk space, or {ELSEWHERE}")
+GONE = Fault("has lost its file", "restore it; what was recorded since it was lost is gone with it")
 FOREIGN = Fault("has tables of another application", "give the store a database of its own in ORCHESTRATOR_STORE_URL")
 UNKNOWN = Fault("failed", "the message above is the database's own; the rollout's state is as last saved")
 
@@ -95,6 +96,8 @@ def _sqlite(cause: BaseException, path: Path | None) -> Fault | None:
 
 
 def _system(exc: Exception, cause: BaseException) -> Fault | None:
+    if isinstance(cause, FileNotFoundError):
+        return GONE
     if isinstance(cause, (OSError, TimeoutError)):
         return UNREACHABLE
     if isinstance(exc, SQLAlchemyError) or type(cause).__module__.startswith("asyncpg"):

@@ -82,14 +82,33 @@ def locate(url: str) -> Place:
         )
     known = parsed.set(drivername=SCHEMES[parsed.drivername])
     if known.get_backend_name() == "sqlite":
-        if known.query:
-            raise StoreError(
-                "ORCHESTRATOR_STORE_URL: an SQLite store takes no options", remedy="write sqlite:///orchestrator.db"
-            )
+        _check_file(known)
         return Place(known)
+    _check_server(known)
     options = dict(known.query)
     seconds = options.pop("connect_timeout", None)
     return Place(known.set(query={}), urlencode(options, doseq=True), _seconds(seconds))
+
+
+def _check_file(url: URL) -> None:
+    """One file has one name: what the driver would take for an option or a URI hides that from the driver's lock."""
+    name = url.database or ""
+    if url.host or url.username or url.port is not None:
+        raise StoreError("ORCHESTRATOR_STORE_URL: an SQLite store is a file", remedy="write sqlite:///x.db")
+    if url.query or name.startswith("file:") or "\0" in name:
+        raise StoreError(
+            "ORCHESTRATOR_STORE_URL: an SQLite store takes the name of a file and no options",
+            remedy="write sqlite:///orchestrator.db",
+        )
+
+
+def _check_server(url: URL) -> None:
+    try:
+        (url.host or "").encode("idna")
+    except UnicodeError:
+        raise StoreError("ORCHESTRATOR_STORE_URL: the host cannot be a name", remedy=f"write {FORMS}") from None
+    if url.port is not None and not 0 < url.port < 65536:
+        raise StoreError("ORCHESTRATOR_STORE_URL: there is no such port", remedy="write 5432, say")
 
 
 def _seconds(written: str | tuple[str, ...] | None) -> float:

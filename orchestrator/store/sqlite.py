@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
@@ -36,6 +38,7 @@ class SQLiteEngine:
     def __init__(self, place: Place) -> None:
         # In memory there is one connection, and it may serve one at a time: shared, a reader's rollback would take a
         # writer's transaction with it.
+        self._path = place.path
         size = POOL_SIZE if place.path else 1
         self._threads = anyio.CapacityLimiter(size)
         self._engine = create_engine(
@@ -50,7 +53,7 @@ class SQLiteEngine:
     async def run(self, work: Callable[[Connection], T], *, writes: bool) -> T:
         """Run one transaction. A cancelled one is interrupted and its thread's end waited for; if that comes after the
         commit, the change is there."""
-        unit = _Unit(self._engine, "BEGIN IMMEDIATE" if writes else "BEGIN")
+        unit = _Unit(self._engine, "BEGIN IMMEDIATE" if writes else "BEGIN", self._path)
         error: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(unit.watch)
@@ -72,8 +75,8 @@ class SQLiteEngine:
 class _Unit:
     """One transaction in its thread, and who interrupts it from the loop."""
 
-    def __init__(self, engine: Engine, begin: str) -> None:
-        self._engine, self._begin = engine, begin
+    def __init__(self, engine: Engine, begin: str, path: Path | None) -> None:
+        self._engine, self._begin, self._path = engine, begin, path
         self._driver: Any = None
         self._interrupted = False
         self.ended = False
@@ -83,7 +86,18 @@ class _Unit:
             self._driver = connection.connection.dbapi_connection
             with connection.begin():
                 self._start(connection)
+                self._check_file(connection)
                 return work(connection)
+
+    def _check_file(self, connection: Connection) -> None:
+        """A file that was deleted takes all that is written to it, and keeps nothing. Raises FileNotFoundError."""
+        if self._path is None:
+            return
+        opened = connection.connection.record_info
+        assert opened is not None
+        status = self._path.stat()
+        if opened.setdefault("inode", status.st_ino) != status.st_ino:
+            raise FileNotFoundError(errno.ENOENT, "it was replaced by another file", str(self._path))
 
     def _start(self, connection: Connection) -> None:
         """Begin at once as what it is: one that begins by reading and then writes fails when another wrote between."""

@@ -87,6 +87,20 @@ async def test_a_wait_for_the_file_ends_when_it_is_let_go(connections: Connectio
     await connections.dispose()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_file_that_was_deleted_takes_no_more_changes(
+    connections: Connections, tmp_path: Path, replaced: bool
+) -> None:
+    await connections.write(lambda connection: connection.execute(text("CREATE TABLE t (a)")))
+    file = tmp_path / "control.db"
+    file.unlink()
+    if replaced:
+        file.touch()
+    with pytest.raises(StoreError, match="has lost its file"):
+        await connections.write(lambda connection: connection.execute(text("INSERT INTO t VALUES (1)")))
+    await connections.dispose()
+
+
 async def test_readers_do_not_wait_for_a_writer(connections: Connections) -> None:
     await connections.write(lambda connection: connection.execute(text("CREATE TABLE t (a)")))
     written = anyio.Event()

@@ -47,6 +47,22 @@ async def test_a_url_that_cannot_be_read_is_refused_without_repeating_it() -> No
     assert "percent-encoded" in str(await refusal(f"postgresql://me:{SECRET}/x@db:port/control"))
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite://orchestrator.db", "an SQLite store is a file"),
+        (f"sqlite://me:{SECRET}@host/x.db", "an SQLite store is a file"),
+        ("sqlite:///x.db?timeout=abc", "no options"),
+        ("sqlite:///file:x.db?uri=true", "no options"),
+        ("sqlite:///file:x.db", "no options"),
+        (f"postgresql://me:{SECRET}@a..b/control", "cannot be a name"),
+        (f"postgresql://me:{SECRET}@127.0.0.1:99999/control", "no such port"),
+    ],
+)
+async def test_a_url_that_means_something_else_is_refused(url: str, said: str) -> None:
+    assert said in (await refusal(url)).message
+
+
 async def test_a_connect_timeout_that_is_no_number_is_refused() -> None:
     assert "connect_timeout" in str(await refusal(f"postgresql://me:{SECRET}@db/control?connect_timeout=soon"))
 

@@ -98,6 +98,12 @@ def test_a_host_that_does_not_exist_is_told() -> None:
         server.bind("no.such.host.invalid", 0)
 
 
+@pytest.mark.parametrize("host", ["a..b", "x" * 70, "\udcff"])
+def test_a_host_that_cannot_be_a_name_is_told(host: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"cannot be the name of a host|cannot be resolved"):
+        server.bind(host, 0)
+
+
 def test_a_host_of_somebody_else_is_told() -> None:
     with pytest.raises(errors.ConfigurationError, match=r"cannot listen on port 8080 on 192\.0\.2\.1"):
         server.bind("192.0.2.1", 8080)

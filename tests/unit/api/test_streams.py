@@ -78,7 +78,7 @@ async def test_a_client_that_comes_back_gets_the_rest(
     assert [int(it["id"]) for it in parse(answer.text)[:-1]] == list(range(last + 1, 7))
 
 
-@pytest.mark.parametrize("last", ["-1", "abc", "1.5"])
+@pytest.mark.parametrize("last", ["-1", "abc", "1.5", "9" * 26])
 async def test_an_id_that_we_never_gave_is_refused(last: str, client: httpx2.AsyncClient) -> None:
     answer = await client.get("/api/v1/rollouts/r001/events", headers={"Last-Event-ID": last})
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "header.last-event-id")

@@ -90,6 +90,10 @@ def test_labels_and_several_heads(project: Path) -> None:
         ("def upgrade(:\n", 1, "SyntaxError"),
         ("revision = 'x'\ndown_revision = 'three'\nimport no_such_module\n", 3, "no_such_module"),
         ("revision = 'x'\ndown_revision = 'three'\n1 / 0\n", 3, "ZeroDivisionError"),
+        ("revision = 'x'\nraise KeyboardInterrupt\n", 2, "KeyboardInterrupt"),
+        ("revision = 'x'\ndown_revision = 'a\0b'\n", 2, "null bytes"),
+        ("import os\nrevision = 'x'\ndown_revision = 'gone'\ndef upgrade(): ...\n", 3, "follows 'gone'"),
+        ("revision = 'x'\ndown_revision = 'three'\ndepends_on = 'y'\ndef upgrade(): ...\n", 3, "depends on 'y'"),
     ],
 )
 def test_a_file_that_does_not_load_is_named_with_its_line(project: Path, content: str, line: int, message: str) -> None:
@@ -165,6 +169,24 @@ def test_an_async_env_py_is_recognised(tmp_path: Path) -> None:
 def test_secrets_are_taken_out_in_every_form() -> None:
     text = "cannot connect to postgresql://u:p%40ss%2Fword@h/d with p@ss/word"
     assert redact(text, ("p@ss/word",)) == "cannot connect to postgresql://u:***@h/d with ***"
+
+
+@pytest.mark.parametrize(
+    ("secret", "text"),
+    [
+        ("Huntersecret99x", "LINE 1: select nope, 'postgresql://mig:Huntersecret99..."),
+        ("Huntersecret99x", "LINE 1: ...ersecret99x@h/d', nope"),
+        ("Hunter'secret99", "select nope_fn('Hunter''secret99')"),
+        ("Hunter%secret99", "CREATE USER MAPPING FOR x OPTIONS (password 'Hunter%%secret99')"),
+        ("Hunter@secret99", "dblink('postgresql://mig:Hunter%%40secret99@127.0.0.1')"),
+        ("Hunter\\secret99", "select E'Hunter\\\\secret99'"),
+    ],
+)
+def test_a_secret_does_not_show_in_what_sql_and_drivers_make_of_it(secret: str, text: str) -> None:
+    shown = redact(text, (secret,))
+    assert "***" in shown
+    assert "unter" not in shown
+    assert "secret99" not in shown
 
 
 def test_a_secret_that_is_cut_in_two_does_not_show() -> None:

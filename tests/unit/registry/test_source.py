@@ -157,6 +157,17 @@ async def test_mistakes_are_told_once_and_the_mended_file_is_read(source: Regist
     assert tenants(source.current) == ["globex", "initech"]
 
 
+async def test_a_pipe_in_the_place_of_the_file_is_refused_and_not_waited_for(
+    source: RegistrySource, path: Path
+) -> None:
+    before = source.current
+    remove(path)
+    os.mkfifo(path)
+    with anyio.fail_after(10), pytest.raises(RegistryError, match="a pipe, say, can be read only once"):
+        await source.reload()
+    assert source.current is before
+
+
 async def test_a_removed_file_is_told_and_its_return_noticed(source: RegistrySource, path: Path) -> None:
     async with watching(source) as results:
         remove(path)
