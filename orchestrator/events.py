@@ -112,6 +112,31 @@ class MigrationFinished(MigrationEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayRefused(MigrationEvent):
+    """The server refused a plan's compiled SQL; what was left of the plan was given to env.py."""
+
+    message: str
+    code: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanJudged(RolloutEvent):
+    """How a plan is carried out from now on: `replay`, `mixed` (some revisions run online) or `online`, and why.
+
+    `differs`: because the two ways do not come to the same schema, or the targets' schemas are not alike. `digest`
+    covers the SQL.
+    """
+
+    from_heads: tuple[str, ...]
+    to_heads: tuple[str, ...]
+    steps: int
+    execution: str
+    reason: str | None = None
+    differs: bool = False
+    digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockWaited(Event):
     shard: str
     seconds: float

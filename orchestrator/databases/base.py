@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +10,7 @@ from typing import Protocol
 import anyio
 from sqlalchemy.engine import URL
 
+from orchestrator.plan.compiled import Script
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 
@@ -41,6 +42,30 @@ class Place:
         return f"{self.url.database!r} on {host}" if host else repr(self.url.database)
 
 
+class Replayer(Protocol):
+    """Sends compiled SQL on the guard's own session, and tells of the schema that came out."""
+
+    async def replay(
+        self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
+    ) -> None:
+        """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds.
+
+        Raises HeadsChangedError, retriable, when the version table does not hold what the scripts begin with;
+        TargetUnreachableError when the session is lost; MigrationFailedError, of kind `REPLAY_REFUSED`, for what the
+        server refused. The transaction at work was rolled back then. When this is cancelled, the session is ended on
+        the server.
+        """
+        ...
+
+    async def fingerprint(self) -> tuple[str, ...]:
+        """The schema as lines, equal for targets whose schemas are equal. Raises TargetUnreachableError."""
+        ...
+
+
+# The kind of the error when the server refused a statement of compiled SQL.
+REPLAY_REFUSED = "replay_refused"
+
+
 class Guard(Protocol):
     """The session that proves where the target is and holds its lock for the whole migration.
 
@@ -49,6 +74,11 @@ class Guard(Protocol):
     """
 
     lost: anyio.Event
+
+    @property
+    def replayer(self) -> Replayer | None:
+        """What sends compiled SQL on this session; None where that cannot be done."""
+        ...
 
     @property
     def rules(self) -> SessionRules:

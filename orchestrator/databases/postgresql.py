@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import ssl
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
 import asyncpg
-from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Heads, Place
+from orchestrator.databases.connecting import (
+    bounded,
+    connected,
+    in_words,
+    session_name,
+    table_locked,
+    translated,
+    unreachable,
+)
+from orchestrator.databases.fingerprint import QUERY, normalised
 from orchestrator.databases.polling import backoff
-from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.databases.replay import Replay
+from orchestrator.databases.scripts import VersionTable, literal, messages, quoted
+from orchestrator.errors import TargetLockedError, WrongDatabaseError
+from orchestrator.plan.compiled import Script
 from orchestrator.sessions import SessionRules
 
 # First key of our advisory locks: "orch" in ASCII. The second tells the targets of one database apart.
@@ -61,16 +73,16 @@ class PostgreSQL:
     """`databases.base.Database` for PostgreSQL 12 and newer."""
 
     async def read_heads(self, place: Place) -> Heads | None:
-        async with _connected(place, _name("read", place)) as connection:
-            with _translated(place):
+        async with connected(place, session_name("read", place)) as connection:
+            with translated(place):
                 _check_name(place, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
                 return await _heads(connection, place)
 
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
-        async with _connected(place, _name("guard", place)) as connection:
+        async with connected(place, session_name("guard", place)) as connection:
             guard = PostgreSQLGuard(place, connection)
-            with _translated(place):
+            with translated(place):
                 await guard.enter()
             yield guard
 
@@ -92,22 +104,18 @@ class PostgreSQLGuard:
     @property
     def application_name(self) -> str:
         """Of the migration's sessions: marks them as this target's for a later run that must end them."""
-        return _name(f"{self._key:08x}", self._place)
+        return session_name(f"{self._key:08x}", self._place)
+
+    @property
+    def replayer(self) -> PostgreSQLGuard | None:
+        """Literals are rendered for a server that takes a backslash for itself, as all have done since 9.1."""
+        return self if self._connection.get_settings().standard_conforming_strings == "on" else None
 
     @property
     def rules(self) -> SessionRules:
-        limits, schema = self._place.limits, self._place.target.schema
-        settings = {
-            "application_name": self.application_name,
-            "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",
-            "statement_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
-            "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
-        }
-        if schema is not None:
-            settings["search_path"] = quoted(schema)
-        applied = ", ".join(f"pg_catalog.set_config('{name}', {_literal(v)}, false)" for name, v in settings.items())
+        settings = {"application_name": self.application_name, **_settings(self._place)}
         held = _LOCK_HELD.format(pid=self._connection.get_server_pid(), first=LOCK_NAMESPACE, second=self._key)
-        query = f"SELECT {_IDENTITY}, {held}, {applied}, {_CHECK_CLIENT}, pg_catalog.pg_backend_pid()"
+        query = f"SELECT {_IDENTITY}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
         expected = (*self._identity, True)
         return SessionRules("postgresql", query, expected, self._place.name, fence=len(self._identity))
 
@@ -166,7 +174,7 @@ class PostgreSQLGuard:
         holder = await self._connection.fetchrow(_HOLDER, self._key)
         return TargetLockedError(
             f"another migration holds the lock of {self._place.name}"
-            f"{': ' + _session(holder) if holder is not None else ''}; waited {self._place.limits.lock_wait:g} s",
+            f"{': ' + in_words(holder) if holder is not None else ''}; waited {self._place.limits.lock_wait:g} s",
             remedy="let it finish, or end that session, then retry",
             retriable=False,
         )
@@ -174,19 +182,36 @@ class PostgreSQLGuard:
     async def heads(self) -> Heads | None:
         if self.lost.is_set():
             raise unreachable(self._place, ConnectionError("the session that held the lock was lost"))
-        with _bounded(self._place):
+        with bounded(self._place):
             return await _heads(self._connection, self._place)
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
-        with _bounded(self._place):
+        with bounded(self._place):
             row = await self._connection.fetchrow(_BLOCKERS, _listed(backends))
-        return _session(row) if row is not None else None
+        return in_words(row) if row is not None else None
+
+    async def replay(
+        self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
+    ) -> None:
+        setup = f"SELECT {_applied(_settings(self._place))};\n"
+        for message in messages(scripts, VersionTable.of(self._place.target), create_version):
+            began = time.monotonic()
+            await Replay(self._place, self._connection, self.lost).send(setup + message.text)
+            setup = ""
+            if message.revisions:
+                on_done(message.revisions, time.monotonic() - began)
+
+    async def fingerprint(self) -> tuple[str, ...]:
+        target = self._place.target
+        with bounded(self._place):
+            rows = await self._connection.fetch(QUERY)
+        return normalised([row[0] for row in rows], target.version_table, target.schema)
 
     async def end_backends(self, backends: Sequence[int]) -> None:
         if not backends:
             return
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEANUP_SECONDS), suppress(Exception):
-            async with _connected(self._place, _name("clean-up", self._place)) as connection:
+            async with connected(self._place, session_name("clean-up", self._place)) as connection:
                 for pause in backoff(0.01, 0.5):
                     if not await connection.fetchval(_END, self.application_name, _listed(backends)):
                         return
@@ -199,31 +224,28 @@ _CHECK_CLIENT = """CASE WHEN pg_catalog.current_setting('server_version_num')::i
     THEN pg_catalog.set_config('client_connection_check_interval', '1000', false) END"""
 
 
+def _settings(place: Place) -> dict[str, str]:
+    """Of every session that migrates."""
+    limits, schema = place.limits, place.target.schema
+    settings = {
+        "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",
+        "statement_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
+        "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
+    }
+    return settings if schema is None else {**settings, "search_path": quoted(schema)}
+
+
+def _applied(settings: Mapping[str, str]) -> str:
+    """Columns of a SELECT that apply the settings to the session."""
+    columns = [f"pg_catalog.set_config('{name}', {literal(value)}, false)" for name, value in settings.items()]
+    return ", ".join([*columns, _CHECK_CLIENT])
+
+
 def lock_key(place: Place) -> int:
     """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
     target = place.target
     schema = target.version_table_schema or target.schema or "public"
     return int.from_bytes(hashlib.sha256(f"{schema}\0{target.version_table}".encode()).digest()[:4], "big")
-
-
-def _name(role: str, place: Place) -> str:
-    """An application_name: printable ASCII and at most 63 bytes, as the server would cut it."""
-    tenant = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in place.target.tenant)
-    return f"orchestrator {role} {tenant}"[:63]
-
-
-def quoted(identifier: str) -> str:
-    """An SQL identifier.
-
-    >>> quoted('O"Neil')
-    '"O""Neil"'
-    """
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
 
 
 # Lists of backends travel as text: for a parameter or column of an array type, asyncpg asks each new connection about
@@ -240,22 +262,14 @@ def signed(key: int) -> int:
     return key - (1 << 32) if key >= 1 << 31 else key
 
 
-def _session(row: Any) -> str:
-    name = row["application_name"] or "no application_name"
-    since = f" for {row['seconds']:.0f} s" if row["seconds"] is not None else ""
-    return f"backend {row['pid']} ({name}, {row['state'] or 'state not visible'}{since})"
-
-
 async def _heads(connection: asyncpg.Connection[Any], place: Place) -> Heads | None:
-    target = place.target
-    schema = target.version_table_schema or target.schema
-    table = (f"{quoted(schema)}." if schema else "") + quoted(target.version_table)
+    table = VersionTable.of(place.target).qualified
     try:
         rows = await connection.fetch(f"SELECT version_num FROM {table}")
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
         return None
     except asyncpg.LockNotAvailableError as exc:
-        raise _table_locked(place, exc, await connection.fetchrow(_TABLE_HOLDER, table)) from exc
+        raise table_locked(place, exc, await connection.fetchrow(_TABLE_HOLDER, table)) from exc
     return tuple(sorted(row[0] for row in rows))
 
 
@@ -265,121 +279,3 @@ def _check_name(place: Place, found: str) -> None:
             f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
             remedy="correct the shard's URL, or what stands between it and the server",
         )
-
-
-@asynccontextmanager
-async def _connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    with _translated(place):
-        connection = await _connect(place, name)
-    try:
-        yield connection
-    finally:
-        with anyio.move_on_after(2, shield=True), suppress(Exception):
-            await connection.close(timeout=2)
-        if not connection.is_closed():
-            connection.terminate()
-
-
-async def _connect(place: Place, name: str) -> asyncpg.Connection[Any]:
-    url, limits = place.url, place.limits
-    return await asyncpg.connect(
-        host=url.host,
-        port=url.port,
-        user=url.username,
-        password=url.password,
-        database=url.database,
-        ssl=_ssl(url),
-        timeout=limits.connect,
-        command_timeout=limits.connect,  # quick questions: a frozen server must not hold a target for ever
-        statement_cache_size=0,
-        server_settings={
-            "application_name": name,
-            "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",  # somebody may keep the version table locked
-            "statement_timeout": f"{limits.connect * 1000:.0f}ms",
-            "tcp_keepalives_idle": "30",  # a server that lost us lets go of the lock
-            "tcp_keepalives_interval": "10",
-            "tcp_keepalives_count": "3",
-        },
-    )
-
-
-def _ssl(url: URL) -> ssl.SSLContext | str | None:
-    mode = url.query.get("sslmode", url.query.get("ssl"))
-    return mode if isinstance(mode, str) else None
-
-
-# InternalClientError: a backend that dies while it prepares a statement. TimeoutError is an OSError. UnicodeError: a
-# host's name that cannot be one.
-_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, UnicodeError)
-
-
-class _translated:
-    """Turn the driver's errors into ours, with the remedy."""
-
-    def __init__(self, place: Place) -> None:
-        self._place = place
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if isinstance(exc, asyncpg.LockNotAvailableError):
-            raise _table_locked(self._place, exc, None) from exc
-        if isinstance(exc, _FOREIGN):
-            raise unreachable(self._place, exc) from exc
-
-
-@contextmanager
-def _bounded(place: Place) -> Iterator[None]:
-    """As `_translated`, in bounded time: asyncpg's own limit does not count the wait for an earlier question's end."""
-    with _translated(place), anyio.fail_after(place.limits.connect):
-        yield
-
-
-def _table_locked(place: Place, exc: asyncpg.LockNotAvailableError, holder: Any) -> TargetError:
-    return TargetLockedError(
-        f"the version table of {place.name} is locked by another session"
-        f"{': ' + _session(holder) if holder is not None else ''}",
-        code=exc.sqlstate,
-        remedy="end that session or its transaction, or retry at a quieter time",
-        retriable=True,
-    )
-
-
-def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
-    """The connection's failure in words, with what to do; only what time may cure is retriable."""
-    code = getattr(exc, "sqlstate", None)
-    kind, remedy, retriable = _cause(code, exc)
-    reason = str(exc).strip().splitlines()[0] if str(exc).strip() else "no answer in time"
-    if isinstance(exc, TimeoutError):
-        reason = f"no answer within {place.limits.connect:g} s"
-    return TargetUnreachableError(
-        f"cannot use database {place.name}: {reason}", kind=kind, code=code, remedy=remedy, retriable=retriable
-    )
-
-
-def _cause(code: str | None, exc: BaseException) -> tuple[str, str, bool]:
-    if isinstance(exc, UnicodeError):
-        return "unreachable", "correct the host of the shard's URL", False
-    if "unsupported startup parameter" in str(exc):
-        return "pooler", "give the shard a URL that leads directly to the server: a pooler refuses our settings", False
-    if code is None or code.startswith(("08", "57P")):
-        return _CAUSES.get(code or "", _NO_ANSWER)
-    return _CAUSES.get(code, _UNUSABLE)
-
-
-_UNUSABLE = ("unusable", "look at the error: the version table's shape and rights, or the database's settings", False)
-_NO_ANSWER = ("unreachable", "check that the server is up and that host and port of the shard's URL are right", True)
-_PASSWORD = ("authentication", "correct user and password in the shard's URL (or the secret it refers to)", False)
-_CAUSES: dict[str, tuple[str, str, bool]] = {
-    "28P01": _PASSWORD,
-    "28000": _PASSWORD,
-    "3D000": ("missing_database", "create the database, or correct `database:` of the tenant", False),
-    "42501": ("permission", "grant the shard's user CONNECT on the database and SELECT on the version table", False),
-    "53300": (
-        "too_many_connections",
-        "lower `max_concurrent` of the shard, or raise the server's max_connections",
-        True,
-    ),
-    "57014": ("slow", "look at the server's load: our quick questions take longer than its limit", True),
-    "57P03": ("starting_up", "wait until the server accepts connections", True),
-}

@@ -50,6 +50,10 @@ class SQLiteGuard:
         self.lost = anyio.Event()
 
     @property
+    def replayer(self) -> None:
+        return None
+
+    @property
     def rules(self) -> SessionRules:
         timeout = f"PRAGMA busy_timeout = {self._place.limits.lock_timeout * 1000:.0f}"
         return SessionRules("sqlite", _WHERE, (self._file,), self._place.name, setup=(timeout,))

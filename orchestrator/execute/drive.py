@@ -13,6 +13,7 @@ import structlog
 from orchestrator import events
 from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
 from orchestrator.execute import classify
+from orchestrator.execute.courses import Courses
 from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
 from orchestrator.execute.retry import Retries, RetryPolicy
 from orchestrator.execute.slots import Slots
@@ -36,6 +37,7 @@ class Route:
     planner: Planner
     slots: Slots
     registry: Callable[[], Registry]
+    courses: Courses
 
 
 class Driver:
@@ -107,6 +109,7 @@ class _One:
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
         self.suspect = False
+        self.execution = "online"
         self.began = time.monotonic()
 
     async def run(self) -> None:
@@ -180,8 +183,17 @@ class _One:
 
     def _work(self, target: Target) -> Work:
         route = self.drive.route
-        notes = (self._note_heads, self._note_step)
-        return Work(route.registry(), target, route.history, route.planner, *notes, suspect=self.suspect)
+        return Work(
+            route.registry(),
+            target,
+            route.history,
+            route.planner,
+            route.courses,
+            on_heads=self._note_heads,
+            on_step=self._note_step,
+            on_refused=self._note_refusal,
+            suspect=self.suspect,
+        )
 
     async def _note_heads(self, plan: Plan) -> None:
         """Heads as found, durable before any DDL; kept from the first touch of this rollout on."""
@@ -195,8 +207,12 @@ class _One:
             events.StepApplied(**tell.who(self.migration), revision=revision, seconds=round(seconds, 6))
         )
 
+    def _note_refusal(self, exc: TargetError) -> None:
+        self.drive._publish(events.ReplayRefused(**tell.who(self.migration), message=exc.message, code=exc.code))
+
     def _succeeded(self, done: Done) -> Migration:
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
+        self.execution = done.execution
         changed = done.steps > 0 or self.migration.from_heads not in (None, done.to_heads)
         state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
         return replace(self.migration, state=state, to_heads=done.to_heads, failure=None)
@@ -208,7 +224,8 @@ class _One:
 
     async def _finish(self, migration: Migration) -> None:
         self.migration = replace(migration, finished_at=events.now())
-        await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
+        seconds = time.monotonic() - self.began
+        await self.drive.control.record(self.migration, tell.finished(self.migration, seconds, self.execution))
 
 
 def _find(registry: Registry, migration: Migration) -> Target:

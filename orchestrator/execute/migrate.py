@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Database, Guard, Limits, Place
 from orchestrator.errors import MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
+from orchestrator.execute.certify import Turn
+from orchestrator.execute.course import Course
+from orchestrator.execute.courses import Courses
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
@@ -34,8 +37,10 @@ class Work:
     target: Target
     history: History
     planner: Planner
+    courses: Courses
     on_heads: Callable[[Plan], Awaitable[None]]
     on_step: Callable[[str, float], None]
+    on_refused: Callable[[TargetError], None]
     suspect: bool = False
 
     @property
@@ -49,11 +54,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was found, and what holds now. `steps` counts the revisions that were run."""
+    """What was found, and what holds now. `steps` counts the revisions that were run, as `execution` says."""
 
     from_heads: Heads
     to_heads: Heads
     steps: int
+    execution: str = "online"
 
 
 @dataclass(slots=True)
@@ -97,16 +103,26 @@ class Migrator:
                 attempt.to_heads = plan.heads
                 return Done(plan.heads, plan.heads, 0)
             try:
-                job = self._job(work, place, plan, guard)
-                await self._runner.run(job, guard, work.on_step, alone=work.alone)
+                async with work.courses.turn(work.registry, work.target, plan) as turn:
+                    return await self._brought(work, place, plan, guard, turn, attempt)
             except TargetError:
-                attempt.to_heads = await _heads_if_possible(guard)
+                attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 raise
-            return await self._verified(work, plan, guard, attempt)
 
-    async def _verified(self, work: Work, plan: Plan, guard: Guard, attempt: Attempt) -> Done:
+    async def _brought(self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt) -> Done:
+        async def online(part: Plan) -> None:
+            await self._runner.run(self._job(work, place, part, guard), guard, work.on_step, alone=work.alone)
+
+        course = Course(guard, work.planner, turn, online, work.on_step, work.on_refused)
+        await course.run(plan)
+        heads = course.heads if course.heads is not None else await guard.heads()
+        done = replace(self._verified(work, plan, heads, attempt), execution=course.execution)
+        if turn.watched and guard.replayer is not None:
+            turn.saw(await guard.replayer.fingerprint())
+        return done
+
+    def _verified(self, work: Work, plan: Plan, heads: Heads | None, attempt: Attempt) -> Done:
         """Env.py returning says little: what the version table holds now is what was done."""
-        heads = await guard.heads()
         after = work.planner.plan(heads)
         attempt.to_heads = after.heads
         if after.steps or after.unknown:

@@ -15,9 +15,10 @@ from sqlalchemy.engine import Connection
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
 from orchestrator.history import config as configuration
 from orchestrator.history import failures, session, tasklocal
-from orchestrator.history.jobs import MigrateJob
+from orchestrator.history.jobs import CompileJob, MigrateJob
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
+from orchestrator.plan.steps import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +71,22 @@ class _Progress:
                 retriable=True,
             )
         self.ran = True
-        for step in self._steps(heads):
+        for step in steps_of(self.scripts, plan, heads):
             self.current, self.began = step.revision.revision, time.monotonic()
             yield step
-
-    def _steps(self, heads: Any) -> Any:
-        goal: Any = argument(self.job.plan.goal)
-        if self.job.plan.direction == "downgrade":
-            return self.scripts._downgrade_revs(goal, heads)
-        return self.scripts._upgrade_revs(goal, heads)
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`: the version table was updated for one step."""
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
+
+
+def steps_of(scripts: ScriptDirectory, plan: Plan, heads: Any) -> Any:
+    """Alembic's own steps from `heads` to the plan's goal."""
+    goal: Any = argument(plan.goal)
+    if plan.direction == "downgrade":
+        return scripts._downgrade_revs(goal, heads)
+    return scripts._upgrade_revs(goal, heads)
 
 
 class _Environment(EnvironmentContext):
@@ -101,20 +104,21 @@ class _Environment(EnvironmentContext):
                 "could not be proved to lead to the target; nothing was run",
                 remedy="make the engine and connect inside env.py",
             )
-        for name in ("version_table", "version_table_schema"):
-            self._settle(options, name, getattr(self._job, name))
+        settle(self._job, options)
         callbacks = options.get("on_version_apply") or ()
         callbacks = tuple(callbacks) if isinstance(callbacks, (tuple, list, set)) else (callbacks,)
         options["on_version_apply"] = (*callbacks, self._progress.applied)
         super().configure(connection, *args, **options)
 
-    def _settle(self, options: dict[str, Any], name: str, ours: str | None) -> None:
-        """Give env.py the registry's value; refuse where env.py insists on another: we would read the wrong heads."""
+
+def settle(job: MigrateJob | CompileJob, options: dict[str, Any]) -> None:
+    """Give env.py the registry's version table; refuse where it insists on another: we would read the wrong heads."""
+    for name, ours in (("version_table", job.version_table), ("version_table_schema", job.version_table_schema)):
         theirs = options.get(name)
         if theirs is not None and theirs != ours:
             raise MigrationFailedError(
                 f"env.py sets {name}={theirs!r}, the registry says {ours!r}; nothing was run",
-                remedy=f"set `{name}: {theirs}` on track {self._job.track.name!r}",
+                remedy=f"set `{name}: {theirs}` on track {job.track.name!r}",
             )
         if ours is not None:
             options[name] = ours

@@ -39,6 +39,23 @@ class ReadJob:
 
 
 @dataclass(frozen=True, slots=True)
+class CompileJob:
+    """Render a plan to SQL, as for one tenant. Nothing connects: `url` only says which kind of database it is for, and
+    holds a secret where the track's env.py reads its URL from `environment`."""
+
+    track: Track
+    digest: str
+    tenant: str
+    plan: Plan
+    dialect: str
+    version_table: str
+    version_table_schema: str | None
+    url: str = field(repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class HostJob:
     """Read a track's revision files, which must be those of the digest, and stay to migrate many targets."""
 
@@ -46,7 +63,7 @@ class HostJob:
     digest: str
 
 
-Job = MigrateJob | ReadJob | HostJob
+Job = MigrateJob | ReadJob | CompileJob | HostJob
 Kind = Literal["backend", "steps", "done", "failed"]
 
 

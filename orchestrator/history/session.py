@@ -25,9 +25,9 @@ from orchestrator.sessions import SessionRules
 
 @dataclass(slots=True)
 class Session:
-    """One migration's connections: the rules, and the backends seen so far."""
+    """One migration's connections: the rules (None: there must be no connection), and the backends seen so far."""
 
-    rules: SessionRules
+    rules: SessionRules | None
     on_backend: Callable[[int], None] = lambda backend: None
     backends: list[int] = field(default_factory=list)
 
@@ -45,6 +45,13 @@ def applied(session: Session) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def refused() -> Iterator[None]:
+    """Within this context, SQLAlchemy opens no connection, and hands out none that is open: WrongDatabaseError."""
+    with applied(Session(None)):
+        yield
 
 
 def install() -> None:
@@ -78,7 +85,11 @@ def _silenced(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _refuse_other_dialects(dialect: Dialect, record: object, args: object, parameters: object) -> None:
     session = _current.get()
-    if session is not None and dialect.name != session.rules.dialect:
+    if session is None:
+        return
+    if session.rules is None:
+        raise _unwanted()
+    if dialect.name != session.rules.dialect:
         raise _wrong(session.rules, f"a {dialect.name} database")
 
 
@@ -96,6 +107,8 @@ def _on_checkout(connection: Any, record: ConnectionPoolEntry, proxy: object) ->
 
 
 def _prove(session: Session, connection: Any, record: ConnectionPoolEntry) -> None:
+    if session.rules is None:
+        raise _unwanted()
     row = _ask(session.rules, connection)
     problem = session.rules.mismatch(row)
     if problem:
@@ -119,6 +132,10 @@ def _ask(rules: SessionRules, connection: Any) -> tuple[Any, ...]:
         cursor.close()
     connection.commit()  # a setting made in a transaction that rolls back would be undone
     return tuple(row)
+
+
+def _unwanted() -> WrongDatabaseError:
+    return WrongDatabaseError("a connection was asked for while revisions are only compiled")
 
 
 def _wrong(rules: SessionRules, found: str) -> WrongDatabaseError:

@@ -24,10 +24,12 @@ from typing import Any
 from alembic.script import ScriptDirectory
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
+from orchestrator.history import compile as compiler
 from orchestrator.history import environment, failures, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
-from orchestrator.history.jobs import HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
+from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
 from orchestrator.history.scripts import Snapshot
+from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
 
 STEPS_SECONDS = 0.1
@@ -114,7 +116,7 @@ def _migrate_in_thread(own: socket.socket, directory: ScriptDirectory) -> None:
         _answer(speaker.connection.recv(), speaker, directory)
 
 
-def _answer(job: MigrateJob | ReadJob, speaker: _Speaker, directory: ScriptDirectory | None) -> None:
+def _answer(job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None) -> None:
     """Do the job and say how it ended; the last word of a worker on its socket."""
     try:
         speaker.say("done", _perform(job, speaker, directory))
@@ -136,17 +138,21 @@ def _error(job: Job, exc: BaseException) -> OrchestratorError:
     return HistoryError(text, track=job.track.name, file=file, remedy=remedy or "correct the track's files")
 
 
-def _perform(job: MigrateJob | ReadJob, speaker: _Speaker, directory: ScriptDirectory | None) -> Snapshot | None:
+def _perform(
+    job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None
+) -> Snapshot | Rendering | None:
     if isinstance(job, ReadJob):
         return _read(job.track, job.secrets)[0]
+    if isinstance(job, CompileJob):
+        return compiler.render(job, _directory(job))
     environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step))
     return None
 
 
-def _directory(job: MigrateJob | HostJob) -> ScriptDirectory:
+def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
     """The track's scripts, if they are still the ones that the plan was made from."""
     try:
-        snapshot, directory = _read(job.track, job.secrets if isinstance(job, MigrateJob) else ())
+        snapshot, directory = _read(job.track, () if isinstance(job, HostJob) else job.secrets)
     except HistoryError as exc:
         raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
     if snapshot.digest != job.digest:

@@ -17,8 +17,9 @@ from typing import Any
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
 from orchestrator.history.environment import Observer
-from orchestrator.history.jobs import HostJob, Job, Message, MigrateJob, ReadJob, packed, unpacked
+from orchestrator.history.jobs import CompileJob, HostJob, Job, Message, MigrateJob, ReadJob, packed, unpacked
 from orchestrator.history.scripts import Snapshot
+from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
 
 # What a project's code leaves behind in memory goes with its process.
@@ -26,6 +27,8 @@ HOST_TARGETS = 500
 WORKER_DIED = "worker_died"
 # Revision files are executed to be read, and may do anything: for longer than this, nobody waits.
 READ_SECONDS = 60.0
+# Rendering a plan to SQL runs the bodies of its revisions, without a database.
+COMPILE_SECONDS = 60.0
 
 
 _SERVE = "from orchestrator.history import worker; worker.serve({})"
@@ -95,12 +98,20 @@ class Workers:
 
     def read(self, job: ReadJob) -> Snapshot:
         """As `scripts.read`, in a worker of its own, for at most `READ_SECONDS`; raises HistoryError."""
+        snapshot: Snapshot = self._ask(job, READ_SECONDS)
+        return snapshot
+
+    def compile(self, job: CompileJob) -> Rendering:
+        """As `compile.render`, in a worker of its own, for at most `COMPILE_SECONDS`; raises TargetError."""
+        rendering: Rendering = self._ask(job, COMPILE_SECONDS)
+        return rendering
+
+    def _ask(self, job: ReadJob | CompileJob, seconds: float) -> Any:
         with self._lock:
             ours = self._forked(job)
             self._reading.append(ours)
         try:
-            snapshot: Snapshot = _converse(ours, job, None, READ_SECONDS)
-            return snapshot
+            return _converse(ours, job, None, seconds)
         finally:
             with self._lock, ours:
                 self._reading.remove(ours)
@@ -298,7 +309,8 @@ def _duplicate(ours: socket.socket, job: Job) -> Connection:
 
 
 def _too_slow(job: Job, seconds: float | None) -> OrchestratorError:
-    what = f"reading the revision files took longer than {seconds:g} s and was given up"
+    doing = "rendering the revisions to SQL" if isinstance(job, CompileJob) else "reading the revision files"
+    what = f"{doing} took longer than {seconds:g} s and was given up"
     remedy = "look for one that waits, computes or connects while it is imported: that belongs into upgrade()"
     if isinstance(job, ReadJob):
         folder = str(job.track.config or job.track.script_location)
@@ -317,6 +329,6 @@ def _not_started(job: Job, exc: OSError) -> OrchestratorError:
 def _died(job: Job) -> OrchestratorError:
     what = "the worker process died without a word (killed, out of memory, crashed, or it called os._exit)"
     remedy = "look at the daemon's standard error and the kernel log for its end"
-    if isinstance(job, MigrateJob | HostJob):
+    if not isinstance(job, ReadJob):
         return MigrationFailedError(what, kind=WORKER_DIED, remedy=remedy, retriable=True)
     return HistoryError(what, track=job.track.name, remedy=remedy)

@@ -22,6 +22,8 @@ NAMES: Mapping[type[events.Event], str] = {
     events.MigrationStarted: "migration_started",
     events.StepApplied: "step_applied",
     events.MigrationRetried: "migration_retried",
+    events.ReplayRefused: "replay_refused",
+    events.PlanJudged: "plan_judged",
     events.MigrationFinished: "migration_finished",
     events.LockWaited: "lock_waited",
     events.TargetObserved: "target_observed",
@@ -63,9 +65,9 @@ def level(event: events.Event) -> Level:
             return _ROLLOUT_LEVELS.get(state, "info")
         case events.RegistryReloaded(result=result):
             return "error" if result == "failed" else "info"
-        case events.MigrationRetried():
+        case events.MigrationRetried() | events.ReplayRefused() | events.PlanJudged(differs=True):
             return "warning"
-        case events.RolloutCreated():
+        case events.RolloutCreated() | events.PlanJudged():
             return "info"
         case _:
             return "debug"

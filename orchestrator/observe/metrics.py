@@ -59,6 +59,12 @@ class Metrics:
             ["track", "shard", "reason"],
             registry=registry,
         )
+        self.fallbacks = Counter(
+            "orchestrator_replay_fallbacks",
+            "Targets where the server refused compiled SQL, and env.py was run instead.",
+            ["track", "shard"],
+            registry=registry,
+        )
         self.lock_waits = Histogram(
             "orchestrator_lock_wait_seconds",
             "Time spent waiting for a target's lock, whether it was had or not.",
@@ -99,6 +105,8 @@ class Metrics:
                     self.durations.labels(event.track, event.shard, event.execution).observe(event.seconds)
             case events.MigrationRetried():
                 self.retries.labels(event.track, event.shard, event.reason).inc()
+            case events.ReplayRefused():
+                self.fallbacks.labels(event.track, event.shard).inc()
             case events.LockWaited():
                 self.lock_waits.labels(event.shard).observe(event.seconds)
             case events.RolloutStateChanged(state=state) if state in FINISHED:

@@ -46,6 +46,7 @@ class Track:
     isolation: Isolation = "thread"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     execution: Execution = "auto"
+    certify: int = 2
     driver: str | None = None
 
 

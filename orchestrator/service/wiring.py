@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 import anyio.to_thread
@@ -15,6 +16,7 @@ from orchestrator.databases.base import Database, Limits
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.events import Event, now
+from orchestrator.execute import render
 from orchestrator.execute.dispatch import Histories, LocalDispatcher
 from orchestrator.execute.drive import Driver
 from orchestrator.execute.migrate import Migrator
@@ -98,7 +100,10 @@ def _joined(
     def is_behind(target: Target) -> bool:
         return fleet.is_behind(target.tenant, target.track, now(), within_seconds=2 * settings.survey_seconds)
 
-    dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, total, is_behind)
+    compile_plan = partial(render.compile_plan, workers)
+    dispatcher = LocalDispatcher(
+        lambda: source.current, histories, driver, surveyor, publish, total, is_behind, compile_plan
+    )
     return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers)
 
 

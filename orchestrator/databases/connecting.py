@@ -1,0 +1,147 @@
+"""Sessions on PostgreSQL: how they are opened, and what their failures mean to the operator."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
+
+import anyio
+import asyncpg
+from sqlalchemy.engine import URL
+
+from orchestrator.databases.base import Place
+from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError
+
+
+@asynccontextmanager
+async def connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    with translated(place):
+        connection = await _connect(place, name)
+    try:
+        yield connection
+    finally:
+        with anyio.move_on_after(2, shield=True), suppress(Exception):
+            await connection.close(timeout=2)
+        if not connection.is_closed():
+            connection.terminate()
+
+
+async def _connect(place: Place, name: str) -> asyncpg.Connection[Any]:
+    url, limits = place.url, place.limits
+    return await asyncpg.connect(
+        host=url.host,
+        port=url.port,
+        user=url.username,
+        password=url.password,
+        database=url.database,
+        ssl=_ssl(url),
+        timeout=limits.connect,
+        command_timeout=limits.connect,  # quick questions: a frozen server must not hold a target for ever
+        statement_cache_size=0,
+        server_settings={
+            "application_name": name,
+            "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",  # somebody may keep the version table locked
+            "statement_timeout": f"{limits.connect * 1000:.0f}ms",
+            "tcp_keepalives_idle": "30",  # a server that lost us lets go of the lock
+            "tcp_keepalives_interval": "10",
+            "tcp_keepalives_count": "3",
+        },
+    )
+
+
+def _ssl(url: URL) -> ssl.SSLContext | str | None:
+    mode = url.query.get("sslmode", url.query.get("ssl"))
+    return mode if isinstance(mode, str) else None
+
+
+# InternalClientError: a backend that dies while it prepares a statement. TimeoutError is an OSError. UnicodeError: a
+# host's name that cannot be one.
+_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, UnicodeError)
+
+
+class translated:
+    """Turn the driver's errors into ours, with the remedy."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, asyncpg.LockNotAvailableError):
+            raise table_locked(self._place, exc, None) from exc
+        if isinstance(exc, _FOREIGN):
+            raise unreachable(self._place, exc) from exc
+
+
+@contextmanager
+def bounded(place: Place) -> Iterator[None]:
+    """As `translated`, in bounded time: asyncpg's own limit does not count the wait for an earlier question's end."""
+    with translated(place), anyio.fail_after(place.limits.connect):
+        yield
+
+
+def table_locked(place: Place, exc: asyncpg.LockNotAvailableError, holder: Any) -> TargetError:
+    return TargetLockedError(
+        f"the version table of {place.name} is locked by another session"
+        f"{': ' + in_words(holder) if holder is not None else ''}",
+        code=exc.sqlstate,
+        remedy="end that session or its transaction, or retry at a quieter time",
+        retriable=True,
+    )
+
+
+def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
+    """The connection's failure in words, with what to do; only what time may cure is retriable."""
+    code = getattr(exc, "sqlstate", None)
+    kind, remedy, retriable = _cause(code, exc)
+    reason = str(exc).strip().splitlines()[0] if str(exc).strip() else "no answer in time"
+    if isinstance(exc, TimeoutError):
+        reason = f"no answer within {place.limits.connect:g} s"
+    return TargetUnreachableError(
+        f"cannot use database {place.name}: {reason}", kind=kind, code=code, remedy=remedy, retriable=retriable
+    )
+
+
+def _cause(code: str | None, exc: BaseException) -> tuple[str, str, bool]:
+    if isinstance(exc, asyncpg.ClientConfigurationError):
+        return "configuration", "correct the options of the shard's URL", False
+    if isinstance(exc, UnicodeError):
+        return "unreachable", "correct the host of the shard's URL", False
+    if "unsupported startup parameter" in str(exc):
+        return "pooler", "give the shard a URL that leads directly to the server: a pooler refuses our settings", False
+    if code is None or code.startswith(("08", "57P")):
+        return _CAUSES.get(code or "", _NO_ANSWER)
+    return _CAUSES.get(code, _UNUSABLE)
+
+
+_UNUSABLE = ("unusable", "look at the error: the version table's shape and rights, or the database's settings", False)
+_NO_ANSWER = ("unreachable", "check that the server is up and that host and port of the shard's URL are right", True)
+_PASSWORD = ("authentication", "correct user and password in the shard's URL (or the secret it refers to)", False)
+_CAUSES: dict[str, tuple[str, str, bool]] = {
+    "28P01": _PASSWORD,
+    "28000": _PASSWORD,
+    "3D000": ("missing_database", "create the database, or correct `database:` of the tenant", False),
+    "42501": ("permission", "grant the shard's user CONNECT on the database and SELECT on the version table", False),
+    "53300": (
+        "too_many_connections",
+        "lower `max_concurrent` of the shard, or raise the server's max_connections",
+        True,
+    ),
+    "57014": ("slow", "look at the server's load: our quick questions take longer than its limit", True),
+    "57P03": ("starting_up", "wait until the server accepts connections", True),
+}
+
+
+def in_words(row: Any) -> str:
+    name = row["application_name"] or "no application_name"
+    since = f" for {row['seconds']:.0f} s" if row["seconds"] is not None else ""
+    return f"backend {row['pid']} ({name}, {row['state'] or 'state not visible'}{since})"
+
+
+def session_name(role: str, place: Place) -> str:
+    """An application_name: printable ASCII and at most 63 bytes, as the server would cut it."""
+    tenant = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in place.target.tenant)
+    return f"orchestrator {role} {tenant}"[:63]

@@ -1,0 +1,128 @@
+"""Send compiled SQL on the guard's own session, watched from a second one when it takes long."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import asyncpg
+
+from orchestrator.databases.base import REPLAY_REFUSED, Place
+from orchestrator.databases.connecting import bounded, connected, in_words, session_name, unreachable
+from orchestrator.databases.polling import backoff
+from orchestrator.databases.scripts import HEADS_CHANGED, VersionTable
+from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, TargetUnreachableError
+
+WATCH_SECONDS = 1.0
+# So many looks in a row without an answer, and the session is held for lost.
+MISSED_LOOKS = 2
+CLEANUP_SECONDS = 10.0
+# The server's statement_timeout counts for each statement; a script has no limit of its own.
+_NO_LIMIT = 10.0**7
+
+_BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
+    FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) AS blocking(pid)
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
+# The start tells a backend from a later one with its number.
+_END = """SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_get_activity($1)
+    WHERE backend_start = $2"""
+_STARTED = "SELECT backend_start FROM pg_catalog.pg_stat_get_activity($1)"
+
+
+class Replay:
+    """One message on its way. `lost` is the guard's: set here when the session answers no more."""
+
+    def __init__(self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event) -> None:
+        self._place, self._connection, self._lost = place, connection, lost
+        self._blocker: str | None = None
+        self._failure: Exception | None = None
+
+    async def send(self, text: str) -> None:
+        """Return when the server has done it all; what was not committed is rolled back otherwise.
+
+        Raises HeadsChangedError, retriable; TargetUnreachableError when the session is lost; MigrationFailedError with
+        the SQLSTATE for what the server refused. When this is cancelled, the session is ended on the server.
+        """
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._watch, tasks.cancel_scope)
+                try:
+                    await self._connection.execute(text, timeout=_NO_LIMIT)
+                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
+                    self._failure = exc
+                tasks.cancel_scope.cancel()
+        except BaseException:
+            await self._end()
+            raise
+        if self._lost.is_set():
+            await self._end()
+            raise _lost() from self._failure
+        if self._failure is not None:
+            await self._roll_back()
+            raise self._explained(self._failure) from self._failure
+
+    async def _watch(self, scope: anyio.CancelScope) -> None:
+        """See who blocks the script, and whether its server lives."""
+        missed = 0
+        while missed < MISSED_LOOKS:
+            await anyio.sleep(WATCH_SECONDS)
+            with suppress(TargetError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                async with connected(self._place, session_name("watch", self._place)) as connection:
+                    missed = 0
+                    while True:
+                        row = await connection.fetchrow(_BLOCKERS, self._connection.get_server_pid())
+                        self._blocker = in_words(row) if row is not None else self._blocker
+                        await anyio.sleep(WATCH_SECONDS)
+            missed += 1
+        self._lost.set()
+        scope.cancel()
+
+    async def _roll_back(self) -> None:
+        """What failed may have left its transaction open."""
+        with bounded(self._place):
+            await self._connection.execute("ROLLBACK")
+
+    async def _end(self) -> None:
+        """End the session on the server: closing it here would leave its statement running there."""
+        backend = self._connection.get_server_pid()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CLEANUP_SECONDS), suppress(Exception):
+            async with connected(self._place, session_name("clean-up", self._place)) as connection:
+                started = await connection.fetchval(_STARTED, backend)
+                for pause in backoff(0.01, 0.5):
+                    if not await connection.fetchval(_END, backend, started):
+                        return
+                    await anyio.sleep(pause)
+
+    def _explained(self, exc: Exception) -> TargetError:
+        if not isinstance(exc, asyncpg.PostgresError):
+            return unreachable(self._place, exc)
+        text = str(exc).strip().splitlines()[0]
+        if HEADS_CHANGED in text or self._is_version_table(exc):
+            return HeadsChangedError(
+                f"the version table changed since the plan was made: {text.rpartition('invalid input syntax')[2]}",
+                retriable=True,
+            )
+        if exc.sqlstate == "55P03" and self._blocker:
+            text = f"{text}; held by {self._blocker}"
+        return MigrationFailedError(
+            f"replaying the compiled SQL: {text}",
+            kind=REPLAY_REFUSED,
+            code=exc.sqlstate,
+            remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
+            if exc.sqlstate == "55P03"
+            else "correct the revision or the tenant's data, then retry",
+        )
+
+    def _is_version_table(self, exc: asyncpg.PostgresError) -> bool:
+        """Somebody else has made it meanwhile."""
+        return exc.sqlstate == "42P07" and f'"{VersionTable.of(self._place.target).name}"' in str(exc)
+
+
+def _lost() -> TargetError:
+    return TargetUnreachableError(
+        "the session that held the target's lock was lost; the migration was ended",
+        kind="guard_lost",
+        remedy="look at the server's log for why it ended the session",
+        retriable=True,
+    )

@@ -1,0 +1,130 @@
+"""Compiled segments as the text that PostgreSQL is sent. Pure: alike for targets with the same version table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+
+from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Move, Script
+from orchestrator.plan.statements import terminated
+from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Target
+
+# How a check fails: by making a number of this and the heads, which needs no procedural language.
+HEADS_CHANGED = "the version table holds:"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is sent in one go, and the revisions that are completed when it has succeeded."""
+
+    text: str
+    revisions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VersionTable:
+    """Where a target's heads are kept; names as they are, not quoted."""
+
+    name: str
+    schema: str | None = None
+
+    @classmethod
+    def of(cls, target: Target) -> VersionTable:
+        return cls(target.version_table, target.version_table_schema or target.schema)
+
+    @property
+    def qualified(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
+
+    def created(self, template: str) -> str:
+        """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
+        names = {
+            f"{VERSION_TABLE}_pkc": quoted(f"{self.name}_pkc"),
+            VERSION_TABLE: quoted(self.name),
+            VERSION_SCHEMA: quoted(self.schema or ""),
+        }
+        return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], template)
+
+    def check(self, heads: Heads) -> str:
+        """Fails unless the table holds exactly these heads; keeps everybody else from changing them until the end of
+        the transaction."""
+        rows = f"SELECT version_num FROM {self.qualified} FOR UPDATE"
+        found = "coalesce(pg_catalog.string_agg(version_num, ',' ORDER BY version_num COLLATE \"C\"), '')"
+        return (
+            f"SELECT CASE WHEN heads = {literal(','.join(heads))} THEN 0 ELSE ({literal(HEADS_CHANGED + ' ')} || heads)"
+            f"::int END FROM (SELECT {found} AS heads FROM ({rows}) AS version_rows) AS version_heads;"
+        )
+
+    def moved(self, move: Move) -> Iterator[str]:
+        """The statements that Alembic runs: a head is replaced, taken out, or added."""
+        gone = sorted(set(move.before) - set(move.after))
+        come = sorted(set(move.after) - set(move.before))
+        for old, new in zip(gone, come, strict=False):
+            yield f"UPDATE {self.qualified} SET version_num={literal(new)} WHERE version_num = {literal(old)};"
+        for old in gone[len(come) :]:
+            yield f"DELETE FROM {self.qualified} WHERE version_num = {literal(old)};"
+        for new in come[len(gone) :]:
+            yield f"INSERT INTO {self.qualified} (version_num) VALUES ({literal(new)});"
+
+
+@lru_cache(maxsize=64)
+def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> list[Message]:
+    """Transactions that follow each other go together; a statement outside of transactions goes alone, because several
+    in one message are a transaction to the server."""
+    found: list[Message] = []
+    for transactional, group in groupby(scripts, key=lambda script: script.transactional):
+        if transactional:
+            together = list(group)
+            text = "\n".join(_transaction(script, table, create_version) for script in together)
+            found.append(Message(text, tuple(revision for script in together for revision in script.revisions)))
+        else:
+            found += [message for script in group for message in _alone(script, table, create_version)]
+    return found
+
+
+def quoted(identifier: str) -> str:
+    """An SQL identifier.
+
+    >>> quoted('O"Neil')
+    '"O""Neil"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """
+    >>> literal("it's")
+    "'it''s'"
+    """
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
+
+
+def _transaction(script: Script, table: VersionTable, create_version: str | None) -> str:
+    lines = ["BEGIN;", _opening(script, table, create_version)]
+    for item in script.items:
+        lines += table.moved(item) if isinstance(item, Move) else [terminated(item)]
+    if script.after != script.before:
+        lines.append(table.check(script.after))
+    return "\n".join([*lines, "COMMIT;"])
+
+
+def _alone(script: Script, table: VersionTable, create_version: str | None) -> Iterator[Message]:
+    yield Message(_opening(script, table, create_version))
+    for item in script.items:
+        if isinstance(item, Move):
+            yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
+        else:
+            yield Message(terminated(item))
+    if script.revisions:
+        yield Message(table.check(script.after), script.revisions)
+
+
+def _opening(script: Script, table: VersionTable, create_version: str | None) -> str:
+    if script.creates_version and create_version is not None:
+        return terminated(table.created(create_version))  # it fails where there is one by now
+    return table.check(script.before)

@@ -1,0 +1,181 @@
+"""Whether a plan may be replayed: decided by its first targets, some brought to the goal online, and one by replay.
+
+Their schemas must be equal before the rest is replayed. Until that is known, targets wait a while for it, and go online
+when it takes too long: nothing is ever held up for good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from orchestrator.errors import TargetError
+from orchestrator.plan.compiled import Compiled, Online
+
+Fingerprint = tuple[str, ...]
+Render = Callable[[], Awaitable[Compiled]]
+Compare = Callable[[Fingerprint, Fingerprint], str]
+
+# A target waits so long for the verdict before it goes online.
+PATIENCE_SECONDS = 10.0
+# So many targets may fail while they are replayed for a proof, for reasons of their own, before nobody tries any more;
+# and so many may be refused once the plan is proved, and go through online, before it is no longer replayed.
+MOST_FAILED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`compiled` is replayed from now on; without it all goes online, for this `reason`.
+
+    `differs`: because the two ways do not come to the same, or targets are not alike.
+    """
+
+    compiled: Compiled | None = None
+    reason: str | None = None
+    differs: bool = False
+
+
+@dataclass(slots=True)
+class Turn:
+    """How one target is brought along the plan. `compiled` None: online."""
+
+    compiled: Compiled | None = None
+    watched: bool = False
+    fingerprint: Fingerprint | None = None
+    refused: str | None = None
+
+    def saw(self, fingerprint: Fingerprint) -> None:
+        """The schema of the target, at the goal."""
+        self.fingerprint = fingerprint
+
+
+@dataclass(slots=True)
+class Certification:
+    """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof.
+
+    Only ever used from one event loop.
+    """
+
+    wanted: int
+    render: Render
+    compare: Compare
+    on_verdict: Callable[[Verdict], None] = lambda verdict: None
+    patience: float = PATIENCE_SECONDS
+    trusted: bool = False
+    verdict: Verdict | None = None
+    _compiled: Compiled | None = None
+    _rendering: bool = False
+    _witnesses: int = 0
+    _proving: bool = False
+    _failed: int = 0
+    _seen: list[Fingerprint] = field(default_factory=list)
+    _changed: anyio.Event = field(default_factory=anyio.Event)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Turn]:
+        """A target's turn; it waits until it is known how, for others at most `patience` seconds."""
+        turn = await self._admitted(anyio.current_time() + self.patience)
+        done = False
+        try:
+            yield turn
+            done = True
+        finally:
+            self._leave(turn, done)
+
+    async def _admitted(self, deadline: float) -> Turn:
+        while anyio.current_time() < deadline:
+            if self.verdict is not None:
+                return Turn(self.verdict.compiled)
+            if not self.trusted and self._witnesses + len(self._seen) < self.wanted:
+                self._witnesses += 1
+                return Turn(watched=True)
+            if self._compiled is None and not self._rendering:
+                await self._render()
+            elif self._compiled is not None and len(self._seen) >= self.wanted and not self._proving:
+                self._proving = True
+                return Turn(self._compiled, watched=True)
+            else:
+                with anyio.CancelScope(deadline=deadline):
+                    await self._changed.wait()
+        return Turn()
+
+    async def _render(self) -> None:
+        self._rendering = True
+        try:
+            self._compiled = await self.render()
+        except TargetError as exc:
+            self._decide(Verdict(reason=f"it cannot be rendered: {exc.message}"))
+        else:
+            if not self._compiled.replayable:
+                self._decide(Verdict(reason=_reasons(self._compiled)))
+            elif self.trusted:
+                self._decide(Verdict(self._compiled))
+        finally:
+            self._rendering = False
+            self._wake()
+
+    def _leave(self, turn: Turn, done: bool) -> None:
+        if not turn.watched:
+            self._note_refusal(turn, done)
+            return
+        if turn.compiled is None:
+            self._witnesses -= 1
+            if turn.fingerprint is not None:
+                self._seen.append(turn.fingerprint)
+                self._look(turn.fingerprint, "targets that were migrated online differ from each other")
+        else:
+            self._proving = False
+            self._judge(turn, done)
+        self._wake()
+
+    def _judge(self, turn: Turn, done: bool) -> None:
+        """What the one that was replayed tells."""
+        if turn.fingerprint is not None and turn.refused is None:
+            if self._look(turn.fingerprint, "a replayed target differs from one that was migrated online"):
+                self._decide(Verdict(turn.compiled))
+            return
+        self._failed += 1
+        if turn.refused is not None and done:
+            self._decide(_refuted(turn.refused))
+        elif self._failed >= MOST_FAILED:
+            self._decide(Verdict(reason="no target could be replayed"))
+
+    def _note_refusal(self, turn: Turn, done: bool) -> None:
+        """A plan that is proved and still refused, again and again, where env.py goes through."""
+        if turn.refused is None or not done:
+            return
+        self._failed += 1
+        if self._failed >= MOST_FAILED and self.verdict is not None and self.verdict.compiled is not None:
+            self._decide(_refuted(turn.refused))
+
+    def _look(self, fingerprint: Fingerprint, what: str) -> bool:
+        """Whether it equals those before; otherwise nothing is replayed."""
+        if not self._seen or fingerprint == self._seen[0]:
+            return True
+        self._decide(Verdict(reason=f"{what}: {self.compare(self._seen[0], fingerprint)}", differs=True))
+        return False
+
+    def _decide(self, verdict: Verdict) -> None:
+        if verdict.compiled is not None:
+            self._failed = 0
+        self.verdict = verdict
+        self.on_verdict(verdict)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+def _refuted(message: str) -> Verdict:
+    return Verdict(reason=f"replay was refused where env.py went through: {message}", differs=True)
+
+
+def _reasons(compiled: Compiled) -> str:
+    """The first reasons why everything runs online."""
+    online = [segment for segment in compiled.segments if isinstance(segment, Online)]
+    found = [f"{revision}: {why}" for one in online for revision, why in zip(one.revisions, one.reasons, strict=True)]
+    more = f" (and {len(found) - 3} more)" if len(found) > 3 else ""
+    return "; ".join(found[:3]) + more

@@ -1,0 +1,97 @@
+"""Carry out a plan on one target: online, by replay, or by turns, as its segments say."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from orchestrator.databases.base import REPLAY_REFUSED, Guard, Replayer
+from orchestrator.errors import TargetError
+from orchestrator.execute.certify import Turn
+from orchestrator.execute.classify import ErrorClass, classify
+from orchestrator.plan.compiled import Compiled, Online, Script, Segment
+from orchestrator.plan.steps import Heads, Plan, Planner
+
+# The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
+_CANCELLED = "57014"
+
+
+class Course:
+    """One target's way along its plan.
+
+    `online` runs env.py for a plan; `on_refused` is told when the server refused compiled SQL, before env.py is tried.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        planner: Planner,
+        turn: Turn,
+        online: Callable[[Plan], Awaitable[None]],
+        on_step: Callable[[str, float], None],
+        on_refused: Callable[[TargetError], None],
+    ) -> None:
+        self._guard, self._planner, self._turn = guard, planner, turn
+        self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
+        self._ways: set[str] = set()
+        self.heads: Heads | None = None
+
+    @property
+    def execution(self) -> str:
+        """`online`, `replay`, or `mixed`."""
+        return self._ways.pop() if len(self._ways) == 1 else "mixed" if self._ways else "online"
+
+    async def run(self, plan: Plan) -> None:
+        """Bring the target to the goal, or raise TargetError. `heads` is what the version table was seen to hold in the
+        last transaction, None when env.py ran last."""
+        compiled, replayer = self._turn.compiled, self._guard.replayer
+        if compiled is None or replayer is None:
+            return await self._online(plan)
+        try:
+            for stretch in stretches(compiled.segments):
+                if isinstance(stretch, Online):
+                    await self._online(part(plan, stretch))
+                else:
+                    await self._replay(replayer, compiled, stretch)
+        except TargetError as exc:
+            if not is_refusal(exc):
+                raise
+            self._turn.refused = exc.message
+            self._on_refused(exc)
+            await self._online(self._planner.plan(await self._guard.heads()))
+
+    async def _online(self, plan: Plan) -> None:
+        self._ways.add("online")
+        self.heads = None
+        await self._run_online(plan)
+
+    async def _replay(self, replayer: Replayer, compiled: Compiled, scripts: tuple[Script, ...]) -> None:
+        self._ways.add("replay")
+        await replayer.replay(scripts, compiled.create_version, self._tell)
+        self.heads = scripts[-1].after
+
+    def _tell(self, revisions: Sequence[str], seconds: float) -> None:
+        """Revisions that went together share their time evenly: what each took is not known."""
+        for revision in revisions:
+            self._on_step(revision, seconds / len(revisions))
+
+
+def is_refusal(exc: TargetError) -> bool:
+    """Whether the server refused the SQL itself, rather than the moment."""
+    return exc.kind == REPLAY_REFUSED and classify(exc) is ErrorClass.PERMANENT and exc.code != _CANCELLED
+
+
+def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:
+    """Scripts that follow each other are sent together."""
+    for online, group in groupby(segments, key=lambda segment: isinstance(segment, Online)):
+        if online:
+            yield from (segment for segment in group if isinstance(segment, Online))
+        else:
+            yield tuple(segment for segment in group if isinstance(segment, Script))
+
+
+def part(plan: Plan, segment: Online) -> Plan:
+    """The plan for one stretch that env.py runs."""
+    provisioned = plan.provisioned or segment.before != plan.heads
+    return replace(plan, heads=segment.before, goal=segment.after, steps=segment.revisions, provisioned=provisioned)

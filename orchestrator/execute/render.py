@@ -1,0 +1,83 @@
+"""Have a plan rendered to SQL by worker processes: twice, so that what was made up on the way is found out."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.to_thread
+
+from orchestrator.errors import MigrationFailedError, TargetError
+from orchestrator.execute.migrate import env_url, env_variables, hidden
+from orchestrator.history.jobs import CompileJob
+from orchestrator.history.scripts import History
+from orchestrator.history.workers import Workers
+from orchestrator.plan import compiled as compiling
+from orchestrator.plan.compiled import Compiled, Online, Rendering
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Registry, Target
+
+
+async def compile_plan(workers: Workers, registry: Registry, target: Target, history: History, plan: Plan) -> Compiled:
+    """The plan in segments, as rendered for this target and for another tenant's, where both came out alike.
+
+    Raises TargetError when env.py cannot be run offline, or the track has one tenant only.
+    """
+    jobs = [_job(registry, one, history, plan) for one in (target, _another(registry, target))]
+    found: list[Rendering | TargetError] = [MigrationFailedError("not rendered") for _ in jobs]
+
+    async def render(number: int, job: CompileJob) -> None:
+        try:
+            found[number] = await anyio.to_thread.run_sync(workers.compile, job, abandon_on_cancel=True)
+        except TargetError as exc:
+            found[number] = exc
+
+    async with anyio.create_task_group() as tasks:
+        for number, job in enumerate(jobs):
+            tasks.start_soon(render, number, job)
+    first, second = found
+    if isinstance(first, TargetError):
+        raise first
+    if isinstance(second, TargetError):
+        raise second
+    return _checked(compiling.compiled(plan, compiling.agreed(first, second)), history)
+
+
+def _checked(compiled: Compiled, history: History) -> Compiled:
+    """Online stretches are given to env.py as plans of their own: all goes online where that would run others."""
+    for segment in compiled.segments:
+        if isinstance(segment, Online):
+            steps = history.steps(segment.before, segment.after, compiled.plan.direction)
+            if steps != segment.revisions:
+                raise MigrationFailedError(f"revisions {', '.join(segment.revisions)} cannot be run by themselves")
+    return compiled
+
+
+def _another(registry: Registry, target: Target) -> Target:
+    for other in registry.targets:
+        if (
+            other.track == target.track
+            and other.tenant != target.tenant
+            and _dialect(registry, other) == _dialect(registry, target)
+        ):
+            return other
+    raise MigrationFailedError("the track has no second tenant to compare with")
+
+
+def _dialect(registry: Registry, target: Target) -> str:
+    return registry.shards[target.shard].dialect
+
+
+def _job(registry: Registry, target: Target, history: History, plan: Plan) -> CompileJob:
+    url = env_url(registry, target, history.is_async).set(password=None)  # nothing connects
+    environment = env_variables(registry, target, url)
+    return CompileJob(
+        track=registry.tracks[target.track],
+        digest=history.digest,
+        tenant=target.tenant,
+        plan=plan,
+        dialect=_dialect(registry, target),
+        version_table=target.version_table,
+        version_table_schema=target.version_table_schema,
+        url=url.render_as_string(hide_password=False),
+        environment=environment,
+        secrets=hidden(url, environment),
+    )

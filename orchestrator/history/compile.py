@@ -1,0 +1,272 @@
+"""Render a plan to SQL through the project's own env.py, in Alembic's offline mode.
+
+Statements are taken where Alembic emits them, one by one and as they are (its own offline output turns tabs into
+spaces, inside of quoted text too). What cannot be rendered faithfully runs online, each revision for itself, with the
+reason. Runs the project's code, once more than an upgrade would: only ever called in a worker process.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import io
+import math
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.schema import CreateTable, ExecutableDDLElement
+
+from orchestrator.errors import MigrationFailedError
+from orchestrator.history import config as configuration
+from orchestrator.history import failures, session, tasklocal
+from orchestrator.history.bind import SilentBind
+from orchestrator.history.environment import settle, steps_of
+from orchestrator.history.jobs import CompileJob
+from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
+from orchestrator.plan.statements import objection
+
+# Types whose literals mean to the server what the bound value means. Bytes, for one, do not.
+_PLAIN = (bool, int, str, decimal.Decimal, datetime.date, datetime.time, uuid.UUID, enum.Enum, type(None))
+
+
+def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
+    """The plan's steps as SQL, or with the reason why they must run online.
+
+    Raises TargetError when env.py itself cannot be run offline.
+    """
+    tasklocal.install()
+    session.install()
+    rendering = _Rendering(job, scripts)
+    config = configuration.make(job.track, url=job.url, tenant=job.tenant)
+    try:
+        with session.refused(), _Environment(config, scripts, job, rendering):
+            scripts.run_env()
+    except BaseException as exc:
+        raise failures.translate(exc, rendering.current, scripts.dir, job.secrets) from exc
+    if [step.revision for step in rendering.steps] != list(job.plan.steps):
+        raise MigrationFailedError("env.py ended in offline mode without rendering all revisions")
+    return Rendering(tuple(rendering.steps), tuple(rendering.before), rendering.create_version)
+
+
+class _Rendering:
+    """Collects what Alembic emits, step by step."""
+
+    def __init__(self, job: CompileJob, scripts: ScriptDirectory) -> None:
+        self.job, self.scripts = job, scripts
+        self.before: list[Mark] = []
+        self.steps: list[RenderedStep] = []
+        self.create_version: str | None = None
+        self.current: str | None = None
+        self.everywhere: str | None = None
+        self._items: list[str | Mark] = []
+        self._reason: str | None = None
+        self._heads: tuple[str, ...] = ()
+
+    # What Alembic calls
+
+    def walk(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
+        """Alembic's `fn`: the steps to render, each guarded so that a failure stays its own."""
+        for step in steps_of(self.scripts, self.job.plan, heads):
+            self.current, self._items = step.revision.revision, []
+            self._reason = _opted_out(step.revision.module) or self.everywhere
+            step.migration_fn = self._guarded(step.migration_fn)
+            yield step
+            self.steps.append(self._step())
+            self.current = None
+
+    def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
+        """Alembic's `on_version_apply`."""
+        self._heads = tuple(sorted(heads))
+
+    def mark(self, mark: Mark) -> None:
+        if self.current is None and not self.steps:
+            self.before.append(mark)
+        else:
+            self._items.append(mark)
+
+    def note(self, reason: str) -> None:
+        """Keep the first reason why the current revision has to run online."""
+        self._reason = self._reason or reason
+
+    def add(self, sql: str) -> None:
+        if self.current is None:
+            self.everywhere = "env.py sends statements of its own"
+            return
+        problem = objection(sql)
+        if problem:
+            self.note(problem)
+        self._items.append(sql)
+
+    def _step(self) -> RenderedStep:
+        assert self.current is not None
+        items = tuple(self._items)
+        reason = self._reason and failures.redact(self._reason, self.job.secrets)
+        if reason:
+            items = tuple(item for item in items if isinstance(item, Mark))
+        return RenderedStep(self.current, self._heads, items, reason)
+
+    def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
+        def guarded(**options: Any) -> None:
+            try:
+                function(**options)
+            except (Exception, SystemExit) as exc:
+                self.note(f"it cannot be rendered: {type(exc).__name__}: {' '.join(str(exc).split())[:200]}")
+
+        return guarded
+
+
+def _opted_out(module: Any) -> str | None:
+    """A revision says `execution = "online"` at module level to have itself run by env.py."""
+    return "it says `execution = 'online'`" if getattr(module, "execution", None) == "online" else None
+
+
+class _Environment(EnvironmentContext):
+    """Offline mode, with our bind, our literals, and statements taken where they are emitted."""
+
+    def __init__(self, config: Config, scripts: ScriptDirectory, job: CompileJob, rendering: _Rendering) -> None:
+        starting: Any = list(job.plan.heads) or "base"
+        destination: Any = list(job.plan.goal) or "base"
+        options = {"starting_rev": starting, "destination_rev": destination, "tag": None}
+        super().__init__(config, scripts, fn=rendering.walk, as_sql=True, **options)
+        self._job, self._rendering = job, rendering
+
+    def is_offline_mode(self) -> bool:
+        if self._rendering.current is not None:
+            self._rendering.note("it asks whether it runs in offline mode")
+        return True
+
+    def configure(self, connection: Any = None, *args: Any, **options: Any) -> None:
+        if connection is not None:
+            raise MigrationFailedError("env.py gives Alembic a connection in offline mode too")
+        settle(self._job, options)
+        options["version_table"] = VERSION_TABLE
+        if options.get("version_table_schema") is not None:
+            options["version_table_schema"] = VERSION_SCHEMA
+        if options.get("on_version_apply"):
+            self._rendering.everywhere = "env.py has `on_version_apply` callbacks, which only run online"
+        options["on_version_apply"] = (self._rendering.applied,)
+        options["literal_binds"] = True
+        # Other styles double each percent sign, also in texts.
+        options["dialect_opts"] = {**(options.get("dialect_opts") or {}), "paramstyle": "named"}
+        options["output_buffer"] = io.StringIO()
+        super().configure(None, *args, **options)
+        context = self.get_context()
+        if context.dialect.name != self._job.dialect:
+            raise MigrationFailedError(f"env.py is set up for {context.dialect.name} in offline mode")
+        _take_over(context, self._rendering)
+
+
+def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
+    """Let everything that Alembic would write to its output come to us."""
+    dialect, impl = context.dialect, context.impl
+    _prepare(dialect)
+    version = context._version
+
+    def take(construct: Any, parameters: Mapping[str, Any]) -> None:
+        if getattr(construct, "table", None) is version:
+            return  # the version table is our own business
+        if isinstance(construct, CreateTable) and construct.element is version:
+            rendering.create_version = _sql(construct, {}, dialect)
+            return
+        rendering.add(_sql(construct, parameters, dialect))
+
+    def execute(construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None) -> None:
+        if execution_options or multiparams:
+            rendering.note("it gives options or many sets of parameters with a statement")
+        take(construct, params or {})
+
+    def static_output(written: str) -> None:
+        if not written.startswith("-- Running "):
+            rendering.note("it writes to Alembic's output")
+
+    bind = SilentBind(dialect, take, rendering.note)
+    bind.version_table = version
+    handed: Any = bind
+    context.connection = impl.connection = handed
+    replaced: Any = impl
+    replaced._exec, replaced.static_output = execute, static_output
+    replaced.emit_begin = lambda: rendering.mark(Mark.BEGIN)
+    replaced.emit_commit = lambda: rendering.mark(Mark.COMMIT)
+    context.__class__ = _watched(type(context), rendering)
+
+
+def _watched(kind: type[MigrationContext], rendering: _Rendering) -> type[MigrationContext]:
+    """The context's class, noticing a revision that asks whether SQL is only rendered, or which heads there are."""
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        @property
+        def as_sql(self) -> bool:
+            asking = sys._getframe(1).f_globals.get("__name__", "")
+            if asking.partition(".")[0] not in ("alembic", "sqlalchemy"):
+                rendering.note("it asks whether SQL is only rendered")
+            return True
+
+        @as_sql.setter
+        def as_sql(self, value: bool) -> None: ...
+
+        def get_current_heads(self) -> tuple[str, ...]:
+            if rendering.current is not None:
+                rendering.note("it asks for the current heads")
+            found: tuple[str, ...] = super().get_current_heads()
+            return found
+
+    return Watched
+
+
+def _prepare(dialect: Dialect) -> None:
+    """Let the dialect render literals for a server that it has not seen: as every one of today is set up, and none
+    that would arrive as something else."""
+    prepared: Any = dialect
+    prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
+    compiler = dialect.statement_compiler
+
+    class Literal(compiler):  # type: ignore[misc, valid-type]
+        def render_literal_bindparam(self, bindparam: Any, *args: Any, **options: Any) -> str:
+            if bindparam.required and bindparam.value is None and bindparam.callable is None:
+                raise TypeError(f"no value is given for :{bindparam.key}")  # it would be rendered as NULL
+            written: str = super().render_literal_bindparam(bindparam, *args, **options)
+            return written
+
+        def render_literal_value(self, value: Any, type_: Any, *args: Any, **options: Any) -> str:
+            _check_literal(value, type_)
+            rendered: str = super().render_literal_value(value, type_, *args, **options)
+            return rendered
+
+    prepared.statement_compiler = Literal
+
+
+def _check_literal(value: Any, type_: Any) -> None:
+    if isinstance(value, (dict, list)) and getattr(type_, "should_evaluate_none", None) is not None:
+        return  # JSON, which is text
+    finite = isinstance(value, float) and math.isfinite(value)
+    if not (finite or isinstance(value, _PLAIN)):
+        raise TypeError(f"a bound value of type {type(value).__name__} has no faithful literal")
+    if isinstance(value, decimal.Decimal) and not value.is_finite():
+        raise TypeError("a bound value that is not a finite number has no faithful literal")
+
+
+def _sql(construct: Any, parameters: Mapping[str, Any], dialect: Dialect) -> str:
+    """The construct as Alembic's offline mode renders it, unpolished."""
+    statement = text(construct) if isinstance(construct, str) else construct
+    if parameters:
+        bound = getattr(statement, "bindparams", None)
+        if bound is None:
+            raise TypeError("parameters are given apart from a statement that is not text")
+        statement = bound(**parameters)
+    if isinstance(statement, ExecutableDDLElement):
+        return str(statement.compile(dialect=dialect)).strip()
+    compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+    if getattr(compiled, "insert_prefetch", ()) or getattr(compiled, "update_prefetch", ()):
+        raise TypeError("a column's default is computed in Python for each row")
+    if unbound := sorted(getattr(compiled, "binds", ())):
+        raise TypeError(f"no value is given for :{unbound[0]}")
+    return str(compiled).strip()

@@ -1,0 +1,210 @@
+"""A plan rendered to SQL, and cut into the segments that run one after the other. Pure.
+
+A *segment* is what runs in one go: a script of SQL, sent as it stands, or a stretch of revisions that env.py must run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.plan.steps import Heads, Plan
+
+
+class Mark(StrEnum):
+    """A transaction boundary, where env.py or an autocommit block put it."""
+
+    BEGIN = "begin"
+    COMMIT = "commit"
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedStep:
+    """One revision as SQL: statements in order, with the boundaries between them.
+
+    `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
+    boundaries only.
+    """
+
+    revision: str
+    heads: Heads
+    items: tuple[str | Mark, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rendering:
+    """All steps of a plan. `before` holds the boundaries that come before the first step; `create_version` makes the
+    version table, under a name that stands for the target's (see `VERSION_TABLE`)."""
+
+    steps: tuple[RenderedStep, ...]
+    before: tuple[Mark, ...] = ()
+    create_version: str | None = None
+
+
+# What is written in `Rendering.create_version` for a target's version table and its schema.
+VERSION_TABLE = "orchestrator_version_table_name"
+VERSION_SCHEMA = "orchestrator_version_schema_name"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The version table goes from holding `before` to holding `after`."""
+
+    before: Heads
+    after: Heads
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """SQL that is sent as it stands. A `transactional` one is a transaction of its own; the statements of another are
+    sent one by one, each for itself. `revisions` are those that it completes."""
+
+    transactional: bool
+    before: Heads
+    after: Heads
+    items: tuple[str | Move, ...]
+    revisions: tuple[str, ...] = ()
+    creates_version: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """Revisions that env.py runs, with the reason for each."""
+
+    before: Heads
+    after: Heads
+    revisions: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+Segment = Script | Online
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A plan's segments; `digest` covers every statement in them."""
+
+    plan: Plan
+    segments: tuple[Segment, ...]
+    create_version: str | None = None
+    digest: str = field(default="", compare=False)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether some of it is SQL."""
+        return any(isinstance(segment, Script) for segment in self.segments)
+
+
+def agreed(first: Rendering, second: Rendering) -> Rendering:
+    """What two renderings, made for two tenants, have in common. A step that differs must run online.
+
+    It holds something that was made up while it was rendered (a random id, the time, the tenant's name): replayed, one
+    tenant's value would reach all others.
+    """
+    if first.before != second.before or first.create_version != second.create_version:
+        reason = "env.py sets up its transactions or its version table differently from run to run"
+        return _all_online(first, reason)
+    if [step.revision for step in first.steps] != [step.revision for step in second.steps]:
+        return _all_online(first, "env.py runs other revisions from run to run")
+    pairs = zip(first.steps, second.steps, strict=True)
+    return Rendering(tuple(_agreed(*pair) for pair in pairs), first.before, first.create_version)
+
+
+def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
+    if first == second or first.reason is not None:
+        return first
+    reason = second.reason or "its SQL differs from run to run or from tenant to tenant"
+    return RenderedStep(first.revision, first.heads, _boundaries(first.items), reason)
+
+
+def _all_online(rendering: Rendering, reason: str) -> Rendering:
+    steps = (
+        RenderedStep(step.revision, step.heads, _boundaries(step.items), step.reason or reason)
+        for step in rendering.steps
+    )
+    return Rendering(tuple(steps))
+
+
+def _boundaries(items: Iterable[str | Mark]) -> tuple[Mark, ...]:
+    return tuple(item for item in items if isinstance(item, Mark))
+
+
+def compiled(plan: Plan, rendering: Rendering) -> Compiled:
+    """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
+    if tuple(step.revision for step in rendering.steps) != plan.steps:
+        raise ValueError("the rendering is not of this plan")
+    cut = _Cut(plan, creates_version=not plan.provisioned)
+    cut.follow(rendering.before)
+    for step in rendering.steps:
+        cut.add(step)
+    segments = cut.finished()
+    create = rendering.create_version if not plan.provisioned else None
+    return Compiled(plan, segments, create, digest_of(segments, create))
+
+
+def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:
+    """SHA-256 over all that the segments would send."""
+    return hashlib.sha256(repr((segments, create_version)).encode()).hexdigest()
+
+
+class _Cut:
+    """Walks over the steps and closes a segment where a transaction or a way of running ends."""
+
+    def __init__(self, plan: Plan, creates_version: bool) -> None:
+        self._segments: list[Segment] = []
+        self._heads = self._before = plan.heads
+        self._items: list[str | Move] = []
+        self._revisions: list[str] = []
+        self._in_transaction = False
+        self._creates_version = creates_version
+
+    def follow(self, marks: Iterable[str | Mark]) -> None:
+        for mark in marks:
+            if isinstance(mark, Mark):
+                self._close_script()
+                self._in_transaction = mark is Mark.BEGIN
+
+    def add(self, step: RenderedStep) -> None:
+        if step.reason is not None:
+            self._close_script()
+            self._add_online(step, step.reason)
+            self.follow(step.items)
+            return
+        tail = list(step.items)
+        ending = []
+        while tail and tail[-1] is Mark.COMMIT:  # the version table is written before the step's transaction ends
+            ending.append(tail.pop())
+        for item in tail:
+            if isinstance(item, Mark):
+                self.follow([item])
+            else:
+                self._items.append(item)
+        self._items.append(Move(self._heads, step.heads))
+        self._heads = step.heads
+        self._revisions.append(step.revision)
+        self.follow(ending)
+
+    def finished(self) -> tuple[Segment, ...]:
+        self._close_script()
+        return tuple(self._segments)
+
+    def _add_online(self, step: RenderedStep, reason: str) -> None:
+        last = self._segments[-1] if self._segments else None
+        self._creates_version = False  # env.py makes it
+        if isinstance(last, Online):
+            revisions, reasons = (*last.revisions, step.revision), (*last.reasons, reason)
+            self._segments[-1] = Online(last.before, step.heads, revisions, reasons)
+        else:
+            self._segments.append(Online(self._heads, step.heads, (step.revision,), (reason,)))
+        self._heads = self._before = step.heads
+
+    def _close_script(self) -> None:
+        if self._items:
+            items, revisions, creates = tuple(self._items), tuple(self._revisions), self._creates_version
+            self._segments.append(Script(self._in_transaction, self._before, self._heads, items, revisions, creates))
+            self._creates_version = False
+        self._before = self._heads
+        self._items, self._revisions = [], []

@@ -1,0 +1,111 @@
+"""Look at SQL text without running it, as far as replay needs to know. Pure.
+
+Statements are never split for execution: what a revision sends as one text is sent as one text. They are looked at
+command by command only to find what may not run inside a script.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+# PostgreSQL's lexical structure (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
+_TOKEN = re.compile(
+    r"""
+    (?P<comment>--[^\n]*|/\*)
+    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
+    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
+    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
+    | (?P<end>;)
+    | (?P<open>['"])
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+# `end` is COMMIT under another name; `prepare` may be PREPARE TRANSACTION. COPY may wait for rows from the client.
+_OWN_TRANSACTION = frozenset(
+    {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare", "copy"}
+)
+
+
+class UnterminatedError(ValueError):
+    """A quoted text or a comment does not end."""
+
+
+def commands(sql: str) -> Iterator[list[str]]:
+    """The words outside of quotes and comments of each command in the text, in lower case; blank commands left out.
+
+    Raises UnterminatedError.
+
+    >>> list(commands("SELECT 'a; b' -- ;\\n; DO $$ COMMIT; $$"))
+    [['select'], ['do']]
+    """
+    words: list[str] = []
+    place = 0
+    while found := _TOKEN.search(sql, place):
+        place = _after(sql, found)
+        if found["end"]:
+            if words:
+                yield words
+            words = []
+        elif found["word"]:
+            words.append(found["word"].lower())
+    if words:
+        yield words
+
+
+def objection(sql: str) -> str | None:
+    """Why the text cannot be part of a script; None when it can.
+
+    >>> objection("UPDATE t SET a = 1; COMMIT")
+    'it has a COMMIT of its own'
+    >>> objection("CREATE TABLE t (a text DEFAULT 'x;')")
+    """
+    try:
+        found = list(commands(sql))
+    except UnterminatedError as exc:
+        return str(exc)
+    if not found:
+        return "it sends a statement without a word"
+    for words in found:
+        if words[0] in _OWN_TRANSACTION:
+            return f"it has a {words[0].upper()} of its own"
+    return None
+
+
+def terminated(sql: str) -> str:
+    """The text with the semicolon that ends it, whatever comment it ends with.
+
+    >>> terminated("SELECT 1 ;")
+    'SELECT 1;'
+    >>> terminated("SELECT 1 -- one")
+    'SELECT 1 -- one\\n;'
+    """
+    text = sql.strip()
+    last = text.rsplit("\n", 1)[-1]
+    if "--" in last:
+        return f"{text}\n;"
+    return f"{text.rstrip('; ')};"
+
+
+def _after(sql: str, found: re.Match[str]) -> int:
+    """Where the token ends."""
+    if found["open"]:
+        raise UnterminatedError("it has a quoted text that does not end")
+    if found["dollar"]:
+        end = sql.find(found["dollar"], found.end())
+        if end < 0:
+            raise UnterminatedError("it has a dollar-quoted text that does not end")
+        return end + len(found["dollar"])
+    if found["comment"] == "/*":
+        return _after_comment(sql, found.end())
+    return found.end()
+
+
+def _after_comment(sql: str, place: int) -> int:
+    """Comments nest."""
+    depth = 1
+    for found in re.finditer(r"/\*|\*/", sql[place:]):
+        depth += 1 if found[0] == "/*" else -1
+        if depth == 0:
+            return place + found.end()
+    raise UnterminatedError("it has a comment that does not end")

@@ -1,0 +1,229 @@
+"""What of a history can be rendered to SQL, how it reads then, and why the rest cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import TargetError
+from orchestrator.history import compile as compiler
+from orchestrator.history import scripts
+from orchestrator.history.jobs import CompileJob
+from orchestrator.history.scripts import History
+from orchestrator.plan.compiled import Compiled, Mark, Online, RenderedStep, Rendering, Script, agreed, compiled
+from orchestrator.plan.steps import Plan, Planner
+from tests import environments
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    environments.make_project(tmp_path)
+    return tmp_path
+
+
+def plan_of(
+    project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
+) -> tuple[Plan, CompileJob, object]:
+    track = environments.track_of(project / "alembic.ini")
+    snapshot, directory = scripts.read(track)
+    history = History(track, snapshot)
+    direction = "downgrade" if goal == "base" else "upgrade"
+    plan = Planner(history, history.resolve(goal, direction), direction).plan(start)  # type: ignore[arg-type]
+    url = "postgresql+psycopg://u@h/d"
+    return plan, CompileJob(track, history.digest, "acme", plan, "postgresql", "alembic_version", None, url), directory
+
+
+def rendered(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads") -> Rendering:
+    _, job, directory = plan_of(project, start, goal)
+    return compiler.render(job, directory)  # type: ignore[arg-type]
+
+
+def one(project: Path, body: str) -> RenderedStep:
+    environments.add_revision(project, "one", None, body)
+    (step,) = rendered(project).steps
+    return step
+
+
+def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads") -> Compiled:
+    plan, _, _ = plan_of(project, start, goal)
+    return compiled(plan, rendered(project, start, goal))
+
+
+@pytest.mark.parametrize(
+    ("body", "sql"),
+    [
+        ("op.drop_column('t', 'a')", "ALTER TABLE t DROP COLUMN a"),
+        (r"op.execute('SELECT \'a\tb\'')", "SELECT 'a\tb'"),
+        (r"op.execute('UPDATE t SET a = \'100 %\' WHERE b LIKE \'%x\'')", "UPDATE t SET a = '100 %' WHERE b LIKE '%x'"),
+        (r"op.execute(sa.table('t', sa.column('a', sa.Text())).insert().values(a='b\\c'))", r"'b\c'"),
+        (r"op.get_bind().execute(sa.text('UPDATE t SET a = :a'), {'a': 'it\'s :b'})", "UPDATE t SET a = 'it''s :b'"),
+        (r"op.get_bind().exec_driver_sql('UPDATE t SET a = \'x:y\'')", "UPDATE t SET a = 'x:y'"),
+        ("op.execute('CREATE FUNCTION f() RETURNS int AS $$ BEGIN RETURN 1; END; $$ LANGUAGE plpgsql')", "END; $$"),
+        ("sa.Enum('x', name='e').create(op.get_bind(), checkfirst=False)", "CREATE TYPE e AS ENUM ('x')"),
+        ("if op.get_bind().dialect.name == 'postgresql':\n    op.execute('SELECT 1')", "SELECT 1"),
+        ("if op.get_bind().engine.name == 'postgresql':\n    op.execute('SELECT 1')", "SELECT 1"),
+        ("op.execute('SELECT setval(\\'s\\', 7)')", "SELECT setval('s', 7)"),
+    ],
+)
+def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str) -> None:
+    step = one(project, body)
+    assert step.reason is None
+    (statement,) = [item for item in step.items if not isinstance(item, Mark)]
+    assert sql in statement
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("if op.get_bind().execute(sa.text('SELECT 1')).scalar(): pass", "a statement that returns rows"),
+        ("op.get_bind().execute(sa.text('/* c */ -- d\\n WITH x AS (SELECT 1) SELECT * FROM x'))", "returns rows"),
+        ("op.get_bind().execute(sa.text('DELETE FROM t RETURNING id'))", "returns rows"),
+        ("op.get_bind().execute(sa.select(sa.column('a')))", "returns rows"),
+        ("n = op.get_bind().execute(sa.text('UPDATE t SET a = 1')).rowcount", "rowcount"),
+        ("if op.get_bind().execute(sa.text('UPDATE t SET a = 1')): pass", "whether there is a result"),
+        ("sa.inspect(op.get_bind()).has_table('t')", "inspect()"),
+        ("sa.inspect(op.get_bind().engine).has_table('t')", "inspect() of the engine"),
+        ("try:\n    sa.inspect(op.get_bind())\nexcept Exception:\n    pass", "inspect()"),
+        (
+            "from sqlalchemy.orm import Session\nSession(bind=op.get_bind()).execute(sa.text('DELETE FROM t'))",
+            "asks the",
+        ),
+        ("op.get_bind().get_isolation_level()", "get_isolation_level"),
+        ("op.get_bind().engine.url", "engine.url"),
+        ("sa.Table('t', sa.MetaData(), sa.Column('a', sa.Text)).create(op.get_bind(), checkfirst=True)", "checkfirst"),
+        ("sa.Table('t', sa.MetaData(), autoload_with=op.get_bind())", "asks the connection"),
+        ("if context.is_offline_mode(): pass", "whether it runs in offline mode"),
+        ("if op.get_context().as_sql: pass", "whether SQL is only rendered"),
+        ("op.get_context().get_current_revision()", "current heads"),
+        ("op.execute('COMMIT')", "a COMMIT of its own"),
+        ("op.execute('UPDATE t SET a = 1; END')", "a END of its own"),
+        ("op.execute('COPY t FROM STDIN')", "a COPY of its own"),
+        ("op.execute('SELECT 1 -- nothing\\n; -- only this'); op.execute(' ; ')", "without a word"),
+        ('op.execute("SELECT \'open")', "does not end"),
+        ("op.execute('SELECT 1', execution_options={'isolation_level': 'AUTOCOMMIT'})", "options"),
+        ("op.execute(sa.table('t', sa.column('a', sa.LargeBinary())).insert().values(a=b'x'))", "bytes"),
+        ("op.execute(sa.table('t', sa.column('a', sa.Float())).insert().values(a=float('nan')))", "float"),
+        ("op.execute(sa.text('UPDATE t SET a = :a'))", "no value is given for :a"),
+        ("op.execute(sa.table('t', sa.column('a', sa.Text())).insert())", "no value is given for :a"),
+        (
+            "op.execute(sa.Table('t', sa.MetaData(), sa.Column('a', sa.Text, default=lambda: 'x'),"
+            " sa.Column('b', sa.Text)).insert().values(b='1'))",
+            "computed in Python",
+        ),
+        ("op.get_bind().execute(sa.text('UPDATE t SET a = :a'), [{'a': 1}, {'a': 2}])", "many sets"),
+        ("context.get_context().impl.static_output('SELECT 1')", "writes to Alembic's output"),
+        ("raise ValueError('no\\nway')", "ValueError: no way"),
+        ("raise SystemExit(3)", "SystemExit"),
+        ("with sa.create_engine('sqlite://').connect(): pass", "while revisions are only compiled"),
+        (
+            "with op.batch_alter_table('t', recreate='always') as batch:\n    batch.drop_column('a')",
+            "cannot be rendered",
+        ),
+    ],
+)
+def test_what_reads_or_cannot_be_rendered_runs_online_and_says_why(project: Path, body: str, reason: str) -> None:
+    step = one(project, body)
+    assert reason in str(step.reason)
+    assert not [item for item in step.items if not isinstance(item, Mark)]
+
+
+def test_a_revision_may_ask_to_be_run_online(project: Path) -> None:
+    file = environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    file.write_text(file.read_text() + "\n\nexecution = 'online'\n")
+    assert "execution = 'online'" in str(rendered(project).steps[0].reason)
+
+
+def test_one_step_that_fails_leaves_the_others_rendered(project: Path) -> None:
+    environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    environments.add_revision(project, "two", "one", "op.get_bind().scalar(sa.text('SELECT 1'))")
+    environments.add_revision(project, "three", "two", "op.execute('SELECT 3')")
+    found = cut(project).segments
+    assert [type(segment) for segment in found] == [Script, Online, Script]
+    assert [segment.revisions for segment in found] == [("one",), ("two",), ("three",)]
+    assert [(segment.before, segment.after) for segment in found] == [
+        ((), ("one",)),
+        (("one",), ("two",)),
+        (("two",), ("three",)),
+    ]
+    assert isinstance(found[1], Online)
+    assert "scalar" in found[1].reasons[0]
+
+
+def test_an_autocommit_block_stands_alone(project: Path) -> None:
+    body = """
+    op.execute('SELECT 1')
+    with op.get_context().autocommit_block():
+        op.execute('CREATE INDEX CONCURRENTLY i ON t (a)')
+    op.execute('SELECT 2')
+    """
+    environments.add_revision(project, "one", None, body)
+    first, alone, last = cut(project).segments
+    assert isinstance(first, Script)
+    assert isinstance(alone, Script)
+    assert isinstance(last, Script)
+    assert (first.transactional, alone.transactional, last.transactional) == (True, False, True)
+    assert first.revisions == alone.revisions == ()
+    assert last.revisions == ("one",)
+    assert first.creates_version
+
+
+def test_one_transaction_for_all_or_one_for_each(project: Path) -> None:
+    environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    environments.add_revision(project, "two", "one", "op.execute('SELECT 2')")
+    assert [segment.revisions for segment in cut(project).segments] == [("one", "two")]
+    env = project / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("literal_binds=True", "transaction_per_migration=True"))
+    assert [segment.revisions for segment in cut(project).segments] == [("one",), ("two",)]
+
+
+def test_a_downgrade_is_rendered_too_and_keeps_the_version_table(project: Path) -> None:
+    environments.add_revision(project, "one", None, "pass", "op.drop_table('t')")
+    (script,) = cut(project, ("one",), "base").segments
+    assert isinstance(script, Script)
+    assert (script.before, script.after) == (("one",), ())
+    assert script.items[0] == "\nDROP TABLE t".strip()
+    assert cut(project, ("one",), "base").create_version is None
+
+
+def test_env_py_that_has_callbacks_runs_online(project: Path) -> None:
+    environments.add_revision(project, "one", None, "pass")
+    env = project / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("literal_binds=True", "on_version_apply=print"))
+    assert "on_version_apply" in str(rendered(project).steps[0].reason)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("url=url", "url='sqlite://'", "set up for sqlite"),
+        ("context.run_migrations()", "pass", "without rendering"),
+        ("url=url", "connection=object()", "a connection in offline mode"),
+        ("literal_binds=True", "version_table='mine'", "the registry says 'alembic_version'"),
+    ],
+)
+def test_env_py_that_cannot_be_run_offline_says_so(project: Path, before: str, after: str, said: str) -> None:
+    environments.add_revision(project, "one", None, "pass")
+    env = project / "alembic" / "env.py"
+    env.write_text(env.read_text().replace(before, after, 1))
+    with pytest.raises(TargetError, match=said):
+        rendered(project)
+
+
+def test_what_is_made_up_on_the_way_runs_online(project: Path) -> None:
+    environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    environments.add_revision(project, "two", "one", "op.execute(f\"SELECT '{random.random()}'\")")
+    environments.add_revision(project, "three", "two", "op.execute('SELECT 3')")
+    found = agreed(rendered(project), rendered(project))
+    assert [step.reason and "differs from run to run" in step.reason for step in found.steps] == [None, True, None]
+
+
+def test_renderings_of_different_shape_run_online() -> None:
+    first = Rendering((RenderedStep("a", ("a",)),), (Mark.BEGIN,))
+    for second in (Rendering((RenderedStep("a", ("a",)),)), Rendering((RenderedStep("b", ("b",)),), (Mark.BEGIN,))):
+        assert all(step.reason for step in agreed(first, second).steps)
+
+
+def test_a_rendering_of_another_plan_is_refused() -> None:
+    with pytest.raises(ValueError, match="not of this plan"):
+        compiled(Plan((), ("a",), "upgrade", ("a",)), Rendering((RenderedStep("b", ("b",)),)))
