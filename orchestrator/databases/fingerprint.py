@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from orchestrator.databases.scripts import quoted
+
 _ROLE = """(SELECT CASE WHEN r.rolname = current_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE r.rolname::text END
     FROM pg_catalog.pg_roles r WHERE r.oid = {})"""
@@ -188,10 +190,15 @@ def normalised(lines: list[str], version_table: str, schema: str | None) -> tupl
 
     >>> normalised(['column | public.v_acme | 1'], "v_acme", None)
     ('column | public.<version table> | 1',)
+    >>> normalised(['column | public."v ""x""y" | 1'], 'v "x"y', None)
+    ('column | public.<version table> | 1',)
     """
-    names = {version_table: "<version table>"} | ({schema: "<schema>"} if schema else {})
-    pattern = re.compile("|".join(rf'(?<![\w"]){re.escape(name)}(?=\b|_pkc|")' for name in names))
-    return tuple(sorted(pattern.sub(lambda found: names[found[0]], line) for line in lines))
+    names = {f"{version_table}_pkc": "<version table>_pkc", version_table: "<version table>"}
+    if schema:
+        names[schema] = "<schema>"
+    forms = {form: known for name, known in names.items() for form in (quoted(name), name)}
+    pattern = re.compile("|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms))
+    return tuple(sorted(pattern.sub(lambda found: forms[found[0]], line) for line in lines))
 
 
 def difference(first: tuple[str, ...], second: tuple[str, ...], most: int = 5) -> str:

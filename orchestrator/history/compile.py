@@ -12,9 +12,11 @@ import decimal
 import enum
 import io
 import math
+import os
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from alembic.config import Config
@@ -48,7 +50,7 @@ def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
     rendering = _Rendering(job, scripts)
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
-        with session.refused(), _Environment(config, scripts, job, rendering):
+        with session.refused(), _watched_environ(job, rendering), _Environment(config, scripts, job, rendering):
             scripts.run_env()
     except BaseException as exc:
         raise failures.translate(exc, rendering.current, scripts.dir, job.secrets) from exc
@@ -129,6 +131,25 @@ def _opted_out(module: Any) -> str | None:
     return "it says `execution = 'online'`" if getattr(module, "execution", None) == "online" else None
 
 
+@contextmanager
+def _watched_environ(job: CompileJob, rendering: _Rendering) -> Iterator[None]:
+    """Notice a revision that reads the tenant's own environment variables."""
+
+    class Watched(type(os.environ)):  # type: ignore[misc]
+        def __getitem__(self, key: str) -> str:
+            if key in job.environment and rendering.current is not None:
+                rendering.note(f"it reads the environment variable {key}")
+            value: str = super().__getitem__(key)
+            return value
+
+    kind: Any = type(os.environ)
+    os.environ.__class__ = Watched
+    try:
+        yield
+    finally:
+        os.environ.__class__ = kind
+
+
 class _Environment(EnvironmentContext):
     """Offline mode, with our bind, our literals, and statements taken where they are emitted."""
 
@@ -136,13 +157,31 @@ class _Environment(EnvironmentContext):
         starting: Any = list(job.plan.heads) or "base"
         destination: Any = list(job.plan.goal) or "base"
         options = {"starting_rev": starting, "destination_rev": destination, "tag": None}
-        super().__init__(config, scripts, fn=rendering.walk, as_sql=True, **options)
         self._job, self._rendering = job, rendering
+        super().__init__(config, scripts, fn=rendering.walk, as_sql=True, **options)
 
     def is_offline_mode(self) -> bool:
-        if self._rendering.current is not None:
-            self._rendering.note("it asks whether it runs in offline mode")
+        self._asked("whether it runs in offline mode")
         return True
+
+    def get_x_argument(self, as_dictionary: bool = False) -> Any:
+        self._asked("for -x arguments, which tell the tenant")
+        return super().get_x_argument(as_dictionary=as_dictionary)
+
+    @property
+    def config(self) -> Config:
+        """Where a revision may find the tenant's URL."""
+        self._asked("for the configuration, which tells the tenant's database")
+        return self._config
+
+    @config.setter
+    def config(self, config: Config) -> None:
+        self._config = config
+
+    def _asked(self, what: str) -> None:
+        """Two tenants' renderings may be alike, and a third one's not: what a revision makes of it is not known."""
+        if self._rendering.current is not None:
+            self._rendering.note(f"it asks {what}")
 
     def configure(self, connection: Any = None, *args: Any, **options: Any) -> None:
         if connection is not None:

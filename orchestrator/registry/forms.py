@@ -122,7 +122,13 @@ class TrackForm(Form):
         default_factory=dict,
         description="Variables for the worker process, with {url}, {tenant}, {track}, {shard}, {database}, {schema}.",
     )
-    execution: Execution = Field("auto", description="`online` always runs env.py. `replay`: " + _LATER)
+    execution: Execution = Field(
+        "auto",
+        description="`auto` proves on the first targets that compiled SQL does what env.py does, and replays it on the "
+        "others. `online` always runs env.py. `replay` trusts the SQL without that proof. PostgreSQL only; others run "
+        "online.",
+    )
+    certify: Count = Field(2, description="How many targets of a plan run online before one is replayed to compare.")
     driver: Filled | None = Field(
         None, description="The SQLAlchemy driver that env.py is to be given: asyncpg, psycopg, psycopg2, pg8000, …"
     )

@@ -50,6 +50,7 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         isolation=form.isolation,
         environment=_environment(report, where, form.environment, secrets),
         execution=form.execution,
+        certify=form.certify,
         driver=form.driver,
     )
 

@@ -35,7 +35,7 @@ async def test_a_rollout_by_http_moves_the_metrics_and_keeps_a_second_one_off(
 ) -> None:
     project = tmp_path / "project"
     environments.make_project(project)
-    environments.add_tables(project, ["alpha", "beta"], before_each="time.sleep(0.2)")
+    environments.add_tables(project, ["alpha", "beta"], before_each="op.execute('SELECT pg_sleep(0.2)')")
     tracks = {"app": {"config": "project/alembic.ini"}}
     config, environ = write_registry(tmp_path, pg, await make_databases(12), tracks, max_concurrent=4)
     async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:

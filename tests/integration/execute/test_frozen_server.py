@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Execution, Target
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.engine import until
@@ -47,8 +47,9 @@ def _children(parent: int) -> list[int]:
 
 @proc
 @pytest.mark.timeout(240)
+@pytest.mark.parametrize("execution", ["online", "replay"])
 async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_others(
-    pg: EmbeddedServer, tmp_path: Path
+    execution: Execution, pg: EmbeddedServer, tmp_path: Path
 ) -> None:
     config = environments.make_project(tmp_path / "project")
     environments.add_tables(tmp_path / "project", ["alpha"])
@@ -59,7 +60,8 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
             await create_databases(server, names[shard])
         shards = [engine.shard_of(pg, "pg"), engine.shard_of(other, "other")]
         targets = [Target(name, "app", shard, name) for shard in names for name in names[shard]]
-        registry = engine.registry_of([environments.track_of(config)], shards, targets)
+        track = environments.track_of(config, execution=execution)
+        registry = engine.registry_of([track], shards, targets)
         async with engine.running(registry, connect_timeout_seconds=1.0) as running:
             view, _ = await running.service.start_rollout(engine.head())
             await running.reaches(view.rollout.id, RolloutState.RUNNING, running=6)
@@ -78,7 +80,7 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
 
 
 async def _sleeping(server: EmbeddedServer, database: str) -> bool:
-    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%pg_sleep%' AND state = 'active'"
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep' AND state = 'active'"
     return bool(await engine.fetch(server, "postgres", query, database))
 
 

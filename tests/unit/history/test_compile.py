@@ -30,8 +30,9 @@ def plan_of(
     history = History(track, snapshot)
     direction = "downgrade" if goal == "base" else "upgrade"
     plan = Planner(history, history.resolve(goal, direction), direction).plan(start)  # type: ignore[arg-type]
-    url = "postgresql+psycopg://u@h/d"
-    return plan, CompileJob(track, history.digest, "acme", plan, "postgresql", "alembic_version", None, url), directory
+    url, environment = "postgresql+psycopg://u@h/d", {"TENANT": "acme"}
+    place = ("postgresql", "alembic_version", None, url, environment)
+    return plan, CompileJob(track, history.digest, "acme", plan, *place), directory
 
 
 def rendered(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads") -> Rendering:
@@ -96,6 +97,11 @@ def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str)
         ("if context.is_offline_mode(): pass", "whether it runs in offline mode"),
         ("if op.get_context().as_sql: pass", "whether SQL is only rendered"),
         ("op.get_context().get_current_revision()", "current heads"),
+        ("context.get_x_argument(as_dictionary=True)", "-x arguments"),
+        ("context.config.get_main_option('sqlalchemy.url')", "for the configuration"),
+        ("op.get_context().config.get_main_option('sqlalchemy.url')", "for the configuration"),
+        ("os.environ['TENANT']", "environment variable TENANT"),
+        ("os.getenv('TENANT', 'x')", "environment variable TENANT"),
         ("op.execute('COMMIT')", "a COMMIT of its own"),
         ("op.execute('UPDATE t SET a = 1; END')", "a END of its own"),
         ("op.execute('COPY t FROM STDIN')", "a COPY of its own"),

@@ -148,7 +148,6 @@ STRATEGY = [
 ]
 
 NOT_YET = [
-    ("tracks: {app: {script_location: alembic, ▶execution: replay}}", "`execution: replay` is not supported"),
     ("shards: {pg: {url: ▶'mysql://h'}}", "a mysql shard is not supported"),
     ("tenants: [{id: a, shard: pg, database: a, ▶schema: s}]", "a schema per tenant is not supported"),
     ("tenants: [{id: a, databases: {app: {shard: pg, database: a, ▶schema: s}}}]", "a schema per tenant is not"),

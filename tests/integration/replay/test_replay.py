@@ -1,0 +1,375 @@
+"""Replay on a release night: proved first, refused, blocked, cut off and taken up again, on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql import LOCK_NAMESPACE
+from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
+from orchestrator.registry.model import Registry, Target
+from orchestrator.rollout.state import RolloutState
+from tests import engine, environments
+from tests.engine import Engine, until
+from tests.servers import MakeDatabases
+
+TABLES = ["alpha", "beta", "gamma"]
+# True on the session that holds the lock, where SQL is replayed, and false where env.py connects.
+ON_GUARD = "current_setting('application_name') LIKE 'orchestrator guard %'"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", TABLES)
+    return tmp_path / "project"
+
+
+def registry_of(project: Path, pg: Server, databases: Sequence[str], **track: object) -> Registry:
+    made = replace(environments.track_of(project / "alembic.ini"), **track)  # type: ignore[arg-type]
+    targets = [
+        replace(
+            target,
+            version_table=made.version_table.format(tenant=target.tenant, track="app"),
+            version_table_schema=made.version_table_schema,
+        )
+        for target in engine.targets_of(databases)
+    ]
+    return engine.registry_of([made], [engine.shard_of(pg)], targets)
+
+
+@asynccontextmanager
+async def replaying(project: Path, pg: Server, databases: Sequence[str], **track: object) -> AsyncIterator[Engine]:
+    """An engine that replays what can be, without proof. Compiling needs a second tenant, which is never migrated."""
+    registry = registry_of(project, pg, databases, execution="replay", **track)
+    other = Target("other", "app", "pg", "not there")
+    async with engine.running(replace(registry, targets=(*registry.targets, other))) as running:
+        yield running
+
+
+def ways(running: Engine) -> dict[str, str]:
+    return {event.tenant: event.execution for event in running.of(MigrationFinished)}
+
+
+async def applied(pg: Server, database: str) -> list[str]:
+    return [row[0] for row in await engine.fetch(pg, database, "SELECT revision FROM applied ORDER BY 1")]
+
+
+async def test_two_targets_prove_a_plan_a_third_is_replayed_and_then_the_rest(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    databases = await make_databases(9)
+    async with engine.running(registry_of(project, pg, databases)) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 9}
+        assert sorted(ways(running).values()) == ["online"] * 2 + ["replay"] * 7
+        (judged,) = running.of(PlanJudged)
+        assert (judged.execution, judged.reason, judged.steps) == ("replay", None, 3)
+        assert (await running.rollout("base", direction=_down())).counts == {"succeeded": 9}
+        await running.rollout()
+        assert len(running.of(PlanJudged)) == 3, "up from nothing, down, up from an empty version table"
+        await running.rollout("base", direction=_down())
+        assert len(running.of(PlanJudged)) == 3, "what was proved stays so"
+        assert list(ways(running).values()) == ["replay"] * 9
+    for database in databases:
+        assert await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == []
+
+
+def _down() -> object:
+    from orchestrator.rollout.state import Direction
+
+    return Direction.DOWNGRADE
+
+
+async def test_few_targets_go_online_and_nothing_is_rendered(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    async with engine.running(registry_of(project, pg, await make_databases(3))) as running:
+        assert (await running.rollout()).counts == {"succeeded": 3}
+        assert set(ways(running).values()) == {"online"}
+        assert running.of(PlanJudged) == []
+
+
+async def test_a_track_may_insist_on_env_py(project: Path, pg: Server, make_databases: MakeDatabases) -> None:
+    async with engine.running(registry_of(project, pg, await make_databases(5), execution="online")) as running:
+        assert (await running.rollout()).counts == {"succeeded": 5}
+        assert set(ways(running).values()) == {"online"}
+
+
+async def test_tenants_that_are_not_alike_go_online_and_the_difference_is_told(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    databases = await make_databases(6)
+    for database in databases[::2]:
+        await engine.execute(pg, database, "CREATE TABLE only_here (id int)")
+    async with engine.running(registry_of(project, pg, databases), max_concurrent=1) as running:
+        assert (await running.rollout()).counts == {"succeeded": 6}
+        assert set(ways(running).values()) == {"online"}
+        (judged,) = running.of(PlanJudged)
+        assert (judged.execution, judged.differs) == ("online", True)
+        assert "differ from each other" in judged.reason
+        assert "only_here" in judged.reason
+
+
+async def test_what_env_py_does_besides_is_noticed_before_it_is_left_out(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    """An env.py that sets a role, a search path, or makes an extension: replay would not."""
+    env = project / "alembic" / "env.py"
+    text = env.read_text()
+    more = "connection.exec_driver_sql('CREATE SCHEMA IF NOT EXISTS app'); connection.commit()\n        "
+    env.write_text(text.replace("with context.begin_transaction():", f"{more}with context.begin_transaction():"))
+    env.write_text(env.read_text().replace(more, "", 1))  # the first is the offline one
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        assert (await running.rollout()).counts == {"succeeded": 6}
+        (judged,) = running.of(PlanJudged)
+        assert (judged.execution, judged.differs) == ("online", True)
+        assert "schema | app" in judged.reason
+        assert list(ways(running).values()).count("replay") == 1
+
+
+async def test_a_plan_that_reads_the_database_goes_online_for_that_reason(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    for name in TABLES:
+        (project / "alembic" / "versions" / f"{name}.py").unlink()
+    environments.add_revision(project, "asks", None, "sa.inspect(op.get_bind()).get_table_names()")
+    async with engine.running(registry_of(project, pg, await make_databases(5))) as running:
+        assert (await running.rollout()).counts == {"succeeded": 5}
+        (judged,) = running.of(PlanJudged)
+        assert (judged.execution, judged.differs) == ("online", False)
+        assert "asks: it asks the connection for an answer: inspect()" in judged.reason
+
+
+async def test_what_the_server_refuses_is_given_to_env_py(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    refused = f'op.execute("SELECT 1 / (CASE WHEN {ON_GUARD} THEN 0 ELSE 1 END)")'
+    environments.add_revision(project, "delta", "gamma", refused)
+    databases = await make_databases(2)
+    async with replaying(project, pg, databases) as running:
+        view = await running.rollout(select="tenant=t000")
+        assert view.counts == {"succeeded": 1}
+        assert ways(running) == {"t000": "mixed"}
+        (told,) = running.of(ReplayRefused)
+        assert (told.code, "division by zero" in told.message) == ("22012", True)
+        exposition = running.parts.metrics.render()[0].decode()
+        assert 'orchestrator_replay_fallbacks_total{shard="pg",track="app"} 1.0' in exposition
+    assert await applied(pg, databases[0]) == sorted(TABLES), "each revision once: the refused script left nothing"
+
+
+async def test_a_plan_that_is_refused_while_it_is_proved_goes_online(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    refused = f'op.execute("SELECT 1 / (CASE WHEN {ON_GUARD} THEN 0 ELSE 1 END)")'
+    environments.add_revision(project, "delta", "gamma", refused)
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        assert (await running.rollout()).counts == {"succeeded": 6}
+        (judged,) = running.of(PlanJudged)
+        assert (judged.execution, judged.differs) == ("online", True)
+        assert len(running.of(ReplayRefused)) == 1
+
+
+async def test_a_failure_of_the_tenants_own_data_names_revision_and_statement(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute('ALTER TABLE mine ADD UNIQUE (a)')")
+    databases = await make_databases(8)
+    for database in databases:
+        await engine.execute(pg, database, "CREATE TABLE mine (a int)")
+    await engine.execute(pg, databases[6], "INSERT INTO mine VALUES (1), (1)")
+    async with engine.running(registry_of(project, pg, databases)) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 7, "failed": 1}
+        failed = (await running.migrations(view))["t006"]
+        assert failed.failure is not None
+        assert (failed.failure.revision, failed.failure.code) == ("delta", "23505")
+        assert failed.failure.statement == "ALTER TABLE mine ADD UNIQUE (a)"
+
+
+async def test_sql_and_env_py_take_turns_under_one_lock_and_go_on_where_they_were_cut_off(
+    project: Path, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    holder = (
+        "op.execute(\"INSERT INTO holders SELECT '{0}', pid, current_setting('application_name') FROM pg_locks"
+        f" WHERE locktype = 'advisory' AND classid::bigint = {LOCK_NAMESPACE}"
+        ' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())")'
+    )
+    environments.add_revision(
+        project,
+        "one",
+        "gamma",
+        "op.execute('CREATE TABLE holders (step text, pid int, app text)')\n" + holder.format("one"),
+    )
+    gate = tmp_path / "let through"
+    asks = (
+        f"assert op.get_bind().scalar(sa.text('SELECT 1')) == 1\n{holder.format('two')}\n"
+        f"if not os.path.exists({str(gate)!r}):\n    os._exit(1)"
+    )
+    environments.add_revision(project, "two", "one", asks)
+    environments.add_revision(project, "three", "two", holder.format("three"))
+    (database,) = await make_databases(1)
+    async with replaying(project, pg, [database]) as running:
+        view, _ = await running.service.start_rollout(engine.head(select="tenant=t000"))
+        await until(lambda: len(running.of(MigrationRetried)) > 0)
+        assert await engine.fetch(pg, database, "SELECT step FROM holders") == [("one",)]
+        assert await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == [("one",)]
+        gate.touch()
+        await running.service.finished(view.rollout.id)
+        after = await running.service.rollout(view.rollout.id)
+        assert after.counts == {"succeeded": 1}, after.failures
+        assert ways(running) == {"t000": "mixed"}
+    rows = await engine.fetch(pg, database, "SELECT step, pid, app LIKE 'orchestrator guard %' FROM holders")
+    assert [(step, guard) for step, _, guard in rows] == [("one", True), ("two", False), ("three", True)]
+    assert rows[1][1] == rows[2][1], "the lock was the same session's, for env.py and for the SQL after it"
+    assert await applied(pg, database) == sorted(TABLES)
+
+
+async def test_a_version_table_that_somebody_changes_meanwhile_is_read_again(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    async with replaying(project, pg, [database]) as running:
+        await running.rollout("alpha", select="tenant=t000")
+        human = await asyncpg.connect(pg.url(database))
+        try:
+            transaction = human.transaction()
+            await transaction.start()
+            await human.execute("UPDATE alembic_version SET version_num = 'beta'")
+            await human.execute("CREATE TABLE beta (id int)")
+            await human.execute("INSERT INTO applied VALUES ('beta')")
+            view, _ = await running.service.start_rollout(engine.head(select="tenant=t000"))
+            await until(lambda: _waits(pg, database))
+            await transaction.commit()
+        finally:
+            await human.close()
+        await running.service.finished(view.rollout.id)
+        assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 1}
+        (retried,) = running.of(MigrationRetried)
+        assert "the version table changed since the plan was made" in retried.message
+    assert await applied(pg, database) == sorted(TABLES)
+
+
+async def test_a_lock_held_by_somebody_else_is_waited_for_in_turns_and_its_holder_named(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute('ALTER TABLE busy ADD b int')")
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE TABLE busy (a int)")
+    human = await asyncpg.connect(pg.url(database), server_settings={"application_name": "a person"})
+    try:
+        transaction = human.transaction()
+        await transaction.start()
+        await human.execute("SELECT * FROM busy")
+        async with replaying(project, pg, [database]) as running:
+            view, _ = await running.service.start_rollout(engine.head(select="tenant=t000"))
+            await until(lambda: len(running.of(MigrationRetried)) > 0)
+            retried = running.of(MigrationRetried)[0]
+            assert retried.reason == "contention"
+            assert "lock timeout" in retried.message
+            assert "(a person, idle in transaction" in retried.message
+            await transaction.rollback()
+            await running.service.finished(view.rollout.id)
+            assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 1}
+            assert ways(running) == {"t000": "replay"}
+            assert running.of(ReplayRefused) == []
+    finally:
+        await human.close()
+    assert await applied(pg, database) == sorted(TABLES)
+
+
+async def test_a_session_that_is_ended_in_the_middle_is_taken_up_again(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute('SELECT pg_sleep(3)')")
+    (database,) = await make_databases(1)
+    async with replaying(project, pg, [database]) as running:
+        view, _ = await running.service.start_rollout(engine.head(select="tenant=t000"))
+        await until(lambda: _sleeps(pg, database))
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep'"
+        await engine.fetch(pg, "postgres", query, database)
+        await running.service.finished(view.rollout.id)
+        assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 1}
+        assert "was lost" in running.of(MigrationRetried)[0].message
+    assert await applied(pg, database) == sorted(TABLES)
+
+
+async def test_a_replay_that_is_cancelled_ends_on_the_server(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute('SELECT pg_sleep(600)')")
+    (database,) = await make_databases(1)
+    async with replaying(
+        project,
+        pg,
+        [database],
+    ) as running:
+        await running.service.start_rollout(engine.head(select="tenant=t000"))
+        await until(lambda: _sleeps(pg, database))
+        running.service._tasks.cancel_scope.cancel()
+    assert not await _sleeps(pg, database)
+    assert await engine.fetch(pg, database, "SELECT to_regclass('alpha') IS NULL") == [(True,)], "rolled back"
+
+
+@pytest.mark.parametrize("table", ["alembic_version", 'ver "sion" {tenant}', "select"])
+@pytest.mark.parametrize("schema", [None, 'My "own"'])
+async def test_any_name_of_a_version_table_will_do(
+    table: str, schema: str | None, project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    databases = await make_databases(5)
+    if schema:
+        for database in databases:
+            await engine.execute(pg, database, 'CREATE SCHEMA "My ""own"""')
+    registry = registry_of(project, pg, databases, version_table=table, version_table_schema=schema)
+    async with engine.running(registry) as running:
+        assert (await running.rollout("beta")).counts == {"succeeded": 5}
+        assert (await running.rollout()).counts == {"succeeded": 5}
+        assert [judged.execution for judged in running.of(PlanJudged)] == ["replay", "replay"]
+    for number, database in enumerate(databases):
+        name = table.format(tenant=f"t{number:03}").replace('"', '""')
+        place = '"My ""own""".' if schema else ""
+        assert await engine.fetch(pg, database, f'SELECT version_num FROM {place}"{name}"') == [("gamma",)]
+
+
+async def test_a_history_with_branches_is_replayed(project: Path, pg: Server, make_databases: MakeDatabases) -> None:
+    environments.add_revision(project, "left", "gamma", "op.execute('CREATE TABLE l (a int)')")
+    environments.add_revision(project, "right", "gamma", "op.execute('CREATE TABLE r (a int)')")
+    databases = await make_databases(5)
+    async with engine.running(registry_of(project, pg, databases)) as running:
+        assert (await running.rollout("heads")).counts == {"succeeded": 5}
+        file = environments.add_revision(project, "joined", None, "op.execute('CREATE TABLE j (a int)')")
+        file.write_text(file.read_text().replace("down_revision = None", "down_revision = ('left', 'right')"))
+        assert (await running.rollout("head")).counts == {"succeeded": 5}
+        assert [judged.execution for judged in running.of(PlanJudged)] == ["replay", "replay"]
+    for database in databases:
+        assert await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == [("joined",)]
+
+
+async def test_a_rollout_that_is_aborted_while_targets_wait_for_the_proof_ends(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute('SELECT pg_sleep(2)')")
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        view, _ = await running.service.start_rollout(engine.head())
+        await running.reaches(view.rollout.id, RolloutState.RUNNING, running=6)
+        await running.service.abort(view.rollout.id, by="test")
+        await running.service.finished(view.rollout.id)
+        after = await running.service.rollout(view.rollout.id)
+        assert after.rollout.state is RolloutState.ABORTED
+        assert sum(after.counts.values()) == 6
+
+
+async def _sleeps(pg: Server, database: str) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND state = 'active' AND wait_event = 'PgSleep'"
+    return bool(await engine.fetch(pg, "postgres", query, database))
+
+
+async def _waits(pg: Server, database: str) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND state = 'active' AND wait_event_type = 'Lock'"
+    return bool(await engine.fetch(pg, "postgres", query, database))
