@@ -50,6 +50,10 @@ _END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS}
 _ENTER = f"""SELECT {_IDENTITY}, pg_catalog.pg_backend_pid(),
     CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
     pg_catalog.array_to_string(ARRAY({_OURS.replace("$1", "$4")}), ',') AS leftovers"""
+# Asked with it: whether there is a version table, or what it holds, which fails where there is none.
+_PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"
+_HEADS = "pg_catalog.array_to_string(ARRAY(SELECT version_num FROM {table}), E'\\n') AS heads"
+_NO_TABLE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 _LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
@@ -72,6 +76,9 @@ _TABLE_HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM
 class PostgreSQL:
     """`databases.base.Database` for PostgreSQL 12 and newer."""
 
+    def __init__(self) -> None:
+        self._provisioned = False  # the last target's: the next one is likely to be like it
+
     async def read_heads(self, place: Place) -> Heads | None:
         async with connected(place, session_name("read", place)) as connection:
             with translated(place):
@@ -83,7 +90,7 @@ class PostgreSQL:
         async with connected(place, session_name("guard", place)) as connection:
             guard = PostgreSQLGuard(place, connection)
             with translated(place):
-                await guard.enter()
+                self._provisioned = await guard.enter(self._provisioned)
             yield guard
 
 
@@ -97,7 +104,9 @@ class PostgreSQLGuard:
     def __init__(self, place: Place, connection: asyncpg.Connection[Any]) -> None:
         self._place, self._connection = place, connection
         self._key = lock_key(place)
+        self._table = VersionTable.of(place.target).qualified
         self._identity: tuple[object, ...] = ()
+        self._entered_with: list[Heads | None] = []
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
 
@@ -119,14 +128,14 @@ class PostgreSQLGuard:
         expected = (*self._identity, True)
         return SessionRules("postgresql", query, expected, self._place.name, fence=len(self._identity))
 
-    async def enter(self) -> None:
-        """Prove identity and take the lock, in one question where nobody is in the way; end what was left behind.
+    async def enter(self, provisioned: bool = False) -> bool:
+        """Prove identity, take the lock and read the heads, in one question where nobody is in the way; end what was
+        left behind. `provisioned` says whether a version table is to be expected; returns whether there is one.
 
         Raises WrongDatabaseError, TargetLockedError.
         """
-        row = await self._connection.fetchrow(_ENTER, *self._question())
-        assert row is not None
-        name, oid, started, backend, locked, leftovers = row.values()
+        row = await self._ask(provisioned)
+        name, oid, started, backend, locked, leftovers, found = row.values()
         _check_name(self._place, name)
         if backend != self._connection.get_server_pid():
             raise WrongDatabaseError(
@@ -135,7 +144,26 @@ class PostgreSQLGuard:
                 remedy="give the shard a URL that leads directly to the server",
             )
         self._identity = (name, oid, started)
+        if locked and found is not True:
+            self._entered_with.append(None if found is False else tuple(sorted(found.split("\n") if found else ())))
         await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
+        return found is not False
+
+    async def _ask(self, provisioned: bool) -> asyncpg.Record:
+        if provisioned:
+            try:
+                return await self._row(f"{_ENTER}, {_HEADS.format(table=self._table)}", *self._question())
+            except asyncpg.LockNotAvailableError as exc:
+                holder = await self._connection.fetchrow(_TABLE_HOLDER, self._table)
+                raise table_locked(self._place, exc, holder) from exc
+            except _NO_TABLE:
+                pass  # and nothing was locked
+        return await self._row(f"{_ENTER}, {_PROVISIONED}", *self._question(), self._table)
+
+    async def _row(self, question: str, *arguments: object) -> asyncpg.Record:
+        row = await self._connection.fetchrow(question, *arguments)
+        assert row is not None
+        return row
 
     def _question(self) -> tuple[object, ...]:
         return self._place.url.database, LOCK_NAMESPACE, signed(self._key), self.application_name
@@ -146,8 +174,7 @@ class PostgreSQLGuard:
             for pause in backoff(0.025, 1.0):
                 await anyio.sleep(pause)
                 with anyio.CancelScope(shield=True):
-                    row = await self._connection.fetchrow(_ENTER, *self._question())
-                assert row is not None
+                    row = await self._row(_ENTER, *self._question())
                 if row["locked"]:
                     return _numbers(row["leftovers"])
         raise await self._locked()
@@ -182,6 +209,8 @@ class PostgreSQLGuard:
     async def heads(self) -> Heads | None:
         if self.lost.is_set():
             raise unreachable(self._place, ConnectionError("the session that held the lock was lost"))
+        if self._entered_with:
+            return self._entered_with.pop()  # known since the lock was taken
         with bounded(self._place):
             return await _heads(self._connection, self._place)
 
@@ -266,7 +295,7 @@ async def _heads(connection: asyncpg.Connection[Any], place: Place) -> Heads | N
     table = VersionTable.of(place.target).qualified
     try:
         rows = await connection.fetch(f"SELECT version_num FROM {table}")
-    except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
+    except _NO_TABLE:
         return None
     except asyncpg.LockNotAvailableError as exc:
         raise table_locked(place, exc, await connection.fetchrow(_TABLE_HOLDER, table)) from exc

@@ -216,6 +216,7 @@ async def test_a_frozen_server_does_not_hold_the_guard_for_ever(pg: Server, make
     (database,) = await make_databases(1)
     async with PostgreSQL().guard(_place(pg, database, connect=0.5)) as guard:
         (backend,) = await _pids(pg, database, "orchestrator guard%")
+        assert await guard.heads() is None, "what was read with the lock; the next question goes to the server"
         os.kill(backend, signal.SIGSTOP)
         try:
             with anyio.fail_after(5):
@@ -253,3 +254,40 @@ async def test_a_sqlite_folder_that_takes_no_lock_file_is_told(tmp_path: Path) -
     long = url.set(database=f"{tmp_path}/{'x' * 300}")
     with pytest.raises(TargetUnreachableError, match="too long"):
         await SQLite().read_heads(Place(Target("acme", "app", "files", "acme.db"), long, Limits()))
+
+
+@pytest.mark.parametrize("expected", [False, True])
+@pytest.mark.parametrize("rows", [None, [], ["beta", "alpha"]])
+async def test_the_heads_are_read_with_the_lock_whatever_was_expected(
+    expected: bool, rows: list[str] | None, pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    if rows is not None:
+        await engine.execute(pg, database, "CREATE TABLE alembic_version (version_num text)")
+        await engine.execute(pg, database, *(f"INSERT INTO alembic_version VALUES ('{row}')" for row in rows))
+    found = PostgreSQL()
+    found._provisioned = expected
+    async with found.guard(_place(pg, database)) as guard:
+        assert await guard.heads() == (None if rows is None else tuple(sorted(rows)))
+        await engine.execute(pg, database, "DROP TABLE IF EXISTS alembic_version")
+        assert await guard.heads() is None
+    assert found._provisioned is (rows is not None)
+
+
+async def test_a_version_table_that_somebody_locks_is_told_with_the_holder(
+    pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE TABLE alembic_version (version_num text)")
+    human = await asyncpg.connect(pg.url(database), server_settings={"application_name": "a person"})
+    try:
+        transaction = human.transaction()
+        await transaction.start()
+        await human.execute("LOCK TABLE alembic_version")
+        found = PostgreSQL()
+        found._provisioned = True
+        with pytest.raises(TargetLockedError, match="a person"):
+            async with found.guard(_place(pg, database, lock_timeout=0.1)):
+                pass
+    finally:
+        await human.close()
