@@ -29,8 +29,8 @@ async def connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connection
             connection.terminate()
 
 
-# Servers that were asked for TLS lately and have none, with the moment until which they are not asked again: asking takes
-# a round trip, and making ready for a yes a third of what a connection costs us.
+# Servers that were asked for TLS lately and have none, with the moment until which they are not asked again: asking
+# takes a round trip, and making ready for a yes a third of what a connection costs us.
 _without_tls: dict[tuple[str | None, int | None], float] = {}
 ASK_AGAIN_SECONDS = 60.0
 
