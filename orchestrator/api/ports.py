@@ -54,6 +54,33 @@ class PlanGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class CompiledGroup:
+    """Targets with one plan, compiled. `tenants` names them all.
+
+    `online` tells why a revision is run by env.py; without an entry it is SQL. `script` is what is sent, message by
+    message, with the revisions that env.py runs between them; made for the first of the targets. `digest` covers the
+    SQL of all of them.
+    """
+
+    heads: tuple[str, ...]
+    state: FleetState
+    steps: tuple[str, ...]
+    tenants: tuple[str, ...]
+    online: Mapping[str, str]
+    script: tuple[str | tuple[str, ...], ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPlan:
+    """What a rollout would do. `digest` covers the revision files, the groups' SQL and the targets with their
+    places."""
+
+    groups: Sequence[CompiledGroup]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reloaded:
     changed: bool
     targets: int
@@ -79,6 +106,10 @@ class Orchestrator(Protocol):
 
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
         """What `start_rollout` would do, by reading the heads of all selected targets. Changes nothing."""
+        ...
+
+    async def plan(self, request: Request) -> CompiledPlan:
+        """As `preview`, with the SQL that would run."""
         ...
 
     async def rollouts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
@@ -48,6 +48,17 @@ class StartRollout(BaseModel):
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
     plan_digest: None = Field(None, description="Not yet: a rollout cannot be bound to a reviewed plan.")
     dry_run: bool = Field(False, description="Answer what would be done; change nothing.")
+
+
+class MakePlan(BaseModel):
+    """What is to be planned; fields as those of a rollout."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    track: Word
+    to: Word
+    select: str = Field("", max_length=10_000, pattern=_PRINTABLE)
+    direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
 
 
 class Failure(Body):
@@ -148,6 +159,37 @@ class Preview(Body):
     direction: states.Direction
     total: int
     groups: list[PlanGroup]
+
+
+class Step(Body):
+    revision: str
+    execution: Literal["sql", "online"] = Field(
+        description="`sql` is replayed as it stands; `online` is run by env.py."
+    )
+    reason: str | None = Field(description="Why it has to run online.")
+
+
+class CompiledGroup(Body):
+    """Targets with equal heads, and so with one plan."""
+
+    heads: list[str]
+    state: states.FleetState
+    steps: list[Step]
+    sql: list[str] = Field(description="Message by message, byte for byte, as for the first target of the group.")
+    digest: str | None = Field(description="Of the SQL; null where nothing is replayed.")
+    count: int
+    targets: list[str] = Field(description="The tenants.")
+
+
+class CompiledPlan(Body):
+    """What a rollout would do now, with the SQL."""
+
+    track: str
+    to: str
+    direction: states.Direction
+    total: int
+    digest: str = Field(description="Of the revision files, the SQL, and the targets with their places.")
+    groups: list[CompiledGroup]
 
 
 class Reloaded(Body):
@@ -265,3 +307,34 @@ def preview(asked: states.Request, groups: Iterable[ports.PlanGroup]) -> Preview
     ]
     total = sum(group.count for group in shown)
     return Preview(track=asked.track, to=asked.to, direction=asked.direction, total=total, groups=shown)
+
+
+def compiled_plan(asked: states.Request, plan: ports.CompiledPlan) -> CompiledPlan:
+    groups = [compiled_group(group) for group in plan.groups]
+    return CompiledPlan(
+        track=asked.track,
+        to=asked.to,
+        direction=asked.direction,
+        total=sum(group.count for group in groups),
+        digest=plan.digest,
+        groups=groups,
+    )
+
+
+def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
+    return CompiledGroup(
+        heads=list(group.heads),
+        state=group.state,
+        steps=[
+            Step(
+                revision=revision,
+                execution="online" if revision in group.online else "sql",
+                reason=masked(group.online.get(revision)),
+            )
+            for revision in group.steps
+        ],
+        sql=[part if isinstance(part, str) else f"-- env.py runs {', '.join(part)}" for part in group.script],
+        digest=group.digest or None,
+        count=len(group.tenants),
+        targets=list(group.tenants),
+    )

@@ -8,7 +8,7 @@ import typer
 import typer.core
 
 import orchestrator
-from orchestrator.cli import boundary, check, demo, migrate, rollout, schema, serve, tenants
+from orchestrator.cli import boundary, check, demo, migrate, plan, rollout, schema, serve, tenants
 
 
 class Guarded(typer.core.TyperGroup):
@@ -31,6 +31,8 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("check")(check.check)
 app.command("tenants")(tenants.tenants)
+app.command("plan")(plan.plan)
+app.command("sql")(plan.sql)
 app.command("migrate")(migrate.migrate)
 app.add_typer(rollout.app, name="rollout")
 app.command("schema")(schema.schema)

@@ -70,7 +70,7 @@ def only_track(tracks: Mapping[str, object], wanted: str) -> str:
     )
 
 
-async def _completed(settings: Settings, request: Request) -> Request:
+async def completed(settings: Settings, request: Request) -> Request:
     """The request with the only track there is, and with its goal, where nobody named them."""
     from orchestrator.service import daemon
 
@@ -85,7 +85,7 @@ async def _preview(settings: Settings, request: Request) -> shapes.Preview:
     from orchestrator.api import schemas
     from orchestrator.service import foreground
 
-    request = await _completed(settings, request)
+    request = await completed(settings, request)
     groups = await foreground.preview(settings, request)
     return cast(shapes.Preview, schemas.preview(request, groups).model_dump(mode="json"))
 
@@ -94,7 +94,7 @@ async def _migrate(settings: Settings, request: Request) -> shapes.Rollout:
     from orchestrator.api import schemas
     from orchestrator.service import foreground
 
-    request = await _completed(settings, request)
+    request = await completed(settings, request)
     stopping, tally = anyio.Event(), Tally()
 
     def stop() -> None:

@@ -99,6 +99,35 @@ class Preview(TypedDict):
     groups: list[PlanGroup]
 
 
+class Step(TypedDict):
+    """One revision; `execution` is `sql` or `online`, and then there is a reason."""
+
+    revision: str
+    execution: str
+    reason: str | None
+
+
+class CompiledGroup(TypedDict):
+    heads: list[str]
+    state: str
+    steps: list[Step]
+    sql: list[str]
+    digest: str | None
+    count: int
+    targets: list[str]
+
+
+class CompiledPlan(TypedDict):
+    """What a rollout would do now, with the SQL."""
+
+    track: str
+    to: str
+    direction: str
+    total: int
+    digest: str
+    groups: list[CompiledGroup]
+
+
 class Reloaded(TypedDict):
     changed: bool
     targets: int

@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 from sqlalchemy.engine import URL
 
-from orchestrator.plan.compiled import Script
+from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 
@@ -110,6 +110,11 @@ class Guard(Protocol):
 
 class Database(Protocol):
     """One kind of database."""
+
+    def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
+        """What would be sent to the target, message by message and byte for byte, with what env.py runs between them;
+        empty where nothing is replayed."""
+        ...
 
     async def read_heads(self, place: Place) -> Heads | None:
         """What the target's version table holds, in a short session of its own; None: no version table.

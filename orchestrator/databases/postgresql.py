@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -24,9 +25,9 @@ from orchestrator.databases.connecting import (
 from orchestrator.databases.fingerprint import QUERY, normalised
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.replay import Replay
-from orchestrator.databases.scripts import VersionTable, literal, messages, quoted
+from orchestrator.databases.scripts import Message, VersionTable, literal, messages, quoted
 from orchestrator.errors import TargetLockedError, WrongDatabaseError
-from orchestrator.plan.compiled import Script
+from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules
 
 # First key of our advisory locks: "orch" in ASCII. The second tells the targets of one database apart.
@@ -78,6 +79,15 @@ class PostgreSQL:
 
     def __init__(self) -> None:
         self._provisioned = False  # the last target's: the next one is likely to be like it
+
+    def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
+        found: list[str | Online] = []
+        for stretch in stretches(compiled.segments):
+            if isinstance(stretch, Online):
+                found.append(stretch)
+            else:
+                found += [message.text for message in _messages(place, stretch, compiled.create_version)]
+        return tuple(found)
 
     async def read_heads(self, place: Place) -> Heads | None:
         async with connected(place, session_name("read", place)) as connection:
@@ -222,11 +232,9 @@ class PostgreSQLGuard:
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
-        setup = f"SELECT {_applied(_settings(self._place))};\n"
-        for message in messages(scripts, VersionTable.of(self._place.target), create_version):
+        for message in _messages(self._place, scripts, create_version):
             began = time.monotonic()
-            await Replay(self._place, self._connection, self.lost).send(setup + message.text)
-            setup = ""
+            await Replay(self._place, self._connection, self.lost).send(message.text)
             if message.revisions:
                 on_done(message.revisions, time.monotonic() - began)
 
@@ -251,6 +259,14 @@ class PostgreSQLGuard:
 _CHECK_CLIENT = """CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 140000
     AND pg_catalog.strpos(pg_catalog.version(), 'linux') > 0
     THEN pg_catalog.set_config('client_connection_check_interval', '1000', false) END"""
+
+
+def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:
+    """What is sent for a stretch of scripts; the session is set up with the first of it."""
+    setup = f"SELECT {_applied(_settings(place))};\n"
+    for message in messages(scripts, VersionTable.of(place.target), create_version):
+        yield replace(message, text=setup + message.text)
+        setup = ""
 
 
 def _settings(place: Place) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Move, Script
+from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
 from orchestrator.plan.statements import terminated
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import Target
@@ -107,15 +107,24 @@ def literal(text: str) -> str:
 def _transaction(script: Script, table: VersionTable, create_version: str | None) -> str:
     lines = ["BEGIN;", _opening(script, table, create_version)]
     for item in script.items:
-        lines += table.moved(item) if isinstance(item, Move) else [terminated(item)]
+        if isinstance(item, Begun):
+            lines.append(_said(item))
+        else:
+            lines += table.moved(item) if isinstance(item, Move) else [terminated(item)]
     if script.after != script.before:
         lines.append(table.check(script.after))
     return "\n".join([*lines, "COMMIT;"])
 
 
+def _said(begun: Begun) -> str:
+    return f"-- revision {' '.join(begun.revision.split())}"
+
+
 def _alone(script: Script, table: VersionTable, create_version: str | None) -> Iterator[Message]:
     yield Message(_opening(script, table, create_version))
     for item in script.items:
+        if isinstance(item, Begun):
+            continue
         if isinstance(item, Move):
             yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
         else:

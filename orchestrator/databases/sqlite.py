@@ -19,6 +19,7 @@ import anyio.to_thread
 from orchestrator.databases.base import Heads, Place
 from orchestrator.databases.polling import backoff
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
+from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
 
 _WHERE = "SELECT file, 0 FROM pragma_database_list WHERE name = 'main'"
@@ -26,6 +27,9 @@ _WHERE = "SELECT file, 0 FROM pragma_database_list WHERE name = 'main'"
 
 class SQLite:
     """`databases.base.Database` for SQLite files."""
+
+    def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
+        return ()
 
     async def read_heads(self, place: Place) -> Heads | None:
         return await anyio.to_thread.run_sync(_read_heads, place)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from itertools import groupby
 
 from orchestrator.databases.base import REPLAY_REFUSED, Guard, Replayer
 from orchestrator.errors import TargetError
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.classify import ErrorClass, classify
-from orchestrator.plan.compiled import Compiled, Online, Script, Segment
+from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.plan.steps import Heads, Plan, Planner
 
 # The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
@@ -80,15 +79,6 @@ class Course:
 def is_refusal(exc: TargetError) -> bool:
     """Whether the server refused the SQL itself, rather than the moment."""
     return exc.kind == REPLAY_REFUSED and classify(exc) is ErrorClass.PERMANENT and exc.code != _CANCELLED
-
-
-def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:
-    """Scripts that follow each other are sent together."""
-    for online, group in groupby(segments, key=lambda segment: isinstance(segment, Online)):
-        if online:
-            yield from (segment for segment in group if isinstance(segment, Online))
-        else:
-            yield tuple(segment for segment in group if isinstance(segment, Script))
 
 
 def part(plan: Plan, segment: Online) -> Plan:

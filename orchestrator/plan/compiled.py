@@ -6,9 +6,10 @@ A *segment* is what runs in one go: a script of SQL, sent as it stands, or a str
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import groupby
 
 from orchestrator.plan.steps import Heads, Plan
 
@@ -50,6 +51,13 @@ VERSION_SCHEMA = "orchestrator_version_schema_name"
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """From here on it is this revision's SQL."""
+
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
     """The version table goes from holding `before` to holding `after`."""
 
@@ -65,7 +73,7 @@ class Script:
     transactional: bool
     before: Heads
     after: Heads
-    items: tuple[str | Move, ...]
+    items: tuple[str | Begun | Move, ...]
     revisions: tuple[str, ...] = ()
     creates_version: bool = False
 
@@ -145,6 +153,15 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     return Compiled(plan, segments, create, digest_of(segments, create))
 
 
+def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:
+    """Scripts that follow each other are sent together."""
+    for online, group in groupby(segments, key=lambda segment: isinstance(segment, Online)):
+        if online:
+            yield from (segment for segment in group if isinstance(segment, Online))
+        else:
+            yield tuple(segment for segment in group if isinstance(segment, Script))
+
+
 def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:
     """SHA-256 over all that the segments would send."""
     return hashlib.sha256(repr((segments, create_version)).encode()).hexdigest()
@@ -156,7 +173,7 @@ class _Cut:
     def __init__(self, plan: Plan, creates_version: bool) -> None:
         self._segments: list[Segment] = []
         self._heads = self._before = plan.heads
-        self._items: list[str | Move] = []
+        self._items: list[str | Begun | Move] = []
         self._revisions: list[str] = []
         self._in_transaction = False
         self._creates_version = creates_version
@@ -177,11 +194,15 @@ class _Cut:
         ending = []
         while tail and tail[-1] is Mark.COMMIT:  # the version table is written before the step's transaction ends
             ending.append(tail.pop())
+        begun = False
         for item in tail:
             if isinstance(item, Mark):
                 self.follow([item])
-            else:
-                self._items.append(item)
+                continue
+            if not begun:
+                self._items.append(Begun(step.revision))
+                begun = True
+            self._items.append(item)
         self._items.append(Move(self._heads, step.heads))
         self._heads = step.heads
         self._revisions.append(step.revision)

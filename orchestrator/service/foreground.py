@@ -11,7 +11,7 @@ import anyio
 from pydantic import SecretStr
 
 from orchestrator import events
-from orchestrator.api.ports import PlanGroup, RolloutView, TargetView
+from orchestrator.api.ports import CompiledPlan, PlanGroup, RolloutView, TargetView
 from orchestrator.errors import StateError
 from orchestrator.rollout.state import Request, RolloutState
 from orchestrator.service.daemon import driving, opened, working
@@ -49,6 +49,12 @@ async def preview(settings: Settings, request: Request) -> Sequence[PlanGroup]:
     """What `migrate` would do; writes nothing, to no database and not to the store."""
     async with _looking(settings) as service:
         return await service.preview(request)
+
+
+async def plan(settings: Settings, request: Request) -> CompiledPlan:
+    """What `migrate` would do, with the SQL; writes nothing, as `preview`."""
+    async with _looking(settings) as service:
+        return await service.plan(request)
 
 
 async def tenants(settings: Settings) -> Sequence[TargetView]:

@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from orchestrator.api.ports import PlanGroup, Reloaded, RolloutView, TargetView
+from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
 from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target
@@ -26,7 +26,7 @@ from orchestrator.rollout.state import (
     Rollout,
     RolloutState,
 )
-from orchestrator.service import requests
+from orchestrator.service import plans, requests
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 
@@ -85,6 +85,14 @@ class Orchestrator:
         requests.check_direction(request.direction)
         targets = requests.select(registry, track.name, request.select)
         return await self.survey.preview(registry, track, targets, request.to or track.goal, request.direction.planned)
+
+    async def plan(self, request: Request) -> CompiledPlan:
+        registry = self.registry
+        track = requests.find_track(registry, request.track)
+        requests.check_direction(request.direction)
+        targets = requests.select(registry, track.name, request.select)
+        goal, direction = request.to or track.goal, request.direction.planned
+        return await plans.compiled(self._parts, self.survey, track, targets, goal, direction)
 
     async def rollouts(
         self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None

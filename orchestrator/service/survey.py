@@ -19,6 +19,7 @@ from orchestrator.rollout.state import FleetState
 from orchestrator.service.wiring import Parts
 
 Heads = tuple[str, ...]
+Groups = dict[tuple[FleetState, Plan | None], list[Target]]
 NAMES_SHOWN = 20
 LONGEST_SECONDS = 600.0
 
@@ -65,17 +66,24 @@ class FleetSurvey:
         self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
     ) -> Sequence[PlanGroup]:
         """What a rollout would do, by groups of targets with equal heads. Raises HistoryError."""
+        _, groups = await self.grouped(registry, track, targets, to, direction)
+        return [_group(state, plan, sorted(one.tenant for one in alike)) for (state, plan), alike in groups.items()]
+
+    async def grouped(
+        self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
+    ) -> tuple[History, Groups]:
+        """The track's history, and the targets by state and plan, as their heads are now. Raises HistoryError."""
         history = await self._parts.histories.current(registry, track)
         planner = Planner(history, history.resolve(to, direction), direction)
-        groups: dict[tuple[FleetState, Plan | None], list[str]] = {}
+        groups: Groups = {}
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
             plan = None if exc is not None else planner.plan(heads)
             state = FleetState.UNREACHABLE if plan is None else FleetState(plan.state)
-            groups.setdefault((state, plan), []).append(target.tenant)
+            groups.setdefault((state, plan), []).append(target)
 
         await self._read(registry, targets, found)
-        return [_group(state, plan, sorted(tenants)) for (state, plan), tenants in groups.items()]
+        return history, groups
 
     async def _read(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -52,6 +52,7 @@ class Parts:
     surveyor: Surveyor
     dispatcher: LocalDispatcher
     workers: Workers
+    databases: Mapping[str, Database]
 
 
 @asynccontextmanager
@@ -104,7 +105,7 @@ def _joined(
     dispatcher = LocalDispatcher(
         lambda: source.current, histories, driver, surveyor, publish, total, is_behind, compile_plan
     )
-    return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers)
+    return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers, databases)
 
 
 def limits(settings: Settings) -> Limits:

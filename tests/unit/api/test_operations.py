@@ -47,6 +47,7 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
         ("GET", "/metrics"),
         ("GET", "/api/v1/tenants"),
         ("GET", "/api/v1/tenants/{tenant}"),
+        ("POST", "/api/v1/plans"),
         ("POST", "/api/v1/rollouts"),
         ("GET", "/api/v1/rollouts"),
         ("GET", "/api/v1/rollouts/{rollout_id}"),

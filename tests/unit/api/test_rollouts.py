@@ -259,7 +259,6 @@ async def test_what_is_not_built_yet_is_not_there(
 ) -> None:
     fake.add(Request("app", "head"))
     assert (await client.post(f"/api/v1/rollouts/r001/{verb}")).status_code == 404
-    assert (await client.post("/api/v1/plans", json=ASKED)).status_code == 404
 
 
 async def paged(client: httpx2.AsyncClient, path: str, **params: Any) -> Any:
