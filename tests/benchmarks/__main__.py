@@ -1,6 +1,6 @@
 """Measure, print the ratios, and record them: `python -m tests.benchmarks [--targets 200] [--no-record]`.
 
-Every figure is a ratio inside one run on one machine. Absolute times are printed for orientation only.
+Figures are ratios inside one run on one machine wherever that can be; absolute times are for orientation only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ import sqlalchemy
 
 from orchestrator.databases.embedded import EmbeddedServer
 from orchestrator.observe import logs
-from tests.benchmarks import noop, rollout
+from tests.benchmarks import noop, replay, rollout, scale
 
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs" / "benchmarks.md"
+# So many times the targets of the rest, where databases cost little or nothing.
+NOOP_FACTOR, SIMULATED = 2, 500
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Line:
     reach: float
     at_least: bool
     detail: str
+    unit: str = "x"
 
     @property
     def reached(self) -> bool:
@@ -41,7 +44,8 @@ class Line:
     def row(self) -> str:
         sign = ">=" if self.at_least else "<="
         verdict = "yes" if self.reached else "**no**"
-        return f"| {self.what} | {sign} {self.reach:g}x | {self.measured:.2f}x | {verdict} | {self.detail} |"
+        measured = f"{self.measured:.2f}".removesuffix(".00")
+        return f"| {self.what} | {sign} {self.reach:g}{self.unit} | {measured}{self.unit} | {verdict} | {self.detail} |"
 
 
 async def measure(targets: int) -> Sequence[Line]:
@@ -51,18 +55,48 @@ async def measure(targets: int) -> Sequence[Line]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             ten = rollout.ten_revisions(folder / "ten")
+            noops = await noop.measure(server, folder, ROOT / "alembic", NOOP_FACTOR * targets)
             return [
                 _rollout_line("10 revisions", await rollout.measure(server, folder, ten, targets), targets),
                 _rollout_line("the example's 15", await rollout.measure(server, folder, example, targets), targets),
-                _noop_line(await noop.measure(server, folder, ROOT / "alembic", targets), targets),
+                *_replay_lines(await replay.measure(server, folder, ten, targets), targets),
+                _noop_line(noops, NOOP_FACTOR * targets),
+                *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
+                _growth_line(await scale.growth(server, folder, targets), targets),
             ]
+
+
+def _replay_lines(found: replay.Result, targets: int) -> list[Line]:
+    of = f"10 revisions x {targets} databases against the same SQL by bare asyncpg, {replay.IN_FLIGHT} in flight"
+    first = f"{found.first:.2f} s against {found.bare:.2f} s, median of {replay.PAIRS} pairs"
+    proved = f"{found.proved:.2f} s against {found.bare:.2f} s"
+    return [
+        Line(f"rollout of {of}: compiled and proved on the way", found.first_ratio, 1.15, False, first),
+        Line(f"rollout of {of}: of a plan that is proved", found.proved_ratio, 1.15, False, proved),
+        Line("processor time of the daemon per replayed target", found.cpu * 1000, 3, False, "all threads", " ms"),
+        Line("round trips per replayed target after authentication", found.round_trips, 4, False, "counted", ""),
+    ]
+
+
+def _simulated_lines(found: scale.Simulated, targets: int) -> list[Line]:
+    what = f"engine, store and metrics with {targets:,} simulated databases"
+    ratio = f"{found.many / found.few:.2f} times what {targets // 10:,} take each"
+    return [
+        Line(f"{what}: processor time per target", found.many * 1000, 1, False, ratio, " ms"),
+        Line(f"{what}: memory of the process at its peak", found.peak / 1e6, 500, False, "", " MB"),
+    ]
+
+
+def _growth_line(found: int, targets: int) -> Line:
+    replayed = (scale.ROUNDS - 2) * targets
+    return Line(f"growth of the process over {replayed:,} replayed targets", found / 1e6, 10, False, "resident", " MB")
 
 
 def _rollout_line(what: str, found: rollout.Result, targets: int) -> Line:
     return Line(
         f"rollout of {what} x {targets} databases against `alembic upgrade head` under `xargs -P4`",
         found.command_line / found.ours,
-        6,
+        20,
         True,
         f"{targets / found.ours:.1f} against {targets / found.command_line:.1f} targets/s",
     )
@@ -72,7 +106,7 @@ def _noop_line(found: noop.Result, targets: int) -> Line:
     return Line(
         f"no-op rollout over {targets} databases at head against bare asyncpg connect + select",
         found.ratio,
-        1.5,
+        1.3,
         False,
         f"median of {found.pairs} pairs; {found.ours * 1000:.0f} ms against {found.bare * 1000:.0f} ms",
     )
@@ -86,7 +120,7 @@ def report(lines: Sequence[Line], arguments: str) -> str:
             "# Benchmarks",
             "",
             f"Written by `make bench{arguments}` on {datetime.now(UTC):%Y-%m-%d}; {machine}; {software}.",
-            "Each figure is a ratio of two measurements in one run: absolute times depend on the machine and its load.",
+            "Ratios are of two measurements in one run: absolute times depend on the machine and its load.",
             "",
             "| what | reach | measured | reached | detail |",
             "|---|---|---|---|---|",
