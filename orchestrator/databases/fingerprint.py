@@ -67,7 +67,7 @@ _LINES = (
         "a.attstorage",
         "a.attislocal",
         "pg_catalog.pg_get_expr(f.adbin, f.adrelid)",
-        "CASE WHEN a.attcollation <> 0 THEN a.attcollation::regcollation END",
+        "(SELECT l.collname FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation)",
         _ACL.format("a.attacl"),
     )
     + " "

@@ -11,9 +11,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import structlog
 
 from orchestrator.errors import TargetError
 from orchestrator.plan.compiled import Compiled, Online
+
+log = structlog.get_logger(__name__)
 
 Fingerprint = tuple[str, ...]
 Render = Callable[[], Awaitable[Compiled]]
@@ -45,11 +48,15 @@ class Turn:
     compiled: Compiled | None = None
     watched: bool = False
     fingerprint: Fingerprint | None = None
+    unreadable: str | None = None
     refused: str | None = None
 
-    def saw(self, fingerprint: Fingerprint) -> None:
-        """The schema of the target, at the goal."""
-        self.fingerprint = fingerprint
+    def saw(self, fingerprint: Fingerprint | TargetError) -> None:
+        """The schema of the target, at the goal; or why it cannot be read."""
+        if isinstance(fingerprint, TargetError):
+            self.unreadable = fingerprint.message
+        else:
+            self.fingerprint = fingerprint
 
 
 @dataclass(slots=True)
@@ -108,6 +115,9 @@ class Certification:
             self._compiled = await self.render()
         except TargetError as exc:
             self._decide(Verdict(reason=f"it cannot be rendered: {exc.message}"))
+        except Exception as exc:  # a bug in what only saves time must not cost anybody their migration
+            log.exception("rendering_crashed")
+            self._decide(Verdict(reason=f"rendering it failed: {type(exc).__name__}: {exc}"))
         else:
             if not self._compiled.replayable:
                 self._decide(Verdict(reason=_reasons(self._compiled)))
@@ -121,6 +131,8 @@ class Certification:
         if not turn.watched:
             self._note_refusal(turn, done)
             return
+        if turn.unreadable is not None:
+            self._decide(Verdict(reason=f"the schema cannot be read to compare it: {turn.unreadable}"))
         if turn.compiled is None:
             self._witnesses -= 1
             if turn.fingerprint is not None:

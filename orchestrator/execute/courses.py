@@ -56,14 +56,17 @@ class Courses:
         self._certifications: dict[Key, Certification] = {}
 
     @asynccontextmanager
-    async def turn(self, registry: Registry, target: Target, plan: Plan) -> AsyncIterator[Turn]:
-        """How this target is brought along the plan; it may wait for others to prove that it can be replayed."""
+    async def turn(self, registry: Registry, target: Target, plan: Plan, *, replays: bool) -> AsyncIterator[Turn]:
+        """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
+
+        `replays`: whether its database takes compiled SQL at all.
+        """
         track = registry.tracks[target.track]
         key = (track.name, self._history.digest, registry.shards[target.shard].dialect, plan)
         certification = self._certifications.get(key)
-        if certification is None and self._is_worth_it(track, key):
+        if certification is None and replays and self._is_worth_it(track, key):
             certification = self._certifications[key] = self._opened(registry, target, track, key)
-        if certification is None:
+        if certification is None or not replays:
             yield Turn()
             return
         async with certification.turn() as turn:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import URL
 
-from orchestrator.databases.base import Database, Guard, Limits, Place
+from orchestrator.databases.base import Database, Guard, Limits, Place, Replayer
 from orchestrator.errors import MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute.certify import Turn
@@ -103,7 +103,8 @@ class Migrator:
                 attempt.to_heads = plan.heads
                 return Done(plan.heads, plan.heads, 0)
             try:
-                async with work.courses.turn(work.registry, work.target, plan) as turn:
+                replays = guard.replayer is not None
+                async with work.courses.turn(work.registry, work.target, plan, replays=replays) as turn:
                     return await self._brought(work, place, plan, guard, turn, attempt)
             except TargetError:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
@@ -118,7 +119,7 @@ class Migrator:
         heads = course.heads if course.heads is not None else await guard.heads()
         done = replace(self._verified(work, plan, heads, attempt), execution=course.execution)
         if turn.watched and guard.replayer is not None:
-            turn.saw(await guard.replayer.fingerprint())
+            turn.saw(await _fingerprint(guard.replayer))
         return done
 
     def _verified(self, work: Work, plan: Plan, heads: Heads | None, attempt: Attempt) -> Done:
@@ -189,6 +190,13 @@ def _refuse_ahead(plan: Plan) -> None:
             f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",
             remedy="deploy the build that has it, or bring the target back with that build",
         )
+
+
+async def _fingerprint(replayer: Replayer) -> tuple[str, ...] | TargetError:
+    try:
+        return await replayer.fingerprint()
+    except TargetError as exc:
+        return exc  # the target is at the goal all the same
 
 
 async def _heads_if_possible(guard: Guard) -> Heads | None:

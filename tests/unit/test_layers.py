@@ -36,7 +36,16 @@ ONLY = {
     "typer": {"cli"},
     "rich": {"cli", "demo"},
 }
-PURE = ["plan/steps.py", "rollout/state.py", "rollout/decide.py", "rollout/progress.py", "execute/classify.py"]
+PURE = [
+    "plan/steps.py",
+    "plan/compiled.py",
+    "plan/statements.py",
+    "databases/scripts.py",
+    "rollout/state.py",
+    "rollout/decide.py",
+    "rollout/progress.py",
+    "execute/classify.py",
+]
 IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}
 
 

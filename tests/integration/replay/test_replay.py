@@ -9,11 +9,13 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
+from orchestrator.databases import postgresql
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import LOCK_NAMESPACE
 from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
-from orchestrator.registry.model import Registry, Target
+from orchestrator.registry.model import Registry, Shard, Target
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.engine import Engine, until
@@ -373,3 +375,30 @@ async def _sleeps(pg: Server, database: str) -> bool:
 async def _waits(pg: Server, database: str) -> bool:
     query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND state = 'active' AND wait_event_type = 'Lock'"
     return bool(await engine.fetch(pg, "postgres", query, database))
+
+
+async def test_files_of_sqlite_go_online_and_nothing_is_rendered(project: Path, tmp_path: Path) -> None:
+    names = [f"{number}.db" for number in range(6)]
+    for name in names:
+        (tmp_path / name).touch()
+    registry = engine.registry_of(
+        [environments.track_of(project / "alembic.ini")],
+        [Shard("files", make_url(f"sqlite:///{tmp_path}"))],
+        engine.targets_of(names, "files"),
+        folder=tmp_path,
+    )
+    async with engine.running(registry) as running:
+        assert (await running.rollout()).counts == {"succeeded": 6}
+        assert set(ways(running).values()) == {"online"}
+        assert running.of(PlanJudged) == []
+
+
+async def test_a_schema_that_may_not_be_read_costs_nobody_a_migration(
+    project: Path, pg: Server, make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "QUERY", "SELECT * FROM not_there")
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        assert (await running.rollout()).counts == {"succeeded": 6}
+        assert set(ways(running).values()) == {"online"}
+        (judged,) = running.of(PlanJudged)
+        assert "the schema cannot be read to compare it" in judged.reason
