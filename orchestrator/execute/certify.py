@@ -171,6 +171,9 @@ class Certification:
         return False
 
     def _decide(self, verdict: Verdict) -> None:
+        """The first verdict stands; only a plan that was proved may be refuted later."""
+        if self.verdict is not None and (self.verdict.compiled is None or verdict.compiled is not None):
+            return
         if verdict.compiled is not None:
             self._failed = 0
         self.verdict = verdict
