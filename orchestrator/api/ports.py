@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -34,12 +34,13 @@ class TargetView:
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """A rollout with its counts. `failures` is left out (empty) in listings."""
+    """A rollout with its counts. `failures` and `executions` are left out (empty) in listings."""
 
     rollout: Rollout
     counts: Mapping[MigrationState, int]
     eta_seconds: float | None
     failures: Sequence[FailureGroup] = ()
+    executions: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,6 +105,10 @@ class Rollout(Body):
     total: int
     eta_seconds: float | None
     failures: list[FailureGroup] = Field(description="Largest first; left out (empty) in listings.")
+    executions: dict[str, int] = Field(
+        description="Targets that were migrated, by how: `online`, `replay`, `mixed`, or `fallback` where the server "
+        "refused the SQL and env.py was run; left out (empty) in listings."
+    )
 
 
 class Migration(Body):
@@ -117,6 +121,7 @@ class Migration(Body):
     from_heads: list[str] | None = Field(serialization_alias="from")
     to_heads: list[str] | None = Field(serialization_alias="to")
     steps: int | None
+    execution: str | None = Field(description="`online`, `replay`, `mixed` or `fallback`; null when nothing was run.")
     error: Failure | None
     started_at: Moment | None
     finished_at: Moment | None
@@ -250,6 +255,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
             )
             for group in view.failures
         ],
+        executions=dict(view.executions),
     )
 
 
@@ -264,6 +270,7 @@ def migration(it: states.Migration) -> Migration:
         from_heads=None if it.from_heads is None else list(it.from_heads),
         to_heads=None if it.to_heads is None else list(it.to_heads),
         steps=it.steps,
+        execution=it.execution,
         error=failure(it.failure) if it.failure else None,
         started_at=it.started_at,
         finished_at=it.finished_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -30,6 +30,8 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
     outcomes = [(state, n) for state, n in rollout["counts"].items() if n]
     if len(outcomes) > 1 or failed(rollout):
         yield counts(outcomes)
+    if "fallback" in rollout["executions"] or len(rollout["executions"]) > 1:
+        yield screen.indented(Text(executed(rollout["executions"]), "dim"))
     if rollout["failures"]:
         yield Text(f"\n{causes(rollout['failures'])}")
     for group in rollout["failures"]:
@@ -46,6 +48,22 @@ def headline(rollout: Rollout) -> Text:
     if tempo := speed(rollout):
         text.append(f" {tempo}")
     return text
+
+
+_WAYS = {
+    "replay": "replayed",
+    "online": "by env.py",
+    "mixed": "by turns",
+    "fallback": "by env.py after the server had refused the SQL (look for replay_refused in the log)",
+}
+
+
+def executed(executions: Mapping[str, int]) -> str:
+    """
+    >>> executed({"online": 2, "replay": 198})
+    '198 replayed, 2 by env.py'
+    """
+    return ", ".join(f"{executions[way]:,} {words}" for way, words in _WAYS.items() if way in executions)
 
 
 def at_goal(rollout: Rollout) -> str:

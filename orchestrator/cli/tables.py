@@ -76,13 +76,14 @@ def migrations(listed: Sequence[Migration]) -> Table:
             screen.state(one["state"]),
             heads(one["from"]),
             heads(one["to"]),
+            one["execution"] or NOTHING,
             str(one["attempts"]),
             NOTHING if one["duration_seconds"] is None else f"{one['duration_seconds']:.2f}",
             one["error"]["message"] if one["error"] else "",
         ]
         for one in listed
     ]
-    columns = ["tenant", "shard", "state", "from", "to", "attempts", "seconds", "error"]
+    columns = ["tenant", "shard", "state", "from", "to", "how", "attempts", "seconds", "error"]
     return screen.table(columns, rows, right=("attempts", "seconds"))
 
 

@@ -42,6 +42,7 @@ class Rollout(TypedDict):
     total: int
     eta_seconds: float | None
     failures: list[FailureGroup]
+    executions: dict[str, int]
 
 
 # `from` is a word of the language.
@@ -57,6 +58,7 @@ Migration = TypedDict(
         "from": list[str] | None,
         "to": list[str] | None,
         "steps": int | None,
+        "execution": str | None,
         "error": Failure | None,
         "duration_seconds": float | None,
     },

@@ -38,8 +38,10 @@ class Course:
 
     @property
     def execution(self) -> str:
-        """`online`, `replay`, or `mixed`."""
-        return self._ways.pop() if len(self._ways) == 1 else "mixed" if self._ways else "online"
+        """`online`, `replay`, `mixed`, or `fallback` when the server refused what was replayed."""
+        if self._turn.refused is not None:
+            return "fallback"
+        return "mixed" if len(self._ways) > 1 else next(iter(self._ways), "online")
 
     async def run(self, plan: Plan) -> None:
         """Bring the target to the goal, or raise TargetError. `heads` is what the version table was seen to hold in the

@@ -109,7 +109,6 @@ class _One:
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
         self.suspect = False
-        self.execution = "online"
         self.began = time.monotonic()
 
     async def run(self) -> None:
@@ -212,10 +211,10 @@ class _One:
 
     def _succeeded(self, done: Done) -> Migration:
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
-        self.execution = done.execution
         changed = done.steps > 0 or self.migration.from_heads not in (None, done.to_heads)
         state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
-        return replace(self.migration, state=state, to_heads=done.to_heads, failure=None)
+        execution = done.execution if done.steps else None
+        return replace(self.migration, state=state, to_heads=done.to_heads, failure=None, execution=execution)
 
     async def _finish_with(self, exc: TargetError) -> None:
         failed = classify.failure(exc)
@@ -224,8 +223,7 @@ class _One:
 
     async def _finish(self, migration: Migration) -> None:
         self.migration = replace(migration, finished_at=events.now())
-        seconds = time.monotonic() - self.began
-        await self.drive.control.record(self.migration, tell.finished(self.migration, seconds, self.execution))
+        await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
 
 
 def _find(registry: Registry, migration: Migration) -> Target:

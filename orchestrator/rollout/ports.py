@@ -75,6 +75,10 @@ class Ledger(Protocol):
 
     async def counts(self, rollout_id: str) -> Mapping[MigrationState, int]: ...
 
+    async def executions(self, rollout_id: str) -> Mapping[str, int]:
+        """Migrations that were carried out, by how."""
+        ...
+
     async def failures(self, rollout_id: str, *, tenants: int = 20) -> Sequence[FailureGroup]:
         """Largest group first, each with at most `tenants` names."""
         ...

@@ -114,6 +114,8 @@ class Migration:
 
     `from_heads` is what the target had before this rollout first touched it (None: not read yet) and is written
     before any DDL; `to_heads` is what it had when it ended. `attempts` counts starts, over restarts too.
+    `execution` tells how it was carried out: `online`, `replay`, `mixed`, or `fallback` (env.py took on what the server
+    had refused).
     """
 
     rollout: str
@@ -128,6 +130,7 @@ class Migration:
     from_heads: tuple[str, ...] | None = None
     to_heads: tuple[str, ...] | None = None
     steps: int | None = None
+    execution: str | None = None
     failure: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

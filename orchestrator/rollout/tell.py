@@ -20,7 +20,7 @@ def who(migration: Migration) -> dict[str, Any]:
     }
 
 
-def finished(migration: Migration, seconds: float = 0.0, execution: str = "online") -> events.MigrationFinished:
+def finished(migration: Migration, seconds: float = 0.0) -> events.MigrationFinished:
     """A migration's end; `seconds` is what its attempts took together, waiting between them included."""
     failure = migration.failure or Failure("", "")
     return events.MigrationFinished(
@@ -28,7 +28,7 @@ def finished(migration: Migration, seconds: float = 0.0, execution: str = "onlin
         outcome=migration.state.value,
         attempts=migration.attempts,
         seconds=round(seconds, 6),
-        execution=execution,
+        execution=migration.execution or "online",
         from_heads=migration.from_heads or (),
         to_heads=migration.to_heads or (),
         steps=migration.steps or 0,

@@ -102,7 +102,8 @@ class Orchestrator:
 
     async def rollout(self, rollout_id: str) -> RolloutView:
         view = await self._view(await self._ledger.rollout(rollout_id))
-        return replace(view, failures=await self._ledger.failures(rollout_id))
+        executions = await self._ledger.executions(rollout_id)
+        return replace(view, failures=await self._ledger.failures(rollout_id), executions=executions)
 
     async def migrations(
         self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1

@@ -116,6 +116,12 @@ class StoreLedger:
         """Migrations by state, without the states that none is in."""
         return await self._connections.read(partial(changes.counts, rollout_id=rollout_id))
 
+    async def executions(self, rollout_id: str) -> Mapping[str, int]:
+        """Migrations that were carried out, by how."""
+        way = migrations.c.execution
+        counted = select(way, func.count().label("n")).where(migrations.c.rollout == rollout_id, way.is_not(None))
+        return {row["execution"]: row["n"] for row in await self._rows(counted.group_by(way).order_by(way))}
+
     async def failures(self, rollout_id: str, *, tenants: int = 20) -> Sequence[FailureGroup]:
         """Largest group first, each with at most `tenants` names."""
         return failure_groups(await self._rows(_failures(rollout_id, tenants)), tenants)

@@ -106,6 +106,7 @@ migrations = Table(
     Column("to_heads", Revisions),
     Column("place", Text, nullable=False),
     Column("steps", Integer),
+    Column("execution", String(16)),
     Column("failure_kind", Text),
     Column("failure_message", Text),
     Column("failure_remedy", Text),

@@ -71,6 +71,7 @@ async def test_two_targets_prove_a_plan_a_third_is_replayed_and_then_the_rest(
         view = await running.rollout()
         assert view.counts == {"succeeded": 9}
         assert sorted(ways(running).values()) == ["online"] * 2 + ["replay"] * 7
+        assert view.executions == {"online": 2, "replay": 7}
         (judged,) = running.of(PlanJudged)
         assert (judged.execution, judged.reason, judged.steps) == ("replay", None, 3)
         assert (await running.rollout("base", direction=_down())).counts == {"succeeded": 9}
@@ -158,7 +159,9 @@ async def test_what_the_server_refuses_is_given_to_env_py(
     async with replaying(project, pg, databases) as running:
         view = await running.rollout(select="tenant=t000")
         assert view.counts == {"succeeded": 1}
-        assert ways(running) == {"t000": "mixed"}
+        assert ways(running) == {"t000": "fallback"}
+        assert view.executions == {"fallback": 1}
+        assert (await running.migrations(view))["t000"].execution == "fallback"
         (told,) = running.of(ReplayRefused)
         assert (told.code, "division by zero" in told.message) == ("22012", True)
         exposition = running.parts.metrics.render()[0].decode()

@@ -124,6 +124,7 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         from_heads=("a1", AWKWARD),
         to_heads=(),
         steps=2,
+        execution="fallback",
         failure=failure,
         started_at=START,
         finished_at=START + timedelta(seconds=1),

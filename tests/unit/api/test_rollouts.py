@@ -37,6 +37,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "total": 2,
         "eta_seconds": 12.5,
         "failures": [],
+        "executions": {},
     }
 
 
@@ -199,6 +200,7 @@ async def test_a_migration_tells_what_happened_to_its_target(
         "from": [],
         "to": ["b2"],
         "steps": 2,
+        "execution": None,
         "error": None,
         "started_at": "2026-11-21T02:00:00.000Z",
         "finished_at": "2026-11-21T02:00:01.500Z",

@@ -31,6 +31,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         total=sum(counts.values()),
         eta_seconds=None,
         failures=failures or [],
+        executions={},
     )
 
 

@@ -78,3 +78,12 @@ def test_the_next_step_is_named(state: str, word: str) -> None:
 
 def test_after_success_there_is_no_next_step() -> None:
     assert advised(rollout("succeeded")) is None
+
+
+def test_how_targets_were_migrated_is_told_where_it_differs() -> None:
+    told = rollout("succeeded", succeeded=5)
+    told["executions"] = {"replay": 5}
+    assert "replayed" not in plain(*summary.summary(told))
+    told["executions"] = {"online": 2, "replay": 2, "fallback": 1}
+    text = plain(*summary.summary(told))
+    assert "2 replayed, 2 by env.py, 1 by env.py after the server had refused the SQL" in text

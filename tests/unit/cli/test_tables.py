@@ -61,11 +61,12 @@ def test_migrations_tell_their_error() -> None:
         "from": None,
         "to": ["r1"],
         "steps": 1,
+        "execution": None,
         "error": example,
         "duration_seconds": 1.25,
     }
     shown = plain(tables.migrations([found]))
-    assert shown.splitlines()[1].split() == ["a", "pg", "failed", "-", "r1", "2", "1.25", "boom"]
+    assert shown.splitlines()[1].split() == ["a", "pg", "failed", "-", "r1", "-", "2", "1.25", "boom"]
 
 
 def plan(*groups: Any, direction: str = "upgrade") -> Preview:
