@@ -180,7 +180,9 @@ class CompiledGroup(Body):
     heads: list[str]
     state: states.FleetState
     steps: list[Step]
-    sql: list[str] = Field(description="Message by message, byte for byte, as for the first target of the group.")
+    sql: list[str] = Field(
+        description="What is sent, message by message and byte for byte, to the group's first target."
+    )
     digest: str | None = Field(description="Of the SQL; null where nothing is replayed.")
     count: int
     targets: list[str] = Field(description="The tenants.")
@@ -340,7 +342,7 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
             )
             for revision in group.steps
         ],
-        sql=[part if isinstance(part, str) else f"-- env.py runs {', '.join(part)}" for part in group.script],
+        sql=[part for part in group.script if isinstance(part, str)],
         digest=group.digest or None,
         count=len(group.tenants),
         targets=list(group.tenants),

@@ -45,14 +45,20 @@ class Place:
 class Replayer(Protocol):
     """Sends compiled SQL on the guard's own session, and tells of the schema that came out."""
 
+    @property
+    def version(self) -> int:
+        """The server's major version: two of them may tell of one schema differently."""
+        ...
+
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
         """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds.
 
         Raises HeadsChangedError, retriable, when the version table does not hold what the scripts begin with;
-        TargetUnreachableError when the session is lost; MigrationFailedError, of kind `REPLAY_REFUSED`, for what the
-        server refused. The transaction at work was rolled back then. When this is cancelled, the session is ended on
+        TargetUnreachableError when the session is lost; MigrationFailedError for what the server refused: of kind
+        `REPLAY_REFUSED` when that left nothing behind, since its transaction was rolled back, and otherwise with the
+        revision and the statement. When this is cancelled, the session is ended on
         the server.
         """
         ...
@@ -62,7 +68,7 @@ class Replayer(Protocol):
         ...
 
 
-# The kind of the error when the server refused a statement of compiled SQL.
+# The kind of the error when the server refused a transaction of compiled SQL, which env.py may try in its turn.
 REPLAY_REFUSED = "replay_refused"
 
 

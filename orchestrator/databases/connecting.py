@@ -42,9 +42,10 @@ async def _connect(place: Place, name: str) -> asyncpg.Connection[Any]:
         try:
             return await _open(place, name, False)
         except asyncpg.InvalidAuthorizationSpecificationError:  # it insists on TLS by now
-            del _without_tls[server]
+            _without_tls.pop(server, None)
     connection = await _open(place, name, mode)
-    if mode is None and connection._transport.get_extra_info("ssl_object") is None:
+    transport = getattr(connection, "_transport", None)
+    if mode is None and transport is not None and transport.get_extra_info("ssl_object") is None:
         _without_tls[server] = time.monotonic() + ASK_AGAIN_SECONDS
     return connection
 
@@ -79,7 +80,7 @@ def _ssl(url: URL) -> ssl.SSLContext | str | None:
 
 # InternalClientError: a backend that dies while it prepares a statement. TimeoutError is an OSError. UnicodeError: a
 # host's name that cannot be one.
-_FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, UnicodeError)
+FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, UnicodeError)
 
 
 class translated:
@@ -93,7 +94,7 @@ class translated:
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, asyncpg.LockNotAvailableError):
             raise table_locked(self._place, exc, None) from exc
-        if isinstance(exc, _FOREIGN):
+        if isinstance(exc, FOREIGN):
             raise unreachable(self._place, exc) from exc
 
 

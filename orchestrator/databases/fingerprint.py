@@ -1,8 +1,10 @@
 """The schema of a PostgreSQL database as comparable lines: equal for two tenants whose schemas are equal.
 
 One question over the catalog, linear in its size. Left out is what differs without meaning anything: object ids, sizes,
-statistics, the last value of a sequence. Whoever asks is `<migrator>`, the database's owner `<owner>`, so that tenants
-with roles of their own compare. What extensions own is told by the extension and its version.
+statistics, the last value of a sequence; and what revisions hardly ever make: publications, collations, operators,
+casts, text search, foreign servers, statistics objects, settings of roles and databases. Whoever asks is `<migrator>`,
+the database's owner `<owner>`, so that tenants with roles of their own compare. What extensions own is told by the
+extension and its version.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import re
 
 from orchestrator.databases.scripts import quoted
 
-_ROLE = """(SELECT CASE WHEN r.rolname = current_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
+_ROLE = """(SELECT CASE WHEN r.rolname = session_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE r.rolname::text END
     FROM pg_catalog.pg_roles r WHERE r.oid = {})"""
 _ACL = f"""coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', {_ROLE.format("e.grantor")},
     CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE {_ROLE.format("e.grantee")} END, e.privilege_type, e.is_grantable), ', '
-    ORDER BY {_ROLE.format("e.grantee")}, e.privilege_type) FROM pg_catalog.aclexplode({{}}) e), '')"""
+    ORDER BY {_ROLE.format("e.grantee")}, e.privilege_type, {_ROLE.format("e.grantor")})
+    FROM pg_catalog.aclexplode({{}}) e), '')"""
 
 
 def _line(kind: str, *parts: str) -> str:
@@ -153,7 +156,9 @@ _LINES = (
         "p.polname",
         "p.polcmd",
         "p.polpermissive",
-        "(SELECT pg_catalog.string_agg(" + _ROLE.format("role") + ", ',') FROM pg_catalog.unnest(p.polroles) AS role)",
+        "(SELECT pg_catalog.string_agg("
+        + _ROLE.format("role")
+        + ", ',' ORDER BY role) FROM pg_catalog.unnest(p.polroles) AS role)",
         "pg_catalog.pg_get_expr(p.polqual, p.polrelid)",
         "pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)",
     )

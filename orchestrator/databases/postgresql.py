@@ -26,7 +26,7 @@ from orchestrator.databases.fingerprint import QUERY, normalised
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.replay import Replay
 from orchestrator.databases.scripts import Message, VersionTable, literal, messages, quoted
-from orchestrator.errors import TargetLockedError, WrongDatabaseError
+from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules
 
@@ -127,8 +127,16 @@ class PostgreSQLGuard:
 
     @property
     def replayer(self) -> PostgreSQLGuard | None:
-        """Literals are rendered for a server that takes a backslash for itself, as all have done since 9.1."""
-        return self if self._connection.get_settings().standard_conforming_strings == "on" else None
+        """Literals are rendered for a server that takes a backslash for itself, as all have done since 9.1; and before
+        13 the statement timeout would count for a whole script."""
+        conforming = self._connection.get_settings().standard_conforming_strings == "on"
+        return self if conforming and self.version >= 13 else None
+
+    @property
+    def version(self) -> int:
+        """The server's major version."""
+        major: int = self._connection.get_server_version().major
+        return major
 
     @property
     def rules(self) -> SessionRules:
@@ -234,14 +242,22 @@ class PostgreSQLGuard:
     ) -> None:
         for message in _messages(self._place, scripts, create_version):
             began = time.monotonic()
-            await Replay(self._place, self._connection, self.lost).send(message.text)
+            try:
+                await Replay(self._place, self._connection, self.lost).send(message.text)
+            except MigrationFailedError as exc:
+                raise _final(exc, message) from exc.__cause__
             if message.revisions:
                 on_done(message.revisions, time.monotonic() - began)
 
     async def fingerprint(self) -> tuple[str, ...]:
         target = self._place.target
         with bounded(self._place):
-            rows = await self._connection.fetch(QUERY)
+            # Names are written as the session's search path and role have them: both are made the same for all.
+            await self._connection.execute("BEGIN; RESET ROLE; SET LOCAL search_path = pg_catalog")
+            try:
+                rows = await self._connection.fetch(QUERY)
+            finally:
+                await self._connection.execute("ROLLBACK")
         return normalised([row[0] for row in rows], target.version_table, target.schema)
 
     async def end_backends(self, backends: Sequence[int]) -> None:
@@ -259,6 +275,19 @@ class PostgreSQLGuard:
 _CHECK_CLIENT = """CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 140000
     AND pg_catalog.strpos(pg_catalog.version(), 'linux') > 0
     THEN pg_catalog.set_config('client_connection_check_interval', '1000', false) END"""
+
+
+def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
+    """A statement outside of transactions leaves something behind (an invalid index, or those before it): nobody may
+    try it again without looking."""
+    if message.alone is None:
+        return exc
+    revision, statement = message.alone
+    exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
+    exc.revision, exc.statement = revision, statement
+    if exc.code != "55P03":
+        exc.remedy = "look at what the statement left behind (an invalid index: drop it), correct the cause, then retry"
+    return exc
 
 
 def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:

@@ -9,7 +9,7 @@ import anyio
 import asyncpg
 
 from orchestrator.databases.base import REPLAY_REFUSED, Place
-from orchestrator.databases.connecting import bounded, connected, in_words, session_name, unreachable
+from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.scripts import HEADS_CHANGED, VersionTable
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, TargetUnreachableError
@@ -49,13 +49,14 @@ class Replay:
                 tasks.start_soon(self._watch, tasks.cancel_scope)
                 try:
                     await self._connection.execute(text, timeout=_NO_LIMIT)
-                except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
+                except FOREIGN as exc:
                     self._failure = exc
                 tasks.cancel_scope.cancel()
         except BaseException:
             await self._end()
             raise
-        if self._lost.is_set():
+        if self._lost.is_set() or (self._failure is not None and self._connection.is_closed()):
+            self._lost.set()
             await self._end()
             raise _lost() from self._failure
         if self._failure is not None:
@@ -63,18 +64,20 @@ class Replay:
             raise self._explained(self._failure) from self._failure
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
-        """See who blocks the script, and whether its server lives."""
+        """See who blocks the script, and whether its server lives: one that refuses a second session does."""
         missed = 0
         while missed < MISSED_LOOKS:
             await anyio.sleep(WATCH_SECONDS)
-            with suppress(TargetError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            try:
                 async with connected(self._place, session_name("watch", self._place)) as connection:
                     missed = 0
                     while True:
                         row = await connection.fetchrow(_BLOCKERS, self._connection.get_server_pid())
                         self._blocker = in_words(row) if row is not None else self._blocker
                         await anyio.sleep(WATCH_SECONDS)
-            missed += 1
+            except (TargetError, *FOREIGN) as exc:
+                answered = exc.code if isinstance(exc, TargetError) else getattr(exc, "sqlstate", None)
+                missed = 0 if answered else missed + 1
         self._lost.set()
         scope.cancel()
 
@@ -106,7 +109,7 @@ class Replay:
         if exc.sqlstate == "55P03" and self._blocker:
             text = f"{text}; held by {self._blocker}"
         return MigrationFailedError(
-            f"replaying the compiled SQL: {text}",
+            text,
             kind=REPLAY_REFUSED,
             code=exc.sqlstate,
             remedy="end the session that holds the lock or its transaction, or retry at a quieter time"

@@ -19,10 +19,14 @@ HEADS_CHANGED = "the version table holds:"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent in one go, and the revisions that are completed when it has succeeded."""
+    """What is sent in one go, and the revisions that are completed when it has succeeded.
+
+    `alone`: a statement outside of transactions, with its revision. It may leave something behind when it fails.
+    """
 
     text: str
     revisions: tuple[str, ...] = ()
+    alone: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +126,15 @@ def _said(begun: Begun) -> str:
 
 def _alone(script: Script, table: VersionTable, create_version: str | None) -> Iterator[Message]:
     yield Message(_opening(script, table, create_version))
+    revision = ""
     for item in script.items:
         if isinstance(item, Begun):
+            revision = item.revision
             continue
         if isinstance(item, Move):
             yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
         else:
-            yield Message(terminated(item))
+            yield Message(terminated(item), alone=(revision, item))
     if script.revisions:
         yield Message(table.check(script.after), script.revisions)
 

@@ -83,7 +83,8 @@ class Certification:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[Turn]:
-        """A target's turn; it waits until it is known how, for others at most `patience` seconds."""
+        """A target's turn. It waits until it is known how: at most `patience` seconds for others, and as long as it
+        takes where it is the one that has the plan rendered."""
         turn = await self._admitted(anyio.current_time() + self.patience)
         done = False
         try:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from orchestrator.databases import fingerprint
 from orchestrator.events import Event, PlanJudged
@@ -15,28 +18,39 @@ from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target, Track
 
 Compile = Callable[[Registry, Target, History, Plan], Awaitable[Compiled]]
-Key = tuple[str, str, str, Plan]
+Key = tuple[str, str, str, str, int, Plan]
 
-# Plans that were proved are remembered, so many, for later rollouts of the same process.
+# Plans that were proved are remembered, so many and so long, for later rollouts of the same process: what env.py
+# imports from elsewhere may change without our notice.
 PROVED = 128
+PROVED_SECONDS = 3600.0
 
 
 class Proved:
     """Plans that were proved, over rollouts; the oldest are forgotten."""
 
     def __init__(self) -> None:
-        self._found: OrderedDict[Key, Compiled] = OrderedDict()
+        self._found: OrderedDict[Key, tuple[float, Compiled]] = OrderedDict()
 
     def get(self, key: Key) -> Compiled | None:
-        return self._found.get(key)
+        since, compiled = self._found.get(key, (0.0, None))
+        return compiled if time.monotonic() - since < PROVED_SECONDS else None
 
     def put(self, key: Key, compiled: Compiled | None) -> None:
         """None: it turned out to be wrong."""
         self._found.pop(key, None)
         if compiled is not None:
-            self._found[key] = compiled
+            self._found[key] = (time.monotonic(), compiled)
             if len(self._found) > PROVED:
                 self._found.popitem(last=False)
+
+
+def _content(config: Path | None) -> str:
+    """A digest of the track's configuration file: Alembic's options in it decide what env.py renders."""
+    try:
+        return hashlib.sha256(config.read_bytes()).hexdigest() if config is not None else ""
+    except OSError:
+        return ""
 
 
 class Courses:
@@ -56,17 +70,22 @@ class Courses:
         self._certifications: dict[Key, Certification] = {}
 
     @asynccontextmanager
-    async def turn(self, registry: Registry, target: Target, plan: Plan, *, replays: bool) -> AsyncIterator[Turn]:
+    async def turn(self, registry: Registry, target: Target, plan: Plan, version: int | None) -> AsyncIterator[Turn]:
         """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
 
-        `replays`: whether its database takes compiled SQL at all.
+        `version`: the major version of its server; None where compiled SQL is not taken at all.
         """
         track = registry.tracks[target.track]
-        key = (track.name, self._history.digest, registry.shards[target.shard].dialect, plan)
+        if version is None or track.execution == "online":
+            yield Turn()
+            return
+        # What was proved is so for these files, and for what the registry and the configuration say.
+        files = f"{self._history.digest} {_content(track.config)}"
+        key = (track.name, files, registry.digest, registry.shards[target.shard].dialect, version, plan)
         certification = self._certifications.get(key)
-        if certification is None and replays and self._is_worth_it(track, key):
+        if certification is None and self._is_worth_it(track, key):
             certification = self._certifications[key] = self._opened(registry, target, track, key)
-        if certification is None or not replays:
+        if certification is None:
             yield Turn()
             return
         async with certification.turn() as turn:
@@ -74,8 +93,6 @@ class Courses:
 
     def _is_worth_it(self, track: Track, key: Key) -> bool:
         """Rendering costs as much as a target or two: it is not done for the last of them."""
-        if track.execution == "online":
-            return False
         return track.execution == "replay" or self._total > track.certify + 1 or self._proved.get(key) is not None
 
     def _opened(self, registry: Registry, target: Target, track: Track, key: Key) -> Certification:

@@ -213,8 +213,7 @@ class _One:
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
         changed = done.steps > 0 or self.migration.from_heads not in (None, done.to_heads)
         state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
-        execution = done.execution if done.steps else None
-        return replace(self.migration, state=state, to_heads=done.to_heads, failure=None, execution=execution)
+        return replace(self.migration, state=state, to_heads=done.to_heads, failure=None)
 
     async def _finish_with(self, exc: TargetError) -> None:
         failed = classify.failure(exc)
@@ -222,7 +221,7 @@ class _One:
         await self._finish(replace(self.migration, state=state, failure=failed, to_heads=self.attempt.to_heads))
 
     async def _finish(self, migration: Migration) -> None:
-        self.migration = replace(migration, finished_at=events.now())
+        self.migration = replace(migration, execution=self.attempt.execution, finished_at=events.now())
         await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
 
 

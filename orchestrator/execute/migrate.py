@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlalchemy.engine import URL
 
@@ -54,12 +54,11 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was found, and what holds now. `steps` counts the revisions that were run, as `execution` says."""
+    """What was found, and what holds now. `steps` counts the revisions that were run."""
 
     from_heads: Heads
     to_heads: Heads
     steps: int
-    execution: str = "online"
 
 
 @dataclass(slots=True)
@@ -67,6 +66,7 @@ class Attempt:
     """What one attempt learned before it ended, however it ended."""
 
     to_heads: Heads | None = None
+    execution: str | None = None
 
 
 class Migrator:
@@ -103,8 +103,8 @@ class Migrator:
                 attempt.to_heads = plan.heads
                 return Done(plan.heads, plan.heads, 0)
             try:
-                replays = guard.replayer is not None
-                async with work.courses.turn(work.registry, work.target, plan, replays=replays) as turn:
+                version = guard.replayer.version if guard.replayer is not None else None
+                async with work.courses.turn(work.registry, work.target, plan, version) as turn:
                     return await self._brought(work, place, plan, guard, turn, attempt)
             except TargetError:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
@@ -115,9 +115,12 @@ class Migrator:
             await self._runner.run(self._job(work, place, part, guard), guard, work.on_step, alone=work.alone)
 
         course = Course(guard, work.planner, turn, online, work.on_step, work.on_refused)
-        await course.run(plan)
+        try:
+            await course.run(plan)
+        finally:
+            attempt.execution = course.execution
         heads = course.heads if course.heads is not None else await guard.heads()
-        done = replace(self._verified(work, plan, heads, attempt), execution=course.execution)
+        done = self._verified(work, plan, heads, attempt)
         if turn.watched and guard.replayer is not None:
             turn.saw(await _fingerprint(guard.replayer))
         return done

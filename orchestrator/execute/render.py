@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.to_thread
 
-from orchestrator.errors import MigrationFailedError, TargetError
+from orchestrator.errors import MigrationFailedError
 from orchestrator.execute.migrate import env_url, env_variables, hidden
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.scripts import History
@@ -22,21 +22,21 @@ async def compile_plan(workers: Workers, registry: Registry, target: Target, his
     Raises TargetError when env.py cannot be run offline.
     """
     jobs = [_job(registry, one, history, plan) for one in (target, _another(registry, target))]
-    found: list[Rendering | TargetError] = [MigrationFailedError("not rendered") for _ in jobs]
+    found: list[Rendering | Exception] = [MigrationFailedError("not rendered") for _ in jobs]
 
     async def render(number: int, job: CompileJob) -> None:
         try:
             found[number] = await anyio.to_thread.run_sync(workers.compile, job, abandon_on_cancel=True)
-        except TargetError as exc:
+        except Exception as exc:  # not through the task group, which would wrap it
             found[number] = exc
 
     async with anyio.create_task_group() as tasks:
         for number, job in enumerate(jobs):
             tasks.start_soon(render, number, job)
     first, second = found
-    if isinstance(first, TargetError):
+    if isinstance(first, Exception):
         raise first
-    if isinstance(second, TargetError):
+    if isinstance(second, Exception):
         raise second
     return _checked(compiling.compiled(plan, compiling.agreed(first, second)), history)
 

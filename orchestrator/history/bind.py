@@ -56,7 +56,7 @@ class SilentBind:
     def exec_driver_sql(self, statement: str, parameters: Any = None, execution_options: Any = None) -> SilentResult:
         """As `execute`, for text without parameters."""
         if parameters or "%" in statement:  # a percent sign means one thing to one driver, and another to the next
-            raise self._refuse("exec_driver_sql() with parameters")
+            raise self._refuse("exec_driver_sql() with parameters or a percent sign")
         return self.execute(text(statement.replace(":", r"\:")), execution_options=execution_options)
 
     def _run_ddl_visitor(self, visitor: Any, element: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import dis
 import enum
 import io
 import math
@@ -26,6 +27,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import CreateTable, ExecutableDDLElement
+from sqlalchemy.sql import sqltypes
 
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import config as configuration
@@ -72,6 +74,7 @@ class _Rendering:
         self._items: list[str | Mark] = []
         self._reason: str | None = None
         self._heads: tuple[str, ...] = ()
+        self._does_nothing = False
 
     # What Alembic calls
 
@@ -80,6 +83,7 @@ class _Rendering:
         for step in steps_of(self.scripts, self.job.plan, heads):
             self.current, self._items = step.revision.revision, []
             self._reason = _opted_out(step.revision.module) or self.everywhere
+            self._does_nothing = _is_empty(step.migration_fn)
             step.migration_fn = self._guarded(step.migration_fn)
             yield step
             self.steps.append(self._step())
@@ -110,6 +114,8 @@ class _Rendering:
 
     def _step(self) -> RenderedStep:
         assert self.current is not None
+        if not self._does_nothing and all(isinstance(item, Mark) for item in self._items):
+            self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items)
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
@@ -148,6 +154,21 @@ def _watched_environ(job: CompileJob, rendering: _Rendering) -> Iterator[None]:
         yield
     finally:
         os.environ.__class__ = kind
+
+
+def _nothing() -> None:
+    pass
+
+
+_NOTHING = [step.opname for step in dis.get_instructions(_nothing)]
+
+
+def _is_empty(function: Any) -> bool:
+    """Whether the function's body is `pass`, a docstring, or both."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_names or code.co_freevars:
+        return False
+    return [step.opname for step in dis.get_instructions(code)] == _NOTHING
 
 
 class _Environment(EnvironmentContext):
@@ -284,8 +305,12 @@ def _prepare(dialect: Dialect) -> None:
 
 
 def _check_literal(value: Any, type_: Any) -> None:
-    if isinstance(value, (dict, list)) and getattr(type_, "should_evaluate_none", None) is not None:
-        return  # JSON, which is text
+    if isinstance(value, (dict, list)) and isinstance(getattr(type_, "impl_instance", type_), sqltypes.JSON):
+        return  # it is written as text
+    if isinstance(value, (list, tuple)):
+        for element in value:
+            _check_literal(element, type_)
+        return
     finite = isinstance(value, float) and math.isfinite(value)
     if not (finite or isinstance(value, _PLAIN)):
         raise TypeError(f"a bound value of type {type(value).__name__} has no faithful literal")

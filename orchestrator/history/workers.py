@@ -295,8 +295,8 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None, seconds:
                 if message.kind == "backend":
                     observer.backend(message.value)
                 else:
-                    for revision, seconds in message.value:
-                        observer.step(revision, seconds)
+                    for revision, taken in message.value:
+                        observer.step(revision, taken)
         except (EOFError, OSError):
             raise _died(job) from None
 

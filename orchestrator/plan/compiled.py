@@ -198,6 +198,7 @@ class _Cut:
         for item in tail:
             if isinstance(item, Mark):
                 self.follow([item])
+                begun = False
                 continue
             if not begun:
                 self._items.append(Begun(step.revision))

@@ -27,6 +27,11 @@ _OWN_TRANSACTION = frozenset(
 )
 
 
+_SESSION = frozenset({"reset", "discard", "listen", "unlisten", "declare", "load", "deallocate"})
+_SESSION_WORDS = frozenset({"temp", "temporary"})
+_SESSION_FUNCTIONS = ("set_config", "pg_advisory_", "pg_try_advisory_")
+
+
 class UnterminatedError(ValueError):
     """A quoted text or a comment does not end."""
 
@@ -69,7 +74,24 @@ def objection(sql: str) -> str | None:
     for words in found:
         if words[0] in _OWN_TRANSACTION:
             return f"it has a {words[0].upper()} of its own"
+        if _outlives(words):
+            return f"it leaves something in its session: {' '.join(words[:3]).upper()}"
     return None
+
+
+def _outlives(words: list[str]) -> bool:
+    """Whether the command changes its session beyond the transaction. What env.py's sessions then have, the replaying
+    one has not, and the other way round; and the target's lock is its session's too.
+
+    >>> [_outlives(sql.split()) for sql in ("set local lock_timeout", "set role", "create unlogged table")]
+    [False, True, False]
+    """
+    first, second, *_ = [*words, ""]
+    if first == "set":
+        return second not in ("local", "constraints", "transaction")
+    if first in ("create", "select") and not _SESSION_WORDS.isdisjoint(words):
+        return first == "select" or "table" in words or "view" in words or "sequence" in words
+    return first in _SESSION or any(word.startswith(_SESSION_FUNCTIONS) for word in words)
 
 
 def terminated(sql: str) -> str:

@@ -28,7 +28,7 @@ async def compiled(
     for (state, plan), alike in groups.items():
         alike.sort(key=lambda target: target.tenant)
         found.append(await _group(parts, registry, history, state, plan, alike))
-    found.sort(key=lambda group: (-len(group.steps), group.heads))
+    found.sort(key=lambda group: (-len(group.steps), group.heads, group.state, group.tenants))
     return CompiledPlan(found, _digest(registry, history, found, targets))
 
 
@@ -67,5 +67,7 @@ async def _compiled(
 
 def _digest(registry: Registry, history: History, groups: Sequence[CompiledGroup], targets: Sequence[Target]) -> str:
     places = sorted((target.tenant, registry.place_of(target)) for target in targets)
-    steps = [(group.heads, group.steps, group.digest, group.tenants) for group in groups]
+    steps = [
+        (group.heads, group.state, group.steps, sorted(group.online), group.digest, group.tenants) for group in groups
+    ]
     return hashlib.sha256(repr((history.digest, steps, places)).encode()).hexdigest()

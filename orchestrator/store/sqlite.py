@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -78,16 +79,21 @@ class _Unit:
     def __init__(self, engine: Engine, begin: str, path: Path | None) -> None:
         self._engine, self._begin, self._path = engine, begin, path
         self._driver: Any = None
+        self._lock = threading.Lock()
         self._interrupted = False
         self.ended = False
 
     def run(self, work: Callable[[Connection], T]) -> T:
         with self._engine.connect() as connection:
             self._driver = connection.connection.dbapi_connection
-            with connection.begin():
-                self._start(connection)
-                self._check_file(connection)
-                return work(connection)
+            try:
+                with connection.begin():
+                    self._start(connection)
+                    self._check_file(connection)
+                    return work(connection)
+            finally:
+                with self._lock:
+                    self._driver = None  # somebody else's from now on
 
     def _check_file(self, connection: Connection) -> None:
         """A file that was deleted takes all that is written to it, and keeps nothing. Raises FileNotFoundError."""
@@ -118,8 +124,9 @@ class _Unit:
             self._interrupted = True
             with anyio.CancelScope(shield=True):
                 while not self.ended:
-                    if self._driver is not None:
-                        self._driver.interrupt()
+                    with self._lock:
+                        if self._driver is not None:
+                            self._driver.interrupt()
                     await anyio.sleep(INTERRUPT_SECONDS)
 
 

@@ -103,7 +103,11 @@ async def test_healthz_answers_while_two_hundred_targets_migrate_with_a_revision
     environments.add_revision(project, "sleeps", "t3", "time.sleep(0.5)")
     databases = await make_databases(200)
     config, environ = write_registry(
-        tmp_path, pg, databases, {"app": {"config": "project/alembic.ini"}}, max_concurrent=16
+        tmp_path,
+        pg,
+        databases,
+        {"app": {"config": "project/alembic.ini", "execution": "online"}},
+        max_concurrent=16,
     )
     seconds = []
     async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:

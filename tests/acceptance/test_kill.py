@@ -21,24 +21,27 @@ KILLS = 60 if os.environ.get("SOAK") else 10
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600 if os.environ.get("SOAK") else 300)
-@pytest.mark.parametrize("isolation", ["thread", "process"])
+@pytest.mark.parametrize(
+    ("isolation", "execution", "sleeps"),
+    [
+        ("thread", "online", "time.sleep(random.uniform(0, 0.6))"),
+        ("process", "online", "time.sleep(random.uniform(0, 0.6))"),
+        ("thread", "replay", "op.execute('SELECT pg_sleep(random() * 0.6)')"),
+    ],
+)
 async def test_a_daemon_killed_again_and_again_applies_each_revision_once_on_every_target(
-    isolation: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+    isolation: str, execution: str, sleeps: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     project = tmp_path / "project"
     environments.make_project(project)
-    environments.add_tables(project, REVISIONS, before_each="time.sleep(random.uniform(0, 0.6))")
-    track: dict[str, object] = {"config": "project/alembic.ini"}
+    environments.add_tables(project, REVISIONS, before_each=sleeps)
+    track: dict[str, object] = {"config": "project/alembic.ini", "execution": execution}
     if isolation == "process":
         environments.read_url_from_environ(project)
         track |= {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
     env = project / "alembic" / "env.py"
-    env.write_text(
-        env.read_text().replace(
-            "target_metadata=target_metadata\n",
-            "target_metadata=target_metadata,\n            transaction_per_migration=True,\n",
-        )
-    )
+    alone = "target_metadata=target_metadata, transaction_per_migration=True"
+    env.write_text(env.read_text().replace("target_metadata=target_metadata", alone))
     databases = await make_databases(TARGETS)
     config, environ = write_registry(tmp_path, pg, databases, {"app": track}, max_concurrent=4)
     drawn = random.Random(4)

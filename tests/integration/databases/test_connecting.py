@@ -12,6 +12,7 @@ from sqlalchemy.engine import make_url
 from orchestrator.databases import connecting
 from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import EmbeddedServer, Server
+from orchestrator.errors import TargetUnreachableError
 from orchestrator.registry.model import Target
 
 
@@ -43,6 +44,30 @@ async def test_a_server_without_tls_is_asked_once(pg: Server, monkeypatch: pytes
     assert asked == [None, False, False]
 
 
+async def test_many_at_once_that_are_refused_are_refused_in_words(pg: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each finds out by itself that what was known of the server no longer holds."""
+    place = _place(pg)
+    assert not await _uses_tls(place)
+
+    async def refusing(**options: object) -> object:
+        await anyio.sleep(0.01)
+        raise asyncpg.InvalidAuthorizationSpecificationError("no pg_hba.conf entry")
+
+    monkeypatch.setattr(asyncpg, "connect", refusing)
+    told: list[str] = []
+
+    async def one() -> None:
+        try:
+            await _uses_tls(place)
+        except TargetUnreachableError as exc:
+            told.append(exc.kind)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(one)
+    assert told == ["authentication"] * 3
+
+
 async def test_a_server_that_insists_on_tls_since_then_is_asked_again(tmp_path: Path) -> None:
     async with EmbeddedServer(name="tls") as server:
         place = _place(server)
@@ -61,9 +86,11 @@ async def _turn_on_tls(place: Place, key: str, certificate: str) -> None:
     async with connecting.connected(place, "test") as connection:
         folder = await connection.fetchval("SHOW data_directory")
         for name, text in (("server.key", key), ("server.crt", certificate)):
-            await connection.execute(f"COPY (SELECT 1) TO PROGRAM 'umask 077; cat > {folder}/{name} <<EOF\n{text}EOF'")
+            await connection.execute(
+                f"COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; umask 077; cat > {folder}/{name} <<EOF\n{text}EOF'"
+            )
         rule = "hostssl all all 127.0.0.1/32 scram-sha-256"
-        await connection.execute(f"COPY (SELECT 1) TO PROGRAM 'echo {rule} > {folder}/pg_hba.conf'")
+        await connection.execute(f"COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; echo {rule} > {folder}/pg_hba.conf'")
         await connection.execute("ALTER SYSTEM SET ssl = on")
         await connection.execute("SELECT pg_reload_conf()")
         await connection.execute("SELECT pg_sleep(0.3)")

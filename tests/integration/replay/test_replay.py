@@ -367,7 +367,7 @@ async def test_a_rollout_that_is_aborted_while_targets_wait_for_the_proof_ends(
         await running.service.finished(view.rollout.id)
         after = await running.service.rollout(view.rollout.id)
         assert after.rollout.state is RolloutState.ABORTED
-        assert sum(after.counts.values()) == 6
+        assert after.counts == {"succeeded": 6}, "all were running when it was aborted, and may end"
 
 
 async def _sleeps(pg: Server, database: str) -> bool:
@@ -405,3 +405,64 @@ async def test_a_schema_that_may_not_be_read_costs_nobody_a_migration(
         assert set(ways(running).values()) == {"online"}
         (judged,) = running.of(PlanJudged)
         assert "the schema cannot be read to compare it" in judged.reason
+
+
+async def test_what_lives_in_a_session_is_not_cut_from_what_needs_it(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "keeps", "gamma", "op.execute('CREATE TEMP TABLE keep AS SELECT 7 AS a')")
+    environments.add_revision(
+        project, "uses", "keeps", "assert op.get_bind().scalar(sa.text('SELECT a FROM keep')) == 7"
+    )
+    async with engine.running(registry_of(project, pg, await make_databases(7))) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 7}, view.failures
+
+
+async def test_an_index_that_cannot_be_built_concurrently_fails_with_its_own_reason(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    body = """
+    with op.get_context().autocommit_block():
+        op.create_index("mine_a", "mine", ["a"], unique=True, postgresql_concurrently=True)
+    """
+    environments.add_revision(project, "delta", "gamma", body)
+    databases = await make_databases(8)
+    for database in databases:
+        await engine.execute(pg, database, "CREATE TABLE mine (a int)")
+    await engine.execute(pg, databases[6], "INSERT INTO mine VALUES (1), (1)")
+    async with engine.running(registry_of(project, pg, databases)) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 7, "failed": 1}
+        failed = (await running.migrations(view))["t006"]
+        assert failed.failure is not None
+        assert (failed.failure.revision, failed.failure.code, failed.execution) == ("delta", "23505", "replay")
+        assert "could not create unique index" in failed.failure.message
+        assert "CREATE UNIQUE INDEX CONCURRENTLY" in str(failed.failure.statement)
+        assert "drop it" in str(failed.failure.remedy)
+        assert running.of(ReplayRefused) == []
+
+
+async def test_a_role_with_one_connection_is_replayed_to_the_end(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    """No second session can be had to watch from; the server refuses it, so it lives."""
+    environments.add_revision(project, "delta", "gamma", "op.execute('SELECT pg_sleep(4)')")
+    (database,) = await make_databases(1)
+    await engine.execute(
+        pg,
+        database,
+        "CREATE ROLE single LOGIN PASSWORD 'single' CONNECTION LIMIT 1",
+        "GRANT ALL ON SCHEMA public TO single",
+    )
+    try:
+        registry = registry_of(project, pg, [database], execution="replay")
+        shard = registry.shards["pg"]
+        single = replace(shard, url=shard.url.set(username="single", password="single"))
+        async with engine.running(replace(registry, shards={"pg": single})) as running:
+            view = await running.rollout()
+            assert view.counts == {"succeeded": 1}, view.failures
+            assert view.executions == {"replay": 1}
+            assert running.of(MigrationRetried) == []
+    finally:
+        await engine.execute(pg, database, "DROP OWNED BY single", "DROP ROLE single")

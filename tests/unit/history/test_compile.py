@@ -76,6 +76,8 @@ def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
         ("if op.get_bind().dialect.name == 'postgresql':\n    op.execute('SELECT 1')", "SELECT 1"),
         ("if op.get_bind().engine.name == 'postgresql':\n    op.execute('SELECT 1')", "SELECT 1"),
         ("op.execute('SELECT setval(\\'s\\', 7)')", "SELECT setval('s', 7)"),
+        ("op.execute('SET LOCAL lock_timeout = 100')", "SET LOCAL lock_timeout = 100"),
+        ("op.execute('SET CONSTRAINTS ALL DEFERRED')", "SET CONSTRAINTS ALL DEFERRED"),
     ],
 )
 def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str) -> None:
@@ -131,7 +133,16 @@ def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str)
         ("op.get_bind().execute(sa.text('UPDATE t SET a = :a'), [{'a': 1}, {'a': 2}])", "many sets"),
         ("context.get_context().impl.static_output('SELECT 1')", "writes to Alembic's output"),
         ("raise ValueError('no\\nway')", "ValueError: no way"),
+        ("op.execute('SET search_path TO app')", "leaves something in its session: SET SEARCH_PATH"),
+        ("op.execute('set role owner')", "leaves something in its session"),
+        ("op.execute('CREATE TEMP TABLE keep AS SELECT 1')", "leaves something in its session: CREATE TEMP TABLE"),
+        ("op.execute('SELECT 1 AS a INTO TEMPORARY keep')", "leaves something in its session"),
+        ("op.execute('DISCARD ALL')", "leaves something in its session"),
+        ("op.execute('SELECT pg_advisory_unlock_all()')", "leaves something in its session"),
+        ("op.execute(\"SELECT set_config('search_path', 'app', false)\")", "leaves something in its session"),
+        ("op.execute(sa.table('t', sa.column('a', sa.ARRAY(sa.Float()))).insert().values(a=[float('nan')]))", "float"),
         ("raise SystemExit(3)", "SystemExit"),
+        ("time.sleep(0)", "it sends no SQL"),
         ("with sa.create_engine('sqlite://').connect(): pass", "while revisions are only compiled"),
         (
             "with op.batch_alter_table('t', recreate='always') as batch:\n    batch.drop_column('a')",
@@ -244,3 +255,8 @@ def test_renderings_of_different_shape_run_online() -> None:
 def test_a_rendering_of_another_plan_is_refused() -> None:
     with pytest.raises(ValueError, match="not of this plan"):
         compiled(Plan((), ("a",), "upgrade", ("a",)), Rendering((RenderedStep("b", ("b",)),)))
+
+
+@pytest.mark.parametrize("body", ["pass", '"""Only words."""', '"""Words."""\npass', "return None"])
+def test_a_revision_that_does_nothing_needs_no_env_py(project: Path, body: str) -> None:
+    assert one(project, body).reason is None
