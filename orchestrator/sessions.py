@@ -14,6 +14,7 @@ class SessionRules:
     `setup` and then `query` are executed on every new connection. `query` returns one row: its first columns must
     equal `expected`, its last one is the backend's id (0 where there is none). `place` names the target's database
     in messages. `fence` is the index of the column that tells that the guard session still holds the target's lock.
+    `state` asks for what else makes two sessions behave alike or not: rows of a name and a value.
     """
 
     dialect: str
@@ -22,6 +23,7 @@ class SessionRules:
     place: str
     setup: tuple[str, ...] = ()
     fence: int | None = None
+    state: str | None = None
 
     def mismatch(self, row: Sequence[object]) -> str | None:
         """What a connection turned out to lead to, in words; None when it is the target's database.

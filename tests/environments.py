@@ -60,6 +60,13 @@ def read_url_from_environ(folder: Path) -> None:
     env.write_text("import os\n" + text.replace("config = context.config\n", f"config = context.config\n{line}\n", 1))
 
 
+def use_transaction_per_migration(folder: Path) -> None:
+    """Let the project's env.py commit after each revision, as Alembic recommends for autocommit blocks."""
+    env = folder / "alembic" / "env.py"
+    alone = "target_metadata=target_metadata, transaction_per_migration=True"
+    env.write_text(env.read_text().replace("target_metadata=target_metadata", alone))
+
+
 def add_revision(folder: Path, revision: str, down: str | None, upgrade: str, downgrade: str = "pass") -> Path:
     """Write a revision file; `upgrade` and `downgrade` are bodies of functions."""
     file = folder / "alembic" / "versions" / f"{revision}.py"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,6 +61,10 @@ class Replayer(Protocol):
         revision and the statement. When this is cancelled, the session is ended on
         the server.
         """
+        ...
+
+    async def state(self) -> Mapping[str, str]:
+        """What `SessionRules.state` tells of the session that replays. Raises TargetUnreachableError."""
         ...
 
     async def fingerprint(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -69,8 +70,15 @@ async def _open(place: Place, name: str, tls: ssl.SSLContext | str | bool | None
             "tcp_keepalives_idle": "30",  # a server that lost us lets go of the lock
             "tcp_keepalives_interval": "10",
             "tcp_keepalives_count": "3",
+            **_options(url),
         },
     )
+
+
+def _options(url: URL) -> dict[str, str]:
+    """As libpq, and so env.py's driver, takes them: from the URL, or else from the environment."""
+    given = url.query.get("options", os.environ.get("PGOPTIONS"))
+    return {"options": given} if isinstance(given, str) and given else {}
 
 
 def _ssl(url: URL) -> ssl.SSLContext | str | None:

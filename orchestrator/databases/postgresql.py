@@ -74,6 +74,15 @@ _TABLE_HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM
     AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) LIMIT 1"""
 
 
+# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
+# names the client, and what only concerns the transaction at work.
+_STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
+    'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
+    'client_connection_check_interval', 'transaction_timeout', 'transaction_isolation', 'transaction_read_only',
+    'transaction_deferrable']) AND name !~ '^tcp_'
+    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
+
+
 class PostgreSQL:
     """`databases.base.Database` for PostgreSQL 12 and newer."""
 
@@ -144,7 +153,8 @@ class PostgreSQLGuard:
         held = _LOCK_HELD.format(pid=self._connection.get_server_pid(), first=LOCK_NAMESPACE, second=self._key)
         query = f"SELECT {_IDENTITY}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
         expected = (*self._identity, True)
-        return SessionRules("postgresql", query, expected, self._place.name, fence=len(self._identity))
+        fence = len(self._identity)
+        return SessionRules("postgresql", query, expected, self._place.name, fence=fence, state=_STATE)
 
     async def enter(self, provisioned: bool = False) -> bool:
         """Prove identity, take the lock and read the heads, in one question where nobody is in the way; end what was
@@ -248,6 +258,10 @@ class PostgreSQLGuard:
                 raise _final(exc, message) from exc.__cause__
             if message.revisions:
                 on_done(message.revisions, time.monotonic() - began)
+
+    async def state(self) -> Mapping[str, str]:
+        with bounded(self._place):
+            return dict(await self._connection.fetch(_STATE))
 
     async def fingerprint(self) -> tuple[str, ...]:
         target = self._place.target

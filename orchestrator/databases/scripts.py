@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import groupby
 
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
 from orchestrator.plan.statements import terminated
@@ -77,16 +76,14 @@ class VersionTable:
 
 @lru_cache(maxsize=64)
 def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> list[Message]:
-    """Transactions that follow each other go together; a statement outside of transactions goes alone, because several
-    in one message are a transaction to the server."""
+    """A transaction is one message, so that `now()` differs from one to the next as it does online; a statement outside
+    of transactions is one, because several in one message are a transaction to the server."""
     found: list[Message] = []
-    for transactional, group in groupby(scripts, key=lambda script: script.transactional):
-        if transactional:
-            together = list(group)
-            text = "\n".join(_transaction(script, table, create_version) for script in together)
-            found.append(Message(text, tuple(revision for script in together for revision in script.revisions)))
+    for script in scripts:
+        if script.transactional:
+            found.append(Message(_transaction(script, table, create_version), script.revisions))
         else:
-            found += [message for script in group for message in _alone(script, table, create_version)]
+            found += _alone(script, table, create_version)
     return found
 
 

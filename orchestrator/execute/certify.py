@@ -6,7 +6,7 @@ when it takes too long: nothing is ever held up for good.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -14,6 +14,8 @@ import anyio
 import structlog
 
 from orchestrator.errors import TargetError
+from orchestrator.execute.classify import ErrorClass, classify
+from orchestrator.history.jobs import Observed
 from orchestrator.plan.compiled import Compiled, Online
 
 log = structlog.get_logger(__name__)
@@ -50,6 +52,23 @@ class Turn:
     fingerprint: Fingerprint | None = None
     unreadable: str | None = None
     refused: str | None = None
+    failed: TargetError | None = None
+    observed: Observed | None = None
+    objections: tuple[str, ...] = ()
+
+    def noticed(self, observed: Observed) -> None:
+        """Called from another thread, before env.py's end is known."""
+        self.observed = observed
+
+    def compare(self, state: Mapping[str, str]) -> None:
+        """Hold what env.py's session was against the one that replays."""
+        if self.observed is None:
+            self.objections = ("what env.py does could not be observed",)
+            return
+        theirs = self.observed.state
+        names = sorted(name for name in state.keys() | theirs.keys() if state.get(name) != theirs.get(name))
+        differing = (f"env.py's sessions have {name} = {theirs.get(name)}, ours {state.get(name)}" for name in names)
+        self.objections = (*self.observed.remarks, *differing)
 
     def saw(self, fingerprint: Fingerprint | TargetError) -> None:
         """The schema of the target, at the goal; or why it cannot be read."""
@@ -90,6 +109,9 @@ class Certification:
         try:
             yield turn
             done = True
+        except TargetError as exc:
+            turn.failed = exc
+            raise
         finally:
             self._leave(turn, done)
 
@@ -134,6 +156,8 @@ class Certification:
             return
         if turn.unreadable is not None:
             self._decide(Verdict(reason=f"the schema cannot be read to compare it: {turn.unreadable}"))
+        if turn.objections:
+            self._decide(Verdict(reason="; ".join(turn.objections[:3]), differs=True))
         if turn.compiled is None:
             self._witnesses -= 1
             if turn.fingerprint is not None:
@@ -153,6 +177,8 @@ class Certification:
         self._failed += 1
         if turn.refused is not None and done:
             self._decide(_refuted(turn.refused))
+        elif turn.failed is not None and classify(turn.failed) is ErrorClass.PERMANENT:
+            self._decide(Verdict(reason=f"it failed where it was tried: {turn.failed.message}"))
         elif self._failed >= MOST_FAILED:
             self._decide(Verdict(reason="no target could be replayed"))
 

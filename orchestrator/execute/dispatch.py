@@ -9,7 +9,7 @@ import structlog
 from orchestrator.errors import HistoryError, TargetError
 from orchestrator.events import Event, TargetObserved
 from orchestrator.execute import classify
-from orchestrator.execute.courses import Compile, Courses, Proved
+from orchestrator.execute.courses import Compile, Courses
 from orchestrator.execute.drive import Driver, Route
 from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
 from orchestrator.execute.slots import Slots
@@ -57,7 +57,7 @@ class LocalDispatcher:
         compile_plan: Compile,
     ) -> None:
         """`is_behind` tells of a target that it was just seen to have revisions to run."""
-        self._compile, self._proved = compile_plan, Proved()
+        self._compile = compile_plan
         self._registry, self._histories, self._is_behind = registry, histories, is_behind
         self._driver, self._surveyor, self._publish = driver, surveyor, publish
         self._max_concurrent = max_concurrent
@@ -80,7 +80,7 @@ class LocalDispatcher:
             log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
         planner = Planner(history, rollout.goal, rollout.request.direction.planned)
         most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
-        courses = Courses(rollout.id, rollout.total, history, self._compile, self._proved, self._publish)
+        courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)
         route = Route(history, planner, Slots(most), self._registry, courses)
         return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy.engine import URL
 
@@ -111,8 +111,11 @@ class Migrator:
                 raise
 
     async def _brought(self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt) -> Done:
+        watched = turn.watched and turn.compiled is None
+
         async def online(part: Plan) -> None:
-            await self._runner.run(self._job(work, place, part, guard), guard, work.on_step, alone=work.alone)
+            job = replace(self._job(work, place, part, guard), observed=watched)
+            await self._runner.run(job, guard, work.on_step, alone=work.alone, on_observed=turn.noticed)
 
         course = Course(guard, work.planner, turn, online, work.on_step, work.on_refused)
         try:
@@ -122,7 +125,7 @@ class Migrator:
         heads = course.heads if course.heads is not None else await guard.heads()
         done = self._verified(work, plan, heads, attempt)
         if turn.watched and guard.replayer is not None:
-            turn.saw(await _fingerprint(guard.replayer))
+            await _witness(guard.replayer, turn)
         return done
 
     def _verified(self, work: Work, plan: Plan, heads: Heads | None, attempt: Attempt) -> Done:
@@ -195,11 +198,14 @@ def _refuse_ahead(plan: Plan) -> None:
         )
 
 
-async def _fingerprint(replayer: Replayer) -> tuple[str, ...] | TargetError:
+async def _witness(replayer: Replayer, turn: Turn) -> None:
+    """What the target has become, and whether env.py does what compiled SQL would not."""
     try:
-        return await replayer.fingerprint()
+        if turn.compiled is None:
+            turn.compare(await replayer.state())
+        turn.saw(await replayer.fingerprint())
     except TargetError as exc:
-        return exc  # the target is at the goal all the same
+        turn.saw(exc)  # the target is at the goal all the same
 
 
 async def _heads_if_possible(guard: Guard) -> Heads | None:

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from orchestrator.databases.base import Guard
 from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.history.environment import Observer
-from orchestrator.history.jobs import MigrateJob
+from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
 
 WATCH_SECONDS = 1.0
@@ -30,15 +30,24 @@ class OnlineRunner:
         self._workers = workers
         self._threads = anyio.CapacityLimiter(limit)
 
-    async def run(self, job: MigrateJob, guard: Guard, on_step: Callable[[str, float], None], *, alone: bool) -> None:
+    async def run(
+        self,
+        job: MigrateJob,
+        guard: Guard,
+        on_step: Callable[[str, float], None],
+        *,
+        alone: bool,
+        on_observed: Callable[[Observed], None] = lambda observed: None,
+    ) -> None:
         """Bring the target along its plan; returns when env.py has ended.
 
-        `alone`: in a process of its own. Raises TargetError. When the guard is lost or this task is cancelled, the
-        migration's backends are ended on the server and env.py's end is waited for: nothing of it runs on after this
-        returns or raises, but for a thread of a host that cannot be ended (see `_Watch._end`).
+        `on_observed` is called from another thread, of a job that is `observed`. `alone`: in a process of its own.
+        Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on the
+        server and env.py's end is waited for: nothing of it runs on after this returns or raises, but for a thread of a
+        host that cannot be ended (see `_Watch._end`).
         """
         watch = _Watch(guard, alone)
-        observer = Observer(watch.add, _Steps(on_step).tell)
+        observer = Observer(watch.add, _Steps(on_step).tell, on_observed)
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)
         try:

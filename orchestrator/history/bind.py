@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import TextClause
 
 # Statements whose outcome somebody who calls `connection.execute` is there for.
 _ANSWERED = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(select|with|values|table|show|explain|fetch|call)\b", re.I | re.S
+    r"(?:\s|--[^\n\r]*[\n\r]|/\*.*?\*/|\()*(select|with|values|table|show|explain|fetch|call)\b", re.I | re.S
 )
 _RETURNING = re.compile(r"\breturning\b", re.I)
 

@@ -7,15 +7,10 @@ reason. Runs the project's code, once more than an upgrade would: only ever call
 
 from __future__ import annotations
 
-import datetime
-import decimal
 import dis
-import enum
 import io
-import math
 import os
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -24,10 +19,8 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
-from sqlalchemy.engine import Dialect
-from sqlalchemy.schema import CreateTable, ExecutableDDLElement
-from sqlalchemy.sql import sqltypes
+from sqlalchemy.exc import CompileError
+from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import config as configuration
@@ -35,11 +28,10 @@ from orchestrator.history import failures, session, tasklocal
 from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
+from orchestrator.history.literals import Literals
+from orchestrator.history.places import outside
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
 from orchestrator.plan.statements import objection
-
-# Types whose literals mean to the server what the bound value means. Bytes, for one, do not.
-_PLAIN = (bool, int, str, decimal.Decimal, datetime.date, datetime.time, uuid.UUID, enum.Enum, type(None))
 
 
 def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
@@ -74,7 +66,7 @@ class _Rendering:
         self._items: list[str | Mark] = []
         self._reason: str | None = None
         self._heads: tuple[str, ...] = ()
-        self._does_nothing = False
+        self._does_nothing = self._begun = False
 
     # What Alembic calls
 
@@ -82,7 +74,7 @@ class _Rendering:
         """Alembic's `fn`: the steps to render, each guarded so that a failure stays its own."""
         for step in steps_of(self.scripts, self.job.plan, heads):
             self.current, self._items = step.revision.revision, []
-            self._reason = _opted_out(step.revision.module) or self.everywhere
+            self._reason = _opted_out(step.revision.module) or outside(step.revision.path) or self.everywhere
             self._does_nothing = _is_empty(step.migration_fn)
             step.migration_fn = self._guarded(step.migration_fn)
             yield step
@@ -94,6 +86,7 @@ class _Rendering:
         self._heads = tuple(sorted(heads))
 
     def mark(self, mark: Mark) -> None:
+        self._begun = True
         if self.current is None and not self.steps:
             self.before.append(mark)
         else:
@@ -107,7 +100,7 @@ class _Rendering:
         if self.current is None:
             self.everywhere = "env.py sends statements of its own"
             return
-        problem = objection(sql)
+        problem = objection(sql) or (None if self._begun else "env.py begins no transaction in offline mode")
         if problem:
             self.note(problem)
         self._items.append(sql)
@@ -127,9 +120,15 @@ class _Rendering:
             try:
                 function(**options)
             except (Exception, SystemExit) as exc:
-                self.note(f"it cannot be rendered: {type(exc).__name__}: {' '.join(str(exc).split())[:200]}")
+                self.note(_in_words(exc))
 
         return guarded
+
+
+def _in_words(exc: BaseException) -> str:
+    """Without the values that SQLAlchemy repeats when it has no literal for them."""
+    text = "" if isinstance(exc, CompileError) else f": {' '.join(str(exc).split())[:200]}"
+    return f"it cannot be rendered: {type(exc).__name__}{text}"
 
 
 def _opted_out(module: Any) -> str | None:
@@ -228,16 +227,16 @@ class _Environment(EnvironmentContext):
 def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     """Let everything that Alembic would write to its output come to us."""
     dialect, impl = context.dialect, context.impl
-    _prepare(dialect)
-    version = context._version
+    literals, version = Literals(dialect), context._version
+    insert_rows = impl.bulk_insert
 
     def take(construct: Any, parameters: Mapping[str, Any]) -> None:
         if getattr(construct, "table", None) is version:
             return  # the version table is our own business
         if isinstance(construct, CreateTable) and construct.element is version:
-            rendering.create_version = _sql(construct, {}, dialect)
+            rendering.create_version = literals.render(construct, {})
             return
-        rendering.add(_sql(construct, parameters, dialect))
+        rendering.add(literals.render(construct, parameters))
 
     def execute(construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None) -> None:
         if execution_options or multiparams:
@@ -248,89 +247,61 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
         if not written.startswith("-- Running "):
             rendering.note("it writes to Alembic's output")
 
+    def bulk_insert(table: Any, rows: Any, **options: Any) -> None:
+        if len({frozenset(row) for row in rows}) > 1:
+            rendering.note("it inserts rows with different columns: executed together, all have those of the first")
+        insert_rows(table, rows, **options)
+
     bind = SilentBind(dialect, take, rendering.note)
     bind.version_table = version
     handed: Any = bind
     context.connection = impl.connection = handed
     replaced: Any = impl
-    replaced._exec, replaced.static_output = execute, static_output
+    replaced._exec, replaced.static_output, replaced.bulk_insert = execute, static_output, bulk_insert
     replaced.emit_begin = lambda: rendering.mark(Mark.BEGIN)
     replaced.emit_commit = lambda: rendering.mark(Mark.COMMIT)
-    context.__class__ = _watched(type(context), rendering)
+    named: Any = context
+    named.version_table = rendering.job.version_table
+    named.version_table_schema = rendering.job.version_table_schema
+    context.__class__ = _watched(type(context), rendering, _CONTEXT)
+    replaced.__class__ = _watched(type(impl), rendering, _IMPLEMENTATION)
+    hidden: Any = dialect
+    hidden.__class__ = _watched(type(dialect), rendering, _DIALECT)
 
 
-def _watched(kind: type[MigrationContext], rendering: _Rendering) -> type[MigrationContext]:
-    """The context's class, noticing a revision that asks whether SQL is only rendered, or which heads there are."""
+# What a revision may ask, and what env.py's own connection would answer otherwise, or another tenant's.
+_CONTEXT = {"as_sql": "whether SQL is only rendered", "opts": "for the options of env.py, which may tell the tenant"}
+_IMPLEMENTATION = {"as_sql": "whether SQL is only rendered"}
+_DIALECT = {"default_schema_name": "for the default schema", "server_version_info": "for the server's version"}
 
-    class Watched(kind):  # type: ignore[misc, valid-type]
-        @property
-        def as_sql(self) -> bool:
+
+def _watched(kind: type, rendering: _Rendering, attributes: Mapping[str, str]) -> type:
+    """The class, noticing when somebody other than Alembic and SQLAlchemy reads one of these attributes."""
+
+    def watching(name: str, what: str) -> property:
+        inherited = getattr(kind, name, None)
+
+        def read(self: Any) -> Any:
             asking = sys._getframe(1).f_globals.get("__name__", "")
-            if asking.partition(".")[0] not in ("alembic", "sqlalchemy"):
-                rendering.note("it asks whether SQL is only rendered")
-            return True
+            if rendering.current is not None and asking.partition(".")[0] not in ("alembic", "sqlalchemy"):
+                rendering.note(f"it asks {what}")
+            return self.__dict__.get(name, inherited)
 
-        @as_sql.setter
-        def as_sql(self, value: bool) -> None: ...
+        def write(self: Any, value: Any) -> None:
+            self.__dict__[name] = value
 
-        def get_current_heads(self) -> tuple[str, ...]:
-            if rendering.current is not None:
-                rendering.note("it asks for the current heads")
-            found: tuple[str, ...] = super().get_current_heads()
-            return found
+        return property(read, write)
 
-    return Watched
-
-
-def _prepare(dialect: Dialect) -> None:
-    """Let the dialect render literals for a server that it has not seen: as every one of today is set up, and none
-    that would arrive as something else."""
-    prepared: Any = dialect
-    prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
-    compiler = dialect.statement_compiler
-
-    class Literal(compiler):  # type: ignore[misc, valid-type]
-        def render_literal_bindparam(self, bindparam: Any, *args: Any, **options: Any) -> str:
-            if bindparam.required and bindparam.value is None and bindparam.callable is None:
-                raise TypeError(f"no value is given for :{bindparam.key}")  # it would be rendered as NULL
-            written: str = super().render_literal_bindparam(bindparam, *args, **options)
-            return written
-
-        def render_literal_value(self, value: Any, type_: Any, *args: Any, **options: Any) -> str:
-            _check_literal(value, type_)
-            rendered: str = super().render_literal_value(value, type_, *args, **options)
-            return rendered
-
-    prepared.statement_compiler = Literal
+    body: dict[str, Any] = {name: watching(name, what) for name, what in attributes.items()}
+    if issubclass(kind, MigrationContext):
+        body["get_current_heads"] = _heads_of(kind, rendering)
+    return type(kind.__name__, (kind,), body)
 
 
-def _check_literal(value: Any, type_: Any) -> None:
-    if isinstance(value, (dict, list)) and isinstance(getattr(type_, "impl_instance", type_), sqltypes.JSON):
-        return  # it is written as text
-    if isinstance(value, (list, tuple)):
-        for element in value:
-            _check_literal(element, type_)
-        return
-    finite = isinstance(value, float) and math.isfinite(value)
-    if not (finite or isinstance(value, _PLAIN)):
-        raise TypeError(f"a bound value of type {type(value).__name__} has no faithful literal")
-    if isinstance(value, decimal.Decimal) and not value.is_finite():
-        raise TypeError("a bound value that is not a finite number has no faithful literal")
+def _heads_of(kind: type[MigrationContext], rendering: _Rendering) -> Any:
+    def get_current_heads(self: Any) -> tuple[str, ...]:
+        if rendering.current is not None:
+            rendering.note("it asks for the current heads")
+        return kind.get_current_heads(self)
 
-
-def _sql(construct: Any, parameters: Mapping[str, Any], dialect: Dialect) -> str:
-    """The construct as Alembic's offline mode renders it, unpolished."""
-    statement = text(construct) if isinstance(construct, str) else construct
-    if parameters:
-        bound = getattr(statement, "bindparams", None)
-        if bound is None:
-            raise TypeError("parameters are given apart from a statement that is not text")
-        statement = bound(**parameters)
-    if isinstance(statement, ExecutableDDLElement):
-        return str(statement.compile(dialect=dialect)).strip()
-    compiled = statement.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
-    if getattr(compiled, "insert_prefetch", ()) or getattr(compiled, "update_prefetch", ()):
-        raise TypeError("a column's default is computed in Python for each row")
-    if unbound := sorted(getattr(compiled, "binds", ())):
-        raise TypeError(f"no value is given for :{unbound[0]}")
-    return str(compiled).strip()
+    return get_current_heads

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
 from orchestrator.history import config as configuration
 from orchestrator.history import failures, session, tasklocal
-from orchestrator.history.jobs import CompileJob, MigrateJob
+from orchestrator.history.jobs import CompileJob, MigrateJob, Observed
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
@@ -23,10 +23,12 @@ from orchestrator.plan.steps import Plan
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds."""
+    """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; and, of
+    a job that is `observed`, what env.py does besides."""
 
     backend: Callable[[int], None]
     step: Callable[[str, float], None]
+    observed: Callable[[Observed], None] = lambda observed: None
 
 
 def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
@@ -41,7 +43,11 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
     progress = _Progress(job, scripts, observer)
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
-        with session.applied(Session(job.rules, observer.backend)), _Environment(config, scripts, job, progress):
+        listening = progress.executed if job.observed else None
+        with (
+            session.applied(Session(job.rules, observer.backend, listening)),
+            _Environment(config, scripts, job, progress),
+        ):
             scripts.run_env()
     except BaseException as exc:  # a SystemExit raised by a revision must not end the daemon
         raise failures.translate(exc, progress.current, scripts.dir, job.secrets) from exc
@@ -50,6 +56,8 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
             "env.py ended without running migrations",
             remedy="it must call context.run_migrations() when it is not in offline mode",
         )
+    if job.observed:
+        observer.observed(Observed(progress.state, tuple(progress.remarks)))
 
 
 class _Progress:
@@ -58,8 +66,10 @@ class _Progress:
     def __init__(self, job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         self.job, self.scripts, self.observer = job, scripts, observer
         self.current: str | None = None
-        self.ran = False
+        self.ran = self.walking = False
         self.began = time.monotonic()
+        self.state: dict[str, str] = {}
+        self.remarks: list[str] = []
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -70,10 +80,39 @@ class _Progress:
                 f"the version table holds {_names(found)}, but the plan was made for {_names(plan.heads)}",
                 retriable=True,
             )
-        self.ran = True
+        if self.ran:
+            self.remark("env.py runs migrations more than once")
+        self.ran = self.walking = True
+        if self.job.observed:
+            self._look_at(context)
         for step in steps_of(self.scripts, plan, heads):
             self.current, self.began = step.revision.revision, time.monotonic()
             yield step
+        self.walking = False
+
+    def executed(self, sql: str) -> None:
+        """A statement was executed on one of env.py's connections."""
+        known = (
+            self.job.version_table,
+            self.job.version_table.replace('"', '""'),
+            "pg_catalog.pg_class",
+            self.job.rules.state or "",
+        )
+        if not self.walking and not any(part and part in sql for part in known):
+            self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
+
+    def remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    def _look_at(self, context: Any) -> None:
+        """The session that env.py made, and who changes what is sent on it."""
+        connection = context.connection
+        if self.job.rules.state is not None:
+            self.state = dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
+        for name in ("before_execute", "before_cursor_execute"):
+            if len(getattr(connection.dispatch, name)):
+                self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`: the version table was updated for one step."""

@@ -15,7 +15,7 @@ from orchestrator.sessions import SessionRules
 @dataclass(frozen=True, slots=True)
 class MigrateJob:
     """One target's online migration, along the history of this digest. `url` and `environment` hold secrets: never
-    shown."""
+    shown. `observed`: tell what env.py does that compiled SQL would not."""
 
     track: Track
     digest: str
@@ -27,6 +27,15 @@ class MigrateJob:
     url: str = field(repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    observed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What compiled SQL would not do or have: `state` of env.py's session, and `remarks` on what it does besides."""
+
+    state: Mapping[str, str]
+    remarks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +73,13 @@ class HostJob:
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob
-Kind = Literal["backend", "steps", "done", "failed"]
+Kind = Literal["backend", "steps", "observed", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker says: `backend` (id), `steps` (revision, seconds), `done` (result), `failed` (class, fields)."""
+    """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `done` (result), `failed` (class,
+    fields)."""
 
     kind: Kind
     value: Any

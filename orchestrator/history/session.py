@@ -29,6 +29,7 @@ class Session:
 
     rules: SessionRules | None
     on_backend: Callable[[int], None] = lambda backend: None
+    on_statement: Callable[[str], None] | None = None
     backends: list[int] = field(default_factory=list)
 
 
@@ -64,6 +65,7 @@ def install() -> None:
             return
         event.listen(Engine, "do_connect", _refuse_other_dialects)
         event.listen(Pool, "checkout", _on_checkout)
+        event.listen(Engine, "after_cursor_execute", _on_executed)
         # Older templates call fileConfig unguarded: it would fail for want of a file, or replace our logging.
         logging.config.fileConfig = _silenced(logging.config.fileConfig)
         logging.config.dictConfig = _silenced(logging.config.dictConfig)
@@ -91,6 +93,12 @@ def _refuse_other_dialects(dialect: Dialect, record: object, args: object, param
         raise _unwanted()
     if dialect.name != session.rules.dialect:
         raise _wrong(session.rules, f"a {dialect.name} database")
+
+
+def _on_executed(connection: Any, cursor: object, statement: str, *_: object) -> None:
+    session = _current.get()
+    if session is not None and session.on_statement is not None:
+        session.on_statement(statement)
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:

@@ -27,7 +27,7 @@ from orchestrator.errors import HistoryError, MigrationFailedError, Orchestrator
 from orchestrator.history import compile as compiler
 from orchestrator.history import environment, failures, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
-from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, ReadJob, packed
+from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.scripts import Snapshot
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
@@ -145,7 +145,7 @@ def _perform(
         return _read(job.track, job.secrets)[0]
     if isinstance(job, CompileJob):
         return compiler.render(job, _directory(job))
-    environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step))
+    environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step, speaker.observed))
     return None
 
 
@@ -188,6 +188,9 @@ class _Speaker:
 
     def backend(self, backend: int) -> None:
         self.say("backend", backend)
+
+    def observed(self, observed: Observed) -> None:
+        self.say("observed", observed)
 
     def step(self, revision: str, seconds: float) -> None:
         """Steps are many and quick, and only watched: those of a moment are told together."""

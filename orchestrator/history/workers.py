@@ -294,6 +294,8 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None, seconds:
                 assert observer is not None
                 if message.kind == "backend":
                     observer.backend(message.value)
+                elif message.kind == "observed":
+                    observer.observed(message.value)
                 else:
                     for revision, taken in message.value:
                         observer.step(revision, taken)

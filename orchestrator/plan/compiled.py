@@ -144,6 +144,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
+    rendering = undivided(rendering)
     cut = _Cut(plan, creates_version=not plan.provisioned)
     cut.follow(rendering.before)
     for step in rendering.steps:
@@ -160,6 +161,14 @@ def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ..
             yield from (segment for segment in group if isinstance(segment, Online))
         else:
             yield tuple(segment for segment in group if isinstance(segment, Script))
+
+
+def undivided(rendering: Rendering) -> Rendering:
+    """Where env.py has one transaction for all revisions, it stays one: if one of them runs online, all do."""
+    online = next((step.revision for step in rendering.steps if step.reason is not None), None)
+    if online is None or not rendering.before:
+        return rendering
+    return _all_online(rendering, f"it shares a transaction with {online}, which runs online")
 
 
 def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:

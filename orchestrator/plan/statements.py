@@ -12,7 +12,7 @@ from collections.abc import Iterator
 # PostgreSQL's lexical structure (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
 _TOKEN = re.compile(
     r"""
-    (?P<comment>--[^\n]*|/\*)
+    (?P<comment>--[^\n\r]*|/\*)
     | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
     | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
     | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)

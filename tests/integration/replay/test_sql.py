@@ -61,7 +61,7 @@ async def test_the_server_gets_what_was_shown(tmp_path: Path) -> None:
             assert (await run("migrate", "--select", "tenant=t000", cwd=tmp_path)).code == 0
             sent = await logged(server, databases[0])
             assert sent == shown
-            assert len(shown) == (1 if label == "ten" else 9)
+            assert len(shown) == (1 if label == "ten" else 21)
 
 
 async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
@@ -69,6 +69,7 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
 ) -> None:
     config = environments.make_project(tmp_path / "project")
     environments.add_tables(tmp_path / "project", ["alpha"])
+    environments.use_transaction_per_migration(tmp_path / "project")
     environments.add_revision(tmp_path / "project", "asks", "alpha", "sa.inspect(op.get_bind()).get_table_names()")
     environments.add_revision(tmp_path / "project", "omega", "asks", "op.execute('SELECT 1')")
     write_registry(tmp_path, pg, await make_databases(4), config)

@@ -10,8 +10,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.errors import MigrationFailedError, TargetError
+from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
 from orchestrator.execute.certify import MOST_FAILED, Certification, Turn, Verdict
+from orchestrator.history.jobs import Observed
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.plan.steps import Plan
 
@@ -49,18 +50,18 @@ class Scene:
         self,
         fingerprint: tuple[str, ...] | TargetError | None = SAME,
         *,
-        fails: bool = False,
+        fails: TargetError | None = None,
         refused: str | None = None,
     ) -> Turn:
         """One target from its turn to its end."""
         try:
             async with self._turn() as turn:
                 turn.refused = refused if turn.compiled is not None else None
-                if turn.watched and fingerprint is not None and not fails:
+                if turn.watched and fingerprint is not None and fails is None:
                     turn.saw(fingerprint)
-                if fails:
-                    raise MigrationFailedError("no")
-        except MigrationFailedError:
+                if fails is not None:
+                    raise fails
+        except TargetError:
             pass
         return turn
 
@@ -125,7 +126,7 @@ async def test_a_schema_that_cannot_be_read_goes_online() -> None:
 
 async def test_a_witness_that_fails_is_replaced() -> None:
     scene = Scene()
-    for fails in (True, False, True, False):
+    for fails in (MigrationFailedError("no"), None, MigrationFailedError("no"), None):
         assert (await scene.target(fails=fails)).compiled is None
     assert scene.verdicts == []
     assert (await scene.target()).compiled is SQL
@@ -138,8 +139,38 @@ async def test_a_proof_that_fails_for_reasons_of_its_own_is_tried_with_others_so
         await scene.target()
     for _ in range(MOST_FAILED):
         assert scene.verdicts == []
-        assert (await scene.target(fails=True)).compiled is SQL
+        assert (await scene.target(fails=TargetUnreachableError("gone", retriable=True))).compiled is SQL
     assert scene.verdicts == [Verdict(None, "no target could be replayed")]
+
+
+async def test_a_proof_that_fails_for_good_is_not_tried_with_others() -> None:
+    """What it left behind, if it did, is left behind on one target only."""
+    scene = Scene()
+    for _ in range(2):
+        await scene.target()
+    assert (await scene.target(fails=MigrationFailedError("label exists", code="42710"))).compiled is SQL
+    assert scene.verdicts == [Verdict(None, "it failed where it was tried: label exists")]
+
+
+async def test_sessions_that_are_not_alike_end_it() -> None:
+    scene = Scene()
+    async with scene._turn() as turn:
+        turn.noticed(Observed({"TimeZone": "Asia/Tokyo", "the role": "owner"}, ("env.py sends SQL of its own: SET",)))
+        turn.compare({"TimeZone": "UTC", "the role": "owner"})
+        turn.saw(SAME)
+    (verdict,) = scene.verdicts
+    assert verdict.differs
+    assert verdict.reason == (
+        "env.py sends SQL of its own: SET; env.py's sessions have TimeZone = Asia/Tokyo, ours UTC"
+    )
+
+
+async def test_a_session_that_was_not_observed_ends_it() -> None:
+    scene = Scene()
+    async with scene._turn() as turn:
+        turn.compare({})
+        turn.saw(SAME)
+    assert scene.verdicts[0].compiled is None
 
 
 async def test_a_proof_that_is_refused_where_env_py_goes_through_ends_it() -> None:

@@ -78,6 +78,15 @@ def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
         ("op.execute('SELECT setval(\\'s\\', 7)')", "SELECT setval('s', 7)"),
         ("op.execute('SET LOCAL lock_timeout = 100')", "SET LOCAL lock_timeout = 100"),
         ("op.execute('SET CONSTRAINTS ALL DEFERRED')", "SET CONSTRAINTS ALL DEFERRED"),
+        ("op.execute(f\"SELECT '{op.get_context().version_table}'\")", "SELECT 'alembic_version'"),
+        ("op.add_column('t', sa.Column('a', sa.DateTime, server_default=sa.func.now()))", "DEFAULT now()"),
+        ("op.create_check_constraint('c', 't', sa.column('a').in_([1.5, 2.5]))", "1.5"),
+        (
+            "import decimal, datetime\n"
+            "t = sa.table('t', sa.column('a', sa.Numeric()), sa.column('b', sa.Date()))\n"
+            "op.execute(t.insert().values(a=decimal.Decimal('1.50'), b=datetime.date(2026, 1, 2)))",
+            "VALUES (1.50, '2026-01-02')",
+        ),
     ],
 )
 def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str) -> None:
@@ -113,8 +122,30 @@ def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str)
         ("context.get_x_argument(as_dictionary=True)", "-x arguments"),
         ("context.config.get_main_option('sqlalchemy.url')", "for the configuration"),
         ("op.get_context().config.get_main_option('sqlalchemy.url')", "for the configuration"),
-        ("os.environ['TENANT']", "environment variable TENANT"),
-        ("os.getenv('TENANT', 'x')", "environment variable TENANT"),
+        ("vars(os)['environ']['TENANT']", "environment variable TENANT"),
+        ("vars(os)['environ'].get('TENANT', 'x')", "environment variable TENANT"),
+        ("os.environ['HOME']", "something outside of its database (`environ`"),
+        ("os.getenv('HOME', 'x')", "outside of its database (`getenv`"),
+        ("import datetime\ndatetime.datetime.now()", "outside of its database (`now`"),
+        ("time.time()", "outside of its database (`time`"),
+        ("from pathlib import Path\nPath(__file__).read_text()", "outside of its database (`read_text`"),
+        ("open(__file__).close()", "outside of its database (`open`"),
+        ("op.get_context().opts['script']", "options of env.py"),
+        ("op.get_bind().dialect.default_schema_name", "default schema"),
+        ("op.get_context().dialect.server_version_info", "server's version"),
+        ("op.get_context().impl.as_sql", "whether SQL is only rendered"),
+        ("op.bulk_insert(sa.table('t', sa.column('a'), sa.column('b')), [{'a': 1}, {'a': 2, 'b': 3}])", "of the first"),
+        ("op.execute(sa.text('SELECT :a').bindparams(a='C\\\\:x'))", "a backslash before a colon"),
+        ("import decimal\nop.execute(sa.text('SELECT :a / 2').bindparams(a=decimal.Decimal('5')))", "type Decimal"),
+        ("import datetime\nop.execute(sa.text('SELECT :d + 1').bindparams(d=datetime.date(2026, 1, 1)))", "type date"),
+        ("op.execute(sa.table('t', sa.column('a', sa.Numeric())).insert().values(a=sa.column('b') * 1.1))", "float"),
+        ("op.execute(sa.table('t', sa.column('a', sa.Float())).insert().values(a=1.5))", "float"),
+        (
+            "import datetime\nop.bulk_insert(sa.table('t', sa.column('a', sa.DateTime())), "
+            "[{'a': datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}])",
+            "with a time zone",
+        ),
+        ("op.execute('SELECT 1 -- x\\r; COMMIT; BEGIN')", "a COMMIT of its own"),
         ("op.execute('COMMIT')", "a COMMIT of its own"),
         ("op.execute('UPDATE t SET a = 1; END')", "a END of its own"),
         ("op.execute('COPY t FROM STDIN')", "a COPY of its own"),
@@ -166,6 +197,8 @@ def test_one_step_that_fails_leaves_the_others_rendered(project: Path) -> None:
     environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
     environments.add_revision(project, "two", "one", "op.get_bind().scalar(sa.text('SELECT 1'))")
     environments.add_revision(project, "three", "two", "op.execute('SELECT 3')")
+    assert [type(segment) for segment in cut(project).segments] == [Online], "one transaction stays one"
+    environments.use_transaction_per_migration(project)
     found = cut(project).segments
     assert [type(segment) for segment in found] == [Script, Online, Script]
     assert [segment.revisions for segment in found] == [("one",), ("two",), ("three",)]
@@ -214,6 +247,13 @@ def test_a_downgrade_is_rendered_too_and_keeps_the_version_table(project: Path) 
     assert cut(project, ("one",), "base").create_version is None
 
 
+def test_env_py_that_begins_no_transaction_runs_online(project: Path) -> None:
+    environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    env = project / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("with context.begin_transaction():", "if True:", 1))
+    assert "begins no transaction in offline mode" in str(rendered(project).steps[0].reason)
+
+
 def test_env_py_that_has_callbacks_runs_online(project: Path) -> None:
     environments.add_revision(project, "one", None, "pass")
     env = project / "alembic" / "env.py"
@@ -240,7 +280,7 @@ def test_env_py_that_cannot_be_run_offline_says_so(project: Path, before: str, a
 
 def test_what_is_made_up_on_the_way_runs_online(project: Path) -> None:
     environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
-    environments.add_revision(project, "two", "one", "op.execute(f\"SELECT '{random.random()}'\")")
+    environments.add_revision(project, "two", "one", "op.execute(f\"SELECT '{random.gauss(0, 1)}'\")")
     environments.add_revision(project, "three", "two", "op.execute('SELECT 3')")
     found = agreed(rendered(project), rendered(project))
     assert [step.reason and "differs from run to run" in step.reason for step in found.steps] == [None, True, None]

@@ -1,0 +1,113 @@
+"""Bound values as SQL text, where the server takes the text for what it would have taken the value for.
+
+A literal has no type until the server gives it one: `'2026-01-01' + 1` is an error where a bound date is not, and
+`5 / 2` is 2 where a bound `Decimal("5")` makes 2.5. Text and whole numbers are safe anywhere. Others are as values of
+an INSERT, where the column's type is given to both; not those that a driver changes on the way.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.schema import ExecutableDDLElement
+from sqlalchemy.sql import sqltypes
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.elements import BindParameter, ClauseElement, TextClause
+
+_ANYWHERE = (bool, int, str, type(None))
+_IN_COLUMNS = (*_ANYWHERE, decimal.Decimal, datetime.date, datetime.time, uuid.UUID, enum.Enum)
+
+
+class UnfaithfulError(Exception):
+    """A statement cannot be written as text without changing what it means."""
+
+
+class Literals:
+    """Renders statements of one dialect, which it changes for that."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._allowed: tuple[type, ...] | None = _ANYWHERE
+        self._in_text = False
+        _prepare(dialect, self._check)
+
+    def render(self, construct: Any, parameters: Mapping[str, Any]) -> str:
+        """The statement as text. Raises UnfaithfulError, and what SQLAlchemy raises for what it cannot render."""
+        statement = text(construct) if isinstance(construct, str) else construct
+        if parameters:
+            if not isinstance(statement, TextClause):
+                raise UnfaithfulError("parameters are given apart from a statement that is not text")
+            statement = statement.bindparams(**parameters)
+        if isinstance(statement, ExecutableDDLElement):
+            self._allowed = None  # DDL has literals only, online too
+            return str(statement.compile(dialect=self._dialect)).strip()
+        self._allowed = _IN_COLUMNS if _is_plain_insert(statement) else _ANYWHERE
+        self._in_text = isinstance(statement, TextClause)
+        compiled = statement.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True})
+        if getattr(compiled, "insert_prefetch", ()) or getattr(compiled, "update_prefetch", ()):
+            raise UnfaithfulError("a column's default is computed in Python for each row")
+        if unbound := sorted(getattr(compiled, "binds", ())):
+            raise UnfaithfulError(f"no value is given for :{unbound[0]}")
+        return str(compiled).strip()
+
+    def _check(self, value: Any, type_: Any) -> None:
+        if self._allowed is None:
+            return
+        if isinstance(value, (dict, list)) and isinstance(type_, sqltypes.JSON):
+            if self._allowed is _IN_COLUMNS:
+                return  # written as text
+        elif isinstance(value, (list, tuple)) and self._allowed is _IN_COLUMNS:
+            for element in value:
+                self._check(element, type_)
+            return
+        kind = type(value).__name__
+        if not isinstance(value, self._allowed):
+            raise UnfaithfulError(f"a bound value of type {kind} has no faithful literal here")
+        if getattr(value, "tzinfo", None) is not None:
+            raise UnfaithfulError(f"a bound {kind} with a time zone has no faithful literal")
+        if isinstance(value, decimal.Decimal) and not value.is_finite():
+            raise UnfaithfulError("a bound value that is not a finite number has no faithful literal")
+        if self._in_text and isinstance(value, str) and "\\:" in value:
+            raise UnfaithfulError("a bound text holds a backslash before a colon, which SQLAlchemy takes for its own")
+
+
+def _is_plain_insert(statement: Any) -> bool:
+    """Whether each value of the INSERT stands for itself, so that it gets its column's type."""
+    if not isinstance(statement, Insert) or statement.select is not None:
+        return False
+    rows = [statement._values or {}, *(row for group in statement._multi_values for row in group)]
+    return all(isinstance(row, Mapping) and all(map(_is_value, row.values())) for row in rows)
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, BindParameter) or not (
+        isinstance(value, ClauseElement) or hasattr(value, "__clause_element__")
+    )
+
+
+def _prepare(dialect: Dialect, check: Any) -> None:
+    """Let the dialect render literals for a server that it has not seen, as every one of today is set up."""
+    prepared: Any = dialect
+    prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
+    compiler = dialect.statement_compiler
+
+    class Literal(compiler):  # type: ignore[misc, valid-type]
+        def render_literal_bindparam(self, bindparam: Any, *args: Any, **options: Any) -> str:
+            if bindparam.required and bindparam.value is None and bindparam.callable is None:
+                raise UnfaithfulError(f"no value is given for :{bindparam.key}")  # it would be rendered as NULL
+            written: str = super().render_literal_bindparam(bindparam, *args, **options)
+            return written
+
+        def render_literal_value(self, value: Any, type_: Any, *args: Any, **options: Any) -> str:
+            check(value, type_)
+            rendered: str = super().render_literal_value(value, type_, *args, **options)
+            return rendered
+
+    prepared.statement_compiler = Literal
