@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
 from orchestrator.events import MigrationFinished
-from orchestrator.registry.model import Registry, Shard, Track
+from orchestrator.registry.model import Execution, Registry, Shard, Track
 from orchestrator.rollout.state import Request
 from tests import engine
 from tests.servers import drop_databases
@@ -36,51 +36,56 @@ class Result:
     """Seconds for all targets (medians), ratios of pairs, seconds of the daemon's processor per replayed target."""
 
     bare: float
-    first: float
     proved: float
-    first_ratio: float
+    trusted: float
     proved_ratio: float
+    trusted_ratio: float
     cpu: float
     round_trips: int
 
 
 async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> Result:
-    """`first`: a rollout that compiles its plan and proves it on its first targets; `proved`: one after that."""
+    """`proved`: a rollout that compiles its plan and proves it on its first targets; `trusted`: one that only compiles
+    it (`execution: replay`)."""
     messages = await _bare_messages(server, config)
-    bare, first, proved, cpu = [], [], [], []
+    bare: list[float] = []
+    proved: list[float] = []
+    trusted: list[float] = []
+    cpu: list[float] = []
     for pair in range(PAIRS):
-        sets = [[f"r{pair}_{kind}_{number:04}" for number in range(targets)] for kind in ("bare", "first", "proved")]
+        sets = [[f"r{pair}_{kind}_{number:04}" for number in range(targets)] for kind in ("bare", "proved", "trusted")]
         for names in sets:
             await create_databases(server, names)
         bare.append(await _bare(server, sets[0], messages))
-        registries = [_registry(server, config, names) for names in sets[1:]]
-        async with engine.running(registries[0], store_url=f"sqlite:///{folder}/replay_{pair}.db") as running:
-            await running.service.survey.once()
-            first.append(await _rollout(running, targets))
-            running.source.current = registries[1]
-            running.service.registry_read("changed")
-            await running.service.survey.once()
-            began = time.process_time()
-            proved.append(await _rollout(running, targets))
-            cpu.append((time.process_time() - began) / targets)
-            ways = [event.execution for event in running.of(MigrationFinished)]
-            assert ways[targets:] == ["replay"] * targets
+        ways: list[tuple[list[str], Execution, list[float]]] = [
+            (sets[1], "auto", proved),
+            (sets[2], "replay", trusted),
+        ]
+        for names, execution, found in ways:
+            store = f"sqlite:///{folder}/replay_{execution}_{pair}.db"
+            async with engine.running(_registry(server, config, names, execution), store_url=store) as running:
+                await running.service.survey.once()
+                began = time.process_time()
+                found.append(await _rollout(running, targets))
+                if execution == "replay":
+                    cpu.append((time.process_time() - began) / targets)
+                    assert {event.execution for event in running.of(MigrationFinished)} == {"replay"}
         for names in sets:
             await drop_databases(server, names)
     return Result(
         statistics.median(bare),
-        statistics.median(first),
         statistics.median(proved),
-        statistics.median(one / other for one, other in zip(first, bare, strict=True)),
+        statistics.median(trusted),
         statistics.median(one / other for one, other in zip(proved, bare, strict=True)),
+        statistics.median(one / other for one, other in zip(trusted, bare, strict=True)),
         statistics.median(cpu),
         await _round_trips(server, folder, config),
     )
 
 
-def _registry(server: EmbeddedServer, config: Path, names: Sequence[str]) -> Registry:
+def _registry(server: EmbeddedServer, config: Path, names: Sequence[str], execution: Execution = "auto") -> Registry:
     shard = engine.shard_of(server, max_concurrent=IN_FLIGHT)
-    return engine.registry_of([Track("app", config=config)], [shard], engine.targets_of(names))
+    return engine.registry_of([Track("app", config=config, execution=execution)], [shard], engine.targets_of(names))
 
 
 async def _rollout(running: engine.Engine, targets: int) -> float:

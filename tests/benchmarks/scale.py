@@ -36,6 +36,8 @@ class Simulated:
 class _Guard:
     """Holds no lock and sends nothing; remembers the heads."""
 
+    version = 18
+
     def __init__(self, heads: dict[str, tuple[str, ...]], place: Place) -> None:
         self._heads, self._name = heads, place.target.database
         self.lost = anyio.Event()
