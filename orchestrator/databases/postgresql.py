@@ -298,7 +298,7 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
         return exc
     revision, statement = message.alone
     exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
-    exc.revision, exc.statement = revision, statement
+    exc.revision, exc.statement = revision, statement or None
     if exc.code != "55P03":
         exc.remedy = "look at what the statement left behind (an invalid index: drop it), correct the cause, then retry"
     return exc

@@ -20,7 +20,8 @@ HEADS_CHANGED = "the version table holds:"
 class Message:
     """What is sent in one go, and the revisions that are completed when it has succeeded.
 
-    `alone`: a statement outside of transactions, with its revision. It may leave something behind when it fails.
+    `alone`: a statement outside of transactions, with its revision; or the rest of a revision (no statement) that has
+    committed something before. What there is of it stays when it fails.
     """
 
     text: str
@@ -81,7 +82,8 @@ def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: s
     found: list[Message] = []
     for script in scripts:
         if script.transactional:
-            found.append(Message(_transaction(script, table, create_version), script.revisions))
+            rest = (script.continues, "") if script.continues is not None else None
+            found.append(Message(_transaction(script, table, create_version), script.revisions, rest))
         else:
             found += _alone(script, table, create_version)
     return found

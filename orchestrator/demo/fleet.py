@@ -58,7 +58,7 @@ def registry(places: Sequence[Place], fleet: Mapping[str, Sequence[str]], enviro
         for place, region in zip(places, REGIONS, strict=True)
     }
     document = {
-        "tracks": {TRACK: {"script_location": str(environment)}},
+        "tracks": {TRACK: {"script_location": str(environment), "execution": "auto"}},
         "shards": shards,
         "tenants": [_tenant(name, shard) for shard, names in fleet.items() for name in names],
     }

@@ -55,6 +55,7 @@ class Turn:
     failed: TargetError | None = None
     observed: Observed | None = None
     objections: tuple[str, ...] = ()
+    alone: str | None = None
 
     def noticed(self, observed: Observed) -> None:
         """Called from another thread, before env.py's end is known."""
@@ -65,7 +66,8 @@ class Turn:
         if self.observed is None:
             self.objections = ("what env.py does could not be observed",)
             return
-        theirs = self.observed.state
+        theirs = dict(self.observed.state)
+        self.alone = theirs.pop("transaction_per_migration", None)
         names = sorted(name for name in state.keys() | theirs.keys() if state.get(name) != theirs.get(name))
         differing = (f"env.py's sessions have {name} = {theirs.get(name)}, ours {state.get(name)}" for name in names)
         self.objections = (*self.observed.remarks, *differing)
@@ -96,6 +98,7 @@ class Certification:
     _rendering: bool = False
     _witnesses: int = 0
     _proving: bool = False
+    _alone: str | None = None
     _failed: int = 0
     _seen: list[Fingerprint] = field(default_factory=list)
     _changed: anyio.Event = field(default_factory=anyio.Event)
@@ -124,6 +127,8 @@ class Certification:
                 return Turn(watched=True)
             if self._compiled is None and not self._rendering:
                 await self._render()
+            elif self._compiled is not None and self._alone not in (None, str(self._compiled.per_migration)):
+                self._decide(Verdict(reason="env.py begins its transactions otherwise in offline mode", differs=True))
             elif self._compiled is not None and len(self._seen) >= self.wanted and not self._proving:
                 self._proving = True
                 return Turn(self._compiled, watched=True)
@@ -160,6 +165,7 @@ class Certification:
             self._decide(Verdict(reason="; ".join(turn.objections[:3]), differs=True))
         if turn.compiled is None:
             self._witnesses -= 1
+            self._alone = turn.alone or self._alone
             if turn.fingerprint is not None:
                 self._seen.append(turn.fingerprint)
                 self._look(turn.fingerprint, "targets that were migrated online differ from each other")

@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from alembic.config import Config
@@ -29,7 +30,7 @@ from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
-from orchestrator.history.places import outside
+from orchestrator.history.places import besides, outside
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
 from orchestrator.plan.statements import objection
 
@@ -62,7 +63,7 @@ class _Rendering:
         self.steps: list[RenderedStep] = []
         self.create_version: str | None = None
         self.current: str | None = None
-        self.everywhere: str | None = None
+        self.everywhere = besides(str(Path(scripts.dir, "env.py")))
         self._items: list[str | Mark] = []
         self._reason: str | None = None
         self._heads: tuple[str, ...] = ()
@@ -170,6 +171,34 @@ def _is_empty(function: Any) -> bool:
     return [step.opname for step in dis.get_instructions(code)] == _NOTHING
 
 
+class _Arguments(dict[str, str]):
+    """What `-x` gave, noticing whoever looks for the tenant."""
+
+    def __init__(self, given: Mapping[str, str], asked: Callable[[], None]) -> None:
+        super().__init__(given)
+        self._noticed = asked
+
+    def __getitem__(self, key: str) -> str:
+        self._look(key)
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._look(key)
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        self._noticed()
+        return super().items()
+
+    def values(self) -> Any:
+        self._noticed()
+        return super().values()
+
+    def _look(self, key: str) -> None:
+        if key == "tenant":
+            self._noticed()
+
+
 class _Environment(EnvironmentContext):
     """Offline mode, with our bind, our literals, and statements taken where they are emitted."""
 
@@ -186,7 +215,13 @@ class _Environment(EnvironmentContext):
 
     def get_x_argument(self, as_dictionary: bool = False) -> Any:
         self._asked("for -x arguments, which tell the tenant")
-        return super().get_x_argument(as_dictionary=as_dictionary)
+        if not as_dictionary:
+            self._by_tenant()
+            return super().get_x_argument()
+        return _Arguments(super().get_x_argument(as_dictionary=True), self._by_tenant)
+
+    def _by_tenant(self) -> None:
+        self._rendering.everywhere = "env.py asks which tenant it is for, and may treat one unlike another"
 
     @property
     def config(self) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,17 @@ from orchestrator.history.jobs import CompileJob, MigrateJob, Observed
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
+
+# SQLAlchemy's events by which SQL is changed or added, and how many listeners of them are ours.
+_LISTENED = {
+    "before_execute": 0,
+    "after_execute": 0,
+    "before_cursor_execute": 0,
+    "after_cursor_execute": 1,
+    "begin": 0,
+    "commit": 0,
+}
+_CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +104,17 @@ class _Progress:
 
     def executed(self, sql: str) -> None:
         """A statement was executed on one of env.py's connections."""
-        known = (
-            self.job.version_table,
-            self.job.version_table.replace('"', '""'),
-            "pg_catalog.pg_class",
-            self.job.rules.state or "",
-        )
-        if not self.walking and not any(part and part in sql for part in known):
+        if not self.walking and not self._is_alembics(sql):
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
+
+    def _is_alembics(self, sql: str) -> bool:
+        """Whether Alembic looks for the version table, reads it, or makes it."""
+        table = self.job.version_table.replace('"', '""')
+        words = sql.split()
+        if [word.upper() for word in words[:2]] == ["CREATE", "TABLE"]:
+            return table in sql.partition("(")[0]
+        reads = words[:1] == ["SELECT"] and not _CHANGES.search(sql)
+        return reads and ("pg_catalog.pg_class" in sql or sql.rstrip().rstrip('"').endswith(table))
 
     def remark(self, text: str) -> None:
         if text not in self.remarks:
@@ -108,11 +123,18 @@ class _Progress:
     def _look_at(self, context: Any) -> None:
         """The session that env.py made, and who changes what is sent on it."""
         connection = context.connection
+        self.state = {"transaction_per_migration": str(bool(context._transaction_per_migration))}
         if self.job.rules.state is not None:
-            self.state = dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
-        for name in ("before_execute", "before_cursor_execute"):
-            if len(getattr(connection.dispatch, name)):
+            try:
+                with connection.begin_nested():  # what fails in it must not end env.py's transaction
+                    self.state |= dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
+            except Exception as exc:
+                self.remark(f"the settings of env.py's session cannot be read: {type(exc).__name__}")
+        for name, ours in _LISTENED.items():
+            if len(getattr(connection.dispatch, name)) > ours:
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
+        if len(connection.dialect.dispatch.do_execute):
+            self.remark("somebody listens to SQLAlchemy's do_execute, and may change what is sent")
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`: the version table was updated for one step."""
@@ -145,6 +167,8 @@ class _Environment(EnvironmentContext):
             )
         settle(self._job, options)
         callbacks = options.get("on_version_apply") or ()
+        if callbacks:
+            self._progress.remark("env.py has `on_version_apply` callbacks")
         callbacks = tuple(callbacks) if isinstance(callbacks, (tuple, list, set)) else (callbacks,)
         options["on_version_apply"] = (*callbacks, self._progress.applied)
         super().configure(connection, *args, **options)

@@ -11,7 +11,7 @@ import datetime
 import decimal
 import enum
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import text
@@ -36,7 +36,7 @@ class Literals:
         self._dialect = dialect
         self._allowed: tuple[type, ...] | None = _ANYWHERE
         self._in_text = False
-        _prepare(dialect, self._check)
+        _prepare(dialect, self._check, lambda: self._allowed is not None)
 
     def render(self, construct: Any, parameters: Mapping[str, Any]) -> str:
         """The statement as text. Raises UnfaithfulError, and what SQLAlchemy raises for what it cannot render."""
@@ -72,6 +72,8 @@ class Literals:
             raise UnfaithfulError(f"a bound value of type {kind} has no faithful literal here")
         if getattr(value, "tzinfo", None) is not None:
             raise UnfaithfulError(f"a bound {kind} with a time zone has no faithful literal")
+        if isinstance(value, decimal.Decimal) and isinstance(type_, sqltypes.Integer):
+            raise UnfaithfulError("a bound Decimal for a whole number has no faithful literal")
         if isinstance(value, decimal.Decimal) and not value.is_finite():
             raise UnfaithfulError("a bound value that is not a finite number has no faithful literal")
         if self._in_text and isinstance(value, str) and "\\:" in value:
@@ -92,7 +94,7 @@ def _is_value(value: Any) -> bool:
     )
 
 
-def _prepare(dialect: Dialect, check: Any) -> None:
+def _prepare(dialect: Dialect, check: Any, typed: Callable[[], bool]) -> None:
     """Let the dialect render literals for a server that it has not seen, as every one of today is set up."""
     prepared: Any = dialect
     prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
@@ -103,6 +105,12 @@ def _prepare(dialect: Dialect, check: Any) -> None:
             if bindparam.required and bindparam.value is None and bindparam.callable is None:
                 raise UnfaithfulError(f"no value is given for :{bindparam.key}")  # it would be rendered as NULL
             written: str = super().render_literal_bindparam(bindparam, *args, **options)
+            if written.startswith("-"):
+                written = f"({written})"  # behind a minus it would begin a comment
+            kind = bindparam.type._unwrapped_dialect_impl(dialect)
+            casts = getattr(kind, "render_bind_cast", False) and typed()
+            if casts and not bindparam.expanding and written != "NULL":
+                written = self.render_bind_cast(bindparam.type, kind, written)  # as the bound value would have had
             return written
 
         def render_literal_value(self, value: Any, type_: Any, *args: Any, **options: Any) -> str:

@@ -22,8 +22,24 @@ def line_of(file: str, name: str) -> int | None:
 # What a revision reads or makes up outside of its database: rendered once, one tenant's answer would serve all.
 _OUTSIDE = frozenset(
     {"today", "utcnow", "time", "time_ns", "uuid1", "uuid4", "token_hex", "token_urlsafe", "token_bytes", "urandom"}
-    | {"open", "read_text", "read_bytes", "environ", "getenv", "gethostname", "getuser", "random", "randint", "choice"}
+    | {
+        "suppress",
+        "open",
+        "read_text",
+        "read_bytes",
+        "environ",
+        "getenv",
+        "gethostname",
+        "getuser",
+        "random",
+        "randint",
+        "choice",
+    }
 )
+
+
+_DRIVERS = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
+_AROUND = frozenset({"cursor", "raw_connection", "listen", "listens_for"})
 
 
 def outside(file: str) -> str | None:
@@ -36,9 +52,25 @@ def outside(file: str) -> str | None:
     except (OSError, SyntaxError, ValueError):
         return None
     for node in ast.walk(tree):
+        if isinstance(node, ast.Try | ast.TryStar):
+            return f"it catches errors (line {node.lineno}), which replay cannot"
         name = _called(node)
         if name in _OUTSIDE or name == "now":
             return f"it reads something outside of its database (`{name}`, line {getattr(node, 'lineno', '?')})"
+    return None
+
+
+def besides(env_py: str) -> str | None:
+    """Why env.py may do more than send SQLAlchemy's statements: it takes cursors, drivers or listeners."""
+    try:
+        tree = ast.parse(Path(env_py).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    for node in ast.walk(tree):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(module.split(".")[0] in _DRIVERS for module in modules) or _called(node) in _AROUND:
+            return f"env.py takes a driver, a cursor or a listener (line {getattr(node, 'lineno', '?')})"
     return None
 
 

@@ -68,7 +68,8 @@ class Move:
 @dataclass(frozen=True, slots=True)
 class Script:
     """SQL that is sent as it stands. A `transactional` one is a transaction of its own; the statements of another are
-    sent one by one, each for itself. `revisions` are those that it completes."""
+    sent one by one, each for itself. `revisions` are those that it completes; `continues` is the one whose first part
+    was committed before."""
 
     transactional: bool
     before: Heads
@@ -76,6 +77,7 @@ class Script:
     items: tuple[str | Begun | Move, ...]
     revisions: tuple[str, ...] = ()
     creates_version: bool = False
+    continues: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +95,12 @@ Segment = Script | Online
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A plan's segments; `digest` covers every statement in them."""
+    """A plan's segments; `digest` covers every statement in them. `per_migration`: each revision has a transaction."""
 
     plan: Plan
     segments: tuple[Segment, ...]
     create_version: str | None = None
+    per_migration: bool = False
     digest: str = field(default="", compare=False)
 
     @property
@@ -151,7 +154,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
         cut.add(step)
     segments = cut.finished()
     create = rendering.create_version if not plan.provisioned else None
-    return Compiled(plan, segments, create, digest_of(segments, create))
+    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create))
 
 
 def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:
@@ -186,6 +189,7 @@ class _Cut:
         self._revisions: list[str] = []
         self._in_transaction = False
         self._creates_version = creates_version
+        self._continues: str | None = None
 
     def follow(self, marks: Iterable[str | Mark]) -> None:
         for mark in marks:
@@ -203,12 +207,14 @@ class _Cut:
         ending = []
         while tail and tail[-1] is Mark.COMMIT:  # the version table is written before the step's transaction ends
             ending.append(tail.pop())
-        begun = False
+        begun = sent = False
         for item in tail:
             if isinstance(item, Mark):
                 self.follow([item])
                 begun = False
+                self._continues = step.revision if sent else None
                 continue
+            sent = True
             if not begun:
                 self._items.append(Begun(step.revision))
                 begun = True
@@ -235,7 +241,8 @@ class _Cut:
     def _close_script(self) -> None:
         if self._items:
             items, revisions, creates = tuple(self._items), tuple(self._revisions), self._creates_version
-            self._segments.append(Script(self._in_transaction, self._before, self._heads, items, revisions, creates))
-            self._creates_version = False
+            place = (self._in_transaction, self._before, self._heads)
+            self._segments.append(Script(*place, items, revisions, creates, self._continues))
+            self._creates_version, self._continues = False, None
         self._before = self._heads
         self._items, self._revisions = [], []

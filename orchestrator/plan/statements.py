@@ -88,6 +88,8 @@ def _outlives(words: list[str]) -> bool:
     """
     first, second, *_ = [*words, ""]
     if first == "set":
+        if "standard_conforming_strings" in words:
+            return True  # the script was read whole before that
         return second not in ("local", "constraints", "transaction")
     if first in ("create", "select") and not _SESSION_WORDS.isdisjoint(words):
         return first == "select" or "table" in words or "view" in words or "sequence" in words

@@ -123,7 +123,7 @@ class TrackForm(Form):
         description="Variables for the worker process, with {url}, {tenant}, {track}, {shard}, {database}, {schema}.",
     )
     execution: Execution = Field(
-        "auto",
+        "online",
         description="`auto` proves on the first targets that compiled SQL does what env.py does, and replays it on the "
         "others. `online` always runs env.py. `replay` trusts the SQL without that proof. PostgreSQL only; others run "
         "online.",

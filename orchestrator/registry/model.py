@@ -45,7 +45,7 @@ class Track:
     goal: str = "head"
     isolation: Isolation = "thread"
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    execution: Execution = "auto"
+    execution: Execution = "online"
     certify: int = 2
     driver: str | None = None
 

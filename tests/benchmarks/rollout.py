@@ -69,7 +69,8 @@ async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: i
 async def ours(server: EmbeddedServer, store: Path, config: Path, names: Sequence[str]) -> float:
     """Through the whole product: registry, store on disk, locks, ledger, metrics; as in a daemon that has started,
     which looks at its fleet first."""
-    registry = engine.registry_of([Track("app", config=config)], [engine.shard_of(server)], engine.targets_of(names))
+    track = Track("app", config=config, execution="auto")
+    registry = engine.registry_of([track], [engine.shard_of(server)], engine.targets_of(names))
     async with engine.running(registry, store_url=f"sqlite:///{store}") as running:
         await running.service.survey.once()
         began = time.perf_counter()

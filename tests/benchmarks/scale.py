@@ -109,7 +109,8 @@ async def growth(server: EmbeddedServer, folder: Path, targets: int) -> int:
     environments.add_tables(folder / "grow", [f"t{number}" for number in range(10)])
     names = [f"grow_{number:04}" for number in range(targets)]
     await create_databases(server, names)
-    registry = engine.registry_of([Track("app", config=config)], [engine.shard_of(server)], engine.targets_of(names))
+    track = Track("app", config=config, execution="auto")
+    registry = engine.registry_of([track], [engine.shard_of(server)], engine.targets_of(names))
     async with engine.running(registry, store_url=f"sqlite:///{folder}/grow.db") as running:
         running.parts.bus.subscribe(lambda event: running.events.clear())
         before = 0

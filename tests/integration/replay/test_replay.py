@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -34,7 +35,8 @@ def project(tmp_path: Path) -> Path:
 
 
 def registry_of(project: Path, pg: Server, databases: Sequence[str], **track: object) -> Registry:
-    made = replace(environments.track_of(project / "alembic.ini"), **track)  # type: ignore[arg-type]
+    fields: dict[str, Any] = {"execution": "auto", **track}
+    made = replace(environments.track_of(project / "alembic.ini"), **fields)
     targets = [
         replace(
             target,
@@ -154,13 +156,6 @@ async def test_what_env_py_does_besides_is_noticed_before_it_is_left_out(
             "            context.run_migrations()\n"
             "            connection.exec_driver_sql(\"INSERT INTO applied VALUES ('seed')\")",
             "env.py sends SQL of its own: INSERT",
-        ),
-        (
-            "def run_migrations_online",
-            "import sqlalchemy as sa\n\n\n@sa.event.listens_for(sa.engine.Engine, "
-            "'before_cursor_execute', retval=True)\ndef change(conn, cursor, statement, parameters, context, many):\n"
-            "    return statement, parameters\n\n\ndef run_migrations_online",
-            "listens to SQLAlchemy's before_cursor_execute",
         ),
         (
             "poolclass=pool.NullPool",
@@ -537,3 +532,60 @@ async def test_a_role_with_one_connection_is_replayed_to_the_end(
             assert running.of(MigrationRetried) == []
     finally:
         await engine.execute(pg, database, "DROP OWNED BY single", "DROP ROLE single")
+
+
+async def test_an_env_py_with_callbacks_online_only_is_found_out(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    env = project / "alembic" / "env.py"
+    head, online, tail = env.read_text().rpartition("def run_migrations_online")
+    env.write_text(
+        head
+        + (online + tail).replace("connection=connection", "connection=connection, on_version_apply=lambda **_: None")
+    )
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        assert (await running.rollout()).executions == {"online": 6}
+        assert "`on_version_apply` callbacks" in running.of(PlanJudged)[0].reason
+
+
+async def test_an_env_py_whose_transactions_differ_offline_is_found_out(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    env = project / "alembic" / "env.py"
+    head, online, tail = env.read_text().rpartition("def run_migrations_online")
+    env.write_text(
+        head + (online + tail).replace("connection=connection", "connection=connection, transaction_per_migration=True")
+    )
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        assert (await running.rollout()).executions == {"online": 6}
+        assert "begins its transactions otherwise" in running.of(PlanJudged)[0].reason
+
+
+async def test_what_was_committed_before_is_not_done_twice(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    body = f"""
+    op.execute("INSERT INTO applied VALUES ('once')")
+    with op.get_context().autocommit_block():
+        op.execute("CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON applied (revision)")
+    op.execute("SELECT 1 / (CASE WHEN {ON_GUARD} THEN 0 ELSE 1 END)")
+    """
+    environments.use_transaction_per_migration(project)
+    environments.add_revision(project, "delta", "gamma", body)
+    databases = await make_databases(5)
+    async with engine.running(registry_of(project, pg, databases), max_concurrent=1) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 4, "failed": 1}, "the one by which it was found out"
+        failed = (await running.migrations(view))["t002"]
+        assert failed.failure is not None
+        assert (failed.failure.revision, failed.failure.code) == ("delta", "22012")
+    for database in databases:
+        assert (await applied(pg, database)).count("once") == 1
+
+
+async def test_settings_that_may_not_be_read_cost_nobody_a_migration(
+    project: Path, pg: Server, make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgresql, "_STATE", "SELECT a, b FROM not_there")
+    async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
+        assert (await running.rollout()).executions == {"online": 6}

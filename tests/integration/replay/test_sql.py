@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[3]
 
 def write_registry(folder: Path, server: Server, databases: list[str], config: Path, **track: object) -> None:
     content = {
-        "tracks": {"app": {"config": str(config), **track}},
+        "tracks": {"app": {"config": str(config), "execution": "auto", **track}},
         "shards": {"pg": {"url": server.url("postgres").rsplit("/", 1)[0]}},
         "tenants": [{"id": f"t{n:03}", "shard": "pg", "database": name} for n, name in enumerate(databases)],
     }
@@ -101,7 +101,7 @@ async def test_targets_that_are_not_replayed_say_so(tmp_path: Path) -> None:
     environments.add_tables(tmp_path / "project", ["alpha"])
     (tmp_path / "a.db").touch()
     content = {
-        "tracks": {"app": {"config": str(config)}},
+        "tracks": {"app": {"config": str(config), "execution": "auto"}},
         "shards": {"files": {"url": "sqlite:///."}},
         "tenants": [{"id": "a", "shard": "files", "database": "a.db"}],
     }

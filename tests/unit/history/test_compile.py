@@ -69,7 +69,11 @@ def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
         (r"op.execute('SELECT \'a\tb\'')", "SELECT 'a\tb'"),
         (r"op.execute('UPDATE t SET a = \'100 %\' WHERE b LIKE \'%x\'')", "UPDATE t SET a = '100 %' WHERE b LIKE '%x'"),
         (r"op.execute(sa.table('t', sa.column('a', sa.Text())).insert().values(a='b\\c'))", r"'b\c'"),
-        (r"op.get_bind().execute(sa.text('UPDATE t SET a = :a'), {'a': 'it\'s :b'})", "UPDATE t SET a = 'it''s :b'"),
+        (r"op.get_bind().execute(sa.text('UPDATE t SET a = :a'), {'a': 'it\'s :b'})", "SET a = 'it''s :b'::VARCHAR"),
+        (
+            "op.execute(sa.text('UPDATE t SET n = n-:d WHERE id = 1').bindparams(d=-5))",
+            "n = n-(-5)::INTEGER WHERE id = 1",
+        ),
         (r"op.get_bind().exec_driver_sql('UPDATE t SET a = \'x:y\'')", "UPDATE t SET a = 'x:y'"),
         ("op.execute('CREATE FUNCTION f() RETURNS int AS $$ BEGIN RETURN 1; END; $$ LANGUAGE plpgsql')", "END; $$"),
         ("sa.Enum('x', name='e').create(op.get_bind(), checkfirst=False)", "CREATE TYPE e AS ENUM ('x')"),
@@ -85,7 +89,7 @@ def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
             "import decimal, datetime\n"
             "t = sa.table('t', sa.column('a', sa.Numeric()), sa.column('b', sa.Date()))\n"
             "op.execute(t.insert().values(a=decimal.Decimal('1.50'), b=datetime.date(2026, 1, 2)))",
-            "VALUES (1.50, '2026-01-02')",
+            "VALUES (1.50, '2026-01-02'::DATE)",
         ),
     ],
 )
@@ -107,7 +111,9 @@ def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str)
         ("if op.get_bind().execute(sa.text('UPDATE t SET a = 1')): pass", "whether there is a result"),
         ("sa.inspect(op.get_bind()).has_table('t')", "inspect()"),
         ("sa.inspect(op.get_bind().engine).has_table('t')", "inspect() of the engine"),
-        ("try:\n    sa.inspect(op.get_bind())\nexcept Exception:\n    pass", "inspect()"),
+        ("try:\n    sa.inspect(op.get_bind())\nexcept Exception:\n    pass", "it catches errors"),
+        ("import contextlib\nwith contextlib.suppress(Exception):\n    op.execute('SELECT 1')", "`suppress`"),
+        ("op.execute('SET LOCAL standard_conforming_strings = off')", "leaves something in its session"),
         (
             "from sqlalchemy.orm import Session\nSession(bind=op.get_bind()).execute(sa.text('DELETE FROM t'))",
             "asks the",
@@ -300,3 +306,52 @@ def test_a_rendering_of_another_plan_is_refused() -> None:
 @pytest.mark.parametrize("body", ["pass", '"""Only words."""', '"""Words."""\npass', "return None"])
 def test_a_revision_that_does_nothing_needs_no_env_py(project: Path, body: str) -> None:
     assert one(project, body).reason is None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "config = context.config",
+            "config = context.config\nimport psycopg",
+            "takes a driver, a cursor or a listener",
+        ),
+        (
+            "config = context.config",
+            "config = context.config\nsa = __import__('sqlalchemy')\n"
+            "sa.event.listen(sa.engine.Engine, 'commit', print)",
+            "takes a driver, a cursor or a listener",
+        ),
+        (
+            "config = context.config",
+            "config = context.config\ntenant = context.get_x_argument(as_dictionary=True)['tenant']",
+            "which tenant it is for",
+        ),
+        ("config = context.config", "config = context.config\ncontext.get_x_argument()", "which tenant it is for"),
+        (
+            "config = context.config",
+            "config = context.config\ncontext.get_x_argument(as_dictionary=True).get('url')",
+            None,
+        ),
+    ],
+)
+def test_env_py_that_may_do_more_runs_online(project: Path, before: str, after: str, said: str | None) -> None:
+    environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    env = project / "alembic" / "env.py"
+    env.write_text(env.read_text().replace(before, after, 1))
+    (step,) = rendered(project).steps
+    assert step.reason is None if said is None else said in str(step.reason)
+
+
+def test_the_rest_of_a_revision_that_committed_before_is_marked(project: Path) -> None:
+    body = """
+    op.execute('SELECT 1')
+    with op.get_context().autocommit_block():
+        op.execute('SELECT 2')
+    op.execute('SELECT 3')
+    """
+    environments.use_transaction_per_migration(project)
+    environments.add_revision(project, "one", None, body)
+    environments.add_revision(project, "two", "one", "op.execute('SELECT 4')")
+    scripts_ = [segment for segment in cut(project).segments if isinstance(segment, Script)]
+    assert [script.continues for script in scripts_] == [None, "one", "one", None]
