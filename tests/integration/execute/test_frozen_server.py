@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -23,14 +23,17 @@ proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processe
 @contextmanager
 def frozen(server: EmbeddedServer) -> Iterator[None]:
     """Stop the postmaster and all its backends where they are; let them go on afterwards."""
-    family = [server.pid, *_children(server.pid)]
-    for pid in family:
-        os.kill(pid, signal.SIGSTOP)
+    _signal(server, signal.SIGSTOP)
     try:
         yield
     finally:
-        for pid in [server.pid, *_children(server.pid)]:
-            os.kill(pid, signal.SIGCONT)
+        _signal(server, signal.SIGCONT)
+
+
+def _signal(server: EmbeddedServer, number: signal.Signals) -> None:
+    for pid in [server.pid, *_children(server.pid)]:
+        with suppress(ProcessLookupError):  # one that has just ended
+            os.kill(pid, number)
 
 
 def _children(parent: int) -> list[int]:
@@ -55,7 +58,7 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
     environments.add_tables(tmp_path / "project", ["alpha"])
     environments.add_revision(tmp_path / "project", "slow", "alpha", 'op.execute("SELECT pg_sleep(2)")')
     async with EmbeddedServer(name="freezes") as other:
-        names = {"pg": [f"still_{n}" for n in range(3)], "other": [f"frozen_{n}" for n in range(3)]}
+        names = {"pg": [f"still_{execution}_{n}" for n in range(3)], "other": [f"frozen_{n}" for n in range(3)]}
         for shard, server in (("pg", pg), ("other", other)):
             await create_databases(server, names[shard])
         shards = [engine.shard_of(pg, "pg"), engine.shard_of(other, "other")]
