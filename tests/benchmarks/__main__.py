@@ -96,7 +96,7 @@ def _growth_line(found: int, targets: int) -> Line:
 
 def _rollout_line(what: str, found: rollout.Result, targets: int) -> Line:
     return Line(
-        f"rollout of {what} x {targets} databases against `alembic upgrade head` under `xargs -P4`",
+        f"rollout of {what} x {targets} databases, `execution: auto`, against `alembic upgrade head` under `xargs -P4`",
         found.command_line / found.ours,
         20,
         True,
