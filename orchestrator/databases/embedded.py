@@ -24,6 +24,7 @@ import anyio.to_thread
 import asyncpg
 
 from orchestrator.databases.binaries import INSTALL, NOBODY, find_binaries, reachable
+from orchestrator.databases.quoting import quoted
 from orchestrator.errors import EmbeddedServerError
 
 SCRATCH_FREE_BYTES = 4 * 1024**3
@@ -279,12 +280,8 @@ async def create_databases(server: Server, names: Iterable[str], template: str |
     connection = await asyncpg.connect(server.url("postgres"))
     try:
         strategy = "STRATEGY FILE_COPY" if connection.get_server_version().major >= 15 else ""
-        source = _quoted(template or "template0")
+        source = quoted(template or "template0")
         for name in names:
-            await connection.execute(f"CREATE DATABASE {_quoted(name)} TEMPLATE {source} {strategy}")
+            await connection.execute(f"CREATE DATABASE {quoted(name)} TEMPLATE {source} {strategy}")
     finally:
         await connection.close()
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.databases.scripts import quoted
+from orchestrator.databases.quoting import quoted
 
 _ROLE = """(SELECT CASE WHEN r.rolname = session_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE r.rolname::text END

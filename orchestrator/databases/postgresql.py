@@ -24,8 +24,9 @@ from orchestrator.databases.connecting import (
 )
 from orchestrator.databases.fingerprint import QUERY, normalised
 from orchestrator.databases.polling import backoff
+from orchestrator.databases.quoting import literal, quoted
 from orchestrator.databases.replay import Replay
-from orchestrator.databases.scripts import Message, VersionTable, literal, messages, quoted
+from orchestrator.databases.scripts import Message, VersionTable, messages
 from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules
@@ -299,8 +300,10 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
     revision, statement = message.alone
     exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
     exc.revision, exc.statement = revision, statement or None
-    if exc.code != "55P03":
+    if exc.code != "55P03" and statement:
         exc.remedy = "look at what the statement left behind (an invalid index: drop it), correct the cause, then retry"
+    elif exc.code != "55P03":
+        exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
     return exc
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
+from orchestrator.databases.quoting import literal, quoted
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
 from orchestrator.plan.statements import terminated
 from orchestrator.plan.steps import Heads
@@ -76,7 +77,7 @@ class VersionTable:
 
 
 @lru_cache(maxsize=64)
-def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> list[Message]:
+def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> tuple[Message, ...]:
     """A transaction is one message, so that `now()` differs from one to the next as it does online; a statement outside
     of transactions is one, because several in one message are a transaction to the server."""
     found: list[Message] = []
@@ -86,25 +87,7 @@ def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: s
             found.append(Message(_transaction(script, table, create_version), script.revisions, rest))
         else:
             found += _alone(script, table, create_version)
-    return found
-
-
-def quoted(identifier: str) -> str:
-    """An SQL identifier.
-
-    >>> quoted('O"Neil')
-    '"O""Neil"'
-    """
-    return '"' + identifier.replace('"', '""') + '"'
-
-
-def literal(text: str) -> str:
-    """
-    >>> literal("it's")
-    "'it''s'"
-    """
-    escaped = text.replace("\\", "\\\\").replace("'", "''")
-    return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
+    return tuple(found)
 
 
 def _transaction(script: Script, table: VersionTable, create_version: str | None) -> str:

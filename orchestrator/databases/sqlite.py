@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from orchestrator.databases.base import Heads, Place
 from orchestrator.databases.polling import backoff
+from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
@@ -107,7 +108,7 @@ def _where(place: Place) -> str:
 
 
 def _read_heads(place: Place) -> Heads | None:
-    table = '"' + place.target.version_table.replace('"', '""') + '"'
+    table = quoted(place.target.version_table)
     with _opened(place) as connection:
         try:
             rows = connection.execute(f"SELECT version_num FROM {table}").fetchall()

@@ -6,7 +6,6 @@ branches for ever. Here every question is noted as the reason why the revision h
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,11 +13,10 @@ from sqlalchemy import inspection, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import TextClause
 
+from orchestrator.plan.statements import UnterminatedError, commands
+
 # Statements whose outcome somebody who calls `connection.execute` is there for.
-_ANSWERED = re.compile(
-    r"(?:\s|--[^\n\r]*[\n\r]|/\*.*?\*/|\()*(select|with|values|table|show|explain|fetch|call)\b", re.I | re.S
-)
-_RETURNING = re.compile(r"\breturning\b", re.I)
+_ANSWERED = frozenset({"select", "with", "values", "table", "show", "explain", "fetch", "call"})
 
 
 class ReadsDatabaseError(Exception):
@@ -113,7 +111,11 @@ class SilentResult:
 
 def _returns_rows(statement: Any) -> bool:
     if isinstance(statement, TextClause):
-        return bool(_ANSWERED.match(statement.text) or _RETURNING.search(statement.text))
+        try:
+            found = list(commands(statement.text))
+        except UnterminatedError:
+            return True
+        return any(words[0] in _ANSWERED or "returning" in words for words in found)
     return bool(getattr(statement, "is_select", False) or getattr(statement, "_returning", ()))
 
 

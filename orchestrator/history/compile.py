@@ -30,7 +30,7 @@ from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
-from orchestrator.history.places import besides, outside
+from orchestrator.history.sources import besides, outside
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
 from orchestrator.plan.statements import objection
 

@@ -1,8 +1,9 @@
 """Bound values as SQL text, where the server takes the text for what it would have taken the value for.
 
 A literal has no type until the server gives it one: `'2026-01-01' + 1` is an error where a bound date is not, and
-`5 / 2` is 2 where a bound `Decimal("5")` makes 2.5. Text and whole numbers are safe anywhere. Others are as values of
-an INSERT, where the column's type is given to both; not those that a driver changes on the way.
+`5 / 2` is 2 where a bound `Decimal("5")` makes 2.5. Text and whole numbers are safe anywhere, with the cast that the
+dialect gives to bound values. Others are as values of an INSERT, where the column's type is given to both; not those
+that a driver changes on the way.
 """
 
 from __future__ import annotations

@@ -1,0 +1,21 @@
+"""Names and texts as SQL. Pure."""
+
+from __future__ import annotations
+
+
+def quoted(identifier: str) -> str:
+    """An SQL identifier.
+
+    >>> quoted('O"Neil')
+    '"O""Neil"'
+    """
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """
+    >>> literal("it's")
+    "'it''s'"
+    """
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
