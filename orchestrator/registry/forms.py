@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from orchestrator.registry import secrets
-from orchestrator.registry.model import Execution, Isolation, Reaction
+from orchestrator.registry.model import Execution, Isolation, Reaction, Unprovisioned
 from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
 
 LONGEST_NAME = 200
@@ -20,6 +20,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LIMIT = re.compile(r"(?P<count>\d{1,9})|(?P<percent>\d{1,3}(?:\.\d{1,6})?)%")
 _SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
 _LATER = "Not supported by this release yet."
+_SCHEMA = "The tenant's schema in that database (PostgreSQL; on MySQL a schema is a database)."
+_CREATE = "Make the schema where there is none."
+_ADOPT = "Taken to be at this revision when it has tables but no version table; over the track's `adopt`."
 
 
 def _filled(text: str) -> str:
@@ -132,6 +135,13 @@ class TrackForm(Form):
     driver: Filled | None = Field(
         None, description="The SQLAlchemy driver that env.py is to be given: asyncpg, psycopg, psycopg2, pg8000, …"
     )
+    unprovisioned: Unprovisioned = Field(
+        "migrate",
+        description="What becomes of a target without a version table: `migrate` brings an empty one to the goal.",
+    )
+    adopt: Filled | None = Field(
+        None, description="The revision at which databases with tables but without a version table are taken to be."
+    )
 
 
 class ShardForm(Form):
@@ -153,7 +163,9 @@ class PlaceForm(Form):
 
     shard: Name
     database: Filled = Field(description="The database's name; for SQLite a file in the shard's folder.")
-    schema_: Filled | None = Field(None, alias="schema", description=_LATER)
+    schema_: Filled | None = Field(None, alias="schema", description=_SCHEMA)
+    create: Boolean = Field(False, description=_CREATE)
+    adopt: Filled | None = Field(None, description=_ADOPT)
 
 
 class TenantForm(Form):
@@ -166,7 +178,9 @@ class TenantForm(Form):
     labels: Labels = Field(default_factory=dict, description="What selectors choose by.")
     shard: Name | None = None
     database: Filled | None = Field(None, description="The database's name; for SQLite a file in the shard's folder.")
-    schema_: Filled | None = Field(None, alias="schema", description=_LATER)
+    schema_: Filled | None = Field(None, alias="schema", description=_SCHEMA)
+    create: Boolean = Field(False, description=_CREATE)
+    adopt: Filled | None = Field(None, description=_ADOPT)
     track: Name | None = Field(None, description="Needed when there are several tracks.")
     databases: dict[Name, PlaceForm] | None = Field(None, description="One place per track.")
 

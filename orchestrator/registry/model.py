@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 
 Isolation = Literal["thread", "process"]
 Execution = Literal["auto", "replay", "online"]
+Unprovisioned = Literal["migrate", "skip", "fail"]
 Reaction = Literal["pause", "abort", "rollback"]
 
 
@@ -48,6 +49,8 @@ class Track:
     execution: Execution = "online"
     certify: int = 2
     driver: str | None = None
+    unprovisioned: Unprovisioned = "migrate"
+    adopt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,11 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """(tenant, track) at its place: the unit that is migrated. `labels` holds the tenant's over the shard's."""
+    """(tenant, track) at its place: the unit that is migrated. `labels` holds the tenant's over the shard's.
+
+    `create_schema`: make the schema where there is none. `adopt`: the revision at which a database with tables but
+    without a version table is taken to be.
+    """
 
     tenant: str
     track: str
@@ -77,6 +84,8 @@ class Target:
     version_table: str = "alembic_version"
     version_table_schema: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    create_schema: bool = False
+    adopt: str | None = None
 
     @property
     def key(self) -> TargetKey:

@@ -21,9 +21,12 @@ class _Wish(NamedTuple):
     tenant: TenantForm
     track: str
     track_where: Where
+    where: Where
     shard: str
     database: str
-    where: Where
+    schema: str | None
+    create: bool
+    adopt: str | None
 
 
 @dataclass
@@ -57,8 +60,8 @@ class Places:
         if tenant.databases is None:
             yield from self._short_form(where, tenant)
             return
-        for key in ("shard", "database", "track"):
-            if getattr(tenant, key) is not None:
+        for key in ("shard", "database", "schema", "create", "adopt", "track"):
+            if getattr(tenant, "schema_" if key == "schema" else key):
                 self.report.at((*where, key), f"`{key}` belongs into the entries of `databases`", key=True)
         if not tenant.databases:
             self.report.at((*where, "databases"), "name at least one track here: a tenant without one is left out")
@@ -66,7 +69,7 @@ class Places:
             yield self._listed(tenant, track, place, (*where, "databases", track))
 
     def _listed(self, tenant: TenantForm, track: str, place: PlaceForm, where: Where) -> _Wish:
-        return _Wish(tenant, track, where, place.shard, place.database, where)
+        return _wish(tenant, track, where, where, place, place.shard, place.database)
 
     def _short_form(self, where: Where, tenant: TenantForm) -> Iterator[_Wish]:
         missing = [key for key in ("shard", "database") if getattr(tenant, key) is None]
@@ -76,7 +79,7 @@ class Places:
             self.report.at(where, f"`{missing[0]}` is missing")
         track = self._only_track(where, tenant)
         if tenant.shard is not None and tenant.database is not None and track is not None:
-            yield _Wish(tenant, track, (*where, "track"), tenant.shard, tenant.database, where)
+            yield _wish(tenant, track, (*where, "track"), where, tenant, tenant.shard, tenant.database)
 
     def _only_track(self, where: Where, tenant: TenantForm) -> str | None:
         if tenant.track is not None:
@@ -100,6 +103,7 @@ class Places:
         track, shard = self.tracks.get(wish.track), self.shards.get(wish.shard)
         if track is None or shard is None or not self._database_is_possible(wish, shard):
             return None
+        self._check_schema(wish, shard)
         target = _placed(wish, track, shard)
         self._check_identifiers(target, track, wish)
         self._take(target, shard, wish)
@@ -116,6 +120,18 @@ class Places:
             self.report.at(where, f"a database's name must not be longer than {LONGEST_IDENTIFIER_BYTES} bytes")
             return False
         return True
+
+    def _check_schema(self, wish: _Wish, shard: Shard) -> None:
+        where = (*wish.where, "schema")
+        if wish.schema is None:
+            if wish.create:
+                self.report.at((*wish.where, "create"), "`create` makes a schema, and no `schema` is given", key=True)
+        elif shard.dialect != "postgresql":
+            self.report.at(where, f"{shard.dialect} has no schemas within a database: name a database", key=True)
+        elif len(wish.schema.encode()) > LONGEST_IDENTIFIER_BYTES:
+            self.report.at(where, f"a schema's name must not be longer than {LONGEST_IDENTIFIER_BYTES} bytes")
+        elif wish.schema.startswith("pg_") or wish.schema == "information_schema":
+            self.report.at(where, "this schema is the server's own")
 
     def _check_identifiers(self, target: Target, track: Track, wish: _Wish) -> None:
         for key in ("version_table", "version_table_schema"):
@@ -135,8 +151,20 @@ class Places:
             self.report.at(
                 where,
                 f"{target.key} would share its version table with {holder.key} (line {self.report.line(held_where)}): "
-                "give it its own database, or the tracks different `version_table` names",
+                "give it its own database or schema, or a `version_table` with {tenant} or {track} in it",
             )
+
+
+def _wish(
+    tenant: TenantForm,
+    track: str,
+    track_where: Where,
+    where: Where,
+    place: PlaceForm | TenantForm,
+    shard: str,
+    database: str,
+) -> _Wish:
+    return _Wish(tenant, track, track_where, where, shard, database, place.schema_, place.create, place.adopt)
 
 
 def _placed(wish: _Wish, track: Track, shard: Shard) -> Target:
@@ -149,7 +177,10 @@ def _placed(wish: _Wish, track: Track, shard: Shard) -> Target:
         wish.database,
         version_table=track.version_table.format_map(names),
         version_table_schema=schema.format_map(names) if schema else None,
+        schema=wish.schema,
         labels={**shard.labels, **wish.tenant.labels},
+        create_schema=wish.create,
+        adopt=wish.adopt or track.adopt,
     )
 
 
@@ -158,4 +189,5 @@ def _place(target: Target, shard: Shard) -> tuple[str, ...]:
     if shard.dialect == "sqlite":
         table, schema = target.version_table.lower(), (target.version_table_schema or "main").lower()
         return target.shard, posixpath.normpath(target.database), schema, table
-    return target.shard, target.database, target.version_table_schema or "public", target.version_table
+    schema = target.version_table_schema or target.schema or "public"
+    return target.shard, target.database, schema, target.version_table

@@ -52,6 +52,8 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         execution=form.execution,
         certify=form.certify,
         driver=form.driver,
+        unprovisioned=form.unprovisioned,
+        adopt=form.adopt,
     )
 
 

@@ -16,8 +16,6 @@ from orchestrator.registry.report import Report
 LATER: tuple[tuple[Where, str | None, str], ...] = (
     (("discover",), None, "discovering tenants at run time"),
     (("schedules",), None, "starting rollouts by schedule"),
-    (("tenants", "*", "schema"), None, "a schema per tenant"),
-    (("tenants", "*", "databases", "*", "schema"), None, "a schema per tenant"),
     (("strategies", "*", "waves"), None, "a strategy with waves"),
     (("strategies", "*", "on_failure", "then"), "rollback", "`then: rollback`"),
 )

@@ -147,10 +147,20 @@ STRATEGY = [
     ("strategies: {s: {on_failure: {max: 1, ▶than: abort}}}", "did you mean 'then'?"),
 ]
 
+PLACES = [
+    ("tenants: [{id: a, shard: pg, database: a, schema: ▶pg_toast}]", "the server's own"),
+    ("tenants: [{id: a, shard: pg, database: a, ▶create: true}]", "`create` makes a schema, and no `schema`"),
+    (f"tenants: [{{id: a, shard: pg, database: a, schema: ▶{'ü' * 32}}}]", "not be longer than 63 bytes"),
+    (
+        "shards: {f: {url: 'sqlite:///.'}}\ntenants: [{id: a, shard: f, database: a, ▶schema: s}]",
+        "sqlite has no schemas within a database",
+    ),
+    ("tenants: [{id: a, databases: {app: {shard: pg, database: a}}, ▶schema: s}]", "`schema` belongs into"),
+    ("tracks: {app: {script_location: alembic, unprovisioned: ▶ignore}}", "'migrate', 'skip' or 'fail'"),
+]
+
 NOT_YET = [
     ("shards: {pg: {url: ▶'mysql://h'}}", "a mysql shard is not supported"),
-    ("tenants: [{id: a, shard: pg, database: a, ▶schema: s}]", "a schema per tenant is not supported"),
-    ("tenants: [{id: a, databases: {app: {shard: pg, database: a, ▶schema: s}}}]", "a schema per tenant is not"),
     ("▶discover: [{shard: pg, databases: x}]", "discovering tenants at run time is not supported"),
     ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
     ("strategies: {s: {on_failure: {max: 1, ▶then: rollback}}}", "`then: rollback` is not supported"),
@@ -174,7 +184,7 @@ def test_a_file_that_is_wrong_as_a_whole_is_told_where(tmp_path: Path, text: str
     assert places_of(error.mistakes) == places
 
 
-@pytest.mark.parametrize(("text", "message"), TRACK + SHARD + TENANT + STRATEGY + NOT_YET, ids=str)
+@pytest.mark.parametrize(("text", "message"), TRACK + SHARD + TENANT + PLACES + STRATEGY + NOT_YET, ids=str)
 def test_an_entry_that_is_wrong_is_told_where(tmp_path: Path, text: str, message: str) -> None:
     clean, places = marked(whole(text))
     error = refused(tmp_path, clean)
