@@ -139,6 +139,7 @@ def test_the_example_can_be_read() -> None:
         "globex/app",
         "initech/app",
         "initech/analytics",
+        "umbrella/app",
         "007/app",
     ]
     assert registry.url_for(registry.targets[1]).password == "p@"

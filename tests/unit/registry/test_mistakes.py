@@ -151,10 +151,6 @@ PLACES = [
     ("tenants: [{id: a, shard: pg, database: a, schema: ▶pg_toast}]", "the server's own"),
     ("tenants: [{id: a, shard: pg, database: a, ▶create: true}]", "`create` makes a schema, and no `schema`"),
     (f"tenants: [{{id: a, shard: pg, database: a, schema: ▶{'ü' * 32}}}]", "not be longer than 63 bytes"),
-    (
-        "shards: {f: {url: 'sqlite:///.'}}\ntenants: [{id: a, shard: f, database: a, ▶schema: s}]",
-        "sqlite has no schemas within a database",
-    ),
     ("tenants: [{id: a, databases: {app: {shard: pg, database: a}}, ▶schema: s}]", "`schema` belongs into"),
     ("tracks: {app: {script_location: alembic, unprovisioned: ▶ignore}}", "'migrate', 'skip' or 'fail'"),
 ]
@@ -190,6 +186,15 @@ def test_an_entry_that_is_wrong_is_told_where(tmp_path: Path, text: str, message
     error = refused(tmp_path, clean)
     assert message in error.message
     assert places_of(error.mistakes) == places
+
+
+def test_a_schema_needs_a_database_that_has_schemas(tmp_path: Path) -> None:
+    text, places = marked(
+        f"{TRACKS}shards: {{f: {{url: 'sqlite:///.'}}}}\ntenants: [{{id: a, shard: f, database: a, ▶schema: s}}]"
+    )
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == places
+    assert "sqlite has no schemas within a database: name a database" in error.message
 
 
 def test_several_tracks_name_both_remedies(tmp_path: Path) -> None:
