@@ -99,6 +99,10 @@ class HistoryError(ConfigurationError):
         super().__init__(f"track {track!r}: {message}{where}", remedy=remedy)
 
 
+class UnplannableError(OrchestratorError):
+    """The goal means nothing for a target's heads."""
+
+
 class UnsupportedAlembicError(ConfigurationError):
     """The installed Alembic does not look as this release expects."""
 
@@ -186,6 +190,12 @@ class TargetLockedError(TargetError):
     """Somebody else holds the target."""
 
     kind = "locked"
+
+
+class TargetSkippedError(TargetError):
+    """The target is left alone because the registry says so."""
+
+    kind = "skipped"
 
 
 class TargetAheadError(TargetError):

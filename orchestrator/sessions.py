@@ -14,7 +14,9 @@ class SessionRules:
     `setup` and then `query` are executed on every new connection. `query` returns one row: its first columns must
     equal `expected`, its last one is the backend's id (0 where there is none). `place` names the target's database
     in messages. `fence` is the index of the column that tells that the guard session still holds the target's lock.
-    `state` asks for what else makes two sessions behave alike or not: rows of a name and a value.
+    `schema` names the tenant's schema: the last column before the fence tells that it is there; and `current_schema`
+    asks where a session would make a table. `state` asks for what else makes two sessions behave alike or not: rows of
+    a name and a value.
     """
 
     dialect: str
@@ -24,6 +26,8 @@ class SessionRules:
     setup: tuple[str, ...] = ()
     fence: int | None = None
     state: str | None = None
+    schema: str | None = None
+    current_schema: str | None = None
 
     def mismatch(self, row: Sequence[object]) -> str | None:
         """What a connection turned out to lead to, in words; None when it is the target's database.
@@ -37,4 +41,6 @@ class SessionRules:
             return None
         if self.fence is not None and seen[: self.fence] == self.expected[: self.fence]:
             return f"database {seen[0]!r}, whose migration lock is no longer held"
+        if self.schema is not None and self.fence and seen[: self.fence - 1] == self.expected[: self.fence - 1]:
+            return f"database {seen[0]!r}, where schema {self.schema!r} is gone or not ours to use"
         return f"database {seen[0]!r}" if seen[0] != self.expected[0] else f"database {seen[0]!r} of another server"

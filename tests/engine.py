@@ -132,3 +132,17 @@ async def execute(server: Server, database: str, *statements: str) -> None:
 def head(**fields: Any) -> Request:
     """A request to bring track `app` to head."""
     return Request("app", "head", **fields)
+
+
+@asynccontextmanager
+async def locked_table(
+    server: Server, database: str, table: str, mode: str = "ACCESS EXCLUSIVE"
+) -> AsyncIterator[None]:
+    """Somebody else's transaction holds a lock on the table."""
+    connection = await asyncpg.connect(server.url(database))
+    try:
+        async with connection.transaction():
+            await connection.execute(f"LOCK TABLE {table}")
+            yield
+    finally:
+        await connection.close()

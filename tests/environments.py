@@ -23,8 +23,8 @@ from alembic import context, op
 
 revision = {revision!r}
 down_revision = {down!r}
-branch_labels = None
-depends_on = None
+branch_labels = {label!r}
+depends_on = {depends_on!r}
 
 
 def upgrade() -> None:
@@ -67,14 +67,23 @@ def use_transaction_per_migration(folder: Path) -> None:
     env.write_text(env.read_text().replace("target_metadata=target_metadata", alone))
 
 
-def add_revision(folder: Path, revision: str, down: str | None, upgrade: str, downgrade: str = "pass") -> Path:
+def add_revision(
+    folder: Path,
+    revision: str,
+    down: str | tuple[str, ...] | None,
+    upgrade: str,
+    downgrade: str = "pass",
+    *,
+    label: str | None = None,
+    depends_on: str | None = None,
+) -> Path:
     """Write a revision file; `upgrade` and `downgrade` are bodies of functions."""
     file = folder / "alembic" / "versions" / f"{revision}.py"
     bodies = {
         name: textwrap.indent(textwrap.dedent(body).strip(), "    ")
         for name, body in (("upgrade", upgrade), ("downgrade", downgrade))
     }
-    file.write_text(REVISION.format(revision=revision, down=down, **bodies))
+    file.write_text(REVISION.format(revision=revision, down=down, label=label, depends_on=depends_on, **bodies))
     return file
 
 

@@ -47,6 +47,7 @@ class RolloutView:
 class PlanGroup:
     """Targets with equal heads and so with equal steps. `tenants` holds the first few names, `count` all."""
 
+    track: str
     heads: tuple[str, ...]
     state: FleetState
     steps: tuple[str, ...]
@@ -63,6 +64,7 @@ class CompiledGroup:
     SQL of all of them.
     """
 
+    track: str
     heads: tuple[str, ...]
     state: FleetState
     steps: tuple[str, ...]

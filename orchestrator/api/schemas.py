@@ -41,8 +41,10 @@ class StartRollout(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    track: Word
-    to: Word = Field(description="The goal: `head`, `heads`, `base`, a revision, `label@head`, `+1`, `-2`.")
+    track: Word = Field(description="The track's name; `*` for every track in one rollout.")
+    to: Word = Field(
+        description="The goal: `head`, `heads`, `base`, a revision, `label@head`, `+1`, `-2`; `*`: each track's own."
+    )
     select: str = Field("", max_length=10_000, pattern=_PRINTABLE, description="Label selector; empty for all targets.")
     strategy: Word = "default"
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
@@ -148,6 +150,7 @@ class Tenant(Body):
 class PlanGroup(Body):
     """Targets with equal heads, and so with equal steps."""
 
+    track: str
     heads: list[str]
     state: states.FleetState
     steps: list[str]
@@ -177,6 +180,7 @@ class Step(Body):
 class CompiledGroup(Body):
     """Targets with equal heads, and so with one plan."""
 
+    track: str
     heads: list[str]
     state: states.FleetState
     steps: list[Step]
@@ -238,7 +242,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         strategy=asked.strategy,
         select=asked.select,
         direction=asked.direction,
-        goal=list(it.goal),
+        goal=sorted({revision for aim in it.aims.values() for revision in aim.goal}),
         plan_digest=None,
         created_at=it.created_at,
         started_at=it.started_at,
@@ -306,6 +310,7 @@ def tenants(views: Iterable[ports.TargetView]) -> list[Tenant]:
 def preview(asked: states.Request, groups: Iterable[ports.PlanGroup]) -> Preview:
     shown = [
         PlanGroup(
+            track=group.track,
             heads=list(group.heads),
             state=group.state,
             steps=list(group.steps),
@@ -332,6 +337,7 @@ def compiled_plan(asked: states.Request, plan: ports.CompiledPlan) -> CompiledPl
 
 def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
     return CompiledGroup(
+        track=group.track,
         heads=list(group.heads),
         state=group.state,
         steps=[

@@ -66,7 +66,8 @@ def only_track(tracks: Mapping[str, object], wanted: str) -> str:
         return wanted or next(iter(tracks))
     names = ", ".join(tracks)
     raise ConfigurationError(
-        f"the registry has {len(tracks)} tracks", remedy=f"name one with --track: {names}" if names else "add one"
+        f"the registry has {len(tracks)} tracks",
+        remedy=f"name one with --track: {names}; or all of them with --track '*'" if names else "add one",
     )
 
 
@@ -78,7 +79,7 @@ async def completed(settings: Settings, request: Request) -> Request:
         return request
     tracks = (await daemon.opened(settings)).current.tracks
     name = only_track(tracks, request.track)
-    return replace(request, track=name, to=request.to or (tracks[name].goal if name in tracks else ""))
+    return replace(request, track=name, to=request.to or (tracks[name].goal if name in tracks else name))
 
 
 async def _preview(settings: Settings, request: Request) -> shapes.Preview:

@@ -21,12 +21,15 @@ StoreUrl = Annotated[
     str | None,
     typer.Option("--store-url", help="The control database. [ORCHESTRATOR_STORE_URL, sqlite:///orchestrator.db]"),
 ]
-Track = Annotated[str | None, typer.Option("--track", "-t", help="Which history; not needed if there is only one.")]
-NeededTrack = Annotated[str, typer.Option("--track", "-t", help="Which history.")]
-To = Annotated[
-    str, typer.Option("--to", help="The goal: head, heads, base, a revision, label@head. Default: the track's own.")
+Track = Annotated[
+    str | None, typer.Option("--track", "-t", help="Which history, '*' for all; not needed if there is only one.")
 ]
-NeededTo = Annotated[str, typer.Option("--to", help="The goal: head, heads, base, a revision, label@head.")]
+NeededTrack = Annotated[str, typer.Option("--track", "-t", help="Which history; '*' for all.")]
+To = Annotated[
+    str,
+    typer.Option("--to", help="The goal: head, heads, base, a revision, label@head, +1, -2. Default: its own."),
+]
+NeededTo = Annotated[str, typer.Option("--to", help="The goal: head, heads, base, a revision, label@head, +1, -2.")]
 Select = Annotated[
     str, typer.Option("--select", "-s", help="Which targets, by label: 'tier=free,region in (eu,us),tenant=acme*'.")
 ]

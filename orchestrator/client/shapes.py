@@ -83,6 +83,7 @@ class Tenant(TypedDict):
 
 
 class PlanGroup(TypedDict):
+    track: str
     heads: list[str]
     state: str
     steps: list[str]
@@ -110,6 +111,7 @@ class Step(TypedDict):
 
 
 class CompiledGroup(TypedDict):
+    track: str
     heads: list[str]
     state: str
     steps: list[Step]

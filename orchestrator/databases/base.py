@@ -10,11 +10,14 @@ from typing import Protocol
 import anyio
 from sqlalchemy.engine import URL
 
+from orchestrator.errors import TargetError
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 
 Heads = tuple[str, ...]
+# Told what a target's version table holds (None: there is none), or why it cannot be read.
+Found = Callable[[Target, Heads | None, TargetError | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +32,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A target with the URL that leads to it. `url` holds the secret; its repr hides the password."""
+    """A target with the URL that leads to it. `url` holds the secret; its repr hides the password.
+
+    `sharing`: all targets that are known to live in this database, itself included.
+    """
 
     target: Target
     url: URL
     limits: Limits
+    sharing: Sequence[Target] = ()
 
     @property
     def name(self) -> str:
@@ -103,6 +110,20 @@ class Guard(Protocol):
         """
         ...
 
+    async def tables(self) -> tuple[str, ...]:
+        """A few names of tables and views that are there besides version tables, whose targets are not known.
+
+        Asked where there is no version table. Raises TargetUnreachableError.
+        """
+        ...
+
+    async def make_schema(self) -> None:
+        """Make the tenant's schema within its database, where it has one and it is missing.
+
+        Raises TargetUnreachableError when it is not to be made (`Target.create_schema`), or may not be.
+        """
+        ...
+
     async def blockers(self, backends: Sequence[int]) -> str | None:
         """Who keeps the given backends waiting, in words; None when nobody does. Also proves that we live.
 
@@ -130,6 +151,13 @@ class Database(Protocol):
         """What the target's version table holds, in a short session of its own; None: no version table.
 
         Raises TargetUnreachableError, WrongDatabaseError, and TargetLockedError as `Guard.heads`.
+        """
+        ...
+
+    async def read_many(self, places: Sequence[Place], found: Found) -> None:
+        """As `read_heads`, for targets that live in one database, in one session; `found` is called for each.
+
+        Raises TargetError when the rest of them cannot be read.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -18,9 +18,12 @@ from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachabl
 
 
 @asynccontextmanager
-async def connected(place: Place, name: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def connected(
+    place: Place, name: str, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A session of that application_name, with these settings of the server besides."""
     with translated(place):
-        connection = await _connect(place, name)
+        connection = await _connect(place, {"application_name": name, **(settings or {})})
     try:
         yield connection
     finally:
@@ -36,22 +39,24 @@ _without_tls: dict[tuple[str | None, int | None], float] = {}
 ASK_AGAIN_SECONDS = 60.0
 
 
-async def _connect(place: Place, name: str) -> asyncpg.Connection[Any]:
+async def _connect(place: Place, settings: Mapping[str, str]) -> asyncpg.Connection[Any]:
     """As `sslmode` says; where it says nothing, with TLS if the server has it, as libpq does."""
     mode, server = _ssl(place.url), (place.url.host, place.url.port)
     if mode is None and _without_tls.get(server, 0.0) > time.monotonic():
         try:
-            return await _open(place, name, False)
+            return await _open(place, settings, False)
         except asyncpg.InvalidAuthorizationSpecificationError:  # it insists on TLS by now
             _without_tls.pop(server, None)
-    connection = await _open(place, name, mode)
+    connection = await _open(place, settings, mode)
     transport = getattr(connection, "_transport", None)
     if mode is None and transport is not None and transport.get_extra_info("ssl_object") is None:
         _without_tls[server] = time.monotonic() + ASK_AGAIN_SECONDS
     return connection
 
 
-async def _open(place: Place, name: str, tls: ssl.SSLContext | str | bool | None) -> asyncpg.Connection[Any]:
+async def _open(
+    place: Place, settings: Mapping[str, str], tls: ssl.SSLContext | str | bool | None
+) -> asyncpg.Connection[Any]:
     url, limits = place.url, place.limits
     return await asyncpg.connect(
         host=url.host,
@@ -64,7 +69,7 @@ async def _open(place: Place, name: str, tls: ssl.SSLContext | str | bool | None
         command_timeout=limits.connect,  # quick questions: a frozen server must not hold a target for ever
         statement_cache_size=0,
         server_settings={
-            "application_name": name,
+            **settings,
             "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",  # somebody may keep the version table locked
             "statement_timeout": f"{limits.connect * 1000:.0f}ms",
             "tcp_keepalives_idle": "30",  # a server that lost us lets go of the lock

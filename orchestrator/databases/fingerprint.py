@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.databases.quoting import quoted
+from orchestrator.databases.quoting import literal, quoted
 
 _ROLE = """(SELECT CASE WHEN r.rolname = session_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE r.rolname::text END
@@ -162,7 +162,7 @@ _LINES = (
         "pg_catalog.pg_get_expr(p.polqual, p.polrelid)",
         "pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)",
     )
-    + " FROM pg_catalog.pg_policy p",
+    + " FROM pg_catalog.pg_policy p JOIN ours c ON c.oid = p.polrelid",
     "SELECT " + _line("extension", "e.extname", "e.extversion") + " FROM pg_catalog.pg_extension e",
     "SELECT "
     + _line(
@@ -172,7 +172,7 @@ _LINES = (
         "a.defaclobjtype",
         _ACL.format("a.defaclacl"),
     )
-    + " FROM pg_catalog.pg_default_acl a",
+    + " FROM pg_catalog.pg_default_acl a WHERE {anywhere} OR a.defaclnamespace IN (SELECT n.oid FROM spaces n)",
     "SELECT "
     + _line("event trigger", "t.evtname", "t.evtevent", "t.evtenabled", "t.evtfoid::regprocedure")
     + " FROM pg_catalog.pg_event_trigger t",
@@ -180,14 +180,21 @@ _LINES = (
     + _line("comment", "o.type", "o.identity", "d.description")
     + """ FROM pg_catalog.pg_description d,
     LATERAL pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) o
-    WHERE d.objoid >= 16384 AND o.schema IS DISTINCT FROM 'pg_catalog'""",
+    WHERE d.objoid >= 16384 AND CASE WHEN {anywhere} THEN o.schema IS DISTINCT FROM 'pg_catalog'
+    ELSE o.schema = {schema} END""",
 )
 
-QUERY = f"""WITH spaces AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema')),
+_QUERY = f"""WITH spaces AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND ({{anywhere}} OR n.nspname = {{schema}})),
 ours AS (SELECT c.* FROM pg_catalog.pg_class c JOIN spaces n ON n.oid = c.relnamespace
     WHERE {_FREE.format(catalog="pg_catalog.pg_class", oid="c.oid")})
 {" UNION ALL ".join(_LINES)}"""
+
+
+def query(schema: str | None) -> str:
+    """The question over the whole database, or over one schema, which other tenants' work leaves as it is."""
+    filled = {"{anywhere}": "true" if schema is None else "false", "{schema}": literal(schema or "")}
+    return re.sub("|".join(map(re.escape, filled)), lambda found: filled[found[0]], _QUERY)
 
 
 def normalised(lines: list[str], version_table: str, schema: str | None) -> tuple[str, ...]:

@@ -12,19 +12,19 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases.base import Heads, Place
+from orchestrator.databases import schemas, version_tables
+from orchestrator.databases.base import Found, Heads, Place
 from orchestrator.databases.connecting import (
     bounded,
     connected,
     in_words,
     session_name,
-    table_locked,
     translated,
     unreachable,
 )
-from orchestrator.databases.fingerprint import QUERY, normalised
+from orchestrator.databases.fingerprint import normalised, query
 from orchestrator.databases.polling import backoff
-from orchestrator.databases.quoting import literal, quoted
+from orchestrator.databases.quoting import literal
 from orchestrator.databases.replay import Replay
 from orchestrator.databases.scripts import Message, VersionTable, messages
 from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
@@ -49,13 +49,12 @@ _OURS = """SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL)
 # Matched by name as well: a backend's number may be another session's by now.
 _END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS}
     AND pid = ANY (pg_catalog.string_to_array($2, ',')::int[])) AS s"""
-_ENTER = f"""SELECT {_IDENTITY}, pg_catalog.pg_backend_pid(),
+_ENTER = f"""SELECT {_IDENTITY}, {{proof}} AS schema, pg_catalog.pg_backend_pid(),
     CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
     pg_catalog.array_to_string(ARRAY({_OURS.replace("$1", "$4")}), ',') AS leftovers"""
 # Asked with it: whether there is a version table, or what it holds, which fails where there is none.
 _PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"
 _HEADS = "pg_catalog.array_to_string(ARRAY(SELECT version_num FROM {table}), E'\\n') AS heads"
-_NO_TABLE = (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError)
 _LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
@@ -68,11 +67,6 @@ _BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now
     FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')::int[]) AS waiting(pid)
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
     JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
-_TABLE_HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
-    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'relation' AND l.granted AND l.mode = 'AccessExclusiveLock'
-    AND l.relation = pg_catalog.to_regclass($1)
-    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) LIMIT 1"""
 
 
 # What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
@@ -103,11 +97,20 @@ class PostgreSQL:
         async with connected(place, session_name("read", place)) as connection:
             with translated(place):
                 _check_name(place, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
-                return await _heads(connection, place)
+                return await version_tables.read(connection, place)
+
+    async def read_many(self, places: Sequence[Place], found: Found) -> None:
+        first = places[0]
+        async with connected(first, session_name("read", first)) as connection:
+            with translated(first):
+                _check_name(first, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
+                await version_tables.read_many(connection, places, found)
 
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
-        async with connected(place, session_name("guard", place)) as connection:
+        path = schemas.search_path(place.target)
+        settings = {} if path is None else {"search_path": path}
+        async with connected(place, session_name("guard", place), settings) as connection:
             guard = PostgreSQLGuard(place, connection)
             with translated(place):
                 self._provisioned = await guard.enter(self._provisioned)
@@ -126,6 +129,7 @@ class PostgreSQLGuard:
         self._key = lock_key(place)
         self._table = VersionTable.of(place.target).qualified
         self._identity: tuple[object, ...] = ()
+        self._entering = _ENTER.format(proof=schemas.proof(place.target))
         self._entered_with: list[Heads | None] = []
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
@@ -152,10 +156,19 @@ class PostgreSQLGuard:
     def rules(self) -> SessionRules:
         settings = {"application_name": self.application_name, **_settings(self._place)}
         held = _LOCK_HELD.format(pid=self._connection.get_server_pid(), first=LOCK_NAMESPACE, second=self._key)
-        query = f"SELECT {_IDENTITY}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
+        proof, schema = schemas.proof(self._place.target), self._place.target.schema
+        query = f"SELECT {_IDENTITY}, {proof}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
         expected = (*self._identity, True)
-        fence = len(self._identity)
-        return SessionRules("postgresql", query, expected, self._place.name, fence=fence, state=_STATE)
+        return SessionRules(
+            "postgresql",
+            query,
+            expected,
+            self._place.name,
+            fence=len(self._identity),
+            state=_STATE,
+            schema=schema,
+            current_schema="SELECT pg_catalog.current_schema()::text" if schema is not None else None,
+        )
 
     async def enter(self, provisioned: bool = False) -> bool:
         """Prove identity, take the lock and read the heads, in one question where nobody is in the way; end what was
@@ -164,7 +177,7 @@ class PostgreSQLGuard:
         Raises WrongDatabaseError, TargetLockedError.
         """
         row = await self._ask(provisioned)
-        name, oid, started, backend, locked, leftovers, found = row.values()
+        name, oid, started, schema, backend, locked, leftovers, found = row.values()
         _check_name(self._place, name)
         if backend != self._connection.get_server_pid():
             raise WrongDatabaseError(
@@ -172,7 +185,7 @@ class PostgreSQLGuard:
                 "not hold",
                 remedy="give the shard a URL that leads directly to the server",
             )
-        self._identity = (name, oid, started)
+        self._identity = (name, oid, started, schema)
         if locked and found is not True:
             self._entered_with.append(None if found is False else tuple(sorted(found.split("\n") if found else ())))
         await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
@@ -181,13 +194,12 @@ class PostgreSQLGuard:
     async def _ask(self, provisioned: bool) -> asyncpg.Record:
         if provisioned:
             try:
-                return await self._row(f"{_ENTER}, {_HEADS.format(table=self._table)}", *self._question())
+                return await self._row(f"{self._entering}, {_HEADS.format(table=self._table)}", *self._question())
             except asyncpg.LockNotAvailableError as exc:
-                holder = await self._connection.fetchrow(_TABLE_HOLDER, self._table)
-                raise table_locked(self._place, exc, holder) from exc
-            except _NO_TABLE:
+                raise await version_tables.locked(self._connection, self._place, exc) from exc
+            except version_tables.NO_TABLE:
                 pass  # and nothing was locked
-        return await self._row(f"{_ENTER}, {_PROVISIONED}", *self._question(), self._table)
+        return await self._row(f"{self._entering}, {_PROVISIONED}", *self._question(), self._table)
 
     async def _row(self, question: str, *arguments: object) -> asyncpg.Record:
         row = await self._connection.fetchrow(question, *arguments)
@@ -203,7 +215,7 @@ class PostgreSQLGuard:
             for pause in backoff(0.025, 1.0):
                 await anyio.sleep(pause)
                 with anyio.CancelScope(shield=True):
-                    row = await self._row(_ENTER, *self._question())
+                    row = await self._row(self._entering, *self._question())
                 if row["locked"]:
                     return _numbers(row["leftovers"])
         raise await self._locked()
@@ -241,7 +253,15 @@ class PostgreSQLGuard:
         if self._entered_with:
             return self._entered_with.pop()  # known since the lock was taken
         with bounded(self._place):
-            return await _heads(self._connection, self._place)
+            return await version_tables.read(self._connection, self._place)
+
+    async def tables(self) -> tuple[str, ...]:
+        with bounded(self._place):
+            return await schemas.tables(self._connection, self._place)
+
+    async def make_schema(self) -> None:
+        with bounded(self._place):
+            self._identity = (*self._identity[:-1], await schemas.make(self._connection, self._place))
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with bounded(self._place):
@@ -270,7 +290,7 @@ class PostgreSQLGuard:
             # Names are written as the session's search path and role have them: both are made the same for all.
             await self._connection.execute("BEGIN; RESET ROLE; SET LOCAL search_path = pg_catalog")
             try:
-                rows = await self._connection.fetch(QUERY)
+                rows = await self._connection.fetch(query(target.schema))
             finally:
                 await self._connection.execute("ROLLBACK")
         return normalised([row[0] for row in rows], target.version_table, target.schema)
@@ -317,13 +337,13 @@ def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | N
 
 def _settings(place: Place) -> dict[str, str]:
     """Of every session that migrates."""
-    limits, schema = place.limits, place.target.schema
+    limits, path = place.limits, schemas.search_path(place.target)
     settings = {
         "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",
         "statement_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
         "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
     }
-    return settings if schema is None else {**settings, "search_path": quoted(schema)}
+    return settings if path is None else {**settings, "search_path": path}
 
 
 def _applied(settings: Mapping[str, str]) -> str:
@@ -351,17 +371,6 @@ def _numbers(listed: str) -> list[int]:
 
 def signed(key: int) -> int:
     return key - (1 << 32) if key >= 1 << 31 else key
-
-
-async def _heads(connection: asyncpg.Connection[Any], place: Place) -> Heads | None:
-    table = VersionTable.of(place.target).qualified
-    try:
-        rows = await connection.fetch(f"SELECT version_num FROM {table}")
-    except _NO_TABLE:
-        return None
-    except asyncpg.LockNotAvailableError as exc:
-        raise table_locked(place, exc, await connection.fetchrow(_TABLE_HOLDER, table)) from exc
-    return tuple(sorted(row[0] for row in rows))
 
 
 def _check_name(place: Place, found: str) -> None:

@@ -16,14 +16,18 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases.base import Heads, Place
+from orchestrator.databases.base import Found, Heads, Place
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import quoted
-from orchestrator.errors import TargetLockedError, TargetUnreachableError
+from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
 
 _WHERE = "SELECT file, 0 FROM pragma_database_list WHERE name = 'main'"
+
+
+_TABLES = """SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'
+    ORDER BY name"""
 
 
 class SQLite:
@@ -34,6 +38,15 @@ class SQLite:
 
     async def read_heads(self, place: Place) -> Heads | None:
         return await anyio.to_thread.run_sync(_read_heads, place)
+
+    async def read_many(self, places: Sequence[Place], found: Found) -> None:
+        for place in places:
+            try:
+                heads = await self.read_heads(place)
+            except TargetError as exc:
+                found(place.target, None, exc)
+            else:
+                found(place.target, heads, None)
 
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[SQLiteGuard]:
@@ -94,6 +107,12 @@ class SQLiteGuard:
     async def heads(self) -> Heads | None:
         return await anyio.to_thread.run_sync(_read_heads, self._place)
 
+    async def tables(self) -> tuple[str, ...]:
+        return await anyio.to_thread.run_sync(_tables, self._place)
+
+    async def make_schema(self) -> None:
+        return None
+
     async def blockers(self, backends: Sequence[int]) -> str | None:
         return None
 
@@ -117,6 +136,14 @@ def _read_heads(place: Place) -> Heads | None:
                 return None
             raise
     return tuple(sorted(row[0] for row in rows))
+
+
+def _tables(place: Place) -> tuple[str, ...]:
+    others = {other.version_table for other in place.sharing if other.key != place.target.key}
+    with _opened(place) as connection:
+        rows = connection.execute(_TABLES).fetchall()
+    names = [row[0] for row in rows]
+    return () if others.intersection(names) else tuple(names[:6])
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from orchestrator.errors import (
     TargetAheadError,
     TargetError,
     TargetLockedError,
+    TargetSkippedError,
     TargetUnreachableError,
 )
 from orchestrator.rollout.state import Failure, MigrationState
@@ -50,6 +51,8 @@ def outcome(exc: TargetError) -> MigrationState:
     """How a target ends when no further attempt is made."""
     if isinstance(exc, TargetAheadError):
         return MigrationState.AHEAD
+    if isinstance(exc, TargetSkippedError):
+        return MigrationState.SKIPPED
     if isinstance(exc, TargetLockedError) or classify(exc) is ErrorClass.CONTENTION:
         return MigrationState.LOCKED
     if isinstance(exc, TargetUnreachableError):

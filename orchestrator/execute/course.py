@@ -10,7 +10,7 @@ from orchestrator.errors import TargetError
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.classify import ErrorClass, classify
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
-from orchestrator.plan.steps import Heads, Plan, Planner
+from orchestrator.plan.steps import Heads, Plan
 
 # The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
 _CANCELLED = "57014"
@@ -19,19 +19,20 @@ _CANCELLED = "57014"
 class Course:
     """One target's way along its plan.
 
-    `online` runs env.py for a plan; `on_refused` is told when the server refused compiled SQL, before env.py is tried.
+    `plan` makes the plan from the heads that are found; `online` runs env.py for one; `on_refused` is told when the
+    server refused compiled SQL, before env.py is tried.
     """
 
     def __init__(
         self,
         guard: Guard,
-        planner: Planner,
+        plan: Callable[[Heads | None], Plan],
         turn: Turn,
         online: Callable[[Plan], Awaitable[None]],
         on_step: Callable[[str, float], None],
         on_refused: Callable[[TargetError], None],
     ) -> None:
-        self._guard, self._planner, self._turn = guard, planner, turn
+        self._guard, self._plan, self._turn = guard, plan, turn
         self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
         self._ways: set[str] = set()
         self.heads: Heads | None = None
@@ -60,7 +61,7 @@ class Course:
                 raise
             self._turn.refused = exc.message
             self._on_refused(exc)
-            await self._online(self._planner.plan(await self._guard.heads()))
+            await self._online(self._plan(await self._guard.heads()))
 
     async def _online(self, plan: Plan) -> None:
         self._ways.add("online")

@@ -10,7 +10,7 @@ from orchestrator.errors import HistoryError, TargetError
 from orchestrator.events import Event, TargetObserved
 from orchestrator.execute import classify
 from orchestrator.execute.courses import Compile, Courses
-from orchestrator.execute.drive import Driver, Route
+from orchestrator.execute.drive import Driver, Route, Way
 from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
@@ -19,7 +19,7 @@ from orchestrator.history.scripts import History
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.ports import Control, Reading, Share
-from orchestrator.rollout.state import FleetState, Migration, Rollout
+from orchestrator.rollout.state import Aim, FleetState, Migration, Rollout
 
 SURVEY_SECONDS = 15.0
 
@@ -64,11 +64,17 @@ class LocalDispatcher:
 
     async def prepare(self, rollout: Rollout) -> LocalExpedition:
         registry = self._registry()
-        track = registry.tracks.get(rollout.track)
+        ways = {name: await self._way(registry, rollout, name, aim) for name, aim in rollout.aims.items()}
+        most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
+        route = Route(Slots(most), self._registry, ways)
+        return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
+
+    async def _way(self, registry: Registry, rollout: Rollout, name: str, aim: Aim) -> Way:
+        track = registry.tracks.get(name)
         if track is None:
-            raise HistoryError("it is no longer in the registry", track=rollout.track, remedy="put it back and resume")
+            raise HistoryError("it is no longer in the registry", track=name, remedy="put it back and resume")
         history = await self._histories.current(registry, track)
-        missing = history.unknown(rollout.goal)
+        missing = history.missing(aim.goal)
         if missing:
             raise HistoryError(
                 f"the rollout goes to {', '.join(missing)}, which this build does not have",
@@ -76,13 +82,10 @@ class LocalDispatcher:
                 file=history.snapshot.folder,
                 remedy="deploy the build that has it and resume, or abort the rollout",
             )
-        if rollout.history_digest not in ("", history.digest):
+        if aim.history_digest not in ("", history.digest):
             log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
-        planner = Planner(history, rollout.goal, rollout.request.direction.planned)
-        most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
-        courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)
-        route = Route(history, planner, Slots(most), self._registry, courses)
-        return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
+        planner = Planner(history, aim.goal, rollout.request.direction.planned)
+        return Way(history, planner, Courses(rollout.id, rollout.total, history, self._compile, self._publish))
 
     def _strategy_limit(self, registry: Registry, rollout: Rollout) -> int | None:
         strategy = registry.strategies.get(rollout.request.strategy)
@@ -126,7 +129,8 @@ class LocalExpedition:
     def _reading(self, migration: Migration, heads: Heads | None, exc: TargetError | None) -> Reading:
         if exc is not None:
             return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
-        return Reading(migration, plan=self._route.planner.plan(heads))
+        plan = self._route.ways[migration.track].planner.plan(heads, migration.from_heads)
+        return Reading(migration, plan=plan)
 
     async def run(self, share: Share, control: Control) -> None:
         await self._driver.run(share, self._route, control)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import anyio
@@ -30,14 +30,21 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """What all shares of a rollout have in common."""
+class Way:
+    """Along which history, to which goal, the targets of one track are brought."""
 
     history: History
     planner: Planner
+    courses: Courses
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What all shares of a rollout have in common; `ways` by track."""
+
     slots: Slots
     registry: Callable[[], Registry]
-    courses: Courses
+    ways: Mapping[str, Way]
 
 
 class Driver:
@@ -182,15 +189,17 @@ class _One:
 
     def _work(self, target: Target) -> Work:
         route = self.drive.route
+        way = route.ways[self.migration.track]
         return Work(
             route.registry(),
             target,
-            route.history,
-            route.planner,
-            route.courses,
+            way.history,
+            way.planner,
+            way.courses,
             on_heads=self._note_heads,
             on_step=self._note_step,
             on_refused=self._note_refusal,
+            since=self.migration.from_heads,
             suspect=self.suspect,
         )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
+import structlog
 from sqlalchemy.engine import URL
 
-from orchestrator.databases.base import Database, Guard, Limits, Place, Replayer
-from orchestrator.errors import MigrationFailedError, TargetAheadError, TargetError
+from orchestrator.databases.base import Database, Found, Guard, Limits, Place, Replayer
+from orchestrator.errors import HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
+from orchestrator.execute import newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
@@ -24,11 +27,14 @@ from orchestrator.registry.model import Registry, Target, Track
 
 Heads = tuple[str, ...]
 
+log = structlog.get_logger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """One target's migration: who, where, along which history, to which goal.
 
+    `since`: the heads that the target had when this rollout first touched it, where it did before.
     `suspect`: an attempt before ended with the worker process, so this one gets a process of its own: a revision that
     crashes must not take other targets with it twice.
     """
@@ -41,11 +47,16 @@ class Work:
     on_heads: Callable[[Plan], Awaitable[None]]
     on_step: Callable[[str, float], None]
     on_refused: Callable[[TargetError], None]
+    since: Heads | None = None
     suspect: bool = False
 
     @property
     def alone(self) -> bool:
         return self.suspect or self.track.isolation == "process"
+
+    def origin(self, plan: Plan) -> Heads:
+        """What a relative goal counts from, given the plan of this attempt."""
+        return plan.heads if self.since is None else self.since
 
     @property
     def track(self) -> Track:
@@ -86,6 +97,11 @@ class Migrator:
         place = self._place(registry, target)
         return await self._databases[place.url.get_backend_name()].read_heads(place)
 
+    async def read_many(self, registry: Registry, targets: Sequence[Target], found: Found) -> None:
+        """As `read_heads`, for targets in one database; `found` is called for each. Raises TargetError for the rest."""
+        places = [self._place(registry, target) for target in targets]
+        await self._databases[places[0].url.get_backend_name()].read_many(places, found)
+
     async def attempt(self, work: Work, attempt: Attempt) -> Done:
         """Try once to bring the target to the goal; what is learned on the way is noted in `attempt`.
 
@@ -96,19 +112,50 @@ class Migrator:
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
-            plan = work.planner.plan(await guard.heads())
-            _refuse_ahead(plan)
-            await work.on_heads(plan)
-            if not plan.steps:
-                attempt.to_heads = plan.heads
-                return Done(plan.heads, plan.heads, 0)
             try:
-                version = guard.replayer.version if guard.replayer is not None else None
+                heads = await self._provided(work, place, guard)
+                plan = work.planner.plan(heads, work.since)
+                _refuse_impossible(plan)
+                await work.on_heads(plan)
+                if not plan.steps:
+                    attempt.to_heads = plan.heads
+                    return Done(plan.heads, plan.heads, 0)
+                replayable = guard.replayer is not None and plan.direction != "stamp"
+                version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
                     return await self._brought(work, place, plan, guard, turn, attempt)
             except TargetError:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 raise
+
+    async def _provided(self, work: Work, place: Place, guard: Guard) -> Heads | None:
+        """The target's heads, after what is to be done first where there is no version table."""
+        heads = await guard.heads()
+        plan = work.planner.plan(heads, work.since)
+        if heads is not None or plan.direction == "downgrade" or not plan.steps:
+            return heads
+        if plan.direction == "upgrade":
+            verdict = newcomers.verdict(work.track, work.target, await guard.tables())
+            if isinstance(verdict, TargetError):
+                raise verdict
+            if verdict is not None:
+                return await self._adopted(work, place, guard, verdict)
+        await guard.make_schema()
+        return None
+
+    async def _adopted(self, work: Work, place: Place, guard: Guard, revision: str) -> Heads:
+        """Stamp a target that somebody else has brought to this revision."""
+        try:
+            goal = work.history.resolve(revision, "stamp")
+        except HistoryError as exc:
+            raise MigrationFailedError(f"`adopt`: {exc.message}", kind="adopt", remedy=exc.remedy) from exc
+        stamp = Plan((), goal, "stamp", goal, provisioned=False)
+        await self._runner.run(self._job(work, place, stamp, guard), guard, work.on_step, alone=work.alone)
+        heads = await guard.heads()
+        if heads != goal:
+            raise _not_there(heads or (), f"{', '.join(goal)} was stamped")
+        log.info("adopted", tenant=work.target.tenant, track=work.track.name, revisions=list(goal))
+        return heads
 
     async def _brought(self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt) -> Done:
         watched = turn.watched and turn.compiled is None
@@ -117,7 +164,8 @@ class Migrator:
             job = replace(self._job(work, place, part, guard), observed=watched)
             await self._runner.run(job, guard, work.on_step, alone=work.alone, on_observed=turn.noticed)
 
-        course = Course(guard, work.planner, turn, online, work.on_step, work.on_refused)
+        remaining = partial(work.planner.plan, since=work.origin(plan))
+        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused)
         try:
             await course.run(plan)
         finally:
@@ -130,15 +178,10 @@ class Migrator:
 
     def _verified(self, work: Work, plan: Plan, heads: Heads | None, attempt: Attempt) -> Done:
         """Env.py returning says little: what the version table holds now is what was done."""
-        after = work.planner.plan(heads)
+        after = work.planner.plan(heads, work.origin(plan))
         attempt.to_heads = after.heads
         if after.steps or after.unknown:
-            raise MigrationFailedError(
-                f"env.py ended without an error, but the version table holds {', '.join(after.heads) or 'nothing'}; "
-                f"still to run: {', '.join(after.steps or after.unknown)}",
-                kind="not_at_goal",
-                remedy="look for a swallowed error or a missing commit in env.py",
-            )
+            raise _not_there(after.heads, f"still to run: {', '.join(after.steps or after.unknown)}")
         return Done(plan.heads, after.heads, len(plan.steps))
 
     def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> MigrateJob:
@@ -158,7 +201,7 @@ class Migrator:
         )
 
     def _place(self, registry: Registry, target: Target) -> Place:
-        return Place(target, registry.url_for(target), self._limits)
+        return Place(target, registry.url_for(target), self._limits, registry.sharing(target))
 
 
 def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:
@@ -190,7 +233,17 @@ def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
 SHORTEST_VALUE = 3
 
 
-def _refuse_ahead(plan: Plan) -> None:
+def _not_there(heads: Heads, expected: str) -> MigrationFailedError:
+    return MigrationFailedError(
+        f"env.py ended without an error, but the version table holds {', '.join(heads) or 'nothing'}; {expected}",
+        kind="not_at_goal",
+        remedy="look for a swallowed error or a missing commit in env.py",
+    )
+
+
+def _refuse_impossible(plan: Plan) -> None:
+    if plan.problem:
+        raise MigrationFailedError(plan.problem, kind="goal", remedy="name a revision as the goal")
     if plan.unknown:
         raise TargetAheadError(
             f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",

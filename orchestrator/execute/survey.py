@@ -12,7 +12,7 @@ from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachabl
 from orchestrator.execute.classify import is_server_down
 from orchestrator.execute.migrate import Heads, Migrator
 from orchestrator.execute.slots import Slots
-from orchestrator.registry.model import Registry, Target
+from orchestrator.registry.model import Registry, Target, TargetKey
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class Surveyor:
         self, registry: Registry, limit: int, members: Sequence[Target], found: Found, is_known: IsKnown
     ) -> None:
         health = ShardHealth()
-        waiting = iter(members)
+        waiting = iter(by_database(members))
         async with anyio.create_task_group() as tasks:
             for _ in range(min(limit, len(members))):
                 tasks.start_soon(self._read_some, registry, limit, waiting, health, found, is_known)
@@ -81,34 +81,52 @@ class Surveyor:
         self,
         registry: Registry,
         limit: int,
-        waiting: Iterator[Target],
+        waiting: Iterator[Sequence[Target]],
         health: ShardHealth,
         found: Found,
         is_known: IsKnown,
     ) -> None:
-        for target in waiting:
-            if is_known(target):
-                continue
+        for together in waiting:
             if health.reason is not None:
-                found(target, None, health.reason)
+                for target in together:
+                    if not is_known(target):
+                        found(target, None, health.reason)
                 continue
-            try:
-                async with self._slots.slot(target.shard, limit):
-                    if is_known(target):  # by now
-                        continue
-                    heads = await self._migrator.read_heads(registry, target)
-            except TargetError as exc:
-                health.note(exc)
-                found(target, None, exc)
-            except OrchestratorError:
-                raise
-            except Exception as exc:  # one target's surprise is not the daemon's end
-                log.exception("reading_heads_crashed", tenant=target.tenant, track=target.track, shard=target.shard)
-                health.note(None)
-                found(target, None, _bug(exc))
+            async with self._slots.slot(together[0].shard, limit):
+                wanted = [target for target in together if not is_known(target)]  # by now
+                if wanted:
+                    await self._read_database(registry, wanted, health, found)
+
+    async def _read_database(
+        self, registry: Registry, targets: Sequence[Target], health: ShardHealth, found: Found
+    ) -> None:
+        """One session for all targets in a database; each is told of once, however it ends."""
+        told: set[TargetKey] = set()
+
+        def tell(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
+            told.add(target.key)
+            health.note(exc)
+            found(target, heads, exc)
+
+        try:
+            if len(targets) == 1:
+                tell(targets[0], await self._migrator.read_heads(registry, targets[0]), None)
             else:
-                health.note(None)
-                found(target, heads, None)
+                await self._migrator.read_many(registry, targets, tell)
+        except TargetError as exc:
+            failed = exc
+        except OrchestratorError:
+            raise
+        except Exception as exc:  # one database's surprise is not the daemon's end
+            first = targets[0]
+            log.exception("reading_heads_crashed", tenant=first.tenant, track=first.track, shard=first.shard)
+            failed = _bug(exc)
+        else:
+            return
+        health.note(failed)
+        for target in targets:
+            if target.key not in told:
+                found(target, None, failed)
 
 
 def _bug(exc: Exception) -> TargetUnreachableError:
@@ -117,6 +135,13 @@ def _bug(exc: Exception) -> TargetUnreachableError:
         kind="bug",
         remedy="this is a bug: please report it with the daemon's log",
     )
+
+
+def by_database(targets: Iterable[Target]) -> Iterable[Sequence[Target]]:
+    groups: dict[str, list[Target]] = defaultdict(list)
+    for target in targets:
+        groups[target.database].append(target)
+    return groups.values()
 
 
 def by_shard(targets: Iterable[Target]) -> Mapping[str, Sequence[Target]]:

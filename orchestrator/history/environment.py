@@ -10,7 +10,8 @@ from typing import Any
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
-from alembic.script import ScriptDirectory
+from alembic.runtime.migration import MigrationStep, StampStep
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
@@ -85,6 +86,7 @@ class _Progress:
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
+        session.prove_schema(self.job.rules, context.connection)
         plan = self.job.plan
         found = tuple(sorted(heads or ()))
         if not self.ran and found != plan.heads:
@@ -98,7 +100,7 @@ class _Progress:
         if self.job.observed:
             self._look_at(context)
         for step in steps_of(self.scripts, plan, heads):
-            self.current, self.began = step.revision.revision, time.monotonic()
+            self.current, self.began = _name(step), time.monotonic()
             yield step
         self.walking = False
 
@@ -143,11 +145,30 @@ class _Progress:
 
 
 def steps_of(scripts: ScriptDirectory, plan: Plan, heads: Any) -> Any:
-    """Alembic's own steps from `heads` to the plan's goal."""
+    """The plan's steps as Alembic runs them; those that are left, where some have been run already."""
     goal: Any = argument(plan.goal)
-    if plan.direction == "downgrade":
-        return scripts._downgrade_revs(goal, heads)
-    return scripts._upgrade_revs(goal, heads)
+    if plan.direction == "stamp":
+        return scripts._stamp_revs(goal or "base", heads)
+    if tuple(sorted(heads or ())) != plan.heads:  # env.py runs them once more
+        walk = scripts._downgrade_revs if plan.direction == "downgrade" else scripts._upgrade_revs
+        return walk(goal, heads)
+    make = MigrationStep.downgrade_from_script if plan.direction == "downgrade" else MigrationStep.upgrade_from_script
+    return [make(scripts.revision_map, _script(scripts, revision)) for revision in plan.steps]
+
+
+def _script(scripts: ScriptDirectory, revision: str) -> Script:
+    found = scripts.get_revision(revision)
+    assert found is not None, "plans are made from this history"
+    return found
+
+
+def _name(step: Any) -> str | None:
+    """The revision of a step; of a stamp, the one that is written."""
+    return (
+        step.to_revisions[0]
+        if isinstance(step, StampStep) and step.to_revisions
+        else getattr(getattr(step, "revision", None), "revision", None)
+    )
 
 
 class _Environment(EnvironmentContext):
@@ -165,6 +186,8 @@ class _Environment(EnvironmentContext):
                 "could not be proved to lead to the target; nothing was run",
                 remedy="make the engine and connect inside env.py",
             )
+        if connection is not None:
+            session.prove_schema(self._job.rules, connection)
         settle(self._job, options)
         callbacks = options.get("on_version_apply") or ()
         if callbacks:

@@ -7,7 +7,6 @@ also of a history whose files may only be executed in a worker process.
 from __future__ import annotations
 
 import hashlib
-import re
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,12 +19,10 @@ from alembic.util import CommandError
 
 from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
-from orchestrator.history import drivers
+from orchestrator.history import drivers, goals
 from orchestrator.history.places import line_of, null_byte
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
-
-_RELATIVE = re.compile(r"^(?:[^@]+@)?[+-]\d+$|^[^@+-]+[+-]\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +86,72 @@ class History:
         return tuple(head for head in heads if head not in self._files)
 
     def resolve(self, goal: str, direction: Direction = "upgrade") -> Heads:
-        """The revision ids that `goal` means in this build; empty for `base`.
+        """The revision ids that `goal` means in this build; empty for `base`. A goal that only a target's own heads
+        resolve (`goals.is_open`) is given back as it is.
 
-        Raises HistoryError for an unknown revision, several heads under `head`, and relative goals.
+        Raises HistoryError for an unknown revision or label, several heads under `head`, and a goal that is against
+        the direction.
         """
-        if _RELATIVE.match(goal):
-            raise self._error(
-                f"relative goals such as {goal!r} are not supported by this release yet", "name a revision"
-            )
+        if goals.is_relative(goal):
+            return self._relative(goal, direction)
         if goal == "base" and direction == "upgrade":
             raise self._error("an upgrade cannot go to 'base'", "use --direction downgrade")
         try:
+            if goals.is_from_revision(goal) and goal not in self:
+                return goals.counted(self._map, goal, direction)
             found = self._map.get_revisions(goal)
         except MultipleHeads as exc:
             raise self._several_heads(exc.heads) from exc
         except (ResolutionError, RevisionError, CommandError) as exc:
             raise self._error(f"there is no revision {goal!r} in this build", self._known()) from exc
+        if direction == "downgrade" and "@" in goal:
+            return (goal,)
         ids = tuple(sorted(revision.revision for revision in found if isinstance(revision, Revision)))
         if direction == "downgrade" and len(ids) > 1:
             raise self._error(f"a downgrade goes to one revision; {goal!r} means {', '.join(ids)}", "name one of them")
         return ids
 
+    def _relative(self, goal: str, direction: Direction) -> Heads:
+        if (wrong := goals.objection(goal, direction)) is not None:
+            raise self._error(*wrong)
+        label, _, _ = goal.rpartition("@")
+        if label and label not in self._labels and label not in self:
+            labels = ", ".join(sorted(self._labels)) or "none"
+            raise self._error(f"there is no branch {label!r} in this build", f"the branch labels are: {labels}")
+        return (goal,)
+
+    def is_relative(self, goal: Heads) -> bool:
+        return goals.is_open(goal)
+
+    def missing(self, goal: Heads) -> Heads:
+        """Those revisions of a goal, as `resolve` gave it, that this build does not have."""
+        if not goals.is_open(goal):
+            return self.unknown(goal)
+        label, _, revision = goal[0].rpartition("@")
+        named = () if goals.is_relative(revision) or revision in ("base", "") else (revision,)
+        return tuple(name for name in (label, *named) if name and name not in self._labels and name not in self)
+
+    def after(self, heads: Heads, steps: tuple[str, ...], direction: Direction) -> Heads:
+        """The heads when these steps have run: what nothing that is applied follows from."""
+        applied = set(self.ancestors(heads))
+        applied = applied - set(steps) if direction == "downgrade" else applied | set(steps)
+        return tuple(sorted(applied - {parent for revision in applied for parent in self._parents(revision)}))
+
+    def _parents(self, revision: str) -> Iterator[str]:
+        file = self._files[revision]
+        yield from file.down
+        yield from (self._labels.get(other, other) for other in file.depends_on)
+
     def steps(self, heads: Heads, goal: Heads, direction: Direction) -> tuple[str, ...]:
-        """Revisions to run, in order; empty when a target with these (known) heads is at the goal or beyond it."""
+        """Revisions to run, in order; empty when a target with these (known) heads is at the goal or beyond it.
+
+        Of a stamp, what is to be written. Raises UnplannableError for an open goal that leads nowhere from there.
+        """
+        if direction == "stamp":
+            there = set(goal) <= set(heads) if goal else not heads
+            return () if there else goal or ("base",)
+        if goals.is_open(goal):
+            return goals.walked(self._map, heads, goal[0], direction)
         if direction == "downgrade":
             return self._downgrade(heads, goal)
         found: list[str] = []
@@ -128,8 +168,7 @@ class History:
             revision = waiting.pop()
             if revision not in seen:
                 seen.add(revision)
-                file = self._files[revision]
-                waiting += [*file.down, *(self._labels.get(other, other) for other in file.depends_on)]
+                waiting += self._parents(revision)
         return frozenset(seen)
 
     def _labelled(self) -> dict[str, str]:

@@ -78,6 +78,30 @@ def is_proved(connection: Connection) -> bool:
     return session is not None and connection.info.get(_MARK) is session
 
 
+def prove_schema(rules: SessionRules, connection: Connection) -> None:
+    """Refuse a connection on which env.py has set a search path of its own: what it does not name by schema would go
+    to another tenant's. Raises WrongDatabaseError.
+
+    Past SQLAlchemy, for which a transaction would begin here that env.py has not begun.
+    """
+    if rules.current_schema is None:
+        return
+    raw = connection.connection
+    cursor = raw.cursor()
+    try:
+        cursor.execute(rules.current_schema)
+        (found,) = cursor.fetchone() or (None,)
+    finally:
+        cursor.close()
+    if not connection.in_transaction():
+        raw.rollback()
+    if found != rules.schema:
+        raise WrongDatabaseError(
+            f"env.py works in schema {found!r}; this target's is {rules.schema!r}. Nothing was run in it",
+            remedy="let env.py leave the search path alone: it is set on every connection",
+        )
+
+
 def _silenced(function: Callable[..., Any]) -> Callable[..., Any]:
     def outside_migrations(*args: Any, **kwargs: Any) -> Any:
         return None if _current.get() is not None else function(*args, **kwargs)

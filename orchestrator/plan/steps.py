@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Direction = Literal["upgrade", "downgrade"]
+from orchestrator.errors import UnplannableError
+
+Direction = Literal["upgrade", "downgrade", "stamp"]
 Heads = tuple[str, ...]
 
 
@@ -16,8 +18,23 @@ class Revisions(Protocol):
         """Those of `heads` that this history does not have."""
         ...
 
+    def is_relative(self, goal: Heads) -> bool:
+        """Whether a target's own heads say what the goal means."""
+        ...
+
     def steps(self, heads: Heads, goal: Heads, direction: Direction) -> tuple[str, ...]:
-        """Revisions to run, in order, to bring `heads` to `goal`; empty when it is there."""
+        """Revisions to run, in order, to bring `heads` to `goal`; empty when it is there.
+
+        A stamp runs none: what is to be written is given instead. Raises UnplannableError.
+        """
+        ...
+
+    def ancestors(self, heads: Heads) -> frozenset[str]:
+        """All that a database at `heads` has applied, `heads` included."""
+        ...
+
+    def after(self, heads: Heads, steps: tuple[str, ...], direction: Direction) -> Heads:
+        """The heads when these steps have run."""
         ...
 
 
@@ -26,7 +43,7 @@ class Plan:
     """What brings a target from `heads` to `goal`.
 
     `provisioned` is False where there was no version table. With `unknown` revisions there are no steps: the
-    target is ahead of this build, and is never touched.
+    target is ahead of this build, and is never touched; nor is one whose goal is a `problem` for its heads.
     """
 
     heads: Heads
@@ -35,23 +52,47 @@ class Plan:
     steps: tuple[str, ...] = ()
     unknown: Heads = ()
     provisioned: bool = True
+    problem: str | None = None
 
     @property
-    def state(self) -> Literal["ahead", "up_to_date", "unprovisioned", "behind"]:
+    def state(self) -> Literal["ahead", "up_to_date", "unprovisioned", "behind", "unknown"]:
         """The target's fleet state, as far as this goal tells."""
         if self.unknown:
             return "ahead"
+        if self.problem:
+            return "unknown"
         if not self.steps:
             return "up_to_date"
         return "behind" if self.provisioned else "unprovisioned"
 
 
-def make(revisions: Revisions, heads: Heads | None, goal: Heads, direction: Direction = "upgrade") -> Plan:
-    """Plan for a target whose version table holds `heads`; None: it has no version table."""
+def make(
+    revisions: Revisions,
+    heads: Heads | None,
+    goal: Heads,
+    direction: Direction = "upgrade",
+    since: Heads | None = None,
+) -> Plan:
+    """Plan for a target whose version table holds `heads`; None: it has no version table.
+
+    A relative goal counts from `since`, which the target had before the rollout first touched it, so that a second
+    attempt does not go further than the first was to.
+    """
     known = tuple(sorted(heads or ()))
-    unknown = revisions.unknown(known)
-    steps = () if unknown else revisions.steps(known, goal, direction)
-    return Plan(known, goal, direction, steps, unknown, provisioned=heads is not None)
+    provisioned = heads is not None
+    if unknown := revisions.unknown((*known, *(since or ()))):
+        return Plan(known, goal, direction, unknown=unknown, provisioned=provisioned)
+    try:
+        if not revisions.is_relative(goal):
+            return Plan(known, goal, direction, revisions.steps(known, goal, direction), provisioned=provisioned)
+        origin = known if since is None else since
+        all_steps = revisions.steps(origin, goal, direction)
+    except UnplannableError as exc:
+        problem = f"{exc.message}; {exc.remedy}" if exc.remedy else exc.message
+        return Plan(known, goal, direction, provisioned=provisioned, problem=problem)
+    applied = revisions.ancestors(known)
+    steps = tuple(step for step in all_steps if (step in applied) is (direction == "downgrade"))
+    return Plan(known, revisions.after(origin, all_steps, direction), direction, steps, provisioned=provisioned)
 
 
 class Planner:
@@ -59,10 +100,12 @@ class Planner:
 
     def __init__(self, revisions: Revisions, goal: Heads, direction: Direction = "upgrade") -> None:
         self._revisions, self._goal, self._direction = revisions, goal, direction
-        self._plans: dict[Heads | None, Plan] = {}
+        self._is_relative = revisions.is_relative(goal)
+        self._plans: dict[tuple[Heads | None, Heads | None], Plan] = {}
 
-    def plan(self, heads: Heads | None) -> Plan:
-        key = None if heads is None else tuple(sorted(heads))
+    def plan(self, heads: Heads | None, since: Heads | None = None) -> Plan:
+        """As `make`."""
+        key = (None if heads is None else tuple(sorted(heads)), since if self._is_relative else None)
         if key not in self._plans:
-            self._plans[key] = make(self._revisions, heads, self._goal, self._direction)
+            self._plans[key] = make(self._revisions, heads, self._goal, self._direction, key[1])
         return self._plans[key]

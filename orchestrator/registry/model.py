@@ -5,7 +5,7 @@ Built by `registry.manifest` from the file; nothing here reads a file, the envir
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -140,6 +140,17 @@ class Registry:
         else:
             url = shard.url.set(database=target.database)
         return url.set(drivername=f"{shard.dialect}+{driver}") if driver else url
+
+    @cached_property
+    def _by_database(self) -> Mapping[tuple[str, str], Sequence[Target]]:
+        found: dict[tuple[str, str], list[Target]] = {}
+        for target in self.targets:
+            found.setdefault((target.shard, target.database), []).append(target)
+        return found
+
+    def sharing(self, target: Target) -> Sequence[Target]:
+        """The targets in the same database, itself included."""
+        return self._by_database.get((target.shard, target.database), (target,))
 
     def place_of(self, target: Target) -> str:
         """Server, database, schema and version table of a target in one line, without user or password."""

@@ -76,10 +76,10 @@ def settled(reading: Reading, now: datetime) -> Migration:
     migration, plan = reading.migration, reading.plan
     if plan is None:
         return migration
-    if migration.from_heads is None:
+    if migration.from_heads is None and (plan.provisioned or not plan.steps):
         migration = replace(migration, from_heads=plan.heads, steps=len(plan.steps))
-    if plan.unknown or plan.steps:
-        return migration  # the driver refuses the unknown under the target's lock, with the reason
+    if plan.unknown or plan.steps or plan.problem:
+        return migration  # the driver refuses what cannot be under the target's lock, with the reason
     changed = migration.from_heads != plan.heads
     state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
     return replace(migration, state=state, to_heads=plan.heads, finished_at=now)

@@ -79,8 +79,8 @@ class Direction(StrEnum):
 
     @property
     def planned(self) -> steps.Direction:
-        """The direction as planning knows it; `stamp` is refused before it comes to that."""
-        return "downgrade" if self is Direction.DOWNGRADE else "upgrade"
+        """The direction as planning knows it."""
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +140,13 @@ class Migration:
         return TargetKey(self.tenant, self.track)
 
 
+# Of a request: every track, and each track's own goal.
+EVERY = "*"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asked for."""
+    """What somebody asked for. `track` and `to` may be `EVERY`."""
 
     track: str
     to: str
@@ -156,13 +160,22 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class Aim:
+    """Where the targets of one track are brought: the revision ids that `to` meant when the rollout was made (empty for
+    base), or a goal that each target's own heads resolve, as it was written; and the digest of the files it meant."""
+
+    goal: tuple[str, ...]
+    history_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """A request to bring a frozen set of targets to a goal.
 
-    `goal` holds the revision ids that `to` meant when the rollout was made; empty for a relative or base goal,
-    which each target's own heads resolve. A `foreground` rollout belongs to one process and ends with it.
-    `aborting`: an abort was asked for; what runs may end, nothing new starts. `accepted_failures`: so many failures
-    somebody has seen and resumed in spite of; they do not count against the budget.
+    `goal` and `history_digest` are those of `Aim`; for a rollout over several tracks, `several` has them for each. A
+    `foreground` rollout belongs to one process and ends with it. `aborting`: an abort was asked for; what runs may end,
+    nothing new starts. `accepted_failures`: so many failures somebody has seen and resumed in spite of; they do not
+    count against the budget.
     """
 
     id: str
@@ -177,10 +190,16 @@ class Rollout:
     accepted_failures: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    several: Mapping[str, Aim] = field(default_factory=dict)
 
     @property
     def track(self) -> str:
         return self.request.track
+
+    @property
+    def aims(self) -> Mapping[str, Aim]:
+        """By track."""
+        return self.several or {self.track: Aim(self.goal, self.history_digest)}
 
 
 @dataclass(frozen=True, slots=True)

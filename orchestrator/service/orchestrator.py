@@ -13,12 +13,14 @@ import structlog
 from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
 from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
-from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target
+from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target, Track
 from orchestrator.rollout import decide, progress, tell
 from orchestrator.rollout.controller import Controller
 from orchestrator.rollout.ports import StoredEvent
 from orchestrator.rollout.state import (
     ACTIVE,
+    EVERY,
+    Aim,
     FleetState,
     Migration,
     MigrationState,
@@ -62,37 +64,52 @@ class Orchestrator:
         if self._draining:
             raise UnavailableError("the daemon is shutting down", remedy="ask again when it has started anew")
         registry = self.registry
-        track = requests.find_track(registry, request.track)
+        tracks = requests.find_tracks(registry, request.track)
         requests.find_strategy(registry, request.strategy)
-        requests.check_direction(request.direction)
-        targets = requests.select(registry, track.name, request.select)
-        history = await self._parts.histories.current(registry, track)
-        request = replace(request, to=request.to or track.goal)
-        goal = history.resolve(request.to, request.direction.planned)
-        rollout, migrations = requests.freeze(
-            request, registry, targets, goal, digest=history.digest, now=now(), entropy=os.urandom(2)
-        )
+        targets = requests.select(registry, request.track, request.select)
+        concerned = {target.track for target in targets}
+        aims = {track.name: await self._aim(request, track) for track in tracks if track.name in concerned}
+        if not request.to:
+            request = replace(request, to=EVERY if request.track == EVERY else tracks[0].goal)
+        rollout, migrations = requests.freeze(request, registry, targets, aims, now=now(), entropy=os.urandom(2))
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
             if stored.id == rollout.id:
                 self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
 
+    async def _aim(self, request: Request, track: Track) -> Aim:
+        history = await self._parts.histories.current(self.registry, track)
+        return Aim(history.resolve(requests.goal_of(request, track), request.direction.planned), history.digest)
+
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
         registry = self.registry
-        track = requests.find_track(registry, request.track)
         requests.find_strategy(registry, request.strategy)
-        requests.check_direction(request.direction)
-        targets = requests.select(registry, track.name, request.select)
-        return await self.survey.preview(registry, track, targets, request.to or track.goal, request.direction.planned)
+        groups: list[PlanGroup] = []
+        for track, targets in self._by_track(request):
+            goal, direction = requests.goal_of(request, track), request.direction.planned
+            groups += await self.survey.preview(registry, track, targets, goal, direction)
+        return groups
 
     async def plan(self, request: Request) -> CompiledPlan:
-        registry = self.registry
-        track = requests.find_track(registry, request.track)
-        requests.check_direction(request.direction)
-        targets = requests.select(registry, track.name, request.select)
-        goal, direction = request.to or track.goal, request.direction.planned
-        return await plans.compiled(self._parts, self.survey, track, targets, goal, direction)
+        made = [
+            await plans.compiled(
+                self._parts,
+                self.survey,
+                track,
+                targets,
+                requests.goal_of(request, track),
+                request.direction.planned,
+            )
+            for track, targets in self._by_track(request)
+        ]
+        return made[0] if len(made) == 1 else plans.joined(made)
+
+    def _by_track(self, request: Request) -> Sequence[tuple[Track, Sequence[Target]]]:
+        tracks = requests.find_tracks(self.registry, request.track)
+        targets = requests.select(self.registry, request.track, request.select)
+        parts = [(track, [target for target in targets if target.track == track.name]) for track in tracks]
+        return [(track, members) for track, members in parts if members]
 
     async def rollouts(
         self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
@@ -244,8 +261,9 @@ class Orchestrator:
         finally:
             del self._controllers[rollout.id]
             self._ends.pop(rollout.id).set()
-            if all(other.rollout.track != rollout.track for other in self._controllers.values()):
-                self._parts.workers.retire(rollout.track)
+            for track in rollout.aims:
+                if all(track not in other.rollout.aims for other in self._controllers.values()):
+                    self._parts.workers.retire(track)
 
     # Registry and fleet
 

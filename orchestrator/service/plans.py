@@ -32,17 +32,23 @@ async def compiled(
     return CompiledPlan(found, _digest(registry, history, found, targets))
 
 
+def joined(made: Sequence[CompiledPlan]) -> CompiledPlan:
+    """The plans of several tracks as one."""
+    digest = hashlib.sha256("".join(plan.digest for plan in made).encode()).hexdigest()
+    return CompiledPlan([group for plan in made for group in plan.groups], digest)
+
+
 async def _group(
     parts: Parts, registry: Registry, history: History, state: FleetState, plan: Plan | None, alike: Sequence[Target]
 ) -> CompiledGroup:
-    tenants = tuple(target.tenant for target in alike)
+    tenants, track = tuple(target.tenant for target in alike), history.track.name
     if plan is None or not plan.steps:
-        return CompiledGroup(plan.heads if plan else (), state, (), tenants, {}, (), "")
+        return CompiledGroup(track, plan.heads if plan else (), state, (), tenants, {}, (), "")
     place = Place(alike[0], registry.url_for(alike[0]), limits(parts.settings))
     made, online = await _compiled(parts, registry, history, alike[0], plan)
     script = parts.databases[place.url.get_backend_name()].script(place, made) if made else ()
     shown = tuple(part.revisions if isinstance(part, Online) else part for part in script)
-    return CompiledGroup(plan.heads, state, plan.steps, tenants, online, shown, made.digest if made else "")
+    return CompiledGroup(track, plan.heads, state, plan.steps, tenants, online, shown, made.digest if made else "")
 
 
 async def _compiled(
@@ -50,7 +56,9 @@ async def _compiled(
 ) -> tuple[Compiled | None, dict[str, str]]:
     """The compiled plan, and why revisions run online; no plan where none of them is replayed."""
     reason = None
-    if registry.tracks[target.track].execution == "online":
+    if plan.direction == "stamp":
+        reason = "a stamp only writes the version table"
+    elif registry.tracks[target.track].execution == "online":
         reason = "the track says `execution: online`"
     elif registry.shards[target.shard].dialect != "postgresql":
         reason = "only PostgreSQL targets are replayed"

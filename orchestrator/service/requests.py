@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.plan.steps import Heads
 from orchestrator.registry import selector
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, Track
-from orchestrator.rollout.state import Direction, Migration, Request, Rollout, new_rollout_id
+from orchestrator.rollout.state import EVERY, Aim, Migration, Request, Rollout, new_rollout_id
 
 
 def find_track(registry: Registry, name: str) -> Track:
@@ -18,6 +17,11 @@ def find_track(registry: Registry, name: str) -> Track:
     if name not in registry.tracks:
         raise ConfigurationError(f"there is no track {name!r}", remedy=_instead(name, registry.tracks))
     return registry.tracks[name]
+
+
+def find_tracks(registry: Registry, name: str) -> Sequence[Track]:
+    """The track of that name, or all of them for `EVERY`. Raises ConfigurationError."""
+    return list(registry.tracks.values()) if name == EVERY else [find_track(registry, name)]
 
 
 def find_strategy(registry: Registry, name: str) -> Strategy:
@@ -29,18 +33,22 @@ def find_strategy(registry: Registry, name: str) -> Strategy:
     return registry.strategies[name]
 
 
-def check_direction(direction: Direction) -> None:
-    if direction is Direction.STAMP:
-        raise ConfigurationError("stamping is not supported by this release yet", remedy="use `alembic stamp`")
+def goal_of(request: Request, track: Track) -> str:
+    """The goal for a track's targets: the one that was asked for, or its own."""
+    return track.goal if request.to in ("", EVERY) else request.to
 
 
 def select(registry: Registry, track: str, text: str) -> Sequence[Target]:
-    """The targets of `track` that the selector takes. Raises SelectorError, and ConfigurationError when none match."""
+    """The targets of `track`, or of every one, that the selector takes.
+
+    Raises SelectorError, and ConfigurationError when none match.
+    """
     wanted = selector.parse(text)
-    targets = [target for target in registry.targets if target.track == track and wanted.matches(target)]
+    targets = [one for one in registry.targets if track in (one.track, EVERY) and wanted.matches(one)]
     if not targets:
         whose = f"selector {text!r} matches no target" if text.strip() else "there is no target"
-        raise ConfigurationError(f"{whose} of track {track!r}", remedy="look at `orchestrator tenants`")
+        of = "" if track == EVERY else f" of track {track!r}"
+        raise ConfigurationError(f"{whose}{of}", remedy="look at `orchestrator tenants`")
     return targets
 
 
@@ -48,15 +56,18 @@ def freeze(
     request: Request,
     registry: Registry,
     targets: Sequence[Target],
-    goal: Heads,
+    aims: Mapping[str, Aim],
     *,
-    digest: str,
     now: datetime,
     entropy: bytes,
 ) -> tuple[Rollout, Sequence[Migration]]:
     """A new rollout and its migrations, one for each target, in the registry's order."""
     rollout_id = new_rollout_id(now, entropy)
-    rollout = Rollout(rollout_id, request, goal, len(targets), now, history_digest=digest)
+    if request.track == EVERY:
+        rollout = Rollout(rollout_id, request, (), len(targets), now, several=aims)
+    else:
+        aim = aims[request.track]
+        rollout = Rollout(rollout_id, request, aim.goal, len(targets), now, history_digest=aim.history_digest)
     migrations = [
         Migration(
             rollout_id, target.tenant, target.track, target.shard, position=position, place=registry.place_of(target)

@@ -67,7 +67,10 @@ class FleetSurvey:
     ) -> Sequence[PlanGroup]:
         """What a rollout would do, by groups of targets with equal heads. Raises HistoryError."""
         _, groups = await self.grouped(registry, track, targets, to, direction)
-        return [_group(state, plan, sorted(one.tenant for one in alike)) for (state, plan), alike in groups.items()]
+        return [
+            _group(track.name, state, plan, sorted(one.tenant for one in alike))
+            for (state, plan), alike in groups.items()
+        ]
 
     async def grouped(
         self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
@@ -121,6 +124,6 @@ def _observation(
     return observed(target, planner.plan(heads).state, heads or ())
 
 
-def _group(state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
+def _group(track: str, state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
     heads, steps = (plan.heads, plan.steps) if plan is not None else ((), ())
-    return PlanGroup(heads, state, steps, len(tenants), tuple(tenants[:NAMES_SHOWN]))
+    return PlanGroup(track, heads, state, steps, len(tenants), tuple(tenants[:NAMES_SHOWN]))

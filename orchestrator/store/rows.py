@@ -10,7 +10,16 @@ from sqlalchemy import RowMapping
 
 from orchestrator.events import RolloutEvent
 from orchestrator.rollout.ports import StoredEvent
-from orchestrator.rollout.state import Direction, Failure, Migration, MigrationState, Request, Rollout, RolloutState
+from orchestrator.rollout.state import (
+    Aim,
+    Direction,
+    Failure,
+    Migration,
+    MigrationState,
+    Request,
+    Rollout,
+    RolloutState,
+)
 from orchestrator.store.tables import MESSAGE_LIMIT, STATEMENT_LIMIT
 
 # PostgreSQL refuses NUL in text; a lone surrogate (say from a file name in a traceback) cannot be encoded at all.
@@ -63,6 +72,7 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "max_concurrent": request.max_concurrent,
         "goal": rollout.goal,
         "history_digest": rollout.history_digest,
+        "several": {track: [list(aim.goal), aim.history_digest] for track, aim in rollout.several.items()} or None,
         "total": rollout.total,
         "created_at": rollout.created_at,
         "started_at": rollout.started_at,
@@ -94,6 +104,7 @@ def rollout_from(row: RowMapping) -> Rollout:
         accepted_failures=row["accepted_failures"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        several={track: Aim(tuple(goal), digest) for track, (goal, digest) in (row["several"] or {}).items()},
     )
 
 

@@ -81,6 +81,7 @@ rollouts = Table(
     Column("max_concurrent", Integer),
     Column("goal", Revisions, nullable=False),
     Column("history_digest", Text, nullable=False),
+    Column("several", JSON(none_as_null=True)),
     Column("total", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),

@@ -59,7 +59,7 @@ async def content(pg: Server, database: str) -> dict[str, Any]:
             )
             for (name,) in tables
         }
-        lines = [row[0] for row in await connection.fetch(fingerprint.QUERY)]
+        lines = [row[0] for row in await connection.fetch(fingerprint.query(None))]
         return {"schema": fingerprint.normalised(lines, "alembic_version", None), **rows}
     finally:
         await connection.close()

@@ -156,14 +156,14 @@ class FakeOrchestrator:
     async def preview(self, request: Request) -> Sequence[ports.PlanGroup]:
         self._fail()
         tenants = tuple(it.tenant for it in self.registry.targets)
-        return [ports.PlanGroup(("a1",), FleetState.BEHIND, ("b2",), len(tenants), tenants)]
+        return [ports.PlanGroup("app", ("a1",), FleetState.BEHIND, ("b2",), len(tenants), tenants)]
 
     async def plan(self, request: Request) -> ports.CompiledPlan:
         self._fail()
         tenants = tuple(it.tenant for it in self.registry.targets)
         script = ("BEGIN;\nSELECT 1;\nCOMMIT;", ("c3",))
         online = {"c3": "it asks postgresql://u:hunter2@h/d for an answer"}
-        group = ports.CompiledGroup(("a1",), FleetState.BEHIND, ("b2", "c3"), tenants, online, script, "d1")
+        group = ports.CompiledGroup("app", ("a1",), FleetState.BEHIND, ("b2", "c3"), tenants, online, script, "d1")
         return ports.CompiledPlan([group], "d0")
 
     async def rollouts(

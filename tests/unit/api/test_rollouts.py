@@ -50,7 +50,16 @@ async def test_a_dry_run_previews_and_changes_nothing(client: httpx2.AsyncClient
         "to": "head",
         "direction": "upgrade",
         "total": 2,
-        "groups": [{"heads": ["a1"], "state": "behind", "steps": ["b2"], "count": 2, "tenants": ["acme", "globex"]}],
+        "groups": [
+            {
+                "track": "app",
+                "heads": ["a1"],
+                "state": "behind",
+                "steps": ["b2"],
+                "count": 2,
+                "tenants": ["acme", "globex"],
+            }
+        ],
     }
     assert fake.held == {}
 

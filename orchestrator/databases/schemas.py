@@ -1,0 +1,94 @@
+"""A tenant's schema within a PostgreSQL database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import asyncpg
+
+from orchestrator.databases.base import Place
+from orchestrator.databases.connecting import translated
+from orchestrator.databases.quoting import literal, quoted
+from orchestrator.errors import TargetUnreachableError
+from orchestrator.registry.model import Target
+
+# What a migrating session must find again: nothing where the tenant has a database of its own; else the schema, unless
+# it is not ours to use, for then it would not count in the search path.
+_PROOF = """(SELECT CASE WHEN pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN n.oid::text END
+    FROM pg_catalog.pg_namespace n WHERE n.nspname = {name})"""
+# Tables beside version tables, and first whether one of those is another target's: then the tables may be its.
+_TABLES = """SELECT c.relname::text AS name, c.relname = ANY (pg_catalog.string_to_array($3, E'\\n')) AS versions
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE CASE WHEN $1 = '' THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND n.nspname <> ALL (pg_catalog.string_to_array($2, E'\\n')) ELSE n.nspname = $1 END
+    AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY versions DESC, name LIMIT 6"""
+
+
+def proof(target: Target) -> str:
+    """An expression for the id of the target's schema, as text; NULL where it has none, or may not use it."""
+    return "NULL::text" if target.schema is None else _PROOF.format(name=literal(target.schema))
+
+
+def search_path(target: Target) -> str | None:
+    """The search path of every session that migrates the target; None: as the server has it."""
+    return quoted(target.schema) if target.schema is not None else None
+
+
+async def exists(connection: asyncpg.Connection[Any], target: Target) -> bool:
+    """Whether the target's schema is there; true where it needs none."""
+    if target.schema is None:
+        return True
+    question = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = $1"
+    return await connection.fetchval(question, target.schema) is not None
+
+
+async def make(connection: asyncpg.Connection[Any], place: Place) -> str | None:
+    """Make the target's schema if it is missing; returns what `proof` tells of it.
+
+    Raises TargetUnreachableError when it may not be made or used.
+    """
+    target = place.target
+    if target.schema is None:
+        return None
+    if not await exists(connection, target):
+        if not target.create_schema:
+            raise missing(place)
+        with translated(place):
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(target.schema)}")
+    found: str | None = await connection.fetchval(f"SELECT {proof(target)}")
+    if found is None:
+        raise forbidden(place)
+    return found
+
+
+async def tables(connection: asyncpg.Connection[Any], place: Place) -> tuple[str, ...]:
+    """A few names of tables and views that are there without the target's version table.
+
+    Those of extensions do not count; nor do any where another target's version table is: they may be its.
+    """
+    target = place.target
+    others = [other for other in place.sharing if other.key != target.key]
+    here = [other.version_table for other in others if other.schema == target.schema]
+    elsewhere = [other.schema for other in others if other.schema is not None]
+    rows = await connection.fetch(_TABLES, target.schema or "", "\n".join(elsewhere), "\n".join(here))
+    return () if any(row["versions"] for row in rows) else tuple(row["name"] for row in rows)
+
+
+def missing(place: Place) -> TargetUnreachableError:
+    return TargetUnreachableError(
+        f"there is no schema {place.target.schema!r} in database {place.name}",
+        kind="missing_schema",
+        code="3F000",
+        remedy="create it, let it be made by `create: true` with the tenant, or correct `schema:`",
+    )
+
+
+def forbidden(place: Place) -> TargetUnreachableError:
+    return TargetUnreachableError(
+        f"the schema of {place.target.tenant!r} in database {place.name} or its version table is not ours to read",
+        kind="permission",
+        code="42501",
+        remedy="grant the shard's user USAGE and CREATE on the schema and SELECT on the version table",
+    )

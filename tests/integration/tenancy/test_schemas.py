@@ -1,0 +1,247 @@
+"""A schema per tenant: told apart on every connection, made on request, read together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from orchestrator.databases.base import Heads, Limits, Place
+from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql import PostgreSQL
+from orchestrator.databases.quoting import quoted
+from orchestrator.errors import TargetError
+from orchestrator.events import PlanJudged
+from orchestrator.registry.model import Target
+from orchestrator.rollout.state import Direction
+from tests import engine, environments
+from tests.environments import Template
+from tests.servers import MakeDatabases
+
+TABLES = ["alpha", "beta", "gamma"]
+MADE = ["alembic_version", "alpha", "applied", "beta", "gamma"]
+ODD = ["plain", "With Capitals", 'it\'s "quoted"', "semi;colon -- %(x)s {y}", "ü" * 31, "x" * 63]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", TABLES)
+    return tmp_path / "project"
+
+
+def _targets(database: str, schemas: Sequence[str], *, create: bool = True) -> list[Target]:
+    return [
+        Target(f"t{number:03}", "app", "pg", database, schema=schema, create_schema=create)
+        for number, schema in enumerate(schemas)
+    ]
+
+
+async def _tables(pg: Server, database: str) -> Mapping[str, list[str]]:
+    """Tables by schema."""
+    rows = await engine.fetch(
+        pg,
+        database,
+        "SELECT schemaname::text, array_agg(tablename::text ORDER BY 1) FROM pg_tables "
+        "WHERE schemaname !~ '^pg_' AND schemaname <> 'information_schema' GROUP BY 1",
+    )
+    return {schema: sorted(tables) for schema, tables in rows}
+
+
+async def _heads(pg: Server, database: str, schemas: Sequence[str]) -> list[list[str]]:
+    found = []
+    for schema in schemas:
+        table = f"{quoted(schema)}.alembic_version"
+        found.append([row[0] for row in await engine.fetch(pg, database, f"SELECT version_num FROM {table}")])
+    return found
+
+
+@pytest.mark.parametrize("template", ["generic", "async"])
+async def test_schemas_with_odd_names_are_made_and_migrated_side_by_side(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path, template: Template
+) -> None:
+    (database,) = await make_databases(1)
+    config = environments.make_project(tmp_path / "project", template)
+    environments.add_tables(tmp_path / "project", TABLES, before_each="time.sleep(random.random() / 50)")
+    schemas = [*ODD, *(f"Tenant {number}" for number in range(24))]
+    registry = engine.registry_of(
+        [environments.track_of(config)], [engine.shard_of(pg, max_concurrent=8)], _targets(database, schemas)
+    )
+    async with engine.running(registry) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": len(schemas)}
+        assert await _heads(pg, database, schemas) == [["gamma"]] * len(schemas)
+        assert await _tables(pg, database) == dict.fromkeys(schemas, MADE)
+        ledgers = [
+            await engine.fetch(pg, database, f"SELECT revision FROM {quoted(schema)}.applied") for schema in schemas
+        ]
+        assert ledgers == [[("alpha",), ("beta",), ("gamma",)]] * len(schemas), "each revision once, in its own schema"
+        down = await running.rollout("-1", direction=Direction.DOWNGRADE)
+        assert down.counts == {"succeeded": len(schemas)}
+        assert await _heads(pg, database, schemas) == [["beta"]] * len(schemas)
+        again = await running.rollout()
+        assert again.counts == {"succeeded": len(schemas)}
+        assert (await running.rollout()).counts == {"up_to_date": len(schemas)}
+
+
+async def test_schemas_are_proved_and_replayed(pg: Server, make_databases: MakeDatabases, project: Path) -> None:
+    (database,) = await make_databases(1)
+    track = environments.track_of(project / "alembic.ini", execution="auto")
+    schemas = [*ODD, *(f"Tenant {number}" for number in range(10))]
+    registry = engine.registry_of([track], [engine.shard_of(pg)], _targets(database, schemas))
+    async with engine.running(registry) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": len(schemas)}
+        [judged] = running.of(PlanJudged)
+        assert judged.execution == "replay", judged.reason
+        assert view.executions["replay"] >= len(schemas) - 6
+    assert await _heads(pg, database, schemas) == [["gamma"]] * len(schemas)
+    assert await _tables(pg, database) == dict.fromkeys(schemas, MADE)
+
+
+async def test_a_missing_schema_is_told_with_the_remedy(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE SCHEMA there")
+    registry = engine.registry_of(
+        [environments.track_of(project / "alembic.ini")],
+        [engine.shard_of(pg)],
+        _targets(database, ["there", "missing"], create=False),
+    )
+    async with engine.running(registry) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 1, "unreachable": 1}
+        failure = (await running.migrations(view))["t001"].failure
+        assert failure is not None
+        assert failure.kind == "missing_schema"
+        assert failure.message.startswith("there is no schema 'missing' in database")
+        assert "create: true" in str(failure.remedy)
+        await running.service.survey.once()
+        states = {view.target.tenant: (view.state.value, view.message) for view in running.service.targets()}
+        assert states["t000"] == ("up_to_date", None)
+        assert states["t001"][0] == "unreachable"
+        assert "no schema 'missing'" in str(states["t001"][1])
+    assert "public" not in await _tables(pg, database), "nothing was made in the default schema"
+
+
+async def test_an_env_py_that_sets_another_search_path_is_refused(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    """Alembic's recipe sets the search path to `-x tenant`; where that is another tenant's schema, it must not run."""
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE SCHEMA t000", "CREATE SCHEMA other")
+    env = project / "alembic" / "env.py"
+    line = "with connectable.connect() as connection:\n"
+    assert line in env.read_text()
+    recipe = (
+        "        tenant = context.get_x_argument(as_dictionary=True)['tenant']\n"
+        "        connection.exec_driver_sql('SET search_path TO \"%s\"' % tenant)\n"
+        "        connection.commit()\n"
+    )
+    env.write_text(env.read_text().replace(line, line + recipe))
+    targets = _targets(database, ["t000", "other"], create=False)
+    registry = engine.registry_of([environments.track_of(project / "alembic.ini")], [engine.shard_of(pg)], targets)
+    async with engine.running(registry) as running:
+        view = await running.rollout()
+        migrations = await running.migrations(view)
+        assert view.counts == {"succeeded": 1, "failed": 1}
+        failure = migrations["t001"].failure
+        assert failure is not None
+        assert failure.kind == "wrong_database"
+        assert "works in schema None; this target's is 'other'" in failure.message
+        assert "leave the search path alone" in str(failure.remedy)
+
+
+async def test_the_lock_is_the_schemas_own(pg: Server, make_databases: MakeDatabases) -> None:
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE SCHEMA a", "CREATE SCHEMA b")
+    first, second = (_place(pg, target) for target in _targets(database, ["a", "b"]))
+    kinds = PostgreSQL()
+    async with kinds.guard(first), kinds.guard(second):
+        with pytest.raises(TargetError, match="another migration holds the lock"):
+            async with kinds.guard(replace(first, limits=Limits(lock_wait=0.1))):
+                pass
+
+
+def _place(pg: Server, target: Target, sharing: Sequence[Target] = ()) -> Place:
+    return Place(target, make_url(pg.url(target.database)), Limits(), sharing)
+
+
+async def _read(pg: Server, targets: Sequence[Target]) -> dict[str, Heads | TargetError | None]:
+    found: dict[str, Heads | TargetError | None] = {}
+
+    def tell(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
+        assert target.tenant not in found, "each is told once"
+        found[target.tenant] = exc or heads
+
+    await PostgreSQL().read_many([_place(pg, target) for target in targets], tell)
+    return found
+
+
+async def test_heads_of_many_schemas_are_read_in_slices_of_one_session(
+    pg: Server, make_databases: MakeDatabases
+) -> None:
+    (database,) = await make_databases(1)
+    names = [f"s{number}" for number in range(1201)]
+    made = [
+        f"CREATE SCHEMA {name}; CREATE TABLE {name}.alembic_version (version_num varchar(32) NOT NULL);"
+        f"INSERT INTO {name}.alembic_version VALUES ('{name}'), ('a')"
+        for name in names
+    ]
+    for start in range(0, len(made), 200):
+        await engine.execute(pg, database, ";".join(made[start : start + 200]))
+    await engine.execute(pg, database, "DROP TABLE s7.alembic_version", "TRUNCATE s8.alembic_version")
+    await engine.execute(pg, database, "SELECT pg_stat_reset()")
+    found = await _read(pg, _targets(database, names))
+    expected: dict[str, Heads | None] = {f"t{n:03}": tuple(sorted(("a", name))) for n, name in enumerate(names)}
+    assert found == {**expected, "t007": None, "t008": ()}
+
+
+async def test_what_is_wrong_with_one_schema_is_told_of_it_alone(pg: Server, make_databases: MakeDatabases) -> None:
+    (database,) = await make_databases(1)
+    names = ["good", "locked", "odd", "missing", "also good"]
+    for name in ("good", "locked", "also good"):
+        await engine.execute(
+            pg,
+            database,
+            f"CREATE SCHEMA {quoted(name)}",
+            f"CREATE TABLE {quoted(name)}.alembic_version (version_num varchar(32))",
+            f"INSERT INTO {quoted(name)}.alembic_version VALUES ('x')",
+        )
+    await engine.execute(pg, database, "CREATE SCHEMA odd", "CREATE TABLE odd.alembic_version (something int)")
+    async with engine.locked_table(pg, database, "locked.alembic_version"):
+        found = await _read(pg, _targets(database, names, create=False))
+    kinds = {tenant: one.kind if isinstance(one, TargetError) else one for tenant, one in found.items()}
+    assert kinds == {
+        "t000": ("x",),
+        "t001": "locked",
+        "t002": "unusable",
+        "t003": "missing_schema",
+        "t004": ("x",),
+    }
+
+
+async def test_tenants_of_one_database_are_told_apart_by_version_table_alone(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    environments.make_project(tmp_path / "project")
+    body = (
+        'tenant = context.get_x_argument(as_dictionary=True)["tenant"]\n'
+        'op.create_table(f"orders_{tenant}", sa.Column("id", sa.Integer))'
+    )
+    environments.add_revision(tmp_path / "project", "one", None, body)
+    track = environments.track_of(tmp_path / "project" / "alembic.ini", version_table="version of {tenant}")
+    targets = [Target(f"t{n}", "app", "pg", database, version_table=f"version of t{n}") for n in range(8)]
+    async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], targets)) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 8}, view.failures
+        await running.service.survey.once()
+        assert {view.state.value for view in running.service.targets()} == {"up_to_date"}
+    assert (await _tables(pg, database))["public"] == sorted(
+        [f"orders_t{n}" for n in range(8)] + [f"version of t{n}" for n in range(8)]
+    )
