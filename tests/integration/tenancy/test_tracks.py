@@ -146,6 +146,7 @@ async def test_branches_labels_dependencies_and_merges(
     add("one", None)
     add("two", "one")
     add("three", "two", label="main")
+    add("four", "three")
     add("r1", "two", label="reporting")
     add("r2", "r1")
     add("x1", None, label="extra")
@@ -171,7 +172,7 @@ async def test_branches_labels_dependencies_and_merges(
         assert (await running.rollout("extra@base", direction=Direction.DOWNGRADE)).counts == {"succeeded": 3}
         assert await heads(running) == {"r2,three"}
         assert (await running.rollout("heads")).counts == {"succeeded": 3}
-        add("merge", ("r2", "three", "x2"))
+        add("merge", ("four", "r2", "x2"))
         assert (await running.rollout("head")).counts == {"succeeded": 3}
         assert await heads(running) == {"merge"}
         assert (await running.rollout("base", direction=Direction.DOWNGRADE)).counts == {"succeeded": 3}

@@ -51,6 +51,9 @@ class Scene:
     def steps(self, heads: Heads, goal: Heads, direction: str) -> tuple[str, ...]:
         return tuple(revision for revision in goal if revision not in heads)
 
+    def is_relative(self, goal: Heads) -> bool:
+        return False
+
     async def read_heads(self, registry: Registry, target: Target) -> Heads:
         self.reads += 1
         return ("beta",)
