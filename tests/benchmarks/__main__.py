@@ -20,12 +20,16 @@ import sqlalchemy
 
 from orchestrator.databases.embedded import EmbeddedServer
 from orchestrator.observe import logs
-from tests.benchmarks import noop, replay, rollout, scale
+from orchestrator.registry.model import Execution
+from tests.benchmarks import noop, replay, rollout, scale, schemas
 
+EXECUTIONS: tuple[Execution, ...] = ("auto", "online")
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs" / "benchmarks.md"
 # So many times the targets of the rest, where databases cost little or nothing.
 NOOP_FACTOR, SIMULATED = 2, 500
+# Schemas of one database, for each of the targets: as they are migrated, and as they are looked at.
+SCHEMAS, LOOKED_AT = 2.5, 10
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,12 @@ async def measure(targets: int) -> Sequence[Line]:
                 _noop_line(noops, NOOP_FACTOR * targets),
                 *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
                 _growth_line(grown, targets),
+                *_look_lines(await schemas.look(server, folder, ten, "r9", LOOKED_AT * targets), LOOKED_AT * targets),
+                *[
+                    _schemas_line(await schemas.roll(server, folder, ten, many, execution), many, execution)
+                    for many in (int(SCHEMAS * targets),)
+                    for execution in EXECUTIONS
+                ],
             ]
 
 
@@ -92,6 +102,27 @@ def _simulated_lines(found: scale.Simulated, targets: int) -> list[Line]:
 def _growth_line(found: int, targets: int) -> Line:
     replayed = (scale.ROUNDS - 2) * targets
     return Line(f"growth of the process over {replayed:,} replayed targets", found / 1e6, 10, False, "resident", " MB")
+
+
+def _look_lines(found: schemas.Looked, many: int) -> list[Line]:
+    where = f"{many:,} schemas of one database"
+    times = f"{found.noop * 1000:.0f} ms against {found.status * 1000:.0f} ms, medians of {schemas.PAIRS}"
+    return [
+        Line(f"status of {where}", found.status, 1, False, f"median of {schemas.PAIRS}", " s"),
+        Line(f"sessions for the status of {where}", found.sessions, 1, False, "counted by the server", ""),
+        Line(f"no-op rollout over {where} against their status", found.noop / found.status, 3, False, times),
+    ]
+
+
+def _schemas_line(found: schemas.Rolled, many: int, execution: Execution) -> Line:
+    return Line(
+        f"rate of a rollout of 10 revisions over {many} schemas of one database, `execution: {execution}`, against as many "
+        "databases",
+        found.databases / found.schemas,
+        0.8,
+        True,
+        f"{many / found.schemas:.1f} against {many / found.databases:.1f} targets/s",
+    )
 
 
 def _rollout_line(what: str, found: rollout.Result, targets: int) -> Line:
