@@ -137,6 +137,19 @@ class PlanJudged(RolloutEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TargetsAppeared(RolloutEvent):
+    """The registry has targets that the rollout would have taken: they were appended to it, or are left to the next.
+
+    `tenants` holds the first few names, `count` all; `reason` says why they were left though they should be appended.
+    """
+
+    appended: bool
+    count: int
+    tenants: tuple[str, ...]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LockWaited(Event):
     shard: str
     seconds: float

@@ -25,6 +25,7 @@ NAMES: Mapping[type[events.Event], str] = {
     events.ReplayRefused: "replay_refused",
     events.PlanJudged: "plan_judged",
     events.MigrationFinished: "migration_finished",
+    events.TargetsAppeared: "targets_appeared",
     events.LockWaited: "lock_waited",
     events.TargetObserved: "target_observed",
     events.RegistryReloaded: "registry_reloaded",
@@ -67,6 +68,8 @@ def level(event: events.Event) -> Level:
             return "error" if result == "failed" else "info"
         case events.MigrationRetried() | events.ReplayRefused() | events.PlanJudged(differs=True):
             return "warning"
+        case events.TargetsAppeared(reason=reason):
+            return "info" if reason is None else "warning"
         case events.RolloutCreated() | events.PlanJudged():
             return "info"
         case _:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from orchestrator.registry import secrets
-from orchestrator.registry.model import Execution, Isolation, Reaction, Unprovisioned
+from orchestrator.registry.model import Execution, Isolation, NewTenants, Reaction, Unprovisioned
 from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
 
 LONGEST_NAME = 200
@@ -229,6 +229,9 @@ class StrategyForm(Form):
 
     max_concurrent: Count | None = Field(None, description="How many targets are migrated at once, over all shards.")
     on_failure: OnFailureForm | None = None
+    new_tenants: NewTenants = Field(
+        "ignore", description="What becomes of targets that appear while it runs: `append` takes them in."
+    )
     waves: list[WaveForm] | None = Field(None, description=_LATER)
 
 

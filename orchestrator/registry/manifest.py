@@ -114,9 +114,10 @@ def _named(report: Report, section: str, form: type[_Form]) -> dict[str, _Form]:
 
 def _strategy(name: str, form: forms.StrategyForm) -> Strategy:
     if form.on_failure is None:
-        return Strategy(name, form.max_concurrent)
+        return Strategy(name, form.max_concurrent, new_tenants=form.new_tenants)
     count, percent = forms.limit(form.on_failure.max)
-    return Strategy(name, form.max_concurrent, FailureBudget(count, percent, form.on_failure.then))
+    budget = FailureBudget(count, percent, form.on_failure.then)
+    return Strategy(name, form.max_concurrent, budget, form.new_tenants)
 
 
 def _digest(*content: object) -> str:

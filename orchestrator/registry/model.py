@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 Isolation = Literal["thread", "process"]
 Execution = Literal["auto", "replay", "online"]
 Unprovisioned = Literal["migrate", "skip", "fail"]
+NewTenants = Literal["ignore", "append"]
 Reaction = Literal["pause", "abort", "rollback"]
 
 
@@ -106,11 +107,12 @@ class FailureBudget:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """How a rollout goes over its targets."""
+    """How a rollout goes over its targets, and what it does with targets that appear while it runs."""
 
     name: str
     max_concurrent: int | None = None
     on_failure: FailureBudget = field(default_factory=FailureBudget)
+    new_tenants: NewTenants = "ignore"
 
 
 DEFAULT_STRATEGY = Strategy("default")

@@ -29,6 +29,7 @@ class Controller:
         self._ledger, self._dispatcher, self._budget = ledger, dispatcher, budget
         self._states: dict[TargetKey, MigrationState] = {}
         self._counts: Counter[MigrationState] = Counter()
+        self._left: set[TargetKey] = set()
         self._draining = False
         self._changed = anyio.Event()
         self._commands = anyio.Lock()
@@ -84,6 +85,31 @@ class Controller:
                 self._note(migration)
             paused = self.rollout.state is RolloutState.PAUSED
             await self._move(RolloutState.RUNNING if paused else self.rollout.state, reason, accepted_failures=0)
+
+    async def extend(self, migrations: Sequence[Migration]) -> bool:
+        """Take in targets that have appeared; False when it is too late for that. Raises ConflictError."""
+        async with self._commands:
+            if self.rollout.state.finished or self.rollout.aborting or self._draining or not self._states:
+                return False
+            larger = replace(self.rollout, total=self.rollout.total + len(migrations))
+            await self._ledger.extend(larger, migrations, tell.appeared(larger, migrations, appended=True))
+            self.rollout = larger
+            for migration in migrations:
+                self._note(migration)
+            await self._move(self.rollout.state, self.rollout.reason)
+            return True
+
+    async def leave(self, migrations: Sequence[Migration], reason: str | None = None) -> None:
+        """Record that targets have appeared which this rollout does not take in."""
+        async with self._commands:
+            if not self.rollout.state.finished:
+                event = tell.appeared(self.rollout, migrations, appended=False, reason=reason)
+                await self._ledger.save_rollout(self.rollout, event)
+                self._left.update(migration.key for migration in migrations)
+
+    def knows(self, key: TargetKey) -> bool:
+        """Whether the target is one of the rollout's, or was left; True for all as long as those are not loaded."""
+        return key in self._states or key in self._left or not self._states
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs has ended."""

@@ -43,6 +43,13 @@ class Ledger(Protocol):
         """All or nothing."""
         ...
 
+    async def extend(self, rollout: Rollout, migrations: Sequence[Migration], event: RolloutEvent) -> None:
+        """Add migrations to an active rollout and raise its total by them, all or nothing.
+
+        Raises StateError when it has finished, and ConflictError when another active rollout holds one of the targets.
+        """
+        ...
+
     async def reopen(
         self, rollout: Rollout, migrations: Sequence[Migration], events: Sequence[RolloutEvent] = ()
     ) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator import events
 from orchestrator.rollout.state import Failure, Migration, MigrationState, Rollout
+
+NAMES_TOLD = 20
 
 
 def who(migration: Migration) -> dict[str, Any]:
@@ -49,6 +51,19 @@ def created(rollout: Rollout) -> events.RolloutCreated:
         direction=rollout.request.direction.value,
         total=rollout.total,
         created_by=rollout.request.created_by,
+    )
+
+
+def appeared(
+    rollout: Rollout, migrations: Sequence[Migration], *, appended: bool, reason: str | None = None
+) -> events.TargetsAppeared:
+    return events.TargetsAppeared(
+        rollout=rollout.id,
+        track=rollout.track,
+        appended=appended,
+        count=len(migrations),
+        tenants=tuple(migration.tenant for migration in migrations[:NAMES_TOLD]),
+        reason=reason,
     )
 
 

@@ -11,8 +11,9 @@ import anyio.abc
 import structlog
 
 from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
-from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
+from orchestrator.errors import ConflictError, OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
+from orchestrator.registry import selector
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target, Track
 from orchestrator.rollout import decide, progress, tell
 from orchestrator.rollout.controller import Controller
@@ -291,7 +292,31 @@ class Orchestrator:
         if result == "changed":
             self._follow_registry()
             self.survey.wake()
+            for controller in list(self._controllers.values()):
+                self._tasks.start_soon(self._welcome, controller)
         self._parts.bus.publish(RegistryReloaded(result=result, targets=len(self.registry.targets), message=message))
+
+    async def _welcome(self, controller: Controller) -> None:
+        """Take targets that have appeared into a running rollout, or tell that it leaves them to the next one."""
+        rollout, registry = controller.rollout, self.registry
+        wanted = selector.parse(rollout.request.select)
+        appeared = [
+            target
+            for target in registry.targets
+            if target.track in rollout.aims and wanted.matches(target) and not controller.knows(target.key)
+        ]
+        if not appeared or self._draining:
+            return
+        migrations = requests.frozen(rollout.id, registry, appeared, rollout.total)
+        strategy = registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
+        reason = None
+        if strategy.new_tenants == "append":
+            try:
+                if await controller.extend(migrations):
+                    return
+            except ConflictError as exc:
+                reason = exc.message
+        await controller.leave(migrations, reason)
 
     def _follow_registry(self) -> None:
         registry = self.registry

@@ -68,13 +68,17 @@ def freeze(
     else:
         aim = aims[request.track]
         rollout = Rollout(rollout_id, request, aim.goal, len(targets), now, history_digest=aim.history_digest)
-    migrations = [
+    return rollout, frozen(rollout_id, registry, targets)
+
+
+def frozen(rollout_id: str, registry: Registry, targets: Sequence[Target], first: int = 0) -> Sequence[Migration]:
+    """The targets' parts in a rollout, at positions from `first` on."""
+    return [
         Migration(
             rollout_id, target.tenant, target.track, target.shard, position=position, place=registry.place_of(target)
         )
-        for position, target in enumerate(targets)
+        for position, target in enumerate(targets, first)
     ]
-    return rollout, migrations
 
 
 def _instead(name: str, known: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, literal, select, text, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, literal, select, text, update
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import RolloutEvent
@@ -101,6 +101,23 @@ def reopen(
     _move(connection, rollout, stored, reopening=True)
     _replace(connection, changed, {**stored, rollout.id: replace(stored[rollout.id], state=rollout.state)})
     return Written(None, _append(connection, stored, happened))
+
+
+def extend(connection: Connection, rollout: Rollout, added: Sequence[Migration], event: RolloutEvent) -> Written[None]:
+    """Raises NotFoundError, StateError, ConflictError."""
+    _one_at_a_time(connection)
+    stored = _hold(connection, [rollout.id])
+    before = stored.get(rollout.id)
+    if before is None:
+        raise rules.unknown(rollout.id)
+    if before.state.finished:
+        raise rules.finished(rollout.id, before.state)
+    for part in slices(added, SLICE):
+        connection.execute(insert(migrations), [migration_row(migration) for migration in part])
+    _acquire(connection, rollout.id)
+    total = {"total": before.total + len(added)}
+    connection.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(total))
+    return Written(None, _append(connection, stored, [event]))
 
 
 def save_each(
@@ -217,13 +234,15 @@ def _acquire(connection: Connection, rollout_id: str) -> None:
     """Hold all targets of the rollout. Raises ConflictError if another active rollout holds one."""
     _refuse_conflict(connection, rollout_id)
     targets = select(migrations.c.tenant, migrations.c.track, literal(rollout_id))
-    frozen = targets.where(migrations.c.rollout == rollout_id).order_by(migrations.c.tenant, migrations.c.track)
+    held = exists().where(holds.c.tenant == migrations.c.tenant, holds.c.track == migrations.c.track)
+    frozen = targets.where(migrations.c.rollout == rollout_id, ~held)
+    frozen = frozen.order_by(migrations.c.tenant, migrations.c.track)
     connection.execute(insert(holds).from_select(["tenant", "track", "rollout"], frozen))
 
 
 def _refuse_conflict(connection: Connection, rollout_id: str) -> None:
     same_target = and_(holds.c.tenant == migrations.c.tenant, holds.c.track == migrations.c.track)
-    wanted = migrations.c.rollout == rollout_id
+    wanted = and_(migrations.c.rollout == rollout_id, holds.c.rollout != rollout_id)
     taken = select(holds.c.rollout, func.count().label("n")).join(migrations, same_target).where(wanted)
     holders = connection.execute(taken.group_by(holds.c.rollout).order_by(func.count().desc(), holds.c.rollout))
     first = holders.first()

@@ -66,6 +66,13 @@ class StoreLedger:
         if migrations or events:
             await self._writer.alone(partial(changes.save_migrations, changed=migrations, happened=events))
 
+    async def extend(self, rollout: Rollout, migrations: Sequence[Migration], event: RolloutEvent) -> None:
+        """Add migrations to an active rollout and raise its total by them, all or nothing.
+
+        Raises StateError when it has finished, and ConflictError when another active rollout holds one of the targets.
+        """
+        await self._writer.alone(partial(changes.extend, rollout=rollout, added=migrations, event=event))
+
     async def reopen(
         self, rollout: Rollout, migrations: Sequence[Migration], events: Sequence[RolloutEvent] = ()
     ) -> None:

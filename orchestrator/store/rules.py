@@ -39,6 +39,10 @@ def unknown(rollout_id: str) -> NotFoundError:
     return NotFoundError(f"there is no rollout {rollout_id}", remedy="`orchestrator rollout list` shows them")
 
 
+def finished(rollout_id: str, state: RolloutState) -> StateError:
+    return StateError(f"rollout {rollout_id} has finished ({state})", remedy="start another one")
+
+
 def conflict(holder: str, targets: Sequence[str], count: int) -> ConflictError:
     """`targets` are the first of the `count` targets that the rollout `holder` holds."""
     more = f" and {count - len(targets)} more" if count > len(targets) else ""

@@ -116,8 +116,8 @@ def _look_lines(found: schemas.Looked, many: int) -> list[Line]:
 
 def _schemas_line(found: schemas.Rolled, many: int, execution: Execution) -> Line:
     return Line(
-        f"rate of a rollout of 10 revisions over {many} schemas of one database, `execution: {execution}`, against as many "
-        "databases",
+        f"rate of a rollout of 10 revisions over {many} schemas of one database, `execution: {execution}`, against as "
+        "many databases",
         found.databases / found.schemas,
         0.8,
         True,

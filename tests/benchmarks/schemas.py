@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
 from orchestrator.registry.model import Execution, Target, Track
 from tests import engine
@@ -19,7 +21,7 @@ PAIRS = 5
 
 @dataclass(frozen=True)
 class Looked:
-    """Medians in seconds of a look at all schemas and of a rollout that has nothing to do; sessions that a look took."""
+    """Medians in seconds of a look at all schemas and of a rollout with nothing to do; sessions that a look took."""
 
     status: float
     noop: float
@@ -102,4 +104,4 @@ async def _sessions(server: EmbeddedServer, database: str) -> int:
         if sessions == seen:
             return int(sessions)
         seen = sessions
-        time.sleep(1.1)
+        await anyio.sleep(1.1)
