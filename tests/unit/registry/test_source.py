@@ -128,7 +128,7 @@ async def test_a_change_is_noticed(source: RegistrySource, path: Path) -> None:
     async with watching(source) as results:
         put(path, OTHER)
         await until(lambda: results)
-    assert results == [ReloadResult(True, source.current)]
+    assert results == [ReloadResult(True, source.current, 1, 1, (vanished("acme/app"),))]
     assert tenants(source.current) == ["globex", "initech"]
 
 
