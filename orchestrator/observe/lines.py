@@ -28,6 +28,10 @@ NAMES: Mapping[type[events.Event], str] = {
     events.LockWaited: "lock_waited",
     events.TargetObserved: "target_observed",
     events.RegistryReloaded: "registry_reloaded",
+    events.SourceStale: "source_stale",
+    events.SourceRecovered: "source_recovered",
+    events.TenantsIgnored: "tenants_ignored",
+    events.TargetsVanished: "targets_vanished",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -67,7 +71,9 @@ def level(event: events.Event) -> Level:
             return "error" if result == "failed" else "info"
         case events.MigrationRetried() | events.ReplayRefused() | events.PlanJudged(differs=True):
             return "warning"
-        case events.RolloutCreated() | events.PlanJudged():
+        case events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
+            return "warning"
+        case events.RolloutCreated() | events.PlanJudged() | events.SourceRecovered():
             return "info"
         case _:
             return "debug"
