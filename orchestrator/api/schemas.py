@@ -229,7 +229,6 @@ class Source(Body):
 class Registry(Body):
     """What the daemon works with."""
 
-    digest: str
     targets: int
     sources: list[Source]
 

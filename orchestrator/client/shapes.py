@@ -154,7 +154,6 @@ class Source(TypedDict):
 
 
 class Registry(TypedDict):
-    digest: str
     targets: int
     sources: list[Source]
 

@@ -49,10 +49,10 @@ class Lookups:
         if shard.dialect == "sqlite":
             folder = registry.source.parent / (shard.url.database or "")
             return await anyio.to_thread.run_sync(_ask_files, folder, discovery, self._limits, abandon_on_cancel=True)
-        return await _ask_server(shard.url, discovery, self._limits)
+        return await _ask_postgresql(shard.url, discovery, self._limits)
 
 
-async def _ask_server(url: URL, discovery: Discovery, limits: Limits) -> Sequence[Row]:
+async def _ask_postgresql(url: URL, discovery: Discovery, limits: Limits) -> Sequence[Row]:
     database = discovery.database or "postgres"
     place = Place(Target(discovery.name, "", discovery.shard or "", database), url.set(database=database), limits)
     try:

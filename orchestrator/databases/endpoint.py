@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import httpx2
@@ -25,7 +26,7 @@ async def ask(
     headers = {"Accept": "application/json"}
     if discovery.token is not None:
         headers["Authorization"] = f"Bearer {discovery.token}"
-    host = httpx2.URL(discovery.text).host
+    host = urlsplit(discovery.text).hostname
     try:
         with anyio.fail_after(seconds):
             async with (
@@ -44,7 +45,7 @@ async def ask(
         ) from exc
 
 
-def _refused(host: str, status: int) -> DiscoveryError:
+def _refused(host: str | None, status: int) -> DiscoveryError:
     remedy = "look at the endpoint's log"
     if status in (401, 403):
         remedy = "give the entry a `token` that the endpoint takes"
@@ -53,7 +54,7 @@ def _refused(host: str, status: int) -> DiscoveryError:
     return DiscoveryError(f"{host} answered with status {status}", remedy=remedy)
 
 
-async def _body(host: str, response: httpx2.Response) -> bytes:
+async def _body(host: str | None, response: httpx2.Response) -> bytes:
     content = bytearray()
     async for chunk in response.aiter_bytes():
         content += chunk
@@ -62,7 +63,7 @@ async def _body(host: str, response: httpx2.Response) -> bytes:
     return bytes(content)
 
 
-def _rows(host: str, content: bytes) -> Sequence[Row]:
+def _rows(host: str | None, content: bytes) -> Sequence[Row]:
     try:
         answer: Any = json.loads(content)
     except (ValueError, RecursionError):

@@ -77,6 +77,12 @@ def label_key(text: str) -> str:
     return text
 
 
+def _statement(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError("this must not be empty")
+    return text
+
+
 def _nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -90,6 +96,7 @@ def _boolean(value: Any) -> Any:
 Text = Annotated[str, AfterValidator(secrets.plain), _SCALAR]
 Name = Annotated[str, AfterValidator(name), _SCALAR]
 Filled = Annotated[str, AfterValidator(secrets.plain), AfterValidator(filled), _SCALAR]
+Query = Annotated[str, AfterValidator(secrets.plain), AfterValidator(_statement)]
 WithReferences = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
@@ -217,7 +224,7 @@ class DiscoverForm(Form):
     database: Filled | None = Field(None, description="Whose schemas are meant, or where the query is run.")
     databases: Filled | None = Field(None, description="A pattern of whole database names, with a group `tenant`.")
     schemas: Filled | None = Field(None, description="A pattern of whole schema names, with a group `tenant`.")
-    query: Filled | None = Field(
+    query: Query | None = Field(
         None,
         description="SQL whose rows are tenants: columns tenant, shard, database, schema, track; others are labels.",
     )

@@ -155,7 +155,8 @@ class RegistrySource:
         async with self._merging:
             moment, before, sources = events.now(), self._current, self._sources
             if file is None and before is not None and _says_nothing_new(sources, looked):
-                fresh = {name: replace(sources[name], refreshed_at=moment) for name in looked if name in sources}
+                good = [name for name, answer in looked.items() if not isinstance(answer, DiscoveryError)]
+                fresh = {name: replace(sources[name], refreshed_at=moment) for name in good}
                 self._sources = {**sources, **fresh}
                 return ReloadResult(False, before)
             file = self._named if file is None else file
@@ -179,11 +180,12 @@ class RegistrySource:
 def _says_nothing_new(sources: Sources, looked: Looked) -> bool:
     """Whether every answer is what is held already: the usual case, which need not cost what merging costs."""
 
-    def is_known(name: str) -> bool:
-        held = sources.get(name)
-        return held is None or (held.stale_since is None and held.rows == looked[name])
+    def is_known(held: Source, answer: Sequence[Row] | DiscoveryError) -> bool:
+        if isinstance(answer, DiscoveryError):
+            return held.reason == str(answer)
+        return held.stale_since is None and held.rows == answer
 
-    return all(map(is_known, looked))
+    return all(is_known(sources[name], answer) for name, answer in looked.items())
 
 
 def _merged(

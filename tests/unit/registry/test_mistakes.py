@@ -164,6 +164,8 @@ DISCOVER = [
     ("discover: [{shard: pg, databases: ▶'(?P<tenant>.+)_(?P<tier>.+)'}]", "unknown group 'tier'"),
     (f"discover: [{{shard: pg, ▶database: app, databases: {GROUP}}}]", "`database` goes with `schemas` or `query`"),
     (f"discover: [▶{{shard: pg, schemas: {GROUP}}}]", "`database` is missing: `schemas` are asked of one database"),
+    ("discover: [{shard: pg, database: d, query: ▶' '}]", "this must not be empty"),
+    ("discover: [{shard: pg, database: d, query: ▶'SELECT ${X}'}]", "references work in `url`, `token`"),
     ("discover: [▶{shard: pg, query: SELECT 1}]", "`database` is missing: `query` are asked of one database"),
     ("discover: [{shard: pg, ▶files: '*.db'}]", "`files` cannot be asked of postgresql: use `databases` or `schemas`"),
     (f"discover: [▶{{databases: {GROUP}}}]", "`shard` is missing"),

@@ -130,6 +130,19 @@ async def test_a_source_that_gives_no_answer_is_given_up(
     assert tenants(source) == ["acme", "c"]
 
 
+async def test_a_source_that_goes_on_failing_stays_stale_and_says_why_now(tmp_path: Path, lookup: Lookup) -> None:
+    source = await opened(tmp_path, lookup, ONE)
+    await source.discover()
+    for reason in ("no answer", "no answer", "no such table"):
+        lookup.names["one"] = DiscoveryError(reason)
+        await source.discover()
+        assert source.sources[0].reason == reason
+    assert tenants(source) == ["acme", "a", "b"]
+    lookup.names["one"] = ["t_a", "t_b"]
+    await source.discover()
+    assert source.sources[0].reason is None
+
+
 async def test_a_surprise_is_that_sources_own(tmp_path: Path, lookup: Lookup) -> None:
     lookup.names["one"] = RuntimeError("secret")
     source = await opened(tmp_path, lookup)
