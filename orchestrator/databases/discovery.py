@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import anyio
 import anyio.to_thread
 from sqlalchemy.engine import URL
 
@@ -38,6 +39,8 @@ class Lookups:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        # Our own: a file system that hangs keeps its threads, and must not take those of everybody else.
+        self._threads = anyio.CapacityLimiter(4)
 
     async def ask(self, registry: Registry, discovery: Discovery) -> Sequence[Row]:
         """The source's answer, as `registry.discovery.Lookup` says. Raises DiscoveryError."""
@@ -48,7 +51,9 @@ class Lookups:
         shard = registry.shards[discovery.shard or ""]
         if shard.dialect == "sqlite":
             folder = registry.source.parent / (shard.url.database or "")
-            return await anyio.to_thread.run_sync(_ask_files, folder, discovery, self._limits, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(
+                _ask_files, folder, discovery, self._limits, abandon_on_cancel=True, limiter=self._threads
+            )
         return await _ask_postgresql(shard.url, discovery, self._limits)
 
 

@@ -230,7 +230,7 @@ def _find(registry: Registry, migration: Migration) -> Target:
     target = registry.by_key.get(migration.key)
     if target is None and registry.unanswered:
         raise TargetUnreachableError(
-            f"no source names the tenant, and {', '.join(registry.unanswered)} could not be asked yet since the start",
+            f"no source names the tenant, and {', '.join(registry.unanswered)} gave no good answer since the start",
             kind="undiscovered",
             remedy="mend the source (`orchestrator tenants` says what is wrong), then retry",
             retriable=True,

@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 NAMED = {"databases": "database", "schemas": "schema", "files": "database"}
 
 _COLUMNS = ("tenant", "shard", "database", "schema", "track")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = (str, int, float, Decimal, UUID, date)
 
 
@@ -143,7 +144,10 @@ def _text(key: str, value: object) -> str:
         return str(value).lower()
     if not isinstance(value, _PLAIN):
         raise ValueError(f"its {key!r} is neither text nor a number")
-    return str(value)
+    text = str(value)
+    if not text.isascii() and _SURROGATE.search(text):
+        raise ValueError(f"its {key!r} is no text: it holds half of a character")
+    return text
 
 
 def _check_names(wish: Wish) -> None:

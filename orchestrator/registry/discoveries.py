@@ -22,7 +22,7 @@ DIALECTS: Mapping[Question, frozenset[str]] = {
     "query": frozenset({"postgresql", "sqlite"}),
     "files": frozenset({"sqlite"}),
 }
-# Keys that say something for some questions only, and what is said where they do not.
+# Which are asked of one database, and which answer with rows rather than names.
 _NEEDS_DATABASE = frozenset({"schemas", "query"})
 _ROWS = frozenset({"query", "url"})
 _EXAMPLE = '"tenant_(?P<tenant>.+)"'
@@ -108,7 +108,7 @@ class _Entry:
 
     def _check_database(self, question: Question) -> None:
         if question in _NEEDS_DATABASE and self.form.database is None:
-            self.report.at(self.where, f"`database` is missing: `{question}` are asked of one database")
+            self.report.at(self.where, f"`database` is missing: `{question}` is asked of one database")
         shard = self.checks.shards.get(self.form.shard or "")
         if shard is not None and shard.dialect == "sqlite" and not is_inside(self.form.database or "x"):
             self._at("database", "this must be a file in the shard's folder")

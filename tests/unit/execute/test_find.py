@@ -37,6 +37,6 @@ def test_one_that_is_gone_has_vanished_for_good() -> None:
 def test_one_that_a_source_may_name_which_has_not_answered_yet_is_tried_again_and_not_called_gone() -> None:
     with pytest.raises(TargetError) as caught:
         _find(replace(REGISTRY, targets=(), unanswered=("saas",)), MIGRATION)
-    assert "saas could not be asked yet since the start" in caught.value.message
+    assert "saas gave no good answer since the start" in caught.value.message
     assert classify(caught.value) is ErrorClass.TRANSIENT
     assert outcome(caught.value) is MigrationState.UNREACHABLE

@@ -128,6 +128,11 @@ IGNORED: list[tuple[Row, str]] = [
     ({"tenant": "a", "database": "../d", "shard": "files"}, "tenant 'a': this must be a file in the shard's folder"),
     ({"tenant": "a", "database": "d", "shard": "files", "schema": "s"}, "sqlite has no schemas within a database"),
     ({"tenant": "a", "database": "d", "a b": 1}, "tenant 'a': a label's key must begin with a letter or digit"),
+    (
+        {"tenant": "a\udcff", "database": "d"},
+        r"tenant 'a\udcff': its 'tenant' is no text: it holds half of a character",
+    ),
+    ({"tenant": "a", "database": "d", "x": "\ud800"}, "tenant 'a': its 'x' is no text"),
     ({"tenant": "a", "database": "d", "x": [1]}, "tenant 'a': its 'x' is neither text nor a number"),
 ]
 
@@ -147,6 +152,11 @@ def test_a_name_that_cannot_be_a_tenant_is_told() -> None:
         "database 't_': this must not be empty",
         r"database 't_a\x01': this must not hold control characters",
     )
+
+
+def test_a_file_whose_name_is_no_text_is_told() -> None:
+    entry = Discovery("found", "files", "*", shard="files")
+    assert named(entry, "a\udcff.db").ignored == (r"database 'a\udcff.db': this must not hold control characters",)
 
 
 def test_a_group_that_takes_no_part_is_told() -> None:

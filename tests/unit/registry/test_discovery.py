@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy.engine import make_url
 
 from orchestrator.errors import DiscoveryError
@@ -15,6 +17,7 @@ from orchestrator.events import Event, SourceRecovered, SourceStale, TargetsVani
 from orchestrator.registry import changes, discovery
 from orchestrator.registry.discovery import Source, Sources
 from orchestrator.registry.model import Discovery, Registry, Shard, Target, Track
+from orchestrator.registry.places import identity
 
 START = datetime(2026, 11, 21, tzinfo=UTC)
 BROKEN = DiscoveryError("no answer", remedy="mend it")
@@ -237,6 +240,36 @@ def test_an_entry_that_asks_somebody_else_forgets_what_was_answered_and_one_that
     one.hears({"one": BROKEN})
     assert one.tenants == []
     assert one.of(TargetsVanished)[0].count == 1
+
+
+VALUES = st.one_of(
+    st.sampled_from(["a", "b", "c", "pg", "app", " ", "../x", "pg_x", "\ud800", "x" * 70]),
+    st.text(max_size=3),
+    st.none() | st.booleans() | st.integers() | st.floats(),
+    st.lists(st.integers(), max_size=1) | st.dictionaries(st.text(max_size=2), st.text(max_size=2), max_size=2),
+)
+KEYS = st.sampled_from(["tenant", "database", "schema", "shard", "track", "labels", "tier"]) | st.text(max_size=3)
+ANSWERS = st.lists(st.dictionaries(KEYS, VALUES, max_size=5), max_size=5) | st.just(BROKEN)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(ANSWERS, ANSWERS, st.booleans()), max_size=4))
+def test_whatever_sources_answer_the_registry_has_each_tenant_and_each_place_once(history: list[Any]) -> None:
+    url = Discovery("url", "url", "https://h/")
+    query = Discovery("query", "query", "SELECT …", shard="pg", database="saas")
+    one = Running(file_of(url, query, tenants=["a"]))
+    for first, second, trusting in history:
+        looked = {"url": first, "query": second}
+        merged = discovery.merge(one.file, one.registry, one.sources, looked, now=one.now, trusting=trusting)
+        changes.between(one.registry, one.sources, *merged)
+        one.registry, one.sources = merged
+        targets = one.registry.targets
+        assert len({target.key for target in targets}) == len(targets)
+        assert len({identity(target, one.file.shards[target.shard]) for target in targets}) == len(targets)
+        assert ("a", "file") in one.tenants
+        for source in one.sources.values():
+            assert (source.stale_since is None) == (source.reason is None)
+            assert source.targets == [owner for _, owner in one.tenants].count(source.name)
 
 
 def test_a_source_that_leaves_the_file_takes_its_tenants_along_and_that_is_told() -> None:
