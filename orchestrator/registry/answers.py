@@ -44,13 +44,14 @@ def read(entry: Discovery, file: Registry, rows: Sequence[Row]) -> Reading:
     is_excluded = _excluded(entry)
     targets: list[Target] = []
     for number, row in enumerate(rows, 1):
+        ignored.row = _label(entry, row, number)
         try:
             wish = wish_of(row)
             if wish is None or is_excluded(wish):
                 continue
             _check_names(wish)
         except ValueError as exc:
-            ignored.messages.append(f"{_label(entry, row, number)}: {exc}")
+            ignored.at((), str(exc))
             continue
         before = len(ignored.messages)
         target = checks.target(wish)
@@ -61,12 +62,13 @@ def read(entry: Discovery, file: Registry, rows: Sequence[Row]) -> Reading:
 
 @dataclass
 class _Ignored:
-    """`places.Complaints` about rows: no line of the file is at fault."""
+    """`places.Complaints` about the row that is read: no line of the file is at fault."""
 
+    row: str = ""
     messages: list[str] = field(default_factory=list)
 
     def at(self, where: Where, *messages: str, key: bool = False) -> None:
-        self.messages += [f"tenant {where[0]!r}: {message}" for message in messages]
+        self.messages += [f"{self.row}: {message}" for message in messages]
 
     def unknown(self, where: Where, noun: str, name: str, known: Collection[str], *, key: bool = False) -> None:
         self.at(where, f"unknown {noun} {name!r}{suggestion(name, known)}")

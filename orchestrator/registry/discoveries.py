@@ -44,6 +44,8 @@ def build(report: Report, forms: Mapping[int, DiscoverForm], checks: Checks, sec
 
 
 class _Entry:
+    """One entry, with what is needed to check it."""
+
     def __init__(self, report: Report, where: Where, form: DiscoverForm, checks: Checks, secrets: Secrets) -> None:
         self.report, self.where, self.form, self.checks, self.secrets = report, where, form, checks, secrets
 

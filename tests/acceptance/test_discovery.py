@@ -153,6 +153,27 @@ async def test_a_tenant_that_vanishes_from_its_source_is_accounted_for_in_the_ro
         assert group["tenants"] == ["t3"]
 
 
+async def test_a_rollout_that_is_resumed_before_its_source_answers_waits_for_it(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    control, *databases = await make_databases(4)
+    rows = ", ".join(f"('t{number}', '{name}')" for number, name in enumerate(databases))
+    await engine.execute(pg, control, "CREATE TABLE tenants (tenant text, database text)")
+    await engine.execute(pg, control, f"INSERT INTO tenants VALUES {rows}")
+    entry = {"database": control, "query": "SELECT * FROM tenants ORDER BY 1", "name": "saas"}
+    async with daemon_of(tmp_path, pg, project(tmp_path, before_each=SLOW), entry, limit=1) as daemon:
+        rollout = (await daemon.post_rollout()).json()["id"]
+        await engine.execute(pg, control, "ALTER TABLE tenants RENAME TO moved")
+        daemon.kill()
+        await daemon.start()
+        assert await gauge(daemon, "targets", source="saas") == 0
+        await engine.until(lambda: bool(said(daemon, "migration_retried")))
+        await engine.execute(pg, control, "ALTER TABLE moved RENAME TO tenants")
+        ended = await daemon.ended(rollout)
+        assert (ended["state"], ended["total"]) == ("succeeded", 3), ended
+        assert "saas gave no good answer since the start" in said(daemon, "migration_retried")[0]["message"]
+
+
 async def test_a_daemon_starts_without_a_source_and_says_so(pg: Server, tmp_path: Path) -> None:
     entry = {"database": "no_such_database", "query": "SELECT 1 AS tenant", "name": "saas"}
     async with daemon_of(tmp_path, pg, project(tmp_path), entry) as daemon:

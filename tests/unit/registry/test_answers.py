@@ -165,6 +165,12 @@ def test_a_group_that_takes_no_part_is_told() -> None:
     )
 
 
+def test_a_version_table_whose_name_becomes_too_long_is_told_of_the_tenant() -> None:
+    file = registry(app=Track("app", version_table="v_{tenant}"))
+    [message] = listed({"tenant": "a" * 62, "database": "d"}, file=file).ignored
+    assert message.startswith(f"tenant '{'a' * 62}': the `version_table` of track 'app' becomes 'v_aaa")
+
+
 def test_a_row_of_several_tracks_must_name_one() -> None:
     file = registry(app=Track("app"), dwh=Track("dwh"))
     assert listed({"tenant": "a", "database": "d"}, file=file).ignored == ("tenant 'a': it names no track",)
