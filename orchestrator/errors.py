@@ -12,6 +12,7 @@
     │   └── StateError              the rollout is not in a state that allows this
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
+    │   ├── DiscoveryError          a source of tenants
     │   └── DaemonError             the daemon, as seen from the command line
     ├── EmbeddedServerError         the private PostgreSQL of the demo and the tests
     └── TargetError                 one target could not be migrated; becomes its recorded outcome
@@ -141,6 +142,10 @@ class StoreError(UnavailableError):
 
 class DaemonError(UnavailableError):
     """The daemon cannot be reached."""
+
+
+class DiscoveryError(UnavailableError):
+    """A source of tenants does not tell them."""
 
 
 class EmbeddedServerError(OrchestratorError):

@@ -175,3 +175,42 @@ class RegistryReloaded(Event):
     result: str
     targets: int
     message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceEvent(Event):
+    """`source`: the name of a `discover` entry, or `file`."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStale(SourceEvent):
+    """A source of tenants gave no good answer; `targets` of its last one are kept."""
+
+    reason: str
+    targets: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRecovered(SourceEvent):
+    """`seconds`: how long it was stale."""
+
+    targets: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantsIgnored(SourceEvent):
+    """A source names what cannot be a tenant; `examples` say why."""
+
+    count: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetsVanished(SourceEvent):
+    """Targets are no longer in the registry; `examples` names some of them."""
+
+    count: int
+    examples: tuple[str, ...]

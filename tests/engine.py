@@ -15,6 +15,7 @@ from sqlalchemy.engine import make_url
 from orchestrator.api.ports import RolloutView
 from orchestrator.databases.embedded import Server
 from orchestrator.events import Event
+from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Migration, Request, RolloutState
@@ -30,6 +31,7 @@ class FixedSource:
     """Stands for a registry file that never changes."""
 
     current: Registry
+    sources: Sequence[Source] = ()
 
 
 def shard_of(server: Server, name: str = "pg", **fields: Any) -> Shard:

@@ -43,6 +43,20 @@ async def show_metrics(request: Request) -> Response:
 
 @router.post("/api/v1/registry/reload")
 async def reload_registry(service: Service) -> schemas.Reloaded:
-    """Read the registry file again. With mistakes in it, the running registry stays and the answer lists them."""
+    """Read the registry file again, and ask its sources. With mistakes in the file, the running registry stays and the
+    answer lists them; a source that fails keeps its last good answer."""
     reloaded = await service.reload()
-    return schemas.Reloaded(changed=reloaded.changed, targets=reloaded.targets)
+    return schemas.Reloaded(
+        changed=reloaded.changed,
+        targets=reloaded.targets,
+        appeared=reloaded.appeared,
+        vanished=reloaded.vanished,
+        stale=list(reloaded.stale),
+    )
+
+
+@router.get("/api/v1/registry")
+async def show_registry(service: Service) -> schemas.Registry:
+    """How many targets there are, and how the sources are that name tenants at run time."""
+    sources = [schemas.source(source) for source in service.sources()]
+    return schemas.Registry(targets=len(service.registry.targets), sources=sources)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.events import Event
+from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout.ports import StoredEvent
 from orchestrator.rollout.state import (
@@ -85,8 +86,13 @@ class CompiledPlan:
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
+    """`appeared` and `vanished` count targets; `stale` names the sources that gave no good answer."""
+
     changed: bool
     targets: int
+    appeared: int = 0
+    vanished: int = 0
+    stale: tuple[str, ...] = ()
 
 
 class Orchestrator(Protocol):
@@ -101,6 +107,10 @@ class Orchestrator(Protocol):
 
     def targets(self) -> Sequence[TargetView]:
         """All targets of the registry, ordered by tenant, then track."""
+        ...
+
+    def sources(self) -> Sequence[Source]:
+        """What is known of the registry's sources of tenants, in the order of the file."""
         ...
 
     async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from orchestrator.api import ports
 from orchestrator.events import timestamp
 from orchestrator.observe import redact
+from orchestrator.registry.discovery import Source as Found
 from orchestrator.rollout import state as states
 
 Moment = Annotated[
@@ -19,6 +20,7 @@ Moment = Annotated[
     WithJsonSchema({"type": "string", "format": "date-time", "description": "ISO 8601 in UTC, `…Z`"}),
 ]
 Item = TypeVar("Item")
+EXAMPLES = 20
 
 # Nobody means a control character; databases and logs do not take them well.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -135,6 +137,7 @@ class Target(Body):
     shard: str
     database: str
     schema_: str | None = Field(serialization_alias="schema")
+    source: str = Field(description="Who names it: `file`, or a source of the registry.")
     labels: dict[str, str]
     state: states.FleetState
     heads: list[str]
@@ -206,6 +209,32 @@ class CompiledPlan(Body):
 class Reloaded(Body):
     changed: bool
     targets: int
+    appeared: int = Field(description="Targets that were not in the registry before.")
+    vanished: int = Field(description="Targets that are no longer in the registry.")
+    stale: list[str] = Field(description="Sources that gave no good answer; what they said last is kept.")
+
+
+class Source(Body):
+    """Where tenants are found at run time: a `discover` entry of the registry file."""
+
+    name: str
+    question: str = Field(description="`databases`, `schemas`, `query`, `files` or `url`.")
+    shard: str | None
+    targets: int
+    stale: bool = Field(description="It gave no good answer; its last one, if it ever gave one, is kept.")
+    stale_since: Moment | None
+    reason: str | None = Field(description="Why it is stale.")
+    refreshed_at: Moment | None = Field(description="When it last gave a good answer; null: never.")
+    refresh_seconds: float
+    ignored: int = Field(description="How many names or rows of it cannot be tenants.")
+    ignored_examples: list[str] = Field(description="Why, for the first few.")
+
+
+class Registry(Body):
+    """What the daemon works with."""
+
+    targets: int
+    sources: list[Source]
 
 
 def masked(text: str | None) -> str | None:
@@ -291,6 +320,7 @@ def target(view: ports.TargetView) -> Target:
         shard=it.shard,
         database=it.database,
         schema_=it.schema,
+        source=it.source,
         labels=dict(it.labels),
         state=view.state,
         heads=list(view.heads),
@@ -305,6 +335,22 @@ def tenants(views: Iterable[ports.TargetView]) -> list[Tenant]:
     for view in views:
         gathered.setdefault(view.target.tenant, []).append(target(view))
     return [Tenant(tenant=tenant, targets=targets) for tenant, targets in gathered.items()]
+
+
+def source(it: Found) -> Source:
+    return Source(
+        name=it.name,
+        question=it.discovery.question,
+        shard=it.discovery.shard,
+        targets=it.targets,
+        stale=it.stale_since is not None,
+        stale_since=it.stale_since,
+        reason=masked(it.reason),
+        refreshed_at=it.refreshed_at,
+        refresh_seconds=it.discovery.refresh_seconds,
+        ignored=len(it.ignored),
+        ignored_examples=[redact.text(example) for example in it.ignored[:EXAMPLES]],
+    )
 
 
 def preview(asked: states.Request, groups: Iterable[ports.PlanGroup]) -> Preview:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
 import typer
@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from orchestrator.cli import boundary, options, screen, summary, tables
+from orchestrator.client.shapes import Source
 
 if TYPE_CHECKING:
     from orchestrator.service.checking import Findings, TrackFinding, Trouble
@@ -26,6 +27,7 @@ def check(connect: Connect = False, config: options.Config = None) -> None:
     Exits with 0 when all is well, 2 when there are mistakes, 5 when databases cannot be reached.
     """
     from orchestrator import settings
+    from orchestrator.api import schemas
     from orchestrator.cli import remarks
     from orchestrator.service import checking, foreground
 
@@ -35,12 +37,17 @@ def check(connect: Connect = False, config: options.Config = None) -> None:
     screen.write(*found(findings))
     for mistake in findings.mistakes:
         screen.remark(boundary.worded(mistake))
-    troubles: Sequence[Trouble] = ()
+    states: list[str] = []
     if connect:
-        views = anyio.run(foreground.tenants, configured)
-        troubles = checking.troubles(views)
-        screen.write(*connected(len(views), troubles))
-    raise typer.Exit(exit_code(bool(findings.mistakes), [trouble.state for trouble in troubles]))
+        look = anyio.run(foreground.tenants, configured)
+        troubles = checking.troubles(look.targets)
+        states = [trouble.state for trouble in troubles]
+        states += ["stale" for source in look.sources if source.stale_since is not None]
+        screen.write(*connected(len(look.targets), troubles))
+        sources = [cast(Source, schemas.source(source).model_dump(mode="json")) for source in look.sources]
+        for line in tables.sources(sources):
+            screen.remark(line)
+    raise typer.Exit(exit_code(bool(findings.mistakes), states))
 
 
 def exit_code(mistakes: bool, states: Sequence[str]) -> int:
@@ -54,6 +61,8 @@ def found(findings: Findings) -> Iterator[RenderableType]:
     """What there is: tracks with their histories, shards, tenants."""
     tenants, targets = screen.plural(findings.tenants, "tenant"), screen.plural(findings.targets, "target")
     yield f"{findings.source}: {tenants}, {targets}"
+    if findings.sources:
+        yield f"and what {screen.plural(len(findings.sources), 'source')} will name: {', '.join(findings.sources)}"
     for track in findings.tracks:
         yield Text(f"\ntrack {track.name}", "bold")
         yield screen.indented(screen.facts(_track(track)))

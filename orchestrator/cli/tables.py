@@ -9,13 +9,16 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from orchestrator.cli import screen, summary
-from orchestrator.client.shapes import Migration, PlanGroup, Preview, Rollout, Target, Tenant
+from orchestrator.client.shapes import Migration, PlanGroup, Preview, Rollout, Source, Target, Tenant
 
 NOTHING = "-"
+FILE = "file"  # the source of what the registry file itself names
 
 
 def tenants(listed: Sequence[Tenant]) -> Table:
+    """A column of sources is there when not all are named by the file."""
     columns = ["tenant", "track", "shard", "database", "state", "heads"]
+    found = any(target["source"] != FILE for tenant in listed for target in tenant["targets"])
     messages = any(target["message"] for tenant in listed for target in tenant["targets"])
     rows: list[screen.Row] = [
         [
@@ -25,12 +28,27 @@ def tenants(listed: Sequence[Tenant]) -> Table:
             place(target),
             screen.state(target["state"]),
             heads(target["heads"]),
+            *([target["source"]] if found else []),
             *([target["message"] or ""] if messages else []),
         ]
         for tenant in listed
         for target in tenant["targets"]
     ]
-    return screen.table([*columns, *(["message"] if messages else [])], rows)
+    return screen.table([*columns, *(["source"] if found else []), *(["message"] if messages else [])], rows)
+
+
+def sources(known: Sequence[Source]) -> Iterator[str]:
+    """What is wrong with sources of tenants, a line or two each; nothing about those that are well."""
+    for source in known:
+        if source["stale"]:
+            kept = (
+                f"{screen.plural(source['targets'], 'target')} of its last answer, {source['refreshed_at']}, are kept"
+            )
+            held = kept if source["refreshed_at"] else "which tenants it has is not known"
+            yield f"source {source['name']} is stale since {source['stale_since']}; {held}: {source['reason']}"
+        if source["ignored"]:
+            examples = "; ".join(source["ignored_examples"][:3])
+            yield f"source {source['name']} names {source['ignored']:,} that cannot be tenants: {examples}"
 
 
 def fleet(listed: Sequence[Tenant]) -> str:

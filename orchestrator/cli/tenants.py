@@ -9,7 +9,7 @@ import anyio
 import typer
 
 from orchestrator.cli import connection, options, screen, tables
-from orchestrator.client.shapes import Tenant
+from orchestrator.client.shapes import Source, Tenant
 
 if TYPE_CHECKING:
     from orchestrator.rollout.state import FleetState
@@ -31,7 +31,9 @@ def tenants(
     from orchestrator.rollout.state import FleetState
 
     states = options.words(FleetState, state or (), "--state")
-    listed = anyio.run(_asked, server, select, states) if server else _read(config, select, states)
+    listed, sources = anyio.run(_asked, server, select, states) if server else _read(config, select, states)
+    for line in tables.sources(sources):
+        screen.remark(line)
     if as_json:
         screen.write_json(listed)
         return
@@ -40,12 +42,12 @@ def tenants(
     screen.remark(tables.fleet(listed))
 
 
-async def _asked(server: str, select: str, states: Sequence[FleetState]) -> list[Tenant]:
+async def _asked(server: str, select: str, states: Sequence[FleetState]) -> tuple[list[Tenant], list[Source]]:
     async with connection.to(server) as daemon:
-        return await daemon.tenants(select=select, states=states)
+        return await daemon.tenants(select=select, states=states), (await daemon.registry())["sources"]
 
 
-def _read(config: Any, select: str, states: Sequence[FleetState]) -> list[Tenant]:
+def _read(config: Any, select: str, states: Sequence[FleetState]) -> tuple[list[Tenant], list[Source]]:
     from orchestrator import settings
     from orchestrator.api import schemas
     from orchestrator.cli import remarks
@@ -54,6 +56,7 @@ def _read(config: Any, select: str, states: Sequence[FleetState]) -> list[Tenant
 
     remarks.configure()
     selected = selector.parse(select)
-    views = anyio.run(foreground.tenants, settings.load(config=config))
-    wanted = [view for view in views if selected.matches(view.target) and (not states or view.state in states)]
-    return [cast(Tenant, tenant.model_dump(mode="json", by_alias=True)) for tenant in schemas.tenants(wanted)]
+    look = anyio.run(foreground.tenants, settings.load(config=config))
+    wanted = [view for view in look.targets if selected.matches(view.target) and (not states or view.state in states)]
+    listed = [cast(Tenant, tenant.model_dump(mode="json", by_alias=True)) for tenant in schemas.tenants(wanted)]
+    return listed, [cast(Source, schemas.source(source).model_dump(mode="json")) for source in look.sources]

@@ -108,8 +108,12 @@ class Daemon:
         """Pause, resume, abort or retry a rollout."""
         return cast(shapes.Rollout, await self._ask("POST", _place(rollout_id, command)))
 
+    async def registry(self) -> shapes.Registry:
+        """How many targets it knows, and how the sources are that name tenants."""
+        return cast(shapes.Registry, await self._ask("GET", "/api/v1/registry"))
+
     async def reload(self) -> shapes.Reloaded:
-        """Let the daemon read its registry file again."""
+        """Let the daemon read its registry file again, and ask the sources."""
         return cast(shapes.Reloaded, await self._ask("POST", "/api/v1/registry/reload"))
 
     async def events(self, rollout_id: str, *, after: int = 0) -> AsyncIterator[shapes.Event]:

@@ -70,6 +70,7 @@ class Target(TypedDict):
     shard: str
     database: str
     schema: str | None
+    source: str
     labels: dict[str, str]
     state: str
     heads: list[str]
@@ -135,6 +136,28 @@ class CompiledPlan(TypedDict):
 class Reloaded(TypedDict):
     changed: bool
     targets: int
+    appeared: int
+    vanished: int
+    stale: list[str]
+
+
+class Source(TypedDict):
+    """Where tenants are found at run time; `stale`: it gave no good answer, and its last one is kept."""
+
+    name: str
+    question: str
+    targets: int
+    stale: bool
+    stale_since: str | None
+    reason: str | None
+    refreshed_at: str | None
+    ignored: int
+    ignored_examples: list[str]
+
+
+class Registry(TypedDict):
+    targets: int
+    sources: list[Source]
 
 
 class Asked(TypedDict, total=False):

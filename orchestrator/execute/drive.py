@@ -237,6 +237,13 @@ class _One:
 def _find(registry: Registry, migration: Migration) -> Target:
     """The target's place in the registry as it is now; a frozen target is never silently moved or dropped."""
     target = registry.by_key.get(migration.key)
+    if target is None and registry.unanswered:
+        raise TargetUnreachableError(
+            f"no source names the tenant, and {', '.join(registry.unanswered)} gave no good answer since the start",
+            kind="undiscovered",
+            remedy="mend the source (`orchestrator tenants` says what is wrong), then retry",
+            retriable=True,
+        )
     if target is None:
         raise TargetError(
             "the tenant is no longer in the registry; nothing was touched",

@@ -29,6 +29,10 @@ NAMES: Mapping[type[events.Event], str] = {
     events.LockWaited: "lock_waited",
     events.TargetObserved: "target_observed",
     events.RegistryReloaded: "registry_reloaded",
+    events.SourceStale: "source_stale",
+    events.SourceRecovered: "source_recovered",
+    events.TenantsIgnored: "tenants_ignored",
+    events.TargetsVanished: "targets_vanished",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -70,7 +74,9 @@ def level(event: events.Event) -> Level:
             return "warning"
         case events.TargetsAppeared(reason=reason):
             return "info" if reason is None else "warning"
-        case events.RolloutCreated() | events.PlanJudged():
+        case events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
+            return "warning"
+        case events.RolloutCreated() | events.PlanJudged() | events.SourceRecovered():
             return "info"
         case _:
             return "debug"

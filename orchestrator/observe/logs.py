@@ -13,13 +13,14 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from orchestrator.observe import redact
 from orchestrator.settings import LogFormat, LogLevel
 
-# What libraries may say when we are at `info`, and when we are at `debug`. SQLAlchemy's statements carry tenants'
-# data, so they stay out of the log at every level; Alembic tells at `info` what `migration_finished` tells better.
+# What libraries may say when we are at `info`, and when we are at `debug`. SQLAlchemy's statements carry tenants' data,
+# and an HTTP client's URLs may hold a secret, so they stay out of the log at every level; Alembic tells at `info` what
+# `migration_finished` tells better.
 _LIBRARIES: Mapping[str, tuple[int, int]] = {
     "alembic": (logging.WARNING, logging.INFO),
     "asyncio": (logging.WARNING, logging.INFO),
     "httpcore2": (logging.WARNING, logging.WARNING),
-    "httpx2": (logging.WARNING, logging.INFO),
+    "httpx2": (logging.WARNING, logging.WARNING),
     "sqlalchemy": (logging.WARNING, logging.WARNING),
     "uvicorn": (logging.WARNING, logging.INFO),
     "uvicorn.access": (logging.CRITICAL, logging.CRITICAL),

@@ -87,6 +87,24 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self.stale_sources = Gauge(
+            "orchestrator_registry_source_stale",
+            "1 while a source gives no good answer and its last one is kept.",
+            ["source"],
+            registry=registry,
+        )
+        self.refreshed_sources = Gauge(
+            "orchestrator_registry_source_refreshed_timestamp_seconds",
+            "When a source last gave a good answer.",
+            ["source"],
+            registry=registry,
+        )
+        self.ignored_tenants = Gauge(
+            "orchestrator_registry_source_ignored",
+            "What a source names and no target can be made of.",
+            ["source"],
+            registry=registry,
+        )
         _tell_build(registry)
         registry.register(FleetCollector(fleet, eta or _unknown, clock))
         prometheus_client.ProcessCollector(registry=registry)
@@ -96,6 +114,14 @@ class Metrics:
         """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …)."""
         _replace(self.shard_limits, limits)
         _replace(self.registry_targets, targets)
+
+    def describe_sources(
+        self, *, stale: Mapping[str, bool], refreshed: Mapping[str, datetime], ignored: Mapping[str, int]
+    ) -> None:
+        """Take over what is known of the sources of tenants, by name."""
+        _replace(self.stale_sources, stale)
+        _replace(self.refreshed_sources, {name: moment.timestamp() for name, moment in refreshed.items()})
+        _replace(self.ignored_tenants, ignored)
 
     def apply(self, event: events.Event) -> None:
         match event:
@@ -208,7 +234,7 @@ def _bounded(by_revision: Mapping[tuple[str, str], int]) -> Iterator[tuple[tuple
             yield (track, "other"), rest
 
 
-def _replace(gauge: Gauge, values: Mapping[str, int]) -> None:
+def _replace(gauge: Gauge, values: Mapping[str, float]) -> None:
     gauge.clear()
     for label, value in values.items():
         gauge.labels(label).set(value)

@@ -16,8 +16,11 @@ from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
 
 LONGEST_NAME = 200
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# With surrogates, which stand in file names and JSON for what is no text.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LIMIT = re.compile(r"(?P<count>\d{1,9})|(?P<percent>\d{1,3}(?:\.\d{1,6})?)%")
+_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhd]?)")
+_UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
 _LATER = "Not supported by this release yet."
 _SCHEMA = "The tenant's schema in that database (PostgreSQL; on MySQL a schema is a database)."
@@ -25,7 +28,8 @@ _CREATE = "Make the schema where there is none."
 _ADOPT = "Taken to be at this revision when it has tables but no version table; over the track's `adopt`."
 
 
-def _filled(text: str) -> str:
+def filled(text: str) -> str:
+    """Check a text of which something must be left when it is printed. Raises ValueError."""
     if not text.strip():
         raise ValueError("this must not be empty")
     if _CONTROL.search(text):
@@ -34,18 +38,15 @@ def _filled(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """Check the name of a tenant, track, shard, strategy, … Raises ValueError."""
+    """Check the name of a tenant, track, shard, strategy, … as it is written in the file. Raises ValueError."""
+    return plain_name(secrets.plain(text))
+
+
+def plain_name(text: str) -> str:
+    """As `name`, for one that somebody else gave. Raises ValueError."""
     if len(text) > LONGEST_NAME:
         raise ValueError(f"a name must not be longer than {LONGEST_NAME} characters")
-    return _filled(secrets.plain(text))
-
-
-def _label_key(text: str) -> str:
-    if not KEY.fullmatch(text):
-        raise ValueError("a label's key must begin with a letter or digit, and hold only these and _ . / -")
-    if text in BUILT_IN_KEYS:
-        raise ValueError(f"{text!r} is a built-in key of selectors: name the label otherwise")
-    return text
+    return filled(text)
 
 
 def limit(text: str) -> tuple[int | None, float | None]:
@@ -61,6 +62,28 @@ def _checked_limit(text: str) -> str:
     return text
 
 
+def _seconds(value: Any) -> Any:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match["number"]) * _UNIT_SECONDS[match["unit"]] < 1:
+        raise ValueError("this must be a duration of at least 1s, such as 30s, 5m or 1h")
+    return float(match["number"]) * _UNIT_SECONDS[match["unit"]]
+
+
+def label_key(text: str) -> str:
+    """Check the key of a label. Raises ValueError."""
+    if not KEY.fullmatch(text):
+        raise ValueError("a label's key must begin with a letter or digit, and hold only these and _ . / -")
+    if text in BUILT_IN_KEYS:
+        raise ValueError(f"{text!r} is a built-in key of selectors: name the label otherwise")
+    return text
+
+
+def _statement(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError("this must not be empty")
+    return text
+
+
 def _nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -73,16 +96,22 @@ def _boolean(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(secrets.plain), _SCALAR]
 Name = Annotated[str, AfterValidator(name), _SCALAR]
-Filled = Annotated[str, AfterValidator(secrets.plain), AfterValidator(_filled), _SCALAR]
+Filled = Annotated[str, AfterValidator(secrets.plain), AfterValidator(filled), _SCALAR]
+Query = Annotated[str, AfterValidator(secrets.plain), AfterValidator(_statement)]
 WithReferences = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Seconds = Annotated[
+    float,
+    BeforeValidator(_seconds),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": r"^[0-9]+(\.[0-9]+)?[smhd]?$"}),
+]
 Limit = Annotated[
     str,
     AfterValidator(_checked_limit),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": r"^[0-9]+(\.[0-9]+)?%?$"}),
 ]
-Labels = Annotated[dict[Annotated[str, AfterValidator(_label_key)], Text], BeforeValidator(_nothing_is_empty)]
+Labels = Annotated[dict[Annotated[str, AfterValidator(label_key)], Text], BeforeValidator(_nothing_is_empty)]
 
 
 class Form(BaseModel):
@@ -186,17 +215,40 @@ class TenantForm(Form):
 
 
 class DiscoverForm(Form):
-    """Tenants found at run time. Not supported by this release yet."""
+    """Tenants found at run time: one of `databases`, `schemas`, `query`, `files` and `url`."""
 
     model_config = ConfigDict(title="Discovery")
+    decisive = frozenset({"shard", "database", "track", "databases", "schemas", "query", "files", "url"})
 
-    shard: Name
-    track: Name | None = None
-    database: Filled | None = None
-    databases: Filled | None = Field(None, description="A pattern of database names, with a group `tenant`.")
-    schemas: Filled | None = Field(None, description="A pattern of schema names, with a group `tenant`.")
-    query: Filled | None = Field(None, description="SQL that returns tenants.")
-    labels: Labels = Field(default_factory=dict)
+    name: Name | None = Field(None, description="What the source is called; made of the other keys when left out.")
+    shard: Name | None = Field(None, description="Where to ask, and where the tenants are unless rows say otherwise.")
+    database: Filled | None = Field(None, description="Whose schemas are meant, or where the query is run.")
+    databases: Filled | None = Field(None, description="A pattern of whole database names, with a group `tenant`.")
+    schemas: Filled | None = Field(None, description="A pattern of whole schema names, with a group `tenant`.")
+    query: Query | None = Field(
+        None,
+        description="SQL whose rows are tenants: columns tenant, shard, database, schema, track; others are labels.",
+    )
+    files: Filled | None = Field(None, description="A glob of SQLite files in the shard's folder.")
+    pattern: Filled | None = Field(
+        None, description="With `files`: a pattern of whole file names, with a group `tenant`; else the name's stem."
+    )
+    url: WithReferences | None = Field(
+        None,
+        description="An HTTP endpoint that answers with a JSON list of objects: tenant, shard, database, schema, "
+        "track, labels.",
+    )
+    token: WithReferences | None = Field(
+        None, description="With `url`: sent as bearer token; by reference only, such as ${TOKEN}."
+    )
+    track: Name | None = Field(None, description="Needed when there are several tracks, unless rows name theirs.")
+    labels: Labels = Field(default_factory=dict, description="Given to each tenant that is found; its own come first.")
+    exclude: list[Filled] = Field(
+        default_factory=list, description="Globs of tenants, databases and schemas that are left out."
+    )
+    create: Boolean = Field(False, description=_CREATE)
+    adopt: Filled | None = Field(None, description=_ADOPT)
+    refresh: Seconds = Field(60.0, description="How often the daemon asks, such as 30s, 5m or 1h.")
 
 
 class OnFailureForm(Form):
@@ -256,7 +308,7 @@ class FileForm(Form):
     tracks: dict[Name, TrackForm] = Field(description="The Alembic migration histories, by name.")
     shards: dict[Name, ShardForm] = Field(description="The database servers, by name.")
     tenants: list[TenantForm] = Field(description="The tenants and where their databases are.")
-    discover: list[DiscoverForm] | None = Field(None, description=_LATER)
+    discover: list[DiscoverForm] | None = Field(None, description="Where to find more tenants at run time.")
     strategies: dict[Name, StrategyForm] | None = Field(None, description="Ways to roll out, by name.")
     schedules: dict[Name, ScheduleForm] | None = Field(None, description=_LATER)
 

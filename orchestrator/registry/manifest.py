@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.registry import document, forms, shards, tracks, unsupported
+from orchestrator.registry import digests, discoveries, document, forms, shards, tracks, unsupported
 from orchestrator.registry.model import FailureBudget, Registry, Strategy
-from orchestrator.registry.places import Places
+from orchestrator.registry.places import Checks, Places
 from orchestrator.registry.report import Report
 from orchestrator.registry.secrets import Secrets
 
@@ -35,16 +32,20 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     track_forms = _named(report, "tracks", forms.TrackForm)
     shard_forms = _named(report, "shards", forms.ShardForm)
     strategy_forms = _named(report, "strategies", forms.StrategyForm)
-    for section in ("discover", "schedules"):
-        dict(_entries(report, section, forms.SECTIONS[section][0]))
+    dict(_entries(report, "schedules", forms.ScheduleForm))
+    discover_forms = {int(i): form for i, form in _entries(report, "discover", forms.DiscoverForm)}
     built_tracks = tracks.build(report, track_forms, secrets)
     built_shards = shards.build(report, shard_forms, secrets)
-    places = Places(report, built_tracks, built_shards, _names(report, "tracks"), _names(report, "shards"))
-    targets = places.targets({int(i): form for i, form in _entries(report, "tenants", forms.TenantForm)})
+    checks = Checks(report, built_tracks, built_shards, _names(report, "tracks"), _names(report, "shards"))
+    targets = Places(report, checks).targets(
+        {int(i): form for i, form in _entries(report, "tenants", forms.TenantForm)}
+    )
     strategies = {name: _strategy(name, form) for name, form in strategy_forms.items()}
+    found = discoveries.build(report, discover_forms, checks, secrets)
     report.close()
-    digest = _digest(built_tracks, built_shards, sorted(targets, key=lambda target: target.key), strategies)
-    return Registry(source, digest, built_tracks, built_shards, targets, strategies)
+    ordered = sorted(targets, key=lambda target: target.key)
+    digest = digests.of(built_tracks, built_shards, ordered, strategies, found)
+    return Registry(source, digest, built_tracks, built_shards, targets, strategies, found)
 
 
 def json_schema() -> dict[str, Any]:
@@ -65,7 +66,7 @@ def _check_sections(report: Report) -> None:
         wrong = value is not None and not isinstance(value, dict if kind == "mapping" else list)
         if wrong or (value is None and section in forms.REQUIRED & content.keys()):
             report.at((section,), f"`{section}` must be a {kind}")
-    if content.get("tracks") == {} and content.get("tenants"):
+    if content.get("tracks") == {} and (content.get("tenants") or content.get("discover")):
         report.at(("tracks",), "there are tenants, but no track: name at least one migration history")
 
 
@@ -118,15 +119,3 @@ def _strategy(name: str, form: forms.StrategyForm) -> Strategy:
     count, percent = forms.limit(form.on_failure.max)
     budget = FailureBudget(count, percent, form.on_failure.then)
     return Strategy(name, form.max_concurrent, budget, form.new_tenants)
-
-
-def _digest(*content: object) -> str:
-    """Hash the registry's content. Equal content in another order or lay-out has the same digest."""
-    text = json.dumps(content, default=_canonical, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _canonical(value: object) -> object:
-    if is_dataclass(value):
-        return [getattr(value, field.name) for field in fields(value)]
-    return dict(value) if isinstance(value, Mapping) else str(value)

@@ -18,6 +18,10 @@ Execution = Literal["auto", "replay", "online"]
 Unprovisioned = Literal["migrate", "skip", "fail"]
 NewTenants = Literal["ignore", "append"]
 Reaction = Literal["pause", "abort", "rollback"]
+Question = Literal["databases", "schemas", "query", "files", "url"]
+
+# The source of the targets that the registry file names.
+FILE = "file"
 
 
 class TargetKey(NamedTuple):
@@ -74,7 +78,7 @@ class Target:
     """(tenant, track) at its place: the unit that is migrated. `labels` holds the tenant's over the shard's.
 
     `create_schema`: make the schema where there is none. `adopt`: the revision at which a database with tables but
-    without a version table is taken to be.
+    without a version table is taken to be. `source`: who names it, `file` or a `Discovery`.
     """
 
     tenant: str
@@ -87,10 +91,39 @@ class Target:
     labels: Mapping[str, str] = field(default_factory=dict)
     create_schema: bool = False
     adopt: str | None = None
+    source: str = FILE
 
     @property
     def key(self) -> TargetKey:
         return TargetKey(self.tenant, self.track)
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """A source of tenants that is asked at run time, and what its tenants have in common.
+
+    `question` says how: `text` is a pattern of names, an SQL query, a glob, or a URL. It may hold secrets, as `token`
+    does: they are left out of the repr. `pattern` finds the tenant's id in a name.
+    """
+
+    name: str
+    question: Question
+    text: str = field(repr=False)
+    shard: str | None = None
+    database: str | None = None
+    track: str | None = None
+    pattern: str | None = None
+    token: str | None = field(default=None, repr=False)
+    exclude: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    create_schema: bool = False
+    adopt: str | None = None
+    refresh_seconds: float = 60.0
+
+    @property
+    def asked(self) -> tuple[str | None, ...]:
+        """Whom it asks for what: while this stays, earlier answers are of use."""
+        return self.name, self.question, self.shard, self.database
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +153,10 @@ DEFAULT_STRATEGY = Strategy("default")
 
 @dataclass(frozen=True)
 class Registry:
-    """Everything that is known about the fleet, at one moment. Compared by `digest`."""
+    """Everything that is known about the fleet, at one moment. Compared by `digest`.
+
+    `unanswered` names the discoveries that have not answered yet: which tenants they have is not known.
+    """
 
     source: Path
     digest: str
@@ -128,6 +164,8 @@ class Registry:
     shards: Mapping[str, Shard]
     targets: tuple[Target, ...]
     strategies: Mapping[str, Strategy] = field(default_factory=dict)
+    discoveries: tuple[Discovery, ...] = ()
+    unanswered: tuple[str, ...] = ()
 
     @cached_property
     def by_key(self) -> Mapping[TargetKey, Target]:

@@ -1,134 +1,195 @@
-"""The registry as a running process sees it: read again when asked, or when its files change."""
+"""The registry as a running process sees it: the file, read again when asked or when it changes, and the tenants that
+its sources name, asked again at their intervals."""
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
+import structlog
 
-from orchestrator.errors import RegistryError
-from orchestrator.registry import manifest, secrets
-from orchestrator.registry.model import Registry
+from orchestrator import events
+from orchestrator.errors import DiscoveryError, RegistryError
+from orchestrator.registry import changes, discovery
+from orchestrator.registry.answers import Row
+from orchestrator.registry.discovery import Looked, Lookup, Source, Sources
+from orchestrator.registry.files import RegistryFile
+from orchestrator.registry.model import Discovery, Registry
 
 POLL_SECONDS = 1.0
-READINGS = 3
+LOOK_SECONDS = 30.0
 
-
-class _Stamp(NamedTuple):
-    """What changes when a file is written, replaced, or reached through another symbolic link."""
-
-    real_path: str
-    device: int
-    inode: int
-    modified_ns: int
-    changed_ns: int
-    size: int
-
-
-Stamps = Mapping[Path, _Stamp | None]
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """The registry after a reload; `changed` tells whether it is another one than before."""
+    """The registry after a reload; `changed` tells whether it is another one than before.
+
+    `events` tell what became of the sources and of targets that are gone; whoever asked publishes them.
+    """
 
     changed: bool
     registry: Registry
+    appeared: int = 0
+    vanished: int = 0
+    events: tuple[events.Event, ...] = ()
+
+
+OnResult = Callable[[ReloadResult | RegistryError], None]
 
 
 class RegistrySource:
-    """Reads the registry file at `path`, in worker threads. `current` is the last one that had no mistakes."""
+    """Reads the registry file at `path`, in worker threads, and has `lookup` ask its sources.
 
-    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ) -> None:
-        self.path = path
-        self._environ = environ
-        self._reading = anyio.Lock()
+    `current` is the last file that had no mistakes, with the tenants of the sources' last good answers.
+    """
+
+    def __init__(self, path: Path, environ: Mapping[str, str] = os.environ, lookup: Lookup | None = None) -> None:
+        self._file, self._lookup = RegistryFile(path, environ), lookup
+        self._reading, self._merging = anyio.Lock(), anyio.Lock()
+        self._named: Registry | None = None
         self._current: Registry | None = None
-        self._seen: Stamps | None = None
+        self._sources: Sources = {}
+        self._asked: dict[str, float] = {}
 
     @property
     def current(self) -> Registry:
-        """The running registry. Raises RuntimeError before the first `reload` that succeeded."""
+        """The running registry. Raises RuntimeError before the first `reload` or `read` that succeeded."""
         if self._current is None:
             raise RuntimeError("the registry has not been read: await reload() first")
         return self._current
 
-    async def reload(self) -> ReloadResult:
-        """Read the file again. Raises RegistryError when it has mistakes, and keeps the running registry."""
-        async with self._reading:
-            outcome = await self._read()
-            if isinstance(outcome, RegistryError):
-                raise outcome
-            if self._current is not None and self._current.digest == outcome.digest:
-                return ReloadResult(False, self._current)
-            self._current = outcome
-            return ReloadResult(True, outcome)
+    @property
+    def sources(self) -> Sequence[Source]:
+        """The registry's sources, in the order of the file."""
+        return tuple(self._sources.values())
 
-    async def watch(
-        self, on_result: Callable[[ReloadResult | RegistryError], None], *, poll_seconds: float = POLL_SECONDS
-    ) -> None:
+    async def read(self) -> ReloadResult:
+        """Read the file again and ask nobody. Raises RegistryError when it has mistakes, and keeps what is running."""
+        async with self._reading:
+            return await self._merge(await self._file.read(), {}, trusting=False)
+
+    async def reload(self, *, trusting: bool = True) -> ReloadResult:
+        """Read the file again and ask all of its sources.
+
+        With `trusting`, as a person who asks for it means it, also an answer that lacks most of a source's tenants is
+        taken. Raises RegistryError when the file has mistakes, and keeps what is running.
+        """
+        async with self._reading:
+            file = await self._file.read()
+            looked = await self._look(file, file.discoveries, time.monotonic())
+            return await self._merge(file, looked, trusting=trusting)
+
+    async def discover(self, *entries: Discovery) -> ReloadResult:
+        """Ask these sources of the running registry; all when none are given."""
+        file, began = self.current, time.monotonic()
+        asked = entries or file.discoveries
+        looked = await self._look(file, asked, began)
+        by_now = self.current.discoveries  # what was asked for meanwhile, or otherwise, counts instead
+        overtaken = [entry.name for entry in asked if self._asked[entry.name] != began or entry not in by_now]
+        still = {name: answer for name, answer in looked.items() if name not in overtaken}
+        return await self._merge(None, still, trusting=False)
+
+    async def refresh(self, on_result: OnResult, *, poll_seconds: float = POLL_SECONDS) -> None:
+        """Ask each source at its interval, for ever, none waiting for another; `on_result` is told of each answer."""
+        busy: set[str] = set()
+
+        async def ask(entry: Discovery) -> None:
+            try:
+                on_result(await self.discover(entry))
+            finally:
+                busy.discard(entry.name)
+
+        async with anyio.create_task_group() as tasks:
+            while True:
+                for entry in self.current.discoveries:
+                    due = self._asked.get(entry.name, -math.inf) + entry.refresh_seconds
+                    if entry.name not in busy and due <= time.monotonic():
+                        busy.add(entry.name)
+                        tasks.start_soon(ask, entry)
+                await anyio.sleep(poll_seconds)
+
+    async def watch(self, on_result: OnResult, *, poll_seconds: float = POLL_SECONDS) -> None:
         """Look at the file, and at the secret files it refers to, for ever; `on_result` is told of each re-reading.
 
-        A change is read once it has stayed the same from one look to the next: so a file that is still being written
-        is neither complained about nor, worse, taken for a shorter list of tenants. Changes that a `reload` has
-        already read are not told again.
+        Changes that a `reload` has already read are not told again.
         """
-        before: Stamps | None = None
-        while True:
-            await anyio.sleep(poll_seconds)
-            now = await self._look()
-            if now != self._seen and now == before:
-                on_result(await self._attempt())
-            before = now
+        async for _ in self._file.changes(poll_seconds):
+            on_result(await self._attempt())
 
-    async def _read(self) -> Registry | RegistryError:
-        """Read until nothing was written meanwhile, or for the last time."""
-        for _ in range(READINGS):
-            self._seen = await self._look()
-            outcome = await anyio.to_thread.run_sync(_load, self.path, self._environ, abandon_on_cancel=True)
-            if await self._look() == self._seen:
-                break
-        return outcome
+    async def _look(self, file: Registry, entries: Sequence[Discovery], began: float) -> Looked:
+        """Ask sources, all at once and in bounded time."""
+        self._asked.update((entry.name, began) for entry in entries)
+        looked: dict[str, Sequence[Row] | DiscoveryError] = {}
+
+        async def ask(lookup: Lookup, entry: Discovery) -> None:
+            try:
+                with anyio.fail_after(LOOK_SECONDS):
+                    looked[entry.name] = await lookup.ask(file, entry)
+            except DiscoveryError as exc:
+                looked[entry.name] = exc
+            except TimeoutError:
+                looked[entry.name] = DiscoveryError(f"no answer within {LOOK_SECONDS:g} s", remedy="look at its load")
+            except Exception as exc:  # one source's surprise is not the daemon's end
+                log.exception("discovery_crashed", source=entry.name)
+                looked[entry.name] = DiscoveryError(
+                    f"the orchestrator failed: {type(exc).__name__}", remedy="this is a bug: please report it"
+                )
+
+        if self._lookup is not None:
+            async with anyio.create_task_group() as tasks:
+                for entry in entries:
+                    tasks.start_soon(ask, self._lookup, entry)
+        return looked
+
+    async def _merge(self, file: Registry | None, looked: Looked, *, trusting: bool) -> ReloadResult:
+        """Take over a file that was read, if one was, and new answers."""
+        async with self._merging:
+            moment, before, sources = events.now(), self._current, self._sources
+            if file is None and before is not None and _says_nothing_new(sources, looked):
+                good = [name for name, answer in looked.items() if not isinstance(answer, DiscoveryError)]
+                fresh = {name: replace(sources[name], refreshed_at=moment) for name in good}
+                self._sources = {**sources, **fresh}
+                return ReloadResult(False, before)
+            file = self._named if file is None else file
+            assert file is not None
+            merged, said = await anyio.to_thread.run_sync(
+                _merged, file, before, sources, looked, moment, trusting, abandon_on_cancel=True
+            )
+            self._named, self._sources = file, merged.sources
+            if before is not None and before.digest == merged.registry.digest:
+                return ReloadResult(False, before, events=said.events)
+            self._current = merged.registry
+            return ReloadResult(True, merged.registry, said.appeared, said.vanished, said.events)
 
     async def _attempt(self) -> ReloadResult | RegistryError:
         try:
-            return await self.reload()
+            return await self.reload(trusting=False)
         except RegistryError as exc:
             return exc
 
-    async def _look(self) -> Stamps:
-        return await anyio.to_thread.run_sync(_stamps, self.path, abandon_on_cancel=True)
+
+def _says_nothing_new(sources: Sources, looked: Looked) -> bool:
+    """Whether every answer is what is held already: the usual case, which need not cost what merging costs."""
+
+    def is_known(held: Source, answer: Sequence[Row] | DiscoveryError) -> bool:
+        if isinstance(answer, DiscoveryError):
+            return held.reason == str(answer)
+        return held.stale_since is None and held.rows == answer
+
+    return all(is_known(sources[name], answer) for name, answer in looked.items())
 
 
-def _load(path: Path, environ: Mapping[str, str]) -> Registry | RegistryError:
-    try:
-        return manifest.load(path, environ)
-    except RegistryError as exc:
-        return exc
-
-
-def _stamps(path: Path) -> Stamps:
-    return {file: _stamp(file) for file in (path, *_secret_files(path))}
-
-
-def _secret_files(path: Path) -> frozenset[Path]:
-    try:
-        if not path.is_file():
-            return frozenset()  # opening a pipe would wait for whoever writes to it
-        return secrets.files(path.read_text(encoding="utf-8"), path.absolute().parent)
-    except (OSError, ValueError):
-        return frozenset()
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    try:
-        status = path.stat()
-        real_path = os.path.realpath(path)
-    except (OSError, ValueError):
-        return None
-    return _Stamp(real_path, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+def _merged(
+    file: Registry, before: Registry | None, held: Sources, looked: Looked, now: datetime, trusting: bool
+) -> tuple[discovery.Merged, changes.Changes]:
+    merged = discovery.merge(file, before, held, looked, now=now, trusting=trusting)
+    return merged, changes.between(before, held, *merged)

@@ -14,7 +14,6 @@ from orchestrator.registry.report import Report
 
 # Where it stands (`*`: any entry), the one value that is meant (None: any), and what to call it.
 LATER: tuple[tuple[Where, str | None, str], ...] = (
-    (("discover",), None, "discovering tenants at run time"),
     (("schedules",), None, "starting rollouts by schedule"),
     (("strategies", "*", "waves"), None, "a strategy with waves"),
     (("strategies", "*", "on_failure", "then"), "rollback", "`then: rollback`"),

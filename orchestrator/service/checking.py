@@ -59,6 +59,7 @@ class Findings:
     shards: tuple[ShardFinding, ...]
     tenants: int
     targets: int
+    sources: tuple[str, ...] = ()
 
     @property
     def mistakes(self) -> tuple[HistoryError, ...]:
@@ -88,7 +89,8 @@ async def check(settings: Settings) -> Findings:
         tracks = [await _track(registry, track, parts.histories) for track in registry.tracks.values()]
     shards = tuple(_shard(registry, shard) for shard in registry.shards.values())
     tenants = len({target.tenant for target in registry.targets})
-    return Findings(registry.source, tuple(tracks), shards, tenants, len(registry.targets))
+    sources = tuple(entry.name for entry in registry.discoveries)
+    return Findings(registry.source, tuple(tracks), shards, tenants, len(registry.targets), sources)
 
 
 async def _track(registry: Registry, track: Track, histories: Histories) -> TrackFinding:

@@ -7,17 +7,19 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 
 import anyio
 import anyio.abc
 import structlog
 
+from orchestrator.databases.discovery import Lookups
 from orchestrator.errors import ConfigurationError, RegistryError, StoreError
 from orchestrator.registry import selector
 from orchestrator.registry.model import Target
-from orchestrator.registry.source import RegistrySource, ReloadResult
+from orchestrator.registry.source import RegistrySource
 from orchestrator.service.orchestrator import Orchestrator
-from orchestrator.service.wiring import Parts, assembled
+from orchestrator.service.wiring import Parts, assembled, limits
 from orchestrator.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -48,9 +50,9 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
 
 
 async def opened(settings: Settings) -> RegistrySource:
-    """The registry's source, read once. Raises RegistryError."""
-    source = RegistrySource(settings.config)
-    await source.reload()
+    """The registry's source: its file was read, and nobody was asked yet. Raises RegistryError."""
+    source = RegistrySource(settings.config, lookup=Lookups(limits(settings)))
+    await source.read()
     return source
 
 
@@ -115,11 +117,13 @@ class _Daemon:
         self.closed = anyio.Event()
 
     async def run(self, background: anyio.abc.TaskGroup, announce: Callable[[str], None]) -> None:
-        """Listen, take up what was left, watch; return when asked to stop."""
+        """Find the tenants, listen, take up what was left, watch; return when asked to stop."""
+        await self._service.discover()
         url = await background.start(self._listen)
         await background.start(self._signals)
         await self._service.resume_active()
-        background.start_soon(self._parts.source.watch, self._registry_changed)
+        background.start_soon(self._parts.source.watch, self._service.registry_read)
+        background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
@@ -154,12 +158,6 @@ class _Daemon:
             await self._service.reload()
         except RegistryError as exc:
             log.error("registry_refused", message=exc.message)
-
-    def _registry_changed(self, result: ReloadResult | RegistryError) -> None:
-        if isinstance(result, RegistryError):
-            self._service.registry_read("failed", result.message)
-        elif result.changed:
-            self._service.registry_read("changed")
 
 
 def _matcher(text: str) -> Callable[[Target], bool]:

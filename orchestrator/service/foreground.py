@@ -6,18 +6,31 @@ import getpass
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from typing import NamedTuple
 
 import anyio
+import structlog
 from pydantic import SecretStr
 
 from orchestrator import events
 from orchestrator.api.ports import CompiledPlan, PlanGroup, RolloutView, TargetView
-from orchestrator.errors import StateError
+from orchestrator.errors import DiscoveryError, StateError
+from orchestrator.registry.discovery import Source
+from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Request, RolloutState
 from orchestrator.service.daemon import driving, opened, working
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled
 from orchestrator.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+class Look(NamedTuple):
+    """All targets, and the sources of the registry that name some of them."""
+
+    targets: Sequence[TargetView]
+    sources: Sequence[Source]
 
 
 async def migrate(
@@ -32,10 +45,11 @@ async def migrate(
 
     `listen` gets every event. When `interrupted` is set, and when the failure budget pauses the rollout (nobody could
     resume it), it is aborted: what runs has its time to end, the rest is cancelled. Raises what
-    `Orchestrator.start_rollout` raises, RegistryError and StoreError.
+    `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does not tell its
+    tenants: they would be left out.
     """
     request = replace(request, foreground=True, created_by=f"terminal:{_user()}")
-    source = await opened(settings)
+    source = await _whole(settings)
     async with assembled(settings, source) as parts, driving(parts), working(parts, settings) as service:
         parts.bus.subscribe(listen)
         await service.close_abandoned()
@@ -47,27 +61,44 @@ async def migrate(
 
 async def preview(settings: Settings, request: Request) -> Sequence[PlanGroup]:
     """What `migrate` would do; writes nothing, to no database and not to the store."""
-    async with _looking(settings) as service:
+    async with _looking(settings, await _whole(settings)) as service:
         return await service.preview(request)
 
 
 async def plan(settings: Settings, request: Request) -> CompiledPlan:
     """What `migrate` would do, with the SQL; writes nothing, as `preview`."""
-    async with _looking(settings) as service:
+    async with _looking(settings, await _whole(settings)) as service:
         return await service.plan(request)
 
 
-async def tenants(settings: Settings) -> Sequence[TargetView]:
-    """All targets, with their heads read now."""
-    async with _looking(settings) as service:
+async def tenants(settings: Settings) -> Look:
+    """All targets, with their heads read now. Sources that do not tell theirs are stale."""
+    source = await opened(settings)
+    await source.discover()
+    async with _looking(settings, source) as service:
         await service.survey.once()
-        return service.targets()
+        return Look(service.targets(), service.sources())
+
+
+async def _whole(settings: Settings) -> RegistrySource:
+    """The registry with the tenants of all its sources. Raises RegistryError, and DiscoveryError when one of them does
+    not tell them."""
+    source = await opened(settings)
+    await source.discover()
+    for one in source.sources:
+        if one.ignored:
+            log.warning("tenants_ignored", source=one.name, count=len(one.ignored), examples=one.ignored[:3])
+        if one.stale_since is not None:
+            raise DiscoveryError(
+                f"source {one.name!r} of the registry does not tell its tenants: {one.reason}",
+                remedy="mend it, or take its entry out of `discover`: without it, tenants would be left out",
+            )
+    return source
 
 
 @asynccontextmanager
-async def _looking(settings: Settings) -> AsyncIterator[Orchestrator]:
+async def _looking(settings: Settings, source: RegistrySource) -> AsyncIterator[Orchestrator]:
     """A service with an empty store in memory: it can look at everything, and leaves nothing behind."""
-    source = await opened(settings)
     settings = settings.model_copy(update={"store_url": SecretStr("sqlite://")})
     async with assembled(settings, source) as parts, working(parts, settings) as service:
         yield service

@@ -14,7 +14,9 @@ from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutVie
 from orchestrator.errors import ConflictError, OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.registry import selector
-from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Target, Track
+from orchestrator.registry.discovery import Source
+from orchestrator.registry.model import DEFAULT_STRATEGY, FILE, Registry, Target, Track
+from orchestrator.registry.source import ReloadResult
 from orchestrator.rollout import decide, progress, tell
 from orchestrator.rollout.controller import Controller
 from orchestrator.rollout.ports import StoredEvent
@@ -278,23 +280,44 @@ class Orchestrator:
             return TargetView(target, FleetState.UNKNOWN, (), None)
         return TargetView(target, FleetState(seen.state), seen.heads, seen.read_at, seen.message)
 
+    def sources(self) -> Sequence[Source]:
+        return self._parts.source.sources
+
     async def reload(self) -> Reloaded:
         try:
             result = await self._parts.source.reload()
         except RegistryError as exc:
-            self.registry_read("failed", exc.message)
+            self.registry_read(exc)
             raise
-        self.registry_read("changed" if result.changed else "unchanged")
-        return Reloaded(result.changed, len(self.registry.targets))
+        self.registry_read(result, asked=True)
+        stale = tuple(source.name for source in self.sources() if source.stale_since is not None)
+        return Reloaded(result.changed, len(self.registry.targets), result.appeared, result.vanished, stale)
 
-    def registry_read(self, result: str, message: str | None = None) -> None:
-        """Tell of a reading of the registry, and follow it when it changed."""
-        if result == "changed":
+    async def discover(self) -> None:
+        """Ask all sources of the registry; those that fail are told of."""
+        self.registry_read(await self._parts.source.discover())
+
+    def registry_read(
+        self, result: ReloadResult | RegistryError, *, asked: bool = False, only_new: bool = False
+    ) -> None:
+        """Tell of a reading of the registry, and follow it when it changed; one that changed nothing is told of when
+        somebody `asked` for it. With `only_new`, nothing can be new but targets that came or went."""
+        publish = self._parts.bus.publish
+        if isinstance(result, RegistryError):
+            publish(RegistryReloaded(result="failed", targets=len(self.registry.targets), message=result.message))
+            return
+        if result.changed:
             self._follow_registry()
-            self.survey.wake()
+            self.survey.wake(only_new=only_new)
             for controller in list(self._controllers.values()):
                 self._tasks.start_soon(self._welcome, controller)
-        self._parts.bus.publish(RegistryReloaded(result=result, targets=len(self.registry.targets), message=message))
+        else:
+            self._describe_sources()
+        for event in result.events:
+            publish(event)
+        if result.changed or asked:
+            told = "changed" if result.changed else "unchanged"
+            publish(RegistryReloaded(result=told, targets=len(self.registry.targets)))
 
     async def _welcome(self, controller: Controller) -> None:
         """Take targets that have appeared into a running rollout, or tell that it leaves them to the next one."""
@@ -319,10 +342,20 @@ class Orchestrator:
         await controller.leave(migrations, reason)
 
     def _follow_registry(self) -> None:
-        registry = self.registry
-        self._parts.fleet.set_targets(registry.targets)
-        shards = {name: shard.max_concurrent for name, shard in registry.shards.items()}
-        self._parts.metrics.describe_registry(limits=shards, targets={"file": len(registry.targets)})
+        self._parts.fleet.set_targets(self.registry.targets)
+        self._describe_sources()
+
+    def _describe_sources(self) -> None:
+        limits = {name: shard.max_concurrent for name, shard in self.registry.shards.items()}
+        sources = self.sources()
+        targets = {source.name: source.targets for source in sources}
+        named = len(self.registry.targets) - sum(targets.values())
+        self._parts.metrics.describe_registry(limits=limits, targets={FILE: named, **targets})
+        self._parts.metrics.describe_sources(
+            stale={source.name: source.stale_since is not None for source in sources},
+            refreshed={source.name: source.refreshed_at for source in sources if source.refreshed_at is not None},
+            ignored={source.name: len(source.ignored) for source in sources},
+        )
 
 
 def _is_of(event: Event, rollout_id: str) -> bool:

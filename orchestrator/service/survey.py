@@ -31,20 +31,26 @@ class FleetSurvey:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._asked = anyio.Event()
+        self._asked, self._all_asked = anyio.Event(), False
 
     async def run(self) -> None:
-        """Survey for ever: now, whenever `wake` is called, and at the interval of the settings."""
+        """Survey for ever: now, at the interval of the settings, and whenever `wake` is called."""
         while True:
+            self._asked, self._all_asked = anyio.Event(), False
             await self.once()
             with anyio.move_on_after(self._parts.settings.survey_seconds):
-                await self._asked.wait()
-            self._asked = anyio.Event()
+                while not self._all_asked:
+                    await self._asked.wait()
+                    self._asked = anyio.Event()
+                    if not self._all_asked:
+                        await self.once(only_new=True)
 
-    def wake(self) -> None:
+    def wake(self, *, only_new: bool = False) -> None:
+        """Let all targets be read soon, or those that never were."""
+        self._all_asked |= not only_new
         self._asked.set()
 
-    async def once(self) -> None:
+    async def once(self, *, only_new: bool = False) -> None:
         """Read every target, but for those that a rollout brings to their goal meanwhile; each becomes a
         TargetObserved on the bus."""
         registry = self._parts.source.current
@@ -56,6 +62,8 @@ class FleetSurvey:
 
         def is_known(target: Target) -> bool:
             seen = self._parts.fleet.target(target.tenant, target.track)
+            if only_new and seen is not None:
+                return seen.state != FleetState.UNKNOWN
             if seen is None or seen.read_at is None or seen.state != FleetState.UP_TO_DATE:
                 return False
             return seen.read_at >= began

@@ -37,6 +37,9 @@ ONLY = {
     "rich": {"cli", "demo"},
 }
 PURE = [
+    "registry/answers.py",
+    "registry/discovery.py",
+    "registry/changes.py",
     "plan/steps.py",
     "plan/compiled.py",
     "plan/statements.py",

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.databases.embedded import Server
 from orchestrator.events import MigrationStarted, RolloutStateChanged, TargetsAppeared
 from orchestrator.registry.model import NewTenants, Strategy, Target, Track, Unprovisioned
+from orchestrator.registry.source import ReloadResult
 from orchestrator.rollout.state import Direction, Request
 from tests import engine, environments
 from tests.servers import MakeDatabases
@@ -57,7 +58,7 @@ async def test_targets_that_appear_follow_the_policies(
             Target("late2", "app", "pg", late[2], labels={"other": "true"}),
         ]
         running.source.current = replace(registry, digest="later", targets=(*registry.targets, *appeared))
-        running.service.registry_read("changed")
+        running.service.registry_read(ReloadResult(True, running.source.current))
         await running.service.finished(view.rollout.id)
         ended = await running.service.rollout(view.rollout.id)
         assert ended.counts == counts
@@ -85,7 +86,7 @@ async def test_a_target_that_another_rollout_holds_is_not_taken_in(
         first, _ = await running.service.start_rollout(Request("app", "head", strategy="s"))
         await engine.until(lambda: len(running.of(MigrationStarted)) == 2)
         running.source.current = registry
-        running.service.registry_read("changed")
+        running.service.registry_read(ReloadResult(True, running.source.current))
         await engine.until(lambda: bool(running.of(TargetsAppeared)))
         [event] = running.of(TargetsAppeared)
         assert not event.appended

@@ -14,6 +14,7 @@ from orchestrator import errors
 from orchestrator.api import ports
 from orchestrator.events import Event, RolloutCreated, RolloutEvent, RolloutStateChanged
 from orchestrator.observe.bus import Bus
+from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Target, TargetKey, Track
 from orchestrator.rollout.ports import StoredEvent
 from orchestrator.rollout.state import (
@@ -61,6 +62,7 @@ def select(text: str) -> Callable[[Target], bool]:
 class FakeOrchestrator:
     registry: Registry = field(default_factory=lambda: registry(target("acme"), target("globex")))
     seen: dict[TargetKey, tuple[FleetState, tuple[str, ...]]] = field(default_factory=dict)
+    known_sources: list[Source] = field(default_factory=list)
     unready: dict[str, str] = field(default_factory=dict)
     failing: Exception | None = None
     bus: Bus = field(default_factory=Bus)
@@ -137,6 +139,9 @@ class FakeOrchestrator:
             ports.TargetView(it, *self.seen.get(it.key, unknown), START if it.key in self.seen else None)
             for it in self.registry.targets
         ]
+
+    def sources(self) -> Sequence[Source]:
+        return self.known_sources
 
     async def start_rollout(self, request: Request) -> tuple[ports.RolloutView, bool]:
         self._fail()

@@ -3,8 +3,10 @@ from __future__ import annotations
 import anyio
 import httpx2
 
+from orchestrator.registry.discovery import Source
+from orchestrator.registry.model import Discovery
 from orchestrator.rollout.state import MigrationState, RolloutState
-from tests.unit.api.fake import FakeOrchestrator
+from tests.unit.api.fake import START, FakeOrchestrator
 
 
 async def test_health_looks_at_nothing(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
@@ -35,7 +37,36 @@ async def test_metrics_pass_through(client: httpx2.AsyncClient) -> None:
 
 async def test_reload_tells_what_it_read(client: httpx2.AsyncClient) -> None:
     answer = await client.post("/api/v1/registry/reload")
-    assert (answer.status_code, answer.json()) == (200, {"changed": True, "targets": 2})
+    assert answer.status_code == 200
+    assert answer.json() == {"changed": True, "targets": 2, "appeared": 0, "vanished": 0, "stale": []}
+
+
+async def test_sources_of_tenants_tell_how_they_are_and_no_secret(
+    client: httpx2.AsyncClient, fake: FakeOrchestrator
+) -> None:
+    entry = Discovery("saas", "url", "https://h/?key=hunter2", token="hunter2", refresh_seconds=30.0)
+    reason = "no answer from postgresql://u:hunter2@h/saas"
+    fake.known_sources = [Source(entry, (), START, START, reason, targets=3, ignored=("row 1: it names no shard",))]
+    answer = await client.get("/api/v1/registry")
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "targets": 2,
+        "sources": [
+            {
+                "name": "saas",
+                "question": "url",
+                "shard": None,
+                "targets": 3,
+                "stale": True,
+                "stale_since": "2026-11-21T02:00:00.000Z",
+                "reason": "no answer from postgresql://u:***@h/saas",
+                "refreshed_at": "2026-11-21T02:00:00.000Z",
+                "refresh_seconds": 30.0,
+                "ignored": 1,
+                "ignored_examples": ["row 1: it names no shard"],
+            }
+        ],
+    }
 
 
 async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
@@ -57,6 +88,7 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
         ("POST", "/api/v1/rollouts/{rollout_id}/resume"),
         ("POST", "/api/v1/rollouts/{rollout_id}/abort"),
         ("POST", "/api/v1/rollouts/{rollout_id}/retry"),
+        ("GET", "/api/v1/registry"),
         ("POST", "/api/v1/registry/reload"),
     }
     components = schema["components"]["schemas"]

@@ -23,6 +23,7 @@ MAPPED: list[tuple[errors.OrchestratorError, int, str]] = [
     (errors.UnavailableError("no"), 503, "unavailable"),
     (errors.StoreError("no"), 503, "unavailable"),
     (errors.DaemonError("no"), 503, "unavailable"),
+    (errors.DiscoveryError("no"), 503, "unavailable"),
 ]
 
 

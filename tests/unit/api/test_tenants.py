@@ -33,6 +33,7 @@ async def test_a_tenant_tells_its_targets_and_no_secret(client: httpx2.AsyncClie
         "shard": "pg-1",
         "database": "db_acme",
         "schema": None,
+        "source": "file",
         "labels": {"tier": "free"},
         "state": "behind",
         "heads": ["a1"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.cli import tables
-from orchestrator.client.shapes import Migration, Preview, Target, Tenant
+from orchestrator.client.shapes import Migration, Preview, Source, Target, Tenant
 from tests.unit.cli.samples import group, plain, rollout
 
 
@@ -15,6 +15,7 @@ def tenant(name: str, state: str = "up_to_date", message: str | None = None, **f
         shard="pg",
         database=name,
         schema=None,
+        source="file",
         labels={},
         state=state,
         heads=["r1"],
@@ -37,6 +38,39 @@ def test_messages_have_a_column_only_when_there_are_some() -> None:
     shown = plain(tables.tenants([tenant("acme"), tenant("globex", "unreachable", "no [route]")]))
     assert shown.splitlines()[0].endswith("message")
     assert shown.splitlines()[2].endswith("no [route]")
+
+
+def test_who_names_a_tenant_has_a_column_only_when_it_is_not_always_the_file() -> None:
+    shown = plain(tables.tenants([tenant("acme"), tenant("globex", source="pg/databases")]))
+    assert [line.split()[-1] for line in shown.splitlines()] == ["source", "file", "pg/databases"]
+
+
+def source(**fields: Any) -> Source:
+    well = Source(
+        name="saas",
+        question="query",
+        targets=3,
+        stale=False,
+        stale_since=None,
+        reason=None,
+        refreshed_at="T1",
+        ignored=0,
+        ignored_examples=[],
+    )
+    return {**well, **fields}  # type: ignore[typeddict-item]
+
+
+def test_a_stale_source_has_a_line_and_one_that_is_well_has_none() -> None:
+    assert list(tables.sources([source()])) == []
+    assert list(tables.sources([source(stale=True, stale_since="T2", reason="no answer")])) == [
+        "source saas is stale since T2; 3 targets of its last answer, T1, are kept: no answer"
+    ]
+    assert list(tables.sources([source(stale=True, stale_since="T2", reason="no answer", refreshed_at=None)])) == [
+        "source saas is stale since T2; which tenants it has is not known: no answer"
+    ]
+    assert list(tables.sources([source(ignored=2, ignored_examples=["row 1: a", "row 2: b"])])) == [
+        "source saas names 2 that cannot be tenants: row 1: a; row 2: b"
+    ]
 
 
 def test_the_fleet_is_counted_by_state() -> None:

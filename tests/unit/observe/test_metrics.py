@@ -44,6 +44,7 @@ class Observed:
 def test_the_exposition_has_every_metric_of_the_contract() -> None:
     it = Observed(Place("acme"))
     it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1})
+    it.metrics.describe_sources(stale={"saas": True}, refreshed={"saas": at(0)}, ignored={"saas": 0})
     it.tell(
         samples.observed(),
         samples.created(),
@@ -70,6 +71,9 @@ def test_the_exposition_has_every_metric_of_the_contract() -> None:
         "rollouts_total": {"track", "outcome"},
         "registry_reloads_total": {"result"},
         "registry_targets": {"source"},
+        "registry_source_stale": {"source"},
+        "registry_source_refreshed_timestamp_seconds": {"source"},
+        "registry_source_ignored": {"source"},
         "oldest_pending_target_seconds": {"track"},
         "build_info": {"version", "alembic", "sqlalchemy"},
     }
@@ -130,6 +134,12 @@ def test_a_shard_that_left_the_registry_loses_its_limit() -> None:
     it = Observed()
     it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 4}, targets={"file": 2})
     it.metrics.describe_registry(limits={"pg-2": 4}, targets={"file": 1})
+    it.metrics.describe_sources(stale={"saas": True, "old": False}, refreshed={"saas": at(0)}, ignored={})
+    it.metrics.describe_sources(stale={"saas": False}, refreshed={"saas": at(5)}, ignored={"saas": 2})
+    assert it.value("registry_source_stale", source="saas") == 0
+    assert it.value("registry_source_stale", source="old") is None, "a source that is gone has no series"
+    assert it.value("registry_source_refreshed_timestamp_seconds", source="saas") == at(5).timestamp()
+    assert it.value("registry_source_ignored", source="saas") == 2
     assert it.value("shard_concurrency_limit", shard="pg-1") is None
     assert it.value("shard_concurrency_limit", shard="pg-2") == 4
     assert it.value("registry_targets", source="file") == 1

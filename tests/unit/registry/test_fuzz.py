@@ -15,6 +15,11 @@ from orchestrator.errors import RegistryError
 from orchestrator.registry import document, forms, manifest
 from tests.unit.registry.files import ENVIRON, VALID, loaded, write
 
+DISCOVER = """discover:
+  - {shard: pg, databases: "t_(?P<tenant>.+)", exclude: [x], refresh: 5m}
+  - {shard: local, files: "*.db", pattern: '(?P<tenant>\\w+)\\.db'}
+  - {name: api, url: "https://h:1/x", token: "${PASSWORD}"}
+"""
 SIGNS = list(":-{}[],#'\"|>?%@~!&*\\é\t\n\x85\ue000\ufeff")
 PIECES = st.sampled_from(
     [*SIGNS, ": ", "- ", "  ", "&a ", "*a", "<<", "!!str ", "!x ", "null", "${", "---\n", "tracks"]
@@ -65,6 +70,14 @@ def test_a_valid_file_with_something_else_in_it(data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(VALID)))
     end = data.draw(st.integers(start, min(len(VALID), start + 12)))
     read((VALID[:start] + data.draw(PIECES) + VALID[end:]).encode())
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_valid_source_with_something_else_in_it(data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, len(DISCOVER)))
+    end = data.draw(st.integers(start, min(len(DISCOVER), start + 12)))
+    read((VALID + DISCOVER[:start] + data.draw(PIECES) + DISCOVER[end:]).encode())
 
 
 @settings(deadline=None)

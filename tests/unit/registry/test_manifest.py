@@ -7,11 +7,49 @@ from pathlib import Path
 import pytest
 
 from orchestrator.registry import manifest
-from orchestrator.registry.model import FailureBudget, Registry, Strategy, Target, Track
+from orchestrator.registry.model import Discovery, FailureBudget, Registry, Strategy, Target, Track
 from tests.unit.registry.files import ENVIRON, SHARDS, TENANTS, TRACKS, VALID, loaded, write
 
 EXAMPLE = Path(__file__).parents[3] / "tenants.example.yaml"
 EXAMPLE_ENVIRON = {"PG_EU_1_PASSWORD": "p@ss", "PG_US_1_URL": "postgresql://u:p%40@pg-us-1.internal"}
+
+
+def test_sources_of_tenants_are_read(tmp_path: Path) -> None:
+    text = f"""{TRACKS}{SHARDS}tenants: []
+discover:
+  - {{shard: pg, databases: "t_(?P<tenant>.+)", exclude: [t_test, "*_old"], refresh: 5m, adopt: a1}}
+  - {{name: schemas, shard: pg, database: app, schemas: "(?P<tenant>.+)", track: app, labels: {{tier: free}}}}
+  - shard: pg
+    database: saas
+    create: true
+    query: |
+      SELECT id AS tenant
+      FROM tenants
+  - {{url: "https://api.internal/tenants?key=${{KEY}}", token: "${{TOKEN}}", refresh: 90}}
+"""
+    databases, schemas, query, url = loaded(tmp_path, text, {"KEY": "k&y", "TOKEN": "s3cret"}).discoveries
+    assert databases == Discovery(
+        "pg/databases",
+        "databases",
+        "t_(?P<tenant>.+)",
+        shard="pg",
+        pattern="t_(?P<tenant>.+)",
+        exclude=("t_test", "*_old"),
+        adopt="a1",
+        refresh_seconds=300.0,
+    )
+    assert (schemas.name, schemas.database, schemas.track, schemas.labels) == (
+        "schemas",
+        "app",
+        "app",
+        {"tier": "free"},
+    )
+    assert (query.name, query.create_schema, query.pattern) == ("pg/saas/query", True, None)
+    assert query.text == "SELECT id AS tenant\nFROM tenants\n"
+    assert (url.name, url.text) == ("api.internal", "https://api.internal/tenants?key=k&y")
+    assert (url.token, url.refresh_seconds) == ("s3cret", 90.0)
+    assert "s3cret" not in repr(url)
+    assert "k&y" not in repr(url)
 
 
 def test_a_file_becomes_a_registry(tmp_path: Path) -> None:

@@ -155,9 +155,46 @@ PLACES = [
     ("tracks: {app: {script_location: alembic, unprovisioned: ▶ignore}}", "'migrate', 'skip' or 'fail'"),
 ]
 
+GROUP = "'(?P<tenant>.+)'"
+DISCOVER = [
+    ("discover: [▶{shard: pg}]", "one of `databases`, `schemas`, `query`, `files` or `url` is missing"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, ▶schemas: {GROUP}}}]", "are two questions: make them two entries"),
+    ("discover: [{shard: pg, databases: ▶'t_('}]", "this is not a regular expression: missing )"),
+    ("discover: [{shard: pg, databases: ▶t_.+}]", 'no group `tenant`: write it like "tenant_(?P<tenant>.+)"'),
+    ("discover: [{shard: pg, databases: ▶'(?P<tenant>.+)_(?P<tier>.+)'}]", "unknown group 'tier'"),
+    (f"discover: [{{shard: pg, ▶database: app, databases: {GROUP}}}]", "`database` goes with `schemas` or `query`"),
+    (f"discover: [▶{{shard: pg, schemas: {GROUP}}}]", "`database` is missing: `schemas` is asked of one database"),
+    ("discover: [{shard: pg, database: d, query: ▶' '}]", "this must not be empty"),
+    ("discover: [{shard: pg, database: d, query: ▶'SELECT ${X}'}]", "references work in `url`, `token`"),
+    ("discover: [▶{shard: pg, query: SELECT 1}]", "`database` is missing: `query` is asked of one database"),
+    ("discover: [{shard: pg, ▶files: '*.db'}]", "`files` cannot be asked of postgresql: use `databases` or `schemas`"),
+    (f"discover: [▶{{databases: {GROUP}}}]", "`shard` is missing"),
+    (f"discover: [{{shard: ▶gp, databases: {GROUP}}}]", "unknown shard 'gp'"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, track: ▶ap}}]", "unknown track 'ap'; did you mean 'app'?"),
+    ("discover: [{url: ▶'ftp://h/x'}]", "this is not the URL of an endpoint: write https://host/path"),
+    ("discover: [{url: ▶'https://'}]", "this is not the URL of an endpoint"),
+    ("discover: [{url: ▶'https://h:x/'}]", "this is not the URL of an endpoint"),
+    ("discover: [{url: ▶'https://u:hunter2@h/x'}]", "give a `token` by reference"),
+    ("discover: [{url: ▶'https://${MISSING}/x'}]", "the environment variable MISSING is not set"),
+    ("discover: [{url: 'https://h/x', token: ▶hunter2}]", "write ${NAME} or ${file:/path}"),
+    ("discover: [{url: 'https://h/x', token: ▶'${MISSING}'}]", "the environment variable MISSING is not set"),
+    ("discover: [{url: 'https://h/x', token: ▶'${NONE:-}'}]", "this does not stand for a token"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, ▶token: '${{A:-b}}'}}]", "`token` goes with `url`"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, ▶pattern: {GROUP}}}]", "`pattern` goes with `files`"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, ▶create: true}}]", "`create` goes with `query` or `url`"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, refresh: ▶soon}}]", "a duration of at least 1s, such as 30s, 5m or"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, refresh: ▶0.5}}]", "a duration of at least 1s"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, exclude: ▶x}}]", "this must be a list, not text"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, ▶exclud: [x]}}]", "did you mean 'exclude'?"),
+    (f"discover: [{{shard: pg, databases: {GROUP}, name: ▶file}}]", "'file' is the name of the file's own tenants"),
+    (
+        f"discover: [{{shard: pg, databases: {GROUP}}}, ▶{{shard: pg, databases: {GROUP}}}]",
+        "'pg/databases' is the name of an earlier entry: give another `name`",
+    ),
+]
+
 NOT_YET = [
     ("shards: {pg: {url: ▶'mysql://h'}}", "a mysql shard is not supported"),
-    ("▶discover: [{shard: pg, databases: x}]", "discovering tenants at run time is not supported"),
     ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
     ("strategies: {s: {on_failure: {max: 1, ▶then: rollback}}}", "`then: rollback` is not supported"),
     ("▶schedules: {n: {cron: '* * * * *'}}", "starting rollouts by schedule is not supported"),
@@ -180,7 +217,7 @@ def test_a_file_that_is_wrong_as_a_whole_is_told_where(tmp_path: Path, text: str
     assert places_of(error.mistakes) == places
 
 
-@pytest.mark.parametrize(("text", "message"), TRACK + SHARD + TENANT + PLACES + STRATEGY + NOT_YET, ids=str)
+@pytest.mark.parametrize(("text", "message"), TRACK + SHARD + TENANT + PLACES + DISCOVER + STRATEGY + NOT_YET, ids=str)
 def test_an_entry_that_is_wrong_is_told_where(tmp_path: Path, text: str, message: str) -> None:
     clean, places = marked(whole(text))
     error = refused(tmp_path, clean)
@@ -195,6 +232,35 @@ def test_a_schema_needs_a_database_that_has_schemas(tmp_path: Path) -> None:
     error = refused(tmp_path, text)
     assert places_of(error.mistakes) == places
     assert "sqlite has no schemas within a database: name a database" in error.message
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        (
+            f"{{shard: f, ▶schemas: {GROUP}, database: a.db}}",
+            "`schemas` cannot be asked of sqlite: use `query` or `files`",
+        ),
+        (f"{{shard: f, ▶databases: {GROUP}}}", "`databases` cannot be asked of sqlite"),
+        ("{shard: f, files: ▶'../*.db'}", 'a glob of files in the shard\'s folder, such as "*.db"'),
+        ("{shard: f, files: ▶'/var/*.db'}", "a glob of files in the shard's folder"),
+        ("{shard: f, files: '*.db', pattern: ▶'.+'}", "the pattern has no group `tenant`"),
+        ("{shard: f, query: SELECT 1, database: ▶../control.db}", "this must be a file in the shard's folder"),
+    ],
+)
+def test_files_are_asked_for_otherwise_than_servers(tmp_path: Path, entry: str, message: str) -> None:
+    text, places = marked(f"{TRACKS}shards: {{f: {{url: 'sqlite:///.'}}}}\ntenants: []\ndiscover: [{entry}]")
+    error = refused(tmp_path, text)
+    assert message in error.message
+    assert places_of(error.mistakes) == places
+
+
+def test_what_is_found_by_name_needs_a_track(tmp_path: Path) -> None:
+    text, places = marked(f"{TWO_TRACKS}{SHARDS}tenants: []\ndiscover: [▶{{shard: pg, databases: {GROUP}}}]")
+    error = refused(tmp_path, text)
+    assert "there are several tracks (app, dwh): say which with `track:`" in error.message
+    assert places_of(error.mistakes) == places
+    loaded(tmp_path, f"{TWO_TRACKS}{SHARDS}tenants: []\ndiscover: [{{shard: pg, database: a, query: SELECT 1}}]")
 
 
 def test_several_tracks_name_both_remedies(tmp_path: Path) -> None:

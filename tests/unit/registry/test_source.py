@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from orchestrator.errors import RegistryError
+from orchestrator.events import TargetsVanished
 from orchestrator.registry import manifest
 from orchestrator.registry.model import Registry
 from orchestrator.registry.source import RegistrySource, ReloadResult
@@ -48,6 +49,10 @@ async def until(condition: Callable[[], object]) -> None:
     with anyio.fail_after(10):
         while not condition():  # noqa: ASYNC110 - a file's change brings it about
             await anyio.sleep(POLL_SECONDS / 4)
+
+
+def told(results: Results) -> list[ReloadResult]:
+    return [result for result in results if isinstance(result, ReloadResult)]
 
 
 def put(path: Path, text: str) -> None:
@@ -128,7 +133,11 @@ async def test_a_change_is_noticed(source: RegistrySource, path: Path) -> None:
     async with watching(source) as results:
         put(path, OTHER)
         await until(lambda: results)
-    assert results == [ReloadResult(True, source.current)]
+    [result] = told(results)
+    assert (result.changed, result.registry, result.appeared, result.vanished) == (True, source.current, 1, 1)
+    assert [(event.source, event.examples) for event in result.events if isinstance(event, TargetsVanished)] == [
+        ("file", ("acme/app",))
+    ]
     assert tenants(source.current) == ["globex", "initech"]
 
 
@@ -187,7 +196,8 @@ async def test_a_file_that_is_being_written_is_left_alone(source: RegistrySource
                 await anyio.sleep(POLL_SECONDS / 2)
             assert results == []
         await until(lambda: results)
-    assert results == [ReloadResult(True, source.current)]
+    [result] = told(results)
+    assert (result.changed, result.registry) == (True, source.current)
 
 
 async def test_a_replaced_file_is_noticed(source: RegistrySource, path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import anyio
 import pytest
 from sqlalchemy.engine import make_url
 
@@ -17,6 +19,7 @@ from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import Registry, Shard, Target, Track
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
+from tests.engine import until
 
 
 class Scene:
@@ -80,6 +83,30 @@ async def test_an_end_that_was_measured_by_the_goal_before_is_read_again(scene: 
     scene.fleet.set_goals({"app": ["alpha"]})
     scene.while_files_are_read = [_ended("succeeded", "alpha")]
     assert await _survey(scene) == ("up_to_date", 1)
+
+
+async def test_a_survey_of_what_is_new_reads_no_target_again(scene: Scene) -> None:
+    survey = FleetSurvey(cast(Parts, scene))
+    await survey.once(only_new=True)
+    await survey.once(only_new=True)
+    assert scene.reads == 1
+    await survey.once()
+    assert scene.reads == 2
+
+
+async def test_new_targets_are_read_when_they_come_and_all_when_that_is_asked_for(scene: Scene) -> None:
+    survey = FleetSurvey(cast(Parts, scene))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(survey.run)
+        await until(lambda: scene.reads == 1)
+        new = Target("globex", "app", "pg", "globex")
+        scene.source.current = replace(scene.source.current, targets=(*scene.source.current.targets, new))
+        scene.fleet.set_targets(scene.source.current.targets)
+        survey.wake(only_new=True)
+        await until(lambda: scene.reads == 2)
+        survey.wake()
+        await until(lambda: scene.reads == 4)
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(
