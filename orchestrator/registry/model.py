@@ -18,6 +18,9 @@ Execution = Literal["auto", "replay", "online"]
 Unprovisioned = Literal["migrate", "skip", "fail"]
 Reaction = Literal["pause", "abort", "rollback"]
 
+# SQLAlchemy's names, and those of our URLs, for one kind of database.
+MYSQL_DIALECTS = ("mysql", "mariadb")
+
 
 class TargetKey(NamedTuple):
     """Names a target: unique in a registry, stable over reloads."""

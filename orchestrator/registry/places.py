@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from orchestrator.registry.document import Where
 from orchestrator.registry.forms import PlaceForm, TenantForm
-from orchestrator.registry.model import Shard, Target, Track
+from orchestrator.registry.model import MYSQL_DIALECTS, Shard, Target, Track
 from orchestrator.registry.report import Report
 
 LONGEST_IDENTIFIER_BYTES = 63
+LONGEST_IDENTIFIER_CHARACTERS = 64  # of MySQL and MariaDB
 
 
 class _Wish(NamedTuple):
@@ -105,7 +106,7 @@ class Places:
             return None
         self._check_schema(wish, shard)
         target = _placed(wish, track, shard)
-        self._check_identifiers(target, track, wish)
+        self._check_identifiers(target, track, shard, wish)
         self._take(target, shard, wish)
         return target
 
@@ -116,8 +117,8 @@ class Places:
             if name.startswith(("/", "../")) or name in (".", ".."):
                 self.report.at(where, "this must be a file in the shard's folder")
                 return False
-        elif len(wish.database.encode()) > LONGEST_IDENTIFIER_BYTES:
-            self.report.at(where, f"a database's name must not be longer than {LONGEST_IDENTIFIER_BYTES} bytes")
+        elif longest := _too_long(wish.database, shard):
+            self.report.at(where, f"a database's name must not be longer than {longest}")
             return False
         return True
 
@@ -133,15 +134,15 @@ class Places:
         elif wish.schema.startswith("pg_") or wish.schema == "information_schema":
             self.report.at(where, "this schema is the server's own")
 
-    def _check_identifiers(self, target: Target, track: Track, wish: _Wish) -> None:
+    def _check_identifiers(self, target: Target, track: Track, shard: Shard, wish: _Wish) -> None:
         for key in ("version_table", "version_table_schema"):
             name, template = getattr(target, key) or "", getattr(track, key) or ""
-            if len(name.encode()) > LONGEST_IDENTIFIER_BYTES:
+            if longest := _too_long(name, shard):
                 where: Where = ("tracks", track.name, key) if name == template else (*wish.where, "database")
                 self.report.at(
                     where,
                     f"the `{key}` of track {track.name!r} becomes {name!r}, which is longer than "
-                    f"{LONGEST_IDENTIFIER_BYTES} bytes: shorten it, or the tenant's id",
+                    f"{longest}: shorten it, or the tenant's id",
                 )
 
     def _take(self, target: Target, shard: Shard, wish: _Wish) -> None:
@@ -184,10 +185,19 @@ def _placed(wish: _Wish, track: Track, shard: Shard) -> Target:
     )
 
 
+def _too_long(name: str, shard: Shard) -> str | None:
+    """How long a name may be on the shard, in words, where this one is longer."""
+    if shard.dialect in MYSQL_DIALECTS:
+        return f"{LONGEST_IDENTIFIER_CHARACTERS} characters" if len(name) > LONGEST_IDENTIFIER_CHARACTERS else None
+    return f"{LONGEST_IDENTIFIER_BYTES} bytes" if len(name.encode()) > LONGEST_IDENTIFIER_BYTES else None
+
+
 def _place(target: Target, shard: Shard) -> tuple[str, ...]:
     """What must differ between any two targets. An unnamed schema is PostgreSQL's usual one."""
     if shard.dialect == "sqlite":
         table, schema = target.version_table.lower(), (target.version_table_schema or "main").lower()
         return target.shard, posixpath.normpath(target.database), schema, table
+    if shard.dialect in MYSQL_DIALECTS:  # whose schemas are databases
+        return target.shard, target.version_table_schema or target.database, target.version_table
     schema = target.version_table_schema or target.schema or "public"
     return target.shard, target.database, schema, target.version_table

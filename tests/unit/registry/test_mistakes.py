@@ -89,7 +89,7 @@ SHARD = [
     ("shards: {pg: {url: ▶'postgresql://u:${P@h'}}", "a `${` is not closed"),
     ("shards: {pg: {url: ▶'postgres://h'}}", "use postgresql:// instead of postgres://"),
     ("shards: {pg: {url: ▶'postgrsql://h'}}", "unknown dialect 'postgrsql'; did you mean 'postgresql'?"),
-    ("shards: {pg: {url: ▶'oracle://h'}}", "unknown dialect 'oracle'; known are postgresql, sqlite"),
+    ("shards: {pg: {url: ▶'oracle://h'}}", "unknown dialect 'oracle'; known are mariadb, mysql, postgresql, sqlite"),
     ("shards: {pg: {url: ▶'postgresql://'}}", "the URL has no host"),
     ("shards: {pg: {url: ▶'postgresql://h:0'}}", "port must be a number from 1 to 65535"),
     ("shards: {pg: {url: ▶'postgresql://h/app'}}", "names a database"),
@@ -156,7 +156,6 @@ PLACES = [
 ]
 
 NOT_YET = [
-    ("shards: {pg: {url: ▶'mysql://h'}}", "a mysql shard is not supported"),
     ("▶discover: [{shard: pg, databases: x}]", "discovering tenants at run time is not supported"),
     ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
     ("strategies: {s: {on_failure: {max: 1, ▶then: rollback}}}", "`then: rollback` is not supported"),
