@@ -50,7 +50,6 @@ GRANT ALL ON *.* TO '{user}'@'%' WITH GRANT OPTION;
 _SETTINGS = (
     "--bind-address=127.0.0.1",
     "--skip-name-resolve",
-    "--skip-networking=0",
     "--innodb-flush-log-at-trx-commit=2",
     "--innodb-flush-method=nosync",
     "--innodb-buffer-pool-size=64M",
@@ -62,10 +61,10 @@ _SETTINGS = (
 class MySQLServer:
     """A server known by the URL of any of its databases."""
 
-    dsn: str
+    dsn: str  # with user and password
 
     def url(self, database: str, scheme: str = "mysql") -> str:
-        return urlsplit(self.dsn)._replace(scheme=scheme, path=f"/{quote(database, safe='')}").geturl()
+        return f"{scheme}://{urlsplit(self.dsn).netloc}/{quote(database, safe='')}"
 
 
 class MakeMySQLDatabases(Protocol):
@@ -91,16 +90,18 @@ async def server() -> AsyncIterator[MySQLServer]:
             pytest.fail(said, pytrace=False)
         pytest.skip(said)
     home = Path(tempfile.mkdtemp(prefix="mariadb-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
-    process, dsn = await anyio.to_thread.run_sync(_start, home)
+    process: subprocess.Popen[bytes] | None = None
     try:
-        await _wait(MySQLServer(dsn), process, home)
-        yield MySQLServer(dsn)
+        started, server = await anyio.to_thread.run_sync(_start, home)
+        process = started
+        await _wait(server, started, home)
+        yield server
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(_stop, process, home)
 
 
-def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
     password, port = secrets.token_urlsafe(18), free_port()
     init = home / "init.sql"
     init.touch(mode=0o600)
@@ -113,7 +114,7 @@ def _start(home: Path) -> tuple[subprocess.Popen[bytes], str]:
     subprocess.run([part for part in made if part], check=True, capture_output=True, **_child(home))
     files = (f"--datadir={home}/data", f"--socket={home}/socket", f"--pid-file={home}/pid", f"--init-file={init}")
     command = [program("mariadbd") or "", "--no-defaults", f"--port={port}", *files, *_SETTINGS]
-    return _launch(command, home), f"mysql://{USER}:{password}@127.0.0.1:{port}/"
+    return _launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
 
 
 def _launch(command: Sequence[str], home: Path) -> subprocess.Popen[bytes]:
@@ -145,8 +146,9 @@ async def _wait(server: MySQLServer, process: subprocess.Popen[bytes], home: Pat
         await anyio.sleep(0.05)
 
 
-def _stop(process: subprocess.Popen[bytes], home: Path) -> None:
-    process.communicate()
+def _stop(process: subprocess.Popen[bytes] | None, home: Path) -> None:
+    if process is not None:
+        process.communicate()  # the watchdog hears that we are done
     shutil.rmtree(home, ignore_errors=True)
 
 

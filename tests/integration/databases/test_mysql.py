@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from typing import Any
 
@@ -30,7 +29,7 @@ def _place(mysql: MySQLServer, database: str, **limits: float) -> Place:
     return Place(Target("acme", "app", "maria", database), url, Limits(**limits))
 
 
-async def _migrating(place: Place, rules: SessionRules, connection: Any) -> tuple[Any, ...]:
+async def _migrating(rules: SessionRules, connection: Any) -> tuple[Any, ...]:
     """Do as `history.session` does on each connection of env.py."""
     for statement in rules.setup:
         await ask(connection, statement)
@@ -84,9 +83,10 @@ async def test_a_killed_client_lets_go_of_the_lock(mysql: MySQLServer, database:
         "async def main():\n    async with MySQL().guard(_place(MySQLServer(sys.argv[1]), sys.argv[2])):\n"
         "        print('held', flush=True)\n        await anyio.sleep(60)\nanyio.run(main)"
     )
-    with subprocess.Popen([sys.executable, "-c", program, mysql.dsn, database], stdout=subprocess.PIPE) as process:
+    command = [sys.executable, "-c", program, mysql.dsn, database]
+    async with await anyio.open_process(command, stderr=None) as process:
         assert process.stdout is not None
-        assert await anyio.to_thread.run_sync(process.stdout.readline) == b"held\n"
+        assert await process.stdout.receive() == b"held\n"
         with pytest.raises(TargetLockedError):
             async with MySQL().guard(_place(mysql, database, lock_wait=0.0)):
                 pass
@@ -128,13 +128,13 @@ async def test_a_session_must_prove_where_it_is_and_that_the_lock_is_held(
     async with connected(place, "one") as one, connected(_place(mysql, elsewhere), "two") as two:
         async with MySQL().guard(place) as guard:
             rules = guard.rules
-            row = await _migrating(place, rules, one)
+            row = await _migrating(rules, one)
             assert rules.mismatch(row) is None
             assert row[-1] == one.thread_id()
-            assert rules.mismatch(await _migrating(place, rules, two)) == f"database {elsewhere!r}"
+            assert rules.mismatch(await _migrating(rules, two)) == f"database {elsewhere!r}"
             settings = "@@lock_wait_timeout, @@innodb_lock_wait_timeout, @@wait_timeout, @@max_statement_time"
             assert await ask(one, f"SELECT {settings}") == [(2, 2, 28800, 3600.0)]
-        assert "lock is no longer held" in str(rules.mismatch(await _migrating(place, rules, one)))
+        assert "lock is no longer held" in str(rules.mismatch(await _migrating(rules, one)))
 
 
 async def test_what_a_killed_run_left_working_is_ended_before_anything_starts(
@@ -144,9 +144,9 @@ async def test_what_a_killed_run_left_working_is_ended_before_anything_starts(
     other = Place(Target("acme", "other", "maria", database, version_table="other"), place.url, place.limits)
     async with connected(place, "orphan") as orphan, connected(other, "of another") as unrelated:
         async with MySQL().guard(place) as guard:
-            await _migrating(place, guard.rules, orphan)
+            await _migrating(guard.rules, orphan)
         async with MySQL().guard(other) as guard:
-            await _migrating(other, guard.rules, unrelated)
+            await _migrating(guard.rules, unrelated)
             async with anyio.create_task_group() as tasks:
 
                 async def sleep() -> None:
@@ -171,9 +171,9 @@ async def test_a_connection_of_a_pool_is_no_longer_known_for_the_target_it_serve
     other = Place(Target("acme", "other", "maria", database, version_table="other"), place.url, place.limits)
     async with connected(place, "pooled") as pooled:
         async with MySQL().guard(place) as guard:
-            await _migrating(place, guard.rules, pooled)
+            await _migrating(guard.rules, pooled)
         async with MySQL().guard(other) as guard:
-            await _migrating(other, guard.rules, pooled)
+            await _migrating(guard.rules, pooled)
             async with MySQL().guard(place):
                 assert await ask(pooled, "SELECT 1") == [(1,)]
 
@@ -186,7 +186,7 @@ async def test_more_connections_than_can_be_ended_later_are_refused(mysql: MySQL
 
         async def one() -> None:
             async with connected(place, "many") as connection:
-                seen.append(guard.rules.mismatch(await _migrating(place, guard.rules, connection)))
+                seen.append(guard.rules.mismatch(await _migrating(guard.rules, connection)))
                 await done.wait()
 
         for number in range(mysql_sessions.MARKS + 1):
@@ -201,13 +201,16 @@ async def test_backends_are_ended_without_the_guards_own_session_and_no_others(
     mysql: MySQLServer, database: str
 ) -> None:
     place = _place(mysql, database)
-    async with connected(place, "migrates") as migrates, connected(place, "application") as application:
-        async with MySQL().guard(place) as guard:
-            await _migrating(place, guard.rules, migrates)
-            await guard.end_backends([migrates.thread_id(), application.thread_id()])
-            left = [row[0] for row in await mariadb.sessions_on(mysql, [database])]
-            assert migrates.thread_id() not in left
-            assert application.thread_id() in left
+    async with (
+        connected(place, "migrates") as migrates,
+        connected(place, "application") as application,
+        MySQL().guard(place) as guard,
+    ):
+        await _migrating(guard.rules, migrates)
+        await guard.end_backends([migrates.thread_id(), application.thread_id()])
+        left = [row[0] for row in await mariadb.sessions_on(mysql, [database])]
+        assert migrates.thread_id() not in left
+        assert application.thread_id() in left
 
 
 async def test_who_keeps_a_migration_waiting_is_told(mysql: MySQLServer, database: str) -> None:
@@ -221,7 +224,7 @@ async def test_who_keeps_a_migration_waiting_is_told(mysql: MySQLServer, databas
         async with mariadb.session(mysql, database) as holder, connected(place, "migrates") as migrates:
             await ask(holder, locking)
             async with MySQL().guard(place) as guard, anyio.create_task_group() as tasks:
-                number = (await _migrating(place, guard.rules, migrates))[-1]
+                number = (await _migrating(guard.rules, migrates))[-1]
 
                 async def wait(statement: str = waiting, connection: Any = migrates) -> None:
                     with pytest.raises(Exception, match="Lock wait timeout"):
@@ -250,7 +253,7 @@ async def test_odd_names_are_taken_as_they_are(name: str, mysql: MySQLServer) ->
         place = Place(target, make_url(mysql.url("x")).set(database=name), Limits())
         table = backquoted(target.version_table)
         async with MySQL().guard(place) as guard, connected(place, "migrates") as migrates:
-            assert guard.rules.mismatch(await _migrating(place, guard.rules, migrates)) is None
+            assert guard.rules.mismatch(await _migrating(guard.rules, migrates)) is None
             assert await guard.heads() is None
             await ask(migrates, f"CREATE TABLE {table} (version_num varchar(32))")
             assert not await guard.has_tables()
@@ -278,17 +281,20 @@ async def test_a_version_table_in_another_database_is_read_there(
     assert await MySQL().read_heads(place) == ("a",)
 
 
+async def _guarded_heads(place: Place) -> object:
+    async with MySQL().guard(place) as guard:
+        return await guard.heads()
+
+
 @pytest.mark.parametrize("during", ["read", "guard"])
 async def test_a_locked_version_table_is_told(during: str, mysql: MySQLServer, database: str) -> None:
     place = _place(mysql, database, lock_timeout=0.2)
     await mariadb.execute(mysql, database, "CREATE TABLE alembic_version (version_num varchar(32))")
     async with mariadb.session(mysql, database) as holder:
         await ask(holder, "LOCK TABLES alembic_version WRITE")
-        with anyio.fail_after(5), pytest.raises(TargetLockedError, match="version table of .* is locked") as told:
-            if during == "read":
-                await MySQL().read_heads(place)
-            async with MySQL().guard(place) as guard:
-                await guard.heads()
+        read = MySQL().read_heads if during == "read" else _guarded_heads
+        with anyio.fail_after(5), pytest.raises(TargetLockedError, match=r"version table of .* is locked") as told:
+            await read(place)
     assert (told.value.code, told.value.retriable) == ("1205", True)
 
 
@@ -338,13 +344,13 @@ async def test_a_user_without_any_privilege_beyond_its_database_can_guard_and_cl
     await mariadb.execute(mysql, database, "CREATE TABLE t (id int)")
     async with connected(place, "orphan") as orphan, connected(given, "of an administrator") as privileged:
         async with MySQL().guard(place) as guard:
-            await _migrating(place, guard.rules, orphan)
+            await _migrating(guard.rules, orphan)
             assert await guard.blockers([orphan.thread_id()]) is None
         async with MySQL().guard(place):
             left = [row[0] for row in await mariadb.sessions_on(mysql, [database])]
             assert orphan.thread_id() not in left
         async with MySQL().guard(given) as guard:
-            await _migrating(given, guard.rules, privileged)
+            await _migrating(guard.rules, privileged)
             with pytest.raises(TargetLockedError, match=r"of a user whose sessions we may not see"):
                 async with MySQL().guard(place):
                     pass
@@ -364,7 +370,7 @@ async def test_nothing_starts_beside_a_leftover_that_may_not_be_ended(
     place = Place(given.target, given.url.set(username="plain", password="secret"), given.limits)
     async with connected(given, "of an administrator") as orphan:
         async with MySQL().guard(given) as guard:
-            await _migrating(given, guard.rules, orphan)
+            await _migrating(guard.rules, orphan)
         with pytest.raises(TargetLockedError, match=rf"do not end: connections {orphan.thread_id()}") as told:
             async with MySQL().guard(place):
                 pass

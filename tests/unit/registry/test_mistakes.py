@@ -95,6 +95,12 @@ SHARD = [
     ("shards: {pg: {url: ▶'postgresql://h/app'}}", "names a database"),
     ("shards: {pg: {url: ▶'postgresql://u:a#b@h'}}", "holds a plain #"),
     ("shards: {pg: {url: ▶'postgresql://h?password=x'}}", "the password belongs before the host"),
+    ("shards: {pg: {url: ▶'mysql://h/app'}}", "names a database"),
+    ("shards: {pg: {url: ▶'mysql://h/postgres'}}", "names a database"),
+    ("shards: {pg: {url: ▶'mysql://'}}", "the URL has no host"),
+    ("shards: {pg: {url: ▶'mysql://u@/?host=x'}}", "the URL has no host"),
+    ("shards: {pg: {url: ▶'mysql://h?unix_socket=/run/x'}}", "`unix_socket` does not belong after the ?"),
+    ("shards: {pg: {url: 'mysql://h'}, b: {url: ▶'mariadb://H:3306'}}", "the shards 'pg' (line 2) and 'b'"),
     ("shards: {pg: {url: ▶'sqlite://'}}", "an SQLite shard is a folder"),
     ("shards: {pg: {url: ▶'sqlite:///:memory:'}}", "an SQLite shard is a folder"),
     ("shards: {pg: {url: ▶nonsense}}", "this is not a URL"),
@@ -155,6 +161,12 @@ PLACES = [
     ("tracks: {app: {script_location: alembic, unprovisioned: ▶ignore}}", "'migrate', 'skip' or 'fail'"),
 ]
 
+ON_MYSQL = [
+    (f"[{{id: a, shard: my, database: ▶{'ü' * 65}}}]", "a database's name must not be longer than 64 characters"),
+    ("[{id: a, shard: my, database: a, ▶schema: s}]", "mysql has no schemas within a database: name a database"),
+    (f"[{{id: {'é' * 63}, shard: my, database: ▶x}}]", "which is longer than 64 characters: shorten it"),
+]
+
 NOT_YET = [
     ("▶discover: [{shard: pg, databases: x}]", "discovering tenants at run time is not supported"),
     ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
@@ -194,6 +206,24 @@ def test_a_schema_needs_a_database_that_has_schemas(tmp_path: Path) -> None:
     error = refused(tmp_path, text)
     assert places_of(error.mistakes) == places
     assert "sqlite has no schemas within a database: name a database" in error.message
+
+
+@pytest.mark.parametrize(("tenants", "message"), ON_MYSQL, ids=str)
+def test_a_place_that_mysql_cannot_have_is_told_where(tmp_path: Path, tenants: str, message: str) -> None:
+    tracks = "tracks: {app: {script_location: alembic, version_table: 'v_{tenant}'}}\n"
+    text, places = marked(f"{tracks}shards: {{my: {{url: 'mysql://h'}}}}\ntenants: {tenants}")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == places
+    assert message in error.message
+
+
+def test_a_database_for_the_version_tables_of_mysql_is_shared_by_its_tenants(tmp_path: Path) -> None:
+    tracks = "tracks: {app: {script_location: alembic, version_table_schema: versions}}\n"
+    tenants = "tenants: [{id: a, shard: my, database: a}, {id: b, shard: my, database: ▶b}]"
+    text, places = marked(f"{tracks}shards: {{my: {{url: 'mariadb://h'}}}}\n{tenants}")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == places
+    assert "b/app would share its version table with a/app" in error.message
 
 
 def test_several_tracks_name_both_remedies(tmp_path: Path) -> None:
