@@ -103,18 +103,26 @@ async def server() -> AsyncIterator[MySQLServer]:
 
 def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
     password, port = secrets.token_urlsafe(18), free_port()
-    init = home / "init.sql"
+    # A server that starts empties its directory for temporary tables: of another one's, were they to share it.
+    temporary, init = home / "tmp", home / "init.sql"
+    temporary.mkdir()
     init.touch(mode=0o600)
     init.write_text(_INIT.format(user=USER, password=password))
     if os.geteuid() == 0:
-        for path in (home, init):
+        for path in (home, temporary, init):
             os.chown(path, NOBODY, NOBODY)
-    made = [program("mariadb-install-db"), "--no-defaults", f"--datadir={home}/data", "--skip-test-db"]
-    made += ["--auth-root-authentication-method=socket", "--skip-name-resolve"]
-    subprocess.run([part for part in made if part], check=True, capture_output=True, **_child(home))
-    files = (f"--datadir={home}/data", f"--socket={home}/socket", f"--pid-file={home}/pid", f"--init-file={init}")
+    files = [f"--datadir={home}/data", f"--tmpdir={temporary}"]
+    _install([program("mariadb-install-db") or "", "--no-defaults", *files], home)
+    files += [f"--socket={home}/socket", f"--pid-file={home}/pid", f"--init-file={init}"]
     command = [program("mariadbd") or "", "--no-defaults", f"--port={port}", *files, *_SETTINGS]
     return _launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
+
+
+def _install(command: list[str], home: Path) -> None:
+    options = ["--skip-test-db", "--auth-root-authentication-method=socket", "--skip-name-resolve"]
+    made = subprocess.run([*command, *options], capture_output=True, text=True, **_child(home))
+    if made.returncode:
+        raise AssertionError(f"mariadb-install-db failed:\n{(made.stdout + made.stderr)[:2000]}")
 
 
 def _launch(command: Sequence[str], home: Path) -> subprocess.Popen[bytes]:

@@ -18,6 +18,7 @@ from orchestrator.errors import TargetLockedError, TargetUnreachableError, Wrong
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 from tests import mariadb
+from tests.command import environ
 from tests.engine import until
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 
@@ -84,9 +85,9 @@ async def test_a_killed_client_lets_go_of_the_lock(mysql: MySQLServer, database:
         "        print('held', flush=True)\n        await anyio.sleep(60)\nanyio.run(main)"
     )
     command = [sys.executable, "-c", program, mysql.dsn, database]
-    async with await anyio.open_process(command, stderr=None) as process:
+    async with await anyio.open_process(command, stderr=None, env=environ()) as process:
         assert process.stdout is not None
-        assert await process.stdout.receive() == b"held\n"
+        assert (await process.stdout.receive()).strip() == b"held"
         with pytest.raises(TargetLockedError):
             async with MySQL().guard(_place(mysql, database, lock_wait=0.0)):
                 pass
