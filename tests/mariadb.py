@@ -22,7 +22,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from orchestrator.databases.binaries import NOBODY
-from orchestrator.databases.embedded import free_port
+from orchestrator.databases.embedded import free_port, scratch
 from orchestrator.databases.quoting import backquoted
 
 # Set where a missing server must not go unnoticed.
@@ -89,7 +89,7 @@ async def server() -> AsyncIterator[MySQLServer]:
         if os.environ.get(REQUIRED):
             pytest.fail(said, pytrace=False)
         pytest.skip(said)
-    home = Path(tempfile.mkdtemp(prefix="mariadb-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None))
+    home = Path(tempfile.mkdtemp(prefix="mariadb-", dir=scratch()))
     process: subprocess.Popen[bytes] | None = None
     try:
         started, server = await anyio.to_thread.run_sync(_start, home)

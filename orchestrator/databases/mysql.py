@@ -106,10 +106,15 @@ class MySQLGuard:
     async def enter(self) -> None:
         """Prove identity, take the lock, and end what was left behind. Raises WrongDatabaseError, TargetLockedError."""
         with self._asking():
-            question = f"SELECT DATABASE(), {self._server}, @@lower_case_table_names"
-            ((name, server, case),) = await ask(self._connection, question)
+            question = f"SELECT DATABASE(), {self._server}, @@lower_case_table_names, CONNECTION_ID()"
+            ((name, server, case, number),) = await ask(self._connection, question)
         self._folded = bool(int(case))
         _check_name(self._place, name, folded=self._folded)
+        if number != self._id:
+            raise WrongDatabaseError(
+                f"the connection to {self._place.name} goes through a proxy, where the locks of a session do not hold",
+                remedy="give the shard a URL that leads directly to the server",
+            )
         self._identity = (name, server)
         await self._end_leftovers(await self._wait_for_lock())
 

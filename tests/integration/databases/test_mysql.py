@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
+from asyncmy.connection import Connection
 from sqlalchemy.engine import URL, make_url
 
 from orchestrator.databases import mysql_sessions
@@ -319,29 +322,39 @@ async def test_what_is_wrong_with_a_connection_is_told_with_what_to_do(
         await MySQL().read_heads(Place(place.target, url, place.limits))
     assert (told.value.kind, told.value.code, told.value.retriable) == (kind, code, retriable)
     assert remedy in str(told.value.remedy)
-    assert str(place.url.password) not in str(told.value)
+    assert str(place.url.password) not in told.value.message
 
 
-async def test_a_user_who_may_not_use_the_database_is_told(mysql: MySQLServer, database: str) -> None:
-    await mariadb.execute(mysql, "", "CREATE USER IF NOT EXISTS nobody@'%' IDENTIFIED BY 'secret'")
+@pytest.fixture
+async def plain(mysql: MySQLServer) -> AsyncIterator[dict[str, Any]]:
+    """Name and password of a user without any privilege."""
+    name, password = f"plain_{secrets.token_hex(3)}", secrets.token_urlsafe(12)
+    await mariadb.execute(mysql, "", f"CREATE USER {name}@'%' IDENTIFIED BY '{password}'")
+    yield {"username": name, "password": password}
+    await mariadb.execute(mysql, "", f"DROP USER {name}@'%'")
+
+
+async def _plainly(mysql: MySQLServer, given: Place, plain: dict[str, Any]) -> Place:
+    """The place, for a user who may do all in its database and nothing else."""
+    name = backquoted(given.target.database)
+    await mariadb.execute(mysql, "", f"GRANT ALL ON {name}.* TO {plain['username']}@'%'")
+    return Place(given.target, given.url.set(**plain), given.limits)
+
+
+async def test_a_user_who_may_not_use_the_database_is_told(
+    mysql: MySQLServer, database: str, plain: dict[str, Any]
+) -> None:
     place = _place(mysql, database)
-    url = place.url.set(username="nobody", password="secret")
     with pytest.raises(TargetUnreachableError, match="Access denied") as told:
-        await MySQL().read_heads(Place(place.target, url, place.limits))
+        await MySQL().read_heads(Place(place.target, place.url.set(**plain), place.limits))
     assert (told.value.kind, told.value.code) == ("permission", "1044")
 
 
 async def test_a_user_without_any_privilege_beyond_its_database_can_guard_and_clean_up(
-    mysql: MySQLServer, database: str
+    mysql: MySQLServer, database: str, plain: dict[str, Any]
 ) -> None:
-    await mariadb.execute(
-        mysql,
-        "",
-        "CREATE USER IF NOT EXISTS plain@'%' IDENTIFIED BY 'secret'",
-        f"GRANT ALL ON {backquoted(database)}.* TO plain@'%'",
-    )
     given = _place(mysql, database, lock_wait=0.2)
-    place = Place(given.target, given.url.set(username="plain", password="secret"), given.limits)
+    place = await _plainly(mysql, given, plain)
     await mariadb.execute(mysql, database, "CREATE TABLE t (id int)")
     async with connected(place, "orphan") as orphan, connected(given, "of an administrator") as privileged:
         async with MySQL().guard(place) as guard:
@@ -358,17 +371,11 @@ async def test_a_user_without_any_privilege_beyond_its_database_can_guard_and_cl
 
 
 async def test_nothing_starts_beside_a_leftover_that_may_not_be_ended(
-    mysql: MySQLServer, database: str, monkeypatch: pytest.MonkeyPatch
+    mysql: MySQLServer, database: str, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mysql_sessions, "CLEANUP_SECONDS", 0.3)
-    await mariadb.execute(
-        mysql,
-        "",
-        "CREATE USER IF NOT EXISTS plain@'%' IDENTIFIED BY 'secret'",
-        f"GRANT ALL ON {backquoted(database)}.* TO plain@'%'",
-    )
     given = _place(mysql, database)
-    place = Place(given.target, given.url.set(username="plain", password="secret"), given.limits)
+    place = await _plainly(mysql, given, plain)
     async with connected(given, "of an administrator") as orphan:
         async with MySQL().guard(given) as guard:
             await _migrating(guard.rules, orphan)
@@ -376,6 +383,15 @@ async def test_nothing_starts_beside_a_leftover_that_may_not_be_ended(
             async with MySQL().guard(place):
                 pass
         assert told.value.retriable
+
+
+async def test_a_proxy_is_refused(mysql: MySQLServer, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One greets with a number of its own."""
+    monkeypatch.setattr(Connection, "thread_id", lambda self: 1)
+    with pytest.raises(WrongDatabaseError, match="goes through a proxy") as told:
+        async with MySQL().guard(_place(mysql, database)):
+            pass
+    assert "directly" in str(told.value.remedy)
 
 
 async def test_a_way_that_leads_to_another_database_is_refused(

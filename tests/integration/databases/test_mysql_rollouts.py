@@ -84,11 +84,12 @@ async def test_env_py_may_name_the_other_of_the_two_dialects(
         assert (await running.rollout()).counts == {"succeeded": 2}
 
 
-async def test_a_downgrade_and_back(
-    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
+@pytest.mark.parametrize("execution", ["online", "auto", "replay"])
+async def test_a_downgrade_and_back_by_env_py_whatever_the_track_says(
+    execution: str, mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
 ) -> None:
     databases = await make_mysql_databases(3)
-    async with engine.running(_registry(mysql, databases, _project(tmp_path))) as running:
+    async with engine.running(_registry(mysql, databases, _project(tmp_path), execution=execution)) as running:
         await running.rollout()
         assert (await running.rollout("alpha", direction=Direction.DOWNGRADE)).counts == {"succeeded": 3}
         assert await _heads(mysql, databases[0]) == ["alpha"]
