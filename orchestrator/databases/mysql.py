@@ -24,7 +24,7 @@ from orchestrator.databases.mysql_connecting import (
 from orchestrator.databases.mysql_sessions import Locks
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import backquoted
-from orchestrator.errors import TargetLockedError, WrongDatabaseError
+from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
@@ -189,6 +189,10 @@ class MySQLGuard:
         try:
             with bounded(self._place, longer):
                 yield
+        except TargetUnreachableError as exc:
+            if exc.kind == TargetUnreachableError.kind:
+                self.lost.set()
+            raise
         finally:
             if not self._connection.connected:
                 self.lost.set()

@@ -19,7 +19,7 @@ from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachabl
 _SILENT_SECONDS = 600
 _DATABASE_GONE = 1049
 _NO_SUCH_TABLE = 1146
-LOCK_TIMEOUTS = (1205, 3572)
+_LOCK_TIMEOUTS = (1205, 3572)
 
 Row = tuple[Any, ...]
 
@@ -73,7 +73,7 @@ def is_mariadb(connection: Connection) -> bool:
 
 # TypeError and ValueError: the URL's options, of a kind that the driver does not know; RuntimeError: it lacks a library
 # for the server's way to ask for a password. UnicodeError, a ValueError: a host or password that cannot be sent.
-FOREIGN = (MySQLError, OSError, EOFError, TypeError, ValueError, RuntimeError)
+_FOREIGN = (MySQLError, OSError, EOFError, TypeError, ValueError, RuntimeError)
 
 
 class translated:
@@ -85,9 +85,9 @@ class translated:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if errno(exc) in LOCK_TIMEOUTS:
-            raise table_locked(self._place, exc, None) from exc
-        if isinstance(exc, FOREIGN):
+        if _errno(exc) in _LOCK_TIMEOUTS:
+            raise _table_locked(self._place, exc) from exc
+        if isinstance(exc, _FOREIGN):
             raise unreachable(self._place, exc) from exc
 
 
@@ -98,7 +98,7 @@ def bounded(place: Place, longer: float = 0.0) -> Iterator[None]:
         yield
 
 
-def errno(exc: BaseException | None) -> int | None:
+def _errno(exc: BaseException | None) -> int | None:
     """The server's or the driver's error number."""
     number = exc.args[0] if isinstance(exc, MySQLError) and exc.args else None
     return number if isinstance(number, int) and number else None
@@ -106,12 +106,12 @@ def errno(exc: BaseException | None) -> int | None:
 
 def has_no_table(exc: MySQLError) -> bool:
     """Whether the question was for a table, or a database, that is not there."""
-    return errno(exc) in (_NO_SUCH_TABLE, _DATABASE_GONE)
+    return _errno(exc) in (_NO_SUCH_TABLE, _DATABASE_GONE)
 
 
-def table_locked(place: Place, exc: BaseException | None, holder: str | None) -> TargetError:
+def _table_locked(place: Place, exc: BaseException | None) -> TargetError:
     return TargetLockedError(
-        f"the version table of {place.name} is locked by another session{f': {holder}' if holder else ''}",
+        f"the version table of {place.name} is locked by another session",
         code=_code(exc),
         remedy="end that session or its transaction, or retry at a quieter time",
         retriable=True,
@@ -138,16 +138,14 @@ def _reason(place: Place, exc: BaseException) -> str:
 
 
 def _code(exc: BaseException | None) -> str | None:
-    number = errno(exc)
+    number = _errno(exc)
     return str(number) if number is not None else None
 
 
 def _cause(exc: BaseException) -> tuple[str, str, bool]:
-    number = errno(exc)
-    if number is not None and number >= 2000 and number not in _CAUSES:
-        return _NO_ANSWER if number < 3000 else _UNUSABLE
+    number = _errno(exc)
     if number is not None:
-        return _CAUSES.get(number, _UNUSABLE)
+        return _CAUSES.get(number, _NO_ANSWER if 2000 <= number < 3000 else _UNUSABLE)  # these are the driver's own
     if isinstance(exc, UnicodeError):
         return "unreachable", "correct host and password of the shard's URL", False
     network = isinstance(exc, (TimeoutError, ConnectionError, EOFError))

@@ -35,9 +35,9 @@ class Locks:
         """`folded`: the server takes names in capitals and in small letters for the same.
 
         >>> Locks.of(Target("acme", "app", "maria", "Acme"), folded=False).guard
-        'orchestrator.1f0c52984167cb7399ccf0b5934639ea493ba85d'
+        'orchestrator.2a0397f27330b7c83d27887b3b092ca546e825bc'
         """
-        place = f"{target.version_table_schema or target.database}\\0{target.version_table}"
+        place = f"{target.version_table_schema or target.database}\0{target.version_table}"
         digest = hashlib.sha256((place.lower() if folded else place).encode()).hexdigest()[:40]
         guard = f"orchestrator.{digest}"
         return cls(guard, tuple(f"{guard}.{number}" for number in range(MARKS)))

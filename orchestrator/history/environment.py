@@ -96,13 +96,15 @@ class _Progress:
                 f"the version table holds {_names(found)}, but the plan was made for {_names(plan.heads)}",
                 retriable=True,
             )
+        if self.lasting is not None and not self.ran:
+            self.lasting.started()
         if self.ran:
             self.remark("env.py runs migrations more than once")
         self.ran = self.walking = True
         if self.job.observed:
             self._look_at(context)
         for step in steps_of(self.scripts, plan, heads):
-            if self.lasting is not None and _commits_each_step(context):
+            if self.lasting is not None and self.current is not None and _commits_each_step(context):
                 self.lasting.committed()
             self.current, self.began = step.revision.revision, time.monotonic()
             yield step
@@ -110,7 +112,7 @@ class _Progress:
 
     def executed(self, sql: str) -> None:
         """A statement was executed on one of env.py's connections."""
-        if self.walking and self.lasting is not None:
+        if self.lasting is not None:
             self.lasting.executed(sql)
         if self.job.observed and not self.walking and not self._is_alembics(sql):
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")

@@ -58,6 +58,10 @@ class Lasting:
         """None where a failure takes back all that its transaction did."""
         return cls(rules.dialect, heads) if rules.dialect in ("mysql", "sqlite") else None
 
+    def started(self) -> None:
+        """Revisions begin: what came before is env.py's own, but for a transaction that it may have begun."""
+        self._kept, self._open = _Part(heads=self._kept.heads), _Part()
+
     def executed(self, sql: str) -> None:
         first, second = _words(sql)
         if first == "ROLLBACK" and second != "TO":

@@ -112,6 +112,34 @@ async def test_a_guard_that_was_ended_is_lost(mysql: MySQLServer, database: str)
             await guard.heads()
 
 
+async def test_a_guard_that_is_ended_while_it_asks_is_lost_at_once(mysql: MySQLServer, database: str) -> None:
+    place = _place(mysql, database)
+    async with (
+        MySQL().guard(place) as guard,
+        mariadb.session(mysql, database) as holder,
+        anyio.create_task_group() as tasks,
+    ):
+        await mariadb.execute(mysql, database, "CREATE TABLE alembic_version (version_num varchar(32))")
+        await ask(holder, "LOCK TABLES alembic_version WRITE")
+
+        async def read() -> None:
+            with pytest.raises(TargetUnreachableError):
+                await guard.heads()
+
+        tasks.start_soon(read)
+        waiting = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE LIKE 'Waiting for %lock'"
+        found: list[tuple[Any, ...]] = []
+
+        async def waits() -> bool:
+            found.extend(await mariadb.fetch(mysql, "", waiting))
+            return bool(found)
+
+        await until(waits)
+        await mariadb.execute(mysql, "", f"KILL {found[0][0]}")
+        with anyio.fail_after(5):
+            await guard.lost.wait()
+
+
 async def test_an_idle_limit_of_the_server_does_not_end_the_guard(mysql: MySQLServer, database: str) -> None:
     async with connected(_place(mysql, database), "test") as connection:
         ((before,),) = await ask(connection, "SELECT @@global.wait_timeout")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy.engine import make_url
 from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.mysql_connecting import ask
+from orchestrator.databases.quoting import backquoted
 from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import Registry, Shard, Target
 from orchestrator.rollout.state import Direction
@@ -69,6 +72,30 @@ async def test_many_databases_are_migrated_at_once_each_to_itself(
         assert await _tables(mysql, database) == {*TABLES, "alembic_version", "applied", f"of_t{number:03}"}
         applied = await mariadb.fetch(mysql, database, "SELECT revision FROM applied")
         assert sorted(row[0] for row in applied) == TABLES
+
+
+@pytest.mark.parametrize("template", ["generic", "async"])
+async def test_odd_names_of_databases_and_version_tables(
+    template: Template, mysql: MySQLServer, tmp_path: Path
+) -> None:
+    token = secrets.token_hex(3)
+    names = [
+        f"{token} {name}" for name in ("Capital", "capital", "it's", "back`quote", 'dou"ble', "per%cent %s", "ü@/?")
+    ]
+    registry = _registry(mysql, names, _project(tmp_path, template=template))
+    odd = "Version's `table`"
+    registry = replace(registry, targets=tuple(replace(target, version_table=odd) for target in registry.targets))
+    await mariadb.create_databases(mysql, names)
+    try:
+        async with engine.running(registry) as running:
+            view = await running.rollout()
+            assert view.counts == {"succeeded": len(names)}, view.failures
+        for name in names:
+            found = await mariadb.fetch(mysql, name, f"SELECT version_num FROM {backquoted(odd)}")
+            assert found == [("gamma",)]
+            assert await _tables(mysql, name) == {*TABLES, "applied", odd}
+    finally:
+        await mariadb.drop_databases(mysql, names)
 
 
 async def test_env_py_may_name_the_other_of_the_two_dialects(

@@ -59,6 +59,27 @@ async def test_ddl_before_the_first_change_of_data_stays_and_is_told(template: T
     assert _rows(tmp_path, "SELECT count(*) FROM half") == [0]
 
 
+TRANSACTIONAL = """
+    from sqlalchemy import event
+    event.listen(connectable, "connect", lambda connection, record: setattr(connection, "isolation_level", None))
+    event.listen(connectable, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+"""
+
+
+async def test_with_sqlalchemys_recipe_for_transactions_all_is_taken_back(tmp_path: Path) -> None:
+    registry = _registry(tmp_path, "generic", UPGRADE)
+    env = tmp_path / "alembic" / "env.py"
+    connecting = "    with connectable.connect()"
+    env.write_text(env.read_text().replace(connecting, f"{TRANSACTIONAL}\n{connecting}"))
+    async with engine.running(registry) as running:
+        for _ in range(2):
+            view = await running.rollout()
+            failure = (await running.migrations(view))["t000"].failure
+            assert failure is not None
+            assert (failure.kind, "stay" in failure.message) == ("failed", False)
+    assert _rows(tmp_path, "SELECT count(*) FROM sqlite_master WHERE name = 'half'") == [0]
+
+
 async def test_where_all_was_rolled_back_nothing_is_told(tmp_path: Path) -> None:
     upgrade = "op.execute(\"INSERT INTO applied VALUES ('x')\")\n" + UPGRADE
     async with engine.running(_registry(tmp_path, "generic", upgrade)) as running:

@@ -53,6 +53,18 @@ def test_what_stays(dialect: str, executed: list[str], failed: str | None, kept:
         assert (exc.message, exc.kind, exc.remedy, exc.retriable) == ("boom", "failed", "correct it", True)
 
 
+def test_what_env_py_does_before_is_not_the_revisions_but_its_transaction_is() -> None:
+    lasting = Lasting("sqlite", ())
+    for statement in ("BEGIN", "CREATE TABLE alembic_version (version_num text)"):
+        lasting.executed(statement)
+    lasting.started()
+    lasting.executed(CREATE)
+    assert _failed(lasting).message == "boom"
+    lasting.committed()
+    lasting.executed(CREATE)
+    assert "stay" in _failed(lasting).message
+
+
 def test_revisions_that_were_brought_to_their_end_are_not_told() -> None:
     lasting = Lasting("mysql", ())
     lasting.executed(CREATE)
