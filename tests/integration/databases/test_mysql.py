@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -138,6 +140,22 @@ async def test_a_guard_that_is_ended_while_it_asks_is_lost_at_once(mysql: MySQLS
         await mariadb.execute(mysql, "", f"KILL {found[0][0]}")
         with anyio.fail_after(5):
             await guard.lost.wait()
+
+
+@pytest.mark.skipif("TEST_MYSQL_DSN" in os.environ, reason="it stops the server")
+async def test_a_frozen_server_does_not_hold_the_guard_for_ever(mysql: MySQLServer, database: str) -> None:
+    async with MySQL().guard(_place(mysql, database, connect=0.5)) as guard:
+        ((file,),) = await mariadb.fetch(mysql, "", "SELECT @@pid_file")
+        server = int(await anyio.Path(file).read_text())
+        os.kill(server, signal.SIGSTOP)
+        try:
+            with anyio.fail_after(5), pytest.raises(TargetUnreachableError, match=r"no answer within 0.5 s"):
+                await guard.blockers([])
+            assert guard.lost.is_set(), "the driver gave the session up, and so the lock"
+            with anyio.fail_after(5), pytest.raises(TargetUnreachableError):
+                await MySQL().read_heads(_place(mysql, database, connect=0.5))
+        finally:
+            os.kill(server, signal.SIGCONT)
 
 
 async def test_an_idle_limit_of_the_server_does_not_end_the_guard(mysql: MySQLServer, database: str) -> None:
