@@ -114,7 +114,7 @@ async def blocker(connection: Connection, backends: Sequence[int], guard: int) -
             continue  # a table that is not there, or that needs a privilege
         if rows:
             found = " or ".join(_told(row) for row in rows[:3])
-            return found if certain else f"probably {found}{' or another' if len(rows) > 3 else ''}"
+            return found if certain else f"{found}{' or another' if len(rows) > 3 else ''}, probably"
     return None
 
 

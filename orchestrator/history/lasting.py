@@ -113,7 +113,7 @@ class Lasting:
         return self._transaction and not self._commits(first, second)
 
 
-_NAMES = {"mysql": "MySQL", "sqlite": "SQLite's driver"}
+_NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
 _REMEDY = (
     "take these statements back by hand, correct the cause, then retry; or finish the revision by hand, stamp the "
     "target with it, then retry"

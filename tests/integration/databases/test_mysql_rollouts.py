@@ -80,7 +80,7 @@ async def test_odd_names_of_databases_and_version_tables(
 ) -> None:
     token = secrets.token_hex(3)
     names = [
-        f"{token} {name}" for name in ("Capital", "capital", "it's", "back`quote", 'dou"ble', "per%cent %s", "ü@/?")
+        f"{token} {name}" for name in ("Capital", "capital", "it's", "back`quote", 'dou"ble', "per%cent %s", "ü@/")
     ]
     registry = _registry(mysql, names, _project(tmp_path, template=template))
     odd = "Version's `table`"
@@ -208,7 +208,30 @@ async def test_a_table_that_an_application_keeps_is_waited_for_then_told_with_wh
             assert view.counts == {"succeeded": 1}, view.failures
             (retry,) = running.of(MigrationRetried)
             assert retry.reason == "contention"
-            assert f"held by probably connection {application.thread_id()} (" in retry.message
+            assert f"held by connection {application.thread_id()} (" in retry.message
+
+
+async def test_a_wait_in_vain_in_the_middle_of_a_revision_is_not_tried_again_and_names_both(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
+) -> None:
+    """The next attempt would say that the table is there already, and nothing of the lock."""
+    (database,) = await make_mysql_databases(1)
+    async with engine.running(_registry(mysql, [database], _project(tmp_path)), lock_timeout_seconds=2) as running:
+        await running.rollout()
+        waits = 'op.create_table("half", sa.Column("id", sa.Integer))\nop.drop_table("alpha")'
+        environments.add_revision(tmp_path, "delta", "gamma", waits)
+        async with mariadb.session(mysql, database) as application:
+            await ask(application, "SELECT * FROM alpha")
+            view = await running.rollout()
+        assert view.counts == {"failed": 1}
+        assert not running.of(MigrationRetried)
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert (failure.kind, failure.code) == ("half_applied", "1205")
+        said, kept = failure.message.split("\n", 1)
+        assert f"held by connection {application.thread_id()} (" in said
+        assert "1 of its statements stay (CREATE TABLE half" in kept
+        assert "take these statements back by hand" in (failure.remedy or "")
 
 
 async def test_a_lock_that_another_run_keeps_ends_as_locked_and_names_the_holder(
