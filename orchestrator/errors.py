@@ -219,3 +219,7 @@ class MigrationFailedError(TargetError):
     """A migration failed."""
 
     kind = "failed"
+
+
+# The kind of a MigrationFailedError that left a part of its revision behind: trying again would fail at that part.
+HALF_APPLIED = "half_applied"

@@ -29,6 +29,15 @@ class SessionRules:
     schema: str | None = None
     current_schema: str | None = None
 
+    def is_for(self, dialect: str) -> bool:
+        """Whether SQLAlchemy's name of a dialect means this kind of database: its URLs say `mysql` or `mariadb` for
+        either server.
+
+        >>> SessionRules("mysql", "…", (), "acme").is_for("mariadb")
+        True
+        """
+        return dialect == self.dialect or {dialect, self.dialect} == {"mysql", "mariadb"}
+
     def mismatch(self, row: Sequence[object]) -> str | None:
         """What a connection turned out to lead to, in words; None when it is the target's database.
 

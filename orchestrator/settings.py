@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     max_concurrent: int = Field(16, ge=1, description="Targets migrated at once, over all shards.")
     connect_timeout_seconds: float = Field(10.0, gt=0)
     lock_wait_seconds: float = Field(10.0, ge=0, description="Longest wait for a target that somebody else holds.")
-    lock_timeout_seconds: float = Field(2.0, gt=0, description="PostgreSQL lock_timeout of every migrating session.")
+    lock_timeout_seconds: float = Field(2.0, gt=0, description="PostgreSQL lock_timeout, MySQL lock_wait_timeout.")
     statement_timeout_seconds: float = Field(3600.0, gt=0)
     survey_seconds: float = Field(300.0, gt=0, description="How often the daemon reads the heads of all targets.")
 

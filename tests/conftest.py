@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
+from tests import mariadb
+from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import ExternalServer, MakeDatabases, drop_databases, leaked_backends, unique_names
 
 
@@ -31,6 +33,31 @@ async def pg2() -> AsyncIterator[EmbeddedServer]:
     """A second server, for what concerns more than one shard."""
     async with EmbeddedServer(name="pg2") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+async def mysql() -> AsyncIterator[MySQLServer]:
+    """A MariaDB server: the one that `TEST_MYSQL_DSN` names (MySQL does as well), or one of our own, per worker."""
+    async with mariadb.server() as server:
+        yield server
+
+
+@pytest.fixture
+async def make_mysql_databases(mysql: MySQLServer) -> AsyncIterator[MakeMySQLDatabases]:
+    """Make databases on `mysql`, dropped after the test; a test that leaves a session on one of them fails."""
+    made: list[str] = []
+
+    async def make(count: int, prefix: str = "tenant") -> list[str]:
+        names = unique_names(count, prefix)
+        await mariadb.create_databases(mysql, names)
+        made.extend(names)
+        return names
+
+    yield make
+    leaked = await mariadb.leaked_sessions(mysql, made)
+    await mariadb.drop_databases(mysql, made)
+    if leaked:
+        pytest.fail("sessions were left open:\n" + "\n".join(f"  {session}" for session in leaked), pytrace=False)
 
 
 @pytest.fixture

@@ -122,6 +122,12 @@ async def fetch(server: Server, database: str, query: str, *arguments: Any) -> l
         await connection.close()
 
 
+async def provision(server: Server, *databases: str) -> None:
+    """Give databases an empty version table: so they may have tables before their first revision runs."""
+    for database in databases:
+        await execute(server, database, "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)")
+
+
 async def execute(server: Server, database: str, *statements: str) -> None:
     connection = await asyncpg.connect(server.url(database))
     try:

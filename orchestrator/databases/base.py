@@ -18,6 +18,8 @@ from orchestrator.sessions import SessionRules
 Heads = tuple[str, ...]
 # Told what a target's version table holds (None: there is none), or why it cannot be read.
 Found = Callable[[Target, Heads | None, TargetError | None], None]
+# So many tables are named at most, to say that a place is not empty.
+NAMES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +170,14 @@ class Database(Protocol):
         not to be had within `limits.lock_wait`, or, retriable, naming what was left behind and does not end.
         """
         ...
+
+
+async def one_by_one(database: Database, places: Sequence[Place], found: Found) -> None:
+    """`Database.read_many` where a session is not worth sharing."""
+    for place in places:
+        try:
+            heads = await database.read_heads(place)
+        except TargetError as exc:
+            found(place.target, None, exc)
+        else:
+            found(place.target, heads, None)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from sqlalchemy.engine import URL
+from asyncmy.cursors import DictCursor
 
-from orchestrator.databases import connecting
+from orchestrator.databases import connecting, mysql_connecting
 from orchestrator.databases.base import Limits, Place
 from orchestrator.errors import DiscoveryError, TargetError
 from orchestrator.registry.answers import Row
-from orchestrator.registry.model import Discovery, Registry, Target
+from orchestrator.registry.model import MYSQL_DIALECTS, Discovery, Registry, Target
 
 SESSION = "orchestrator discover"
 # Databases that cannot be connected to, or only to be dropped, are nobody's; neither is the one for maintenance.
@@ -24,6 +24,8 @@ _DATABASES = """SELECT datname::text FROM pg_catalog.pg_database
     WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2 AND datname <> 'postgres' ORDER BY 1"""
 _SCHEMAS = """SELECT nspname::text FROM pg_catalog.pg_namespace
     WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"""
+_MYSQL_DATABASES = """SELECT SCHEMA_NAME FROM information_schema.SCHEMATA
+    WHERE SCHEMA_NAME NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') ORDER BY 1"""
 # The files that SQLite, and our lock, put beside a database.
 _BESIDE = ("-wal", "-shm", "-journal")
 
@@ -54,23 +56,43 @@ class Lookups:
             return await anyio.to_thread.run_sync(
                 _ask_files, folder, discovery, self._limits, abandon_on_cancel=True, limiter=self._threads
             )
-        return await _ask_postgresql(shard.url, discovery, self._limits)
+        asking, maintenance = _SERVERS[shard.dialect]
+        database = discovery.database or maintenance
+        named = Target(discovery.name, "", shard.name, database)
+        place = Place(named, shard.url.set(database=database), self._limits)
+        try:
+            return await asking(place, discovery)
+        except TargetError as exc:
+            raise DiscoveryError(exc.message, remedy=_REMEDIES.get(exc.kind, exc.remedy)) from exc
 
 
-async def _ask_postgresql(url: URL, discovery: Discovery, limits: Limits) -> Sequence[Row]:
-    database = discovery.database or "postgres"
-    place = Place(Target(discovery.name, "", discovery.shard or "", database), url.set(database=database), limits)
-    try:
-        async with connecting.connected(place, SESSION) as connection:
-            with connecting.bounded(place):
-                if discovery.question == "databases":
-                    return [{"database": row[0]} for row in await connection.fetch(_DATABASES)]
-                if discovery.question == "schemas":
-                    return [{"schema": row[0]} for row in await connection.fetch(_SCHEMAS)]
-                async with connection.transaction(readonly=True):
-                    return [dict(row) for row in await connection.fetch(discovery.text)]
-    except TargetError as exc:
-        raise DiscoveryError(exc.message, remedy=_REMEDIES.get(exc.kind, exc.remedy)) from exc
+async def _ask_postgresql(place: Place, discovery: Discovery) -> Sequence[Row]:
+    async with connecting.connected(place, SESSION) as connection:
+        with connecting.bounded(place):
+            if discovery.question == "databases":
+                return [{"database": row[0]} for row in await connection.fetch(_DATABASES)]
+            if discovery.question == "schemas":
+                return [{"schema": row[0]} for row in await connection.fetch(_SCHEMAS)]
+            async with connection.transaction(readonly=True):
+                return [dict(row) for row in await connection.fetch(discovery.text)]
+
+
+async def _ask_mysql(place: Place, discovery: Discovery) -> Sequence[Row]:
+    async with mysql_connecting.connected(place, SESSION) as connection:
+        with mysql_connecting.bounded(place):
+            if discovery.question == "databases":
+                return [{"database": row[0]} for row in await mysql_connecting.ask(connection, _MYSQL_DATABASES)]
+            await mysql_connecting.ask(connection, "SET SESSION TRANSACTION READ ONLY")
+            async with connection.cursor(DictCursor) as cursor:
+                await cursor.execute(discovery.text)
+                return [dict(row) for row in await cursor.fetchall()]
+
+
+# Of each kind of server, who asks it, and the database for what concerns none.
+_SERVERS: Mapping[str, tuple[Callable[[Place, Discovery], Awaitable[Sequence[Row]]], str]] = {
+    "postgresql": (_ask_postgresql, "postgres"),
+    **dict.fromkeys(MYSQL_DIALECTS, (_ask_mysql, "information_schema")),
+}
 
 
 def _ask_files(folder: Path, discovery: Discovery, limits: Limits) -> Sequence[Row]:

@@ -63,7 +63,7 @@ def free_port() -> int:
         return port
 
 
-def _scratch() -> str | None:
+def scratch() -> str | None:
     """Return the memory file system where it is roomy: 50 new databases took 0.3 s there and seconds on a disk."""
     memory = Path("/dev/shm")
     if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= SCRATCH_FREE_BYTES:
@@ -171,7 +171,7 @@ class EmbeddedServer:
     def _home(self) -> Path:
         """Return the server's directory: `data/` (PostgreSQL's own), `password`, `server.log`."""
         if self.data_dir is None:
-            self.data_dir = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=_scratch()))
+            self.data_dir = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=scratch()))
         self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         return self.data_dir
 

@@ -12,6 +12,15 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def backquoted(identifier: str) -> str:
+    """An SQL identifier of MySQL, whatever its `sql_mode`.
+
+    >>> backquoted('O`Neil')
+    '`O``Neil`'
+    """
+    return "`" + identifier.replace("`", "``") + "`"
+
+
 def literal(text: str) -> str:
     """
     >>> literal("it's")

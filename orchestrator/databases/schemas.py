@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from orchestrator.databases.base import Place
+from orchestrator.databases.base import NAMES, Place
 from orchestrator.databases.connecting import translated
 from orchestrator.databases.quoting import literal, quoted
 from orchestrator.errors import TargetUnreachableError
@@ -17,13 +17,13 @@ from orchestrator.registry.model import Target
 _PROOF = """(SELECT CASE WHEN pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN n.oid::text END
     FROM pg_catalog.pg_namespace n WHERE n.nspname = {name})"""
 # Tables beside version tables, and first whether one of those is another target's: then the tables may be its.
-_TABLES = """SELECT c.relname::text AS name, c.relname = ANY (pg_catalog.string_to_array($3, E'\\n')) AS versions
+_TABLES = f"""SELECT c.relname::text AS name, c.relname = ANY (pg_catalog.string_to_array($3, E'\\n')) AS versions
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE CASE WHEN $1 = '' THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     AND n.nspname <> ALL (pg_catalog.string_to_array($2, E'\\n')) ELSE n.nspname = $1 END
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d
     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-    ORDER BY versions DESC, name LIMIT 6"""
+    ORDER BY versions DESC, name LIMIT {NAMES}"""
 
 
 def proof(target: Target) -> str:

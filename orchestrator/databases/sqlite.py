@@ -16,10 +16,10 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases.base import Found, Heads, Place
+from orchestrator.databases.base import NAMES, Found, Heads, Place, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import quoted
-from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError
+from orchestrator.errors import TargetLockedError, TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
 
@@ -40,13 +40,7 @@ class SQLite:
         return await anyio.to_thread.run_sync(_read_heads, place)
 
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
-        for place in places:
-            try:
-                heads = await self.read_heads(place)
-            except TargetError as exc:
-                found(place.target, None, exc)
-            else:
-                found(place.target, heads, None)
+        await one_by_one(self, places, found)
 
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[SQLiteGuard]:
@@ -143,7 +137,7 @@ def _tables(place: Place) -> tuple[str, ...]:
     with _opened(place) as connection:
         rows = connection.execute(_TABLES).fetchall()
     names = [row[0] for row in rows]
-    return () if others.intersection(names) else tuple(names[:6])
+    return () if others.intersection(names) else tuple(names[:NAMES])
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from orchestrator.errors import (
+    HALF_APPLIED,
     HeadsChangedError,
     TargetAheadError,
     TargetError,
@@ -27,6 +28,11 @@ class ErrorClass(StrEnum):
 _TRANSIENT = ("08", "40001", "40P01", "53300", "57P01", "57P02", "57P03", "57P05")
 _CONTENTION = ("55P03",)
 _REFUSED = ("28", "3D000")
+# MySQL's error numbers: deadlock; no connection, or too many; a session that was lost or ended. Not among them are
+# statements that took too long (1969, 3024) or were ended (1317): these would do so again.
+_TRANSIENT_MYSQL = frozenset({"1213", "1040", "1203", "2002", "2003", "2006", "2013", "2055", "1053", "1927"})
+_CONTENTION_MYSQL = frozenset({"1205", "3572"})
+_REFUSED_MYSQL = frozenset({"1044", "1045", "1049", "1698"})
 
 
 def classify(exc: TargetError) -> ErrorClass:
@@ -36,15 +42,30 @@ def classify(exc: TargetError) -> ErrorClass:
     >>> classify(TargetError("relation exists", code="42P07")).value
     'permanent'
     """
-    if isinstance(exc, HeadsChangedError) or (exc.code or "").startswith(_CONTENTION):
+    if exc.kind == HALF_APPLIED:
+        return ErrorClass.PERMANENT
+    if isinstance(exc, HeadsChangedError) or is_lock_timeout(exc):
         return ErrorClass.CONTENTION
     if isinstance(exc, TargetLockedError) and exc.retriable:
         return ErrorClass.CONTENTION
     if isinstance(exc, TargetUnreachableError):
         return ErrorClass.TRANSIENT if exc.retriable else ErrorClass.PERMANENT
-    if exc.retriable or (exc.code or "").startswith(_TRANSIENT) or _is_busy_sqlite(exc) or _could_not_connect(exc):
+    if exc.retriable or _is_transient(exc.code or "") or _is_busy_sqlite(exc) or _could_not_connect(exc):
         return ErrorClass.TRANSIENT
     return ErrorClass.PERMANENT
+
+
+def is_lock_timeout(exc: TargetError) -> bool:
+    """Whether a statement waited in vain for a lock.
+
+    >>> is_lock_timeout(TargetError("Lock wait timeout exceeded", code="1205"))
+    True
+    """
+    return (exc.code or "").startswith(_CONTENTION) or exc.code in _CONTENTION_MYSQL
+
+
+def _is_transient(code: str) -> bool:
+    return code.startswith(_TRANSIENT) or code in _TRANSIENT_MYSQL
 
 
 def outcome(exc: TargetError) -> MigrationState:
@@ -71,7 +92,8 @@ def is_server_down(exc: TargetError) -> bool:
 
 def _could_not_connect(exc: TargetError) -> bool:
     """True when env.py got no connection. An OSError in a revision has the same kind, and is its own."""
-    return exc.kind == "connection" and exc.revision is None and not (exc.code or "").startswith(_REFUSED)
+    refused = (exc.code or "").startswith(_REFUSED) or exc.code in _REFUSED_MYSQL
+    return exc.kind == "connection" and exc.revision is None and not refused
 
 
 def _is_busy_sqlite(exc: TargetError) -> bool:

@@ -12,7 +12,8 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from orchestrator.databases.base import Guard
-from orchestrator.errors import TargetError, TargetUnreachableError
+from orchestrator.errors import HALF_APPLIED, TargetError, TargetUnreachableError
+from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
@@ -64,7 +65,8 @@ class OnlineRunner:
             error = _unwrapped(group)
             raise error from error.__cause__
         await checkpoint_if_cancelled()  # the thread's end hides a cancellation until the next wait
-        if guard.lost.is_set():
+        half_applied = watch.failure is not None and watch.failure.kind == HALF_APPLIED
+        if guard.lost.is_set() and not half_applied:
             raise TargetUnreachableError(
                 "the session that held the target's lock was lost; the migration was ended",
                 kind="guard_lost",
@@ -93,9 +95,11 @@ class _Watch:
 
     def explain(self, exc: TargetError) -> None:
         """Name who held the lock that a statement waited for in vain."""
-        if exc.code == "55P03" and self._blocker:
-            exc.message = f"{exc.message}; held by {self._blocker}"
-            exc.remedy = "end that session or its transaction, or retry at a quieter time"
+        if is_lock_timeout(exc) and self._blocker:
+            said, line_end, rest = exc.message.partition("\n")
+            exc.message = f"{said}; held by {self._blocker}{line_end}{rest}"
+            if exc.kind != HALF_APPLIED:
+                exc.remedy = "end that session or its transaction, or retry at a quieter time"
 
     async def run(self) -> None:
         try:

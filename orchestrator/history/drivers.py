@@ -11,6 +11,10 @@ _ASYNC_NAMES = frozenset({"create_async_engine", "async_engine_from_config", "As
 _DRIVERS = {
     ("postgresql", False): "psycopg",
     ("postgresql", True): "asyncpg",
+    ("mysql", False): "pymysql",
+    ("mysql", True): "asyncmy",
+    ("mariadb", False): "pymysql",
+    ("mariadb", True): "asyncmy",
     ("sqlite", False): "pysqlite",
     ("sqlite", True): "aiosqlite",
 }

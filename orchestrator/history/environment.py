@@ -14,10 +14,11 @@ from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 
-from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
+from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
 from orchestrator.history import config as configuration
 from orchestrator.history import failures, session, tasklocal
 from orchestrator.history.jobs import CompileJob, MigrateJob, Observed
+from orchestrator.history.lasting import Lasting
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
@@ -56,14 +57,16 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
     progress = _Progress(job, scripts, observer)
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
-        listening = progress.executed if job.observed else None
+        listening = progress.executed if job.observed or progress.lasting is not None else None
         with (
             session.applied(Session(job.rules, observer.backend, listening)),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()
     except BaseException as exc:  # a SystemExit raised by a revision must not end the daemon
-        raise failures.translate(exc, progress.current, scripts.dir, job.secrets) from exc
+        failure = failures.translate(exc, progress.current, scripts.dir, job.secrets)
+        progress.complete(failure)
+        raise failure from exc
     if not progress.ran:
         raise MigrationFailedError(
             "env.py ended without running migrations",
@@ -83,6 +86,7 @@ class _Progress:
         self.began = time.monotonic()
         self.state: dict[str, str] = {}
         self.remarks: list[str] = []
+        self.lasting = Lasting.of(job.rules, job.plan.heads)
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -94,19 +98,25 @@ class _Progress:
                 f"the version table holds {_names(found)}, but the plan was made for {_names(plan.heads)}",
                 retriable=True,
             )
+        if self.lasting is not None and not self.ran:
+            self.lasting.started()
         if self.ran:
             self.remark("env.py runs migrations more than once")
         self.ran = self.walking = True
         if self.job.observed:
             self._look_at(context)
         for step in steps_of(self.scripts, plan, heads):
+            if self.lasting is not None and self.current is not None and _commits_each_step(context):
+                self.lasting.committed()
             self.current, self.began = _name(step), time.monotonic()
             yield step
         self.walking = False
 
     def executed(self, sql: str) -> None:
         """A statement was executed on one of env.py's connections."""
-        if not self.walking and not self._is_alembics(sql):
+        if self.lasting is not None:
+            self.lasting.executed(sql)
+        if self.job.observed and not self.walking and not self._is_alembics(sql):
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
 
     def _is_alembics(self, sql: str) -> bool:
@@ -140,8 +150,22 @@ class _Progress:
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`: the version table was updated for one step."""
+        if self.lasting is not None:
+            self.lasting.stamped(tuple(sorted(heads)))
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
+
+    def complete(self, failure: TargetError) -> None:
+        """Tell with a revision's failure what stays of it."""
+        if self.lasting is not None and self.current is not None and isinstance(failure, MigrationFailedError):
+            self.lasting.complete(failure, lambda text: failures.redact(text, self.job.secrets))
+
+
+def _commits_each_step(context: Any) -> bool:
+    """Whether what came before is committed when Alembic goes on to the next step."""
+    if context._in_external_transaction:
+        return False
+    return not context.impl.transactional_ddl or bool(context._transaction_per_migration)
 
 
 def steps_of(scripts: ScriptDirectory, plan: Plan, heads: Any) -> Any:

@@ -38,15 +38,24 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
 
 
 def sqlstate(exc: DBAPIError) -> str | None:
-    """The SQLSTATE that the driver gave; drivers and adapters name and nest it differently."""
+    """The SQLSTATE that the driver gave; drivers and adapters name and nest it differently. Of MySQL, whose SQLSTATEs
+    tell little, the error number: no number has the five characters of an SQLSTATE that could be meant instead."""
     seen: BaseException | None = exc.orig
     while seen is not None:
+        if (number := _errno(seen)) is not None:
+            return str(number)
         for name in ("sqlstate", "pgcode"):
             code = getattr(seen, name, None)
             if isinstance(code, str):
                 return code
         seen = seen.__cause__
     return None
+
+
+def _errno(exc: BaseException) -> int | None:
+    """MySQL's error number, which its drivers give as the first argument; so does the operating system."""
+    number = exc.args[0] if exc.args and not isinstance(exc, OSError) else None
+    return number if isinstance(number, int) and number > 0 else None
 
 
 def _is_connecting(exc: DBAPIError) -> bool:

@@ -115,7 +115,7 @@ def _refuse_other_dialects(dialect: Dialect, record: object, args: object, param
         return
     if session.rules is None:
         raise _unwanted()
-    if dialect.name != session.rules.dialect:
+    if not session.rules.is_for(dialect.name):
         raise _wrong(session.rules, f"a {dialect.name} database")
 
 

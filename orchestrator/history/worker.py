@@ -21,6 +21,10 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
+# Loaded before there are threads: SQLAlchemy finds its dialects by an import that is not safe among them.
+import sqlalchemy.dialects.mysql
+import sqlalchemy.dialects.postgresql
+import sqlalchemy.dialects.sqlite  # noqa: F401
 from alembic.script import ScriptDirectory
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError

@@ -27,7 +27,10 @@ _SERVER = re.compile(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>
 _HOST = re.compile(r"[\w.-]*")
 _TOKEN = re.compile("\ue000(\\d+)\ue001")
 _ENCODE = "a password with @ / : # ? or % must be percent-encoded, or come from ${VAR}, which is taken as it is"
-_DEFAULT_PORT = 5432
+_DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
+# What a MySQL driver would take from there, past what the registry knows of the shard.
+_ELSEWHERE = frozenset({"host", "port", "user", "db", "database", "unix_socket", "read_default_file", "passwd"})
+_WRITE_MYSQL = "write mysql://user:${PASSWORD}@host:3306, and let the tenants name their databases"
 
 Fill = Callable[[str], str]
 
@@ -53,7 +56,7 @@ def servers(url: URL, folder: Path) -> frozenset[str]:
     """Return what the shard is, apart from its credentials: host:port, or the folder for SQLite."""
     if url.get_backend_name() == "sqlite":
         return frozenset({os.path.normpath(folder / (url.database or ""))})
-    port = url.port or _DEFAULT_PORT
+    port = url.port or _DEFAULT_PORTS[url.get_backend_name()]
     if url.host:
         return frozenset({f"{url.host.lower().rstrip('.')}:{port}"})
     return frozenset(host if _has_port(host) else f"{host}:{port}" for host in _listed(url.query["host"]))
@@ -62,7 +65,10 @@ def servers(url: URL, folder: Path) -> frozenset[str]:
 def _parse(text: str, fill: Fill, *, quote_dialect: bool) -> URL:
     shape = _SHAPE.fullmatch(text)
     if shape is None:
-        raise Complaint("this is not a URL: write postgresql://user:${PASSWORD}@host:5432 or sqlite:///folder")
+        raise Complaint(
+            "this is not a URL: write postgresql://user:${PASSWORD}@host:5432, mysql://user:${PASSWORD}@host:3306 or "
+            "sqlite:///folder"
+        )
     dialect = shape["scheme"].lower().partition("+")[0]
     _check_dialect(dialect, quote_dialect)
     if shape["rest"] is not None:
@@ -75,8 +81,6 @@ def _check_dialect(dialect: str, quote: bool) -> None:
         return
     if dialect == "postgres":
         raise Complaint("use postgresql:// instead of postgres://")
-    if dialect in unsupported.LATER_DIALECTS:
-        raise Complaint(unsupported.said(f"a {dialect} shard"))
     shown = f" {dialect!r}" if quote else ""
     close = difflib.get_close_matches(dialect, unsupported.DIALECTS, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(unsupported.DIALECTS))}"
@@ -91,14 +95,17 @@ def _folder(shape: re.Match[str], fill: Fill) -> URL:
 
 
 def _server(shape: re.Match[str], fill: Fill) -> URL:
-    if fill(unquote(shape["path"] or "")) not in ("", "postgres"):
+    dialect = shape["scheme"].lower().partition("+")[0]
+    if fill(unquote(shape["path"] or "")) not in ("", "postgres" if dialect == "postgresql" else ""):
         raise Complaint(f"the URL names a database: tenants name theirs, so end it after the host; {_ENCODE}")
     credentials, at, server = shape["authority"].rpartition("@")
     user, colon, password = credentials.partition(":")
     query = _query(shape, fill)
     host, port = _host_and_port(server, fill)
-    if not host and not any(query.get("host", ())):
+    if not host and not (dialect == "postgresql" and any(query.get("host", ()))):
         raise Complaint("the URL has no host")
+    if dialect != "postgresql" and (unknown := sorted(query.keys() & _ELSEWHERE)):
+        raise Complaint(f"`{unknown[0]}` does not belong after the ?: {_WRITE_MYSQL}")
     return URL.create(
         shape["scheme"].lower(),
         username=fill(unquote(user)) if at else None,
@@ -130,7 +137,7 @@ def _port(text: str) -> int | None:
 def _query(shape: re.Match[str], fill: Fill) -> dict[str, str | tuple[str, ...]]:
     query = parse_qs(shape["query"] or "", keep_blank_values=True)
     if "password" in query:
-        raise Complaint("the password belongs before the host: postgresql://user:${PASSWORD}@host")
+        raise Complaint("the password belongs before the host: user:${PASSWORD}@host")
     filled = {fill(key): tuple(map(fill, values)) for key, values in query.items()}
     return {key: values[0] if len(values) == 1 else values for key, values in filled.items()}
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from orchestrator.registry.document import Where
 from orchestrator.registry.forms import DiscoverForm
-from orchestrator.registry.model import FILE, Discovery, Question
+from orchestrator.registry.model import FILE, MYSQL_DIALECTS, Discovery, Question
 from orchestrator.registry.places import Checks, is_inside
 from orchestrator.registry.report import Report
 from orchestrator.registry.secrets import Complaint, Reference, Secrets, pieces
@@ -17,9 +17,9 @@ from orchestrator.registry.secrets import Complaint, Reference, Secrets, pieces
 QUESTIONS: tuple[Question, ...] = ("databases", "schemas", "query", "files", "url")
 # Which databases can be asked what.
 DIALECTS: Mapping[Question, frozenset[str]] = {
-    "databases": frozenset({"postgresql"}),
+    "databases": frozenset({"postgresql", *MYSQL_DIALECTS}),
     "schemas": frozenset({"postgresql"}),
-    "query": frozenset({"postgresql", "sqlite"}),
+    "query": frozenset({"postgresql", "sqlite", *MYSQL_DIALECTS}),
     "files": frozenset({"sqlite"}),
 }
 # Which are asked of one database, and which answer with rows rather than names.

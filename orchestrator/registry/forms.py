@@ -179,7 +179,8 @@ class ShardForm(Form):
     model_config = ConfigDict(title="Shard")
 
     url: WithReferences = Field(
-        description="`postgresql://user:${PASSWORD}@host:5432`, without a database, or `sqlite:///folder`."
+        description="`postgresql://user:${PASSWORD}@host:5432` or `mysql://user:${PASSWORD}@host:3306` (`mariadb://` "
+        "as well), without a database; or `sqlite:///folder`."
     )
     max_concurrent: Count = Field(8, description="How many of its targets are migrated at once.")
     labels: Labels = Field(default_factory=dict, description="Given to every tenant here; a tenant's own come first.")

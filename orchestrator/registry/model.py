@@ -23,6 +23,9 @@ Question = Literal["databases", "schemas", "query", "files", "url"]
 # The source of the targets that the registry file names.
 FILE = "file"
 
+# SQLAlchemy's names, and those of our URLs, for one kind of database.
+MYSQL_DIALECTS = ("mysql", "mariadb")
+
 
 class TargetKey(NamedTuple):
     """Names a target: unique in a registry, stable over reloads."""

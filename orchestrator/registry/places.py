@@ -9,10 +9,11 @@ from typing import NamedTuple, Protocol
 
 from orchestrator.registry.document import Where
 from orchestrator.registry.forms import PlaceForm, TenantForm
-from orchestrator.registry.model import FILE, Shard, Target, Track
+from orchestrator.registry.model import FILE, MYSQL_DIALECTS, Shard, Target, Track
 from orchestrator.registry.report import Report
 
 LONGEST_IDENTIFIER_BYTES = 63
+LONGEST_IDENTIFIER_CHARACTERS = 64  # of MySQL and MariaDB
 
 
 class Wish(NamedTuple):
@@ -64,7 +65,7 @@ class Checks:
             return None
         self._check_schema(wish, shard)
         target = _placed(wish, track, shard)
-        self._check_identifiers(target, track, wish)
+        self._check_identifiers(target, track, shard, wish)
         return target
 
     def _database_is_possible(self, wish: Wish, shard: Shard) -> bool:
@@ -73,8 +74,8 @@ class Checks:
             if not is_inside(wish.database):
                 self.complaints.at(where, "this must be a file in the shard's folder")
                 return False
-        elif len(wish.database.encode()) > LONGEST_IDENTIFIER_BYTES:
-            self.complaints.at(where, f"a database's name must not be longer than {LONGEST_IDENTIFIER_BYTES} bytes")
+        elif longest := _too_long(wish.database, shard):
+            self.complaints.at(where, f"a database's name must not be longer than {longest}")
             return False
         return True
 
@@ -92,15 +93,15 @@ class Checks:
         elif wish.schema.startswith("pg_") or wish.schema == "information_schema":
             self.complaints.at(where, "this schema is the server's own")
 
-    def _check_identifiers(self, target: Target, track: Track, wish: Wish) -> None:
+    def _check_identifiers(self, target: Target, track: Track, shard: Shard, wish: Wish) -> None:
         for key in ("version_table", "version_table_schema"):
             name, template = getattr(target, key) or "", getattr(track, key) or ""
-            if len(name.encode()) > LONGEST_IDENTIFIER_BYTES:
+            if longest := _too_long(name, shard):
                 where: Where = ("tracks", track.name, key) if name == template else (*wish.where, "database")
                 self.complaints.at(
                     where,
                     f"the `{key}` of track {track.name!r} becomes {name!r}, which is longer than "
-                    f"{LONGEST_IDENTIFIER_BYTES} bytes: shorten it, or the tenant's id",
+                    f"{longest}: shorten it, or the tenant's id",
                 )
 
 
@@ -219,10 +220,19 @@ def is_inside(file: str) -> bool:
     return not name.startswith(("/", "../")) and name not in (".", "..")
 
 
+def _too_long(name: str, shard: Shard) -> str | None:
+    """How long a name may be on the shard, in words, where this one is longer."""
+    if shard.dialect in MYSQL_DIALECTS:
+        return f"{LONGEST_IDENTIFIER_CHARACTERS} characters" if len(name) > LONGEST_IDENTIFIER_CHARACTERS else None
+    return f"{LONGEST_IDENTIFIER_BYTES} bytes" if len(name.encode()) > LONGEST_IDENTIFIER_BYTES else None
+
+
 def identity(target: Target, shard: Shard) -> tuple[str, ...]:
     """What must differ between any two targets. An unnamed schema is PostgreSQL's usual one."""
     if shard.dialect == "sqlite":
         table, schema = target.version_table.lower(), (target.version_table_schema or "main").lower()
         return target.shard, posixpath.normpath(target.database), schema, table
+    if shard.dialect in MYSQL_DIALECTS:  # whose schemas are databases
+        return target.shard, target.version_table_schema or target.database, target.version_table
     schema = target.version_table_schema or target.schema or "public"
     return target.shard, target.database, schema, target.version_table

@@ -18,8 +18,7 @@ LATER: tuple[tuple[Where, str | None, str], ...] = (
     (("strategies", "*", "waves"), None, "a strategy with waves"),
     (("strategies", "*", "on_failure", "then"), "rollback", "`then: rollback`"),
 )
-LATER_DIALECTS = frozenset({"mysql", "mariadb"})
-DIALECTS = frozenset({"postgresql", "sqlite"})
+DIALECTS = frozenset({"postgresql", "mysql", "mariadb", "sqlite"})
 
 
 def check(report: Report) -> None:

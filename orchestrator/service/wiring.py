@@ -13,6 +13,7 @@ import stamina.instrumentation
 
 from orchestrator.databases import scram
 from orchestrator.databases.base import Database, Limits
+from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.events import Event, now
@@ -31,7 +32,7 @@ from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
 from orchestrator.settings import Settings
@@ -92,7 +93,11 @@ def _joined(
         bus.publish(event)
 
     total = settings.max_concurrent
-    databases: dict[str, Database] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
+    databases: dict[str, Database] = {
+        "postgresql": PostgreSQL(),
+        "sqlite": SQLite(),
+        **dict.fromkeys(MYSQL_DIALECTS, MySQL()),
+    }
     migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish)
     driver = Driver(migrator, Slots(total), RetryPolicy(), publish)
     surveyor = Surveyor(migrator, total)

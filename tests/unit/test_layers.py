@@ -29,6 +29,7 @@ EXCEPTIONS = {
 # Libraries that are somebody's business alone.
 ONLY = {
     "alembic": {"history", "store", "observe"},  # observe: its version, for build_info
+    "asyncmy": {"databases"},
     "asyncpg": {"databases"},
     "aiosqlite": {"databases"},
     "fastapi": {"api"},

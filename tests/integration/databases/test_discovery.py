@@ -24,6 +24,7 @@ from orchestrator.errors import DiscoveryError
 from orchestrator.registry.answers import Row
 from orchestrator.registry.model import Discovery, Registry, Shard, Track
 from tests import engine
+from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases, unique_names
 
 GROUP = "(?P<tenant>.+)"
@@ -255,3 +256,21 @@ async def test_an_endpoint_that_cannot_be_asked_is_told(monkeypatch: pytest.Monk
     with pytest.raises(DiscoveryError, match=r"127\.0\.0\.1 cannot be asked") as caught:
         await endpoint.ask(Discovery("e", "url", url), seconds=5)
     assert "hunter2" not in str(caught.value)
+
+
+# MySQL and MariaDB
+
+
+async def test_databases_of_mysql_are_named_and_asked(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases
+) -> None:
+    names = await make_mysql_databases(2)
+    shard = Shard("my", make_url(mysql.url("x")).set(database=""))
+    found = {row["database"] for row in await ask(shard, "databases", GROUP)}
+    assert found >= set(names)
+    assert not found & {"mysql", "information_schema", "performance_schema", "sys"}
+    rows = await ask(shard, "query", "SELECT 'acme' AS tenant, 7 AS tier", database=names[0])
+    assert [dict(row) for row in rows] == [{"tenant": "acme", "tier": 7}]
+    error = await refused(shard, "query", "CREATE TABLE t (id int)", database=names[0])
+    assert "READ ONLY" in error.message
+    assert "no_such_database" in (await refused(shard, "query", "SELECT 1", database="no_such_database")).message

@@ -98,6 +98,7 @@ async def test_a_revision_that_fails_on_one_tenant_names_revision_statement_and_
     pg: Server, make_databases: MakeDatabases, track: Track
 ) -> None:
     databases = await make_databases(8)
+    await engine.provision(pg, databases[6])
     await engine.execute(pg, databases[6], "CREATE TABLE beta (id int)")
     async with engine.running(_registry(track, pg, engine.targets_of(databases))) as running:
         view = await running.rollout()

@@ -108,6 +108,7 @@ async def test_tenants_that_are_not_alike_go_online_and_the_difference_is_told(
     project: Path, pg: Server, make_databases: MakeDatabases
 ) -> None:
     databases = await make_databases(6)
+    await engine.provision(pg, *databases)
     for database in databases[::2]:
         await engine.execute(pg, database, "CREATE TABLE only_here (id int)")
     async with engine.running(registry_of(project, pg, databases), max_concurrent=1) as running:
@@ -250,6 +251,7 @@ async def test_a_failure_of_the_tenants_own_data_names_revision_and_statement(
 ) -> None:
     environments.add_revision(project, "delta", "gamma", "op.execute('ALTER TABLE mine ADD UNIQUE (a)')")
     databases = await make_databases(8)
+    await engine.provision(pg, *databases)
     for database in databases:
         await engine.execute(pg, database, "CREATE TABLE mine (a int)")
     await engine.execute(pg, databases[6], "INSERT INTO mine VALUES (1), (1)")
@@ -331,6 +333,7 @@ async def test_a_lock_held_by_somebody_else_is_waited_for_in_turns_and_its_holde
 ) -> None:
     environments.add_revision(project, "delta", "gamma", "op.execute('ALTER TABLE busy ADD b int')")
     (database,) = await make_databases(1)
+    await engine.provision(pg, database)
     await engine.execute(pg, database, "CREATE TABLE busy (a int)")
     human = await asyncpg.connect(pg.url(database), server_settings={"application_name": "a person"})
     try:
@@ -464,7 +467,7 @@ async def test_files_of_sqlite_go_online_and_nothing_is_rendered(project: Path, 
 async def test_a_schema_that_may_not_be_read_costs_nobody_a_migration(
     project: Path, pg: Server, make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "QUERY", "SELECT * FROM not_there")
+    monkeypatch.setattr(postgresql, "query", lambda schema: "SELECT * FROM not_there")
     async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
         assert (await running.rollout()).counts == {"succeeded": 6}
         assert set(ways(running).values()) == {"online"}
@@ -494,6 +497,7 @@ async def test_an_index_that_cannot_be_built_concurrently_fails_with_its_own_rea
     """
     environments.add_revision(project, "delta", "gamma", body)
     databases = await make_databases(8)
+    await engine.provision(pg, *databases)
     for database in databases:
         await engine.execute(pg, database, "CREATE TABLE mine (a int)")
     await engine.execute(pg, databases[6], "INSERT INTO mine VALUES (1), (1)")

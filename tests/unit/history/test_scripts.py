@@ -151,6 +151,11 @@ def test_a_section_that_is_not_there_is_named(project: Path) -> None:
         ("postgresql+psycopg2://h/d", True, None, "postgresql+psycopg2"),
         ("postgresql://h/d", True, "psycopg", "postgresql+psycopg"),
         ("postgresql://h/d", True, "none", "postgresql"),
+        ("mysql://h/d", False, None, "mysql+pymysql"),
+        ("mysql://h/d", True, None, "mysql+asyncmy"),
+        ("mariadb://h/d", False, None, "mariadb+pymysql"),
+        ("mariadb://h/d", True, None, "mariadb+asyncmy"),
+        ("mariadb+mysqldb://h/d", True, None, "mariadb+mysqldb"),
         ("sqlite:///x", True, None, "sqlite+aiosqlite"),
     ],
 )

@@ -32,6 +32,8 @@ def without_blanks(url: URL) -> URL:
         "postgresql://u:p@h?sslmode=require&application_name=a%20b",
         "postgresql://u:p@?host=one:5432&host=two:5433",
         "postgresql://u@/?host=/var/run/postgresql",
+        "mysql://u:p@h:3306",
+        "mariadb+asyncmy://u:p%40@h?ssl_ca=/etc/ca.pem",
         "sqlite:///relative/folder",
         "sqlite:////absolute/folder",
         "sqlite+aiosqlite:///x",

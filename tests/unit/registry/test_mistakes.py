@@ -89,12 +89,18 @@ SHARD = [
     ("shards: {pg: {url: ▶'postgresql://u:${P@h'}}", "a `${` is not closed"),
     ("shards: {pg: {url: ▶'postgres://h'}}", "use postgresql:// instead of postgres://"),
     ("shards: {pg: {url: ▶'postgrsql://h'}}", "unknown dialect 'postgrsql'; did you mean 'postgresql'?"),
-    ("shards: {pg: {url: ▶'oracle://h'}}", "unknown dialect 'oracle'; known are postgresql, sqlite"),
+    ("shards: {pg: {url: ▶'oracle://h'}}", "unknown dialect 'oracle'; known are mariadb, mysql, postgresql, sqlite"),
     ("shards: {pg: {url: ▶'postgresql://'}}", "the URL has no host"),
     ("shards: {pg: {url: ▶'postgresql://h:0'}}", "port must be a number from 1 to 65535"),
     ("shards: {pg: {url: ▶'postgresql://h/app'}}", "names a database"),
     ("shards: {pg: {url: ▶'postgresql://u:a#b@h'}}", "holds a plain #"),
     ("shards: {pg: {url: ▶'postgresql://h?password=x'}}", "the password belongs before the host"),
+    ("shards: {pg: {url: ▶'mysql://h/app'}}", "names a database"),
+    ("shards: {pg: {url: ▶'mysql://h/postgres'}}", "names a database"),
+    ("shards: {pg: {url: ▶'mysql://'}}", "the URL has no host"),
+    ("shards: {pg: {url: ▶'mysql://u@/?host=x'}}", "the URL has no host"),
+    ("shards: {pg: {url: ▶'mysql://h?unix_socket=/run/x'}}", "`unix_socket` does not belong after the ?"),
+    ("shards: {pg: {url: 'mysql://h'}, b: {url: ▶'mariadb://H:3306'}}", "the shards 'pg' (line 2) and 'b'"),
     ("shards: {pg: {url: ▶'sqlite://'}}", "an SQLite shard is a folder"),
     ("shards: {pg: {url: ▶'sqlite:///:memory:'}}", "an SQLite shard is a folder"),
     ("shards: {pg: {url: ▶nonsense}}", "this is not a URL"),
@@ -193,8 +199,13 @@ DISCOVER = [
     ),
 ]
 
+ON_MYSQL = [
+    (f"[{{id: a, shard: my, database: ▶{'ü' * 65}}}]", "a database's name must not be longer than 64 characters"),
+    ("[{id: a, shard: my, database: a, ▶schema: s}]", "mysql has no schemas within a database: name a database"),
+    (f"[{{id: {'é' * 63}, shard: my, database: ▶x}}]", "which is longer than 64 characters: shorten it"),
+]
+
 NOT_YET = [
-    ("shards: {pg: {url: ▶'mysql://h'}}", "a mysql shard is not supported"),
     ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
     ("strategies: {s: {on_failure: {max: 1, ▶then: rollback}}}", "`then: rollback` is not supported"),
     ("▶schedules: {n: {cron: '* * * * *'}}", "starting rollouts by schedule is not supported"),
@@ -261,6 +272,24 @@ def test_what_is_found_by_name_needs_a_track(tmp_path: Path) -> None:
     assert "there are several tracks (app, dwh): say which with `track:`" in error.message
     assert places_of(error.mistakes) == places
     loaded(tmp_path, f"{TWO_TRACKS}{SHARDS}tenants: []\ndiscover: [{{shard: pg, database: a, query: SELECT 1}}]")
+
+
+@pytest.mark.parametrize(("tenants", "message"), ON_MYSQL, ids=str)
+def test_a_place_that_mysql_cannot_have_is_told_where(tmp_path: Path, tenants: str, message: str) -> None:
+    tracks = "tracks: {app: {script_location: alembic, version_table: 'v_{tenant}'}}\n"
+    text, places = marked(f"{tracks}shards: {{my: {{url: 'mysql://h'}}}}\ntenants: {tenants}")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == places
+    assert message in error.message
+
+
+def test_a_database_for_the_version_tables_of_mysql_is_shared_by_its_tenants(tmp_path: Path) -> None:
+    tracks = "tracks: {app: {script_location: alembic, version_table_schema: versions}}\n"
+    tenants = "tenants: [{id: a, shard: my, database: a}, {id: b, shard: my, database: ▶b}]"
+    text, places = marked(f"{tracks}shards: {{my: {{url: 'mariadb://h'}}}}\n{tenants}")
+    error = refused(tmp_path, text)
+    assert places_of(error.mistakes) == places
+    assert "b/app would share its version table with a/app" in error.message
 
 
 def test_several_tracks_name_both_remedies(tmp_path: Path) -> None:

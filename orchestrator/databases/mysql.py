@@ -1,0 +1,222 @@
+"""MySQL and MariaDB: identity, heads, and the lock of a target, on raw asyncmy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+
+import anyio
+from asyncmy.connection import Connection
+from asyncmy.errors import MySQLError
+
+from orchestrator.databases import mysql_sessions as sessions
+from orchestrator.databases.base import NAMES, Found, Heads, Place, one_by_one
+from orchestrator.databases.connecting import session_name
+from orchestrator.databases.mysql_connecting import (
+    ask,
+    bounded,
+    connected,
+    has_no_table,
+    is_mariadb,
+    unreachable,
+    whole_seconds,
+)
+from orchestrator.databases.mysql_sessions import Locks
+from orchestrator.databases.polling import backoff
+from orchestrator.databases.quoting import backquoted
+from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.plan.compiled import Compiled, Online
+from orchestrator.registry.model import Target
+from orchestrator.sessions import SessionRules
+
+# Tell two servers, or a server before and after a restart, apart without any privilege: both numbers of seconds are of
+# the statement's begin, so their difference does not waver.
+_MARIADB = """CONCAT_WS('/', @@hostname, @@port, @@datadir, UNIX_TIMESTAMP()
+    - (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'))"""
+_MYSQL = """CONCAT_WS('/', @@server_uuid, @@hostname, @@port, UNIX_TIMESTAMP()
+    - (SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Uptime'))"""
+# A session of env.py may compute for so long between two statements: the servers' own default.
+_IDLE_SECONDS = 28_800
+
+
+class MySQL:
+    """`databases.base.Database` for MariaDB 10.11 and newer, and MySQL 8.0 and newer."""
+
+    def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
+        return ()
+
+    async def read_heads(self, place: Place) -> Heads | None:
+        async with connected(place, session_name("read", place)) as connection:
+            with bounded(place):
+                return await _heads(connection, place.target)
+
+    async def read_many(self, places: Sequence[Place], found: Found) -> None:
+        await one_by_one(self, places, found)
+
+    @asynccontextmanager
+    async def guard(self, place: Place) -> AsyncIterator[MySQLGuard]:
+        async with connected(place, session_name("guard", place)) as connection:
+            guard = MySQLGuard(place, connection)
+            await guard.enter()
+            yield guard
+
+
+class MySQLGuard:
+    """`databases.base.Guard`: holds a named lock, which goes with its session.
+
+    The driver does not tell when a session ends; but the guard is asked every second while a migration runs, and one
+    that was lost is noticed then.
+    """
+
+    def __init__(self, place: Place, connection: Connection) -> None:
+        self._place, self._connection = place, connection
+        self._id = int(connection.thread_id())
+        self._mariadb = is_mariadb(connection)
+        self._identity: tuple[object, ...] = ()
+        self._folded = False
+        self.lost = anyio.Event()
+
+    @property
+    def replayer(self) -> None:
+        return None
+
+    @property
+    def locks(self) -> Locks:
+        return Locks.of(self._place.target, folded=self._folded)
+
+    @property
+    def rules(self) -> SessionRules:
+        query = f"SELECT DATABASE(), {self._server}, {self.locks.held(self._id)}, CONNECTION_ID()"
+        setup = (f"SET SESSION {', '.join(self._settings())}", self.locks.take_mark)
+        expected = (*self._identity, True)
+        return SessionRules("mysql", query, expected, self._place.name, setup=setup, fence=len(self._identity))
+
+    @property
+    def _server(self) -> str:
+        return _MARIADB if self._mariadb else _MYSQL
+
+    def _settings(self) -> Iterator[str]:
+        """Of every session that migrates. MySQL has no limit for statements other than SELECT."""
+        limits = self._place.limits
+        yield f"lock_wait_timeout = {whole_seconds(limits.lock_timeout)}"
+        yield f"innodb_lock_wait_timeout = {whole_seconds(limits.lock_timeout)}"
+        yield f"wait_timeout = {max(_IDLE_SECONDS, whole_seconds(limits.statement_timeout))}"
+        if self._mariadb:
+            yield f"max_statement_time = {limits.statement_timeout:g}"
+        else:
+            yield f"max_execution_time = {limits.statement_timeout * 1000:.0f}"
+
+    async def enter(self) -> None:
+        """Prove identity, take the lock, and end what was left behind. Raises WrongDatabaseError, TargetLockedError."""
+        with self._asking():
+            question = f"SELECT DATABASE(), {self._server}, @@lower_case_table_names, CONNECTION_ID()"
+            ((name, server, case, number),) = await ask(self._connection, question)
+        self._folded = bool(int(case))
+        _check_name(self._place, name, folded=self._folded)
+        if number != self._id:
+            raise WrongDatabaseError(
+                f"the connection to {self._place.name} goes through a proxy, where the locks of a session do not hold",
+                remedy="give the shard a URL that leads directly to the server",
+            )
+        self._identity = (name, server)
+        await self._end_leftovers(await self._wait_for_lock())
+
+    async def _wait_for_lock(self) -> list[int]:
+        """Ask again at growing intervals; the connections left over."""
+        with anyio.move_on_after(self._place.limits.lock_wait):
+            for pause in backoff(0.025, 1.0):
+                with anyio.CancelScope(shield=True), self._asking():
+                    question = f"SELECT GET_LOCK('{self.locks.guard}', 0), {self.locks.marked}"
+                    ((locked, *marked),) = await ask(self._connection, question)
+                if locked:
+                    return sessions.numbers(tuple(marked))
+                await anyio.sleep(pause)
+        raise await self._locked()
+
+    async def _locked(self) -> TargetLockedError:
+        with self._asking():
+            ((holder,),) = await ask(self._connection, f"SELECT IS_USED_LOCK('{self.locks.guard}')")
+            told = f": {await sessions.in_words(self._connection, holder)}" if holder is not None else ""
+        return TargetLockedError(
+            f"another migration holds the lock of {self._place.name}{told}; waited {self._place.limits.lock_wait:g} s",
+            remedy="let it finish, or end that session, then retry",
+            retriable=False,
+        )
+
+    async def _end_leftovers(self, backends: Sequence[int]) -> None:
+        """Raises TargetLockedError: nothing may run beside a session that does not end."""
+        if not backends:
+            return
+        with self._asking(sessions.CLEANUP_SECONDS):
+            left = await sessions.end(self._connection, self.locks, backends)
+        if left:
+            raise TargetLockedError(
+                f"an earlier run left sessions on {self._place.name} that do not end: connections "
+                f"{', '.join(map(str, left))}; waited {sessions.CLEANUP_SECONDS:g} s",
+                remedy="look at what keeps them on the server and end them there, then retry",
+                retriable=True,
+            )
+
+    async def heads(self) -> Heads | None:
+        with self._asking():
+            return await _heads(self._connection, self._place.target)
+
+    async def tables(self) -> tuple[str, ...]:
+        question = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1"
+        with self._asking():
+            names = tuple(str(row[0]) for row in await ask(self._connection, question))
+        others = {other.version_table for other in self._place.sharing if other.key != self._place.target.key}
+        return () if others.intersection(names) else names[:NAMES]
+
+    async def make_schema(self) -> None:
+        return None
+
+    async def blockers(self, backends: Sequence[int]) -> str | None:
+        with self._asking():
+            return await sessions.blocker(self._connection, backends, self._id)
+
+    async def end_backends(self, backends: Sequence[int]) -> None:
+        if not backends:
+            return
+        with anyio.CancelScope(shield=True), anyio.move_on_after(sessions.CLEANUP_SECONDS), suppress(Exception):
+            async with connected(self._place, session_name("clean-up", self._place)) as connection:
+                await sessions.end(connection, self.locks, backends)
+
+    @contextmanager
+    def _asking(self, longer: float = 0.0) -> Iterator[None]:
+        """Around a question on the guard's session: when it breaks, or is cancelled, the session is lost, and the lock
+        with it."""
+        if self.lost.is_set():
+            raise unreachable(self._place, ConnectionError("the session that held the lock was lost"))
+        try:
+            with bounded(self._place, longer):
+                yield
+        except TargetUnreachableError as exc:
+            if exc.kind == TargetUnreachableError.kind:
+                self.lost.set()
+            raise
+        finally:
+            if not self._connection.connected:
+                self.lost.set()
+
+
+async def _heads(connection: Connection, target: Target) -> Heads | None:
+    table = backquoted(target.version_table)
+    if target.version_table_schema:
+        table = f"{backquoted(target.version_table_schema)}.{table}"
+    try:
+        rows = await ask(connection, f"SELECT version_num FROM {table}")
+    except MySQLError as exc:
+        if has_no_table(exc):
+            return None
+        raise
+    return tuple(sorted(row[0] for row in rows))
+
+
+def _check_name(place: Place, found: str, *, folded: bool) -> None:
+    wanted = place.url.database or ""
+    if found != wanted and not (folded and found.lower() == wanted.lower()):
+        raise WrongDatabaseError(
+            f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
+            remedy="correct the shard's URL, or what stands between it and the server",
+        )

@@ -1,0 +1,135 @@
+"""What stays of a revision that fails half-way, where the database does not take DDL back. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError
+from orchestrator.plan.steps import Heads
+from orchestrator.sessions import SessionRules
+
+SHOWN = 8
+_LONGEST = 160
+_WORDS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)\s*(\w*)", re.DOTALL)
+_READS = frozenset({"SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "DESCRIBE", "DESC", "USE", "VALUES"})
+_ENDS = frozenset({"COMMIT", "END"})
+# MySQL commits before and after each statement but these.
+_WITHIN_MYSQL = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "LOAD", "CALL", "DO", "HANDLER"})
+# Python's driver begins a transaction before these, and nowhere else: DDL before the first of them stays.
+_BEGINS_SQLITE = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "SAVEPOINT"})
+# What a statement is told that was executed before: by an attempt that was cut short, most likely.
+_DONE_BEFORE = frozenset({"1050", "1051", "1060", "1061", "1091"})
+
+
+@dataclass(slots=True)
+class _Part:
+    """Statements since the version table was last brought along, the first few in words; `heads`: what it held then,
+    None where that was before."""
+
+    statements: list[str] = field(default_factory=list)
+    count: int = 0
+    heads: Heads | None = None
+
+    def add(self, statement: str) -> None:
+        self.count += 1
+        if len(self.statements) < SHOWN:
+            self.statements.append(statement)
+
+    def take(self, later: _Part) -> None:
+        if later.heads is not None:
+            self.statements, self.count, self.heads = later.statements, later.count, later.heads
+        else:
+            self.statements += later.statements[: SHOWN - len(self.statements)]
+            self.count += later.count
+
+
+class Lasting:
+    """Follows the statements of one migration, and tells after a failure which of them the database keeps."""
+
+    def __init__(self, dialect: str, heads: Heads) -> None:
+        self._dialect = dialect
+        self._kept, self._open = _Part(heads=heads), _Part()
+        self._transaction = dialect == "mysql"
+
+    @classmethod
+    def of(cls, rules: SessionRules, heads: Heads) -> Lasting | None:
+        """None where a failure takes back all that its transaction did."""
+        return cls(rules.dialect, heads) if rules.dialect in ("mysql", "sqlite") else None
+
+    def started(self) -> None:
+        """Revisions begin: what came before is env.py's own, but for a transaction that it may have begun."""
+        self._kept, self._open = _Part(heads=self._kept.heads), _Part()
+
+    def executed(self, sql: str) -> None:
+        first, second = _words(sql)
+        if first == "ROLLBACK" and second != "TO":
+            self._open = _Part()
+            self._transaction = self._dialect == "mysql"
+        elif first in _ENDS or self._commits(first, second):
+            self.committed()
+        elif self._dialect == "sqlite" and first in _BEGINS_SQLITE:
+            self._transaction = True
+        if first not in _READS | _ENDS | {"ROLLBACK", "BEGIN", "START", "SAVEPOINT", "RELEASE"}:
+            (self._open if self._stays_open(first, second) else self._kept).add(sql)
+
+    def stamped(self, heads: Heads) -> None:
+        """The version table was brought along with what came before."""
+        self._open.take(_Part(heads=heads))
+
+    def committed(self) -> None:
+        self._kept.take(self._open)
+        self._open = _Part()
+        self._transaction = self._dialect == "mysql"
+
+    def complete(self, exc: MigrationFailedError, redact: Callable[[str], str]) -> None:
+        """Add to the failure what is left of the revision, and how to go on; secrets are taken out by `redact`."""
+        if exc.statement and self._commits(*_words(exc.statement)):
+            self.committed()
+        if self._kept.count:
+            exc.message = f"{exc.message}\n{self._told(redact)}"
+            exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, _REMEDY, False
+        elif exc.code in _DONE_BEFORE or "already exists" in exc.message:
+            exc.remedy = f"{exc.remedy}; an earlier attempt that was cut short may have applied a part of it already"
+
+    def _told(self, redact: Callable[[str], str]) -> str:
+        statements = "; ".join(_shortened(redact(statement)) for statement in self._kept.statements)
+        more = self._kept.count - len(self._kept.statements)
+        heads = ", ".join(self._kept.heads or ()) or "nothing"
+        return (
+            f"{_NAMES[self._dialect]} does not take DDL back, so the revision is half applied: {self._kept.count} of "
+            f"its statements stay ({statements}{f'; and {more} more' if more else ''}). "
+            f"The version table still says {heads}"
+        )
+
+    def _commits(self, first: str, second: str) -> bool:
+        """Whether MySQL commits what came before, and the statement itself, whether it succeeds or not."""
+        if self._dialect != "mysql" or second == "TEMPORARY":
+            return False
+        return first not in _READS | _WITHIN_MYSQL | {"SAVEPOINT", "RELEASE", "ROLLBACK"}
+
+    def _stays_open(self, first: str, second: str) -> bool:
+        return self._transaction and not self._commits(first, second)
+
+
+_NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
+_REMEDY = (
+    "take these statements back by hand, correct the cause, then retry; or finish the revision by hand, stamp the "
+    "target with it, then retry"
+)
+
+
+def _words(sql: str) -> tuple[str, str]:
+    """The first two words outside of comments, in capitals.
+
+    >>> _words("/* app */ CREATE TABLE t (id int)")
+    ('CREATE', 'TABLE')
+    """
+    found = _WORDS.match(sql)
+    return (found[1].upper(), found[2].upper()) if found else ("", "")
+
+
+def _shortened(statement: str) -> str:
+    text = " ".join(statement.split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
