@@ -78,8 +78,11 @@ class Migrator:
         runner: OnlineRunner,
         limits: Limits,
         publish: Callable[[Event], None],
+        settled: Callable[[Target], Target],
     ) -> None:
+        """`settled` gives a target the version table that its track's env.py works on."""
         self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
+        self._settled = settled
 
     async def read_heads(self, registry: Registry, target: Target) -> Heads | None:
         """What the target's version table holds; None: no version table. Raises TargetError."""
@@ -149,8 +152,8 @@ class Migrator:
             digest=work.history.digest,
             tenant=work.target.tenant,
             plan=plan,
-            version_table=work.target.version_table,
-            version_table_schema=work.target.version_table_schema,
+            version_table=place.target.version_table,
+            version_table_schema=place.target.version_table_schema,
             rules=guard.rules,
             url=url.render_as_string(hide_password=False),
             environment=environment,
@@ -158,7 +161,7 @@ class Migrator:
         )
 
     def _place(self, registry: Registry, target: Target) -> Place:
-        return Place(target, registry.url_for(target), self._limits)
+        return Place(self._settled(target), registry.url_for(target), self._limits)
 
 
 def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:

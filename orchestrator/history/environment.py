@@ -14,8 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
+from orchestrator.history import attributes, failures, session, tasklocal
 from orchestrator.history import config as configuration
-from orchestrator.history import failures, session, tasklocal
 from orchestrator.history.jobs import CompileJob, MigrateJob, Observed
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
@@ -58,6 +58,7 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         listening = progress.executed if job.observed else None
         with (
             session.applied(Session(job.rules, observer.backend, listening)),
+            attributes.handed(config, job.url),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()
@@ -175,13 +176,13 @@ class _Environment(EnvironmentContext):
 
 
 def settle(job: MigrateJob | CompileJob, options: dict[str, Any]) -> None:
-    """Give env.py the registry's version table; refuse where it insists on another: we would read the wrong heads."""
+    """Give env.py the target's version table; refuse where it insists on another: we would read the wrong heads."""
     for name, ours in (("version_table", job.version_table), ("version_table_schema", job.version_table_schema)):
         theirs = options.get(name)
         if theirs is not None and theirs != ours:
             raise MigrationFailedError(
-                f"env.py sets {name}={theirs!r}, the registry says {ours!r}; nothing was run",
-                remedy=f"set `{name}: {theirs}` on track {job.track.name!r}",
+                f"env.py sets {name}={theirs!r}, but the heads were read from {ours!r}; nothing was run",
+                remedy=f"set `{name}` on track {job.track.name!r} to what env.py makes; {{tenant}} may stand in it",
             )
         if ours is not None:
             options[name] = ours

@@ -93,10 +93,10 @@ def _joined(
 
     total = settings.max_concurrent
     databases: dict[str, Database] = {"postgresql": PostgreSQL(), "sqlite": SQLite()}
-    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish)
+    histories = Histories(Library(workers))
+    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)
     driver = Driver(migrator, Slots(total), RetryPolicy(), publish)
     surveyor = Surveyor(migrator, total)
-    histories = Histories(Library(workers))
 
     def is_behind(target: Target) -> bool:
         return fleet.is_behind(target.tenant, target.track, now(), within_seconds=2 * settings.survey_seconds)
