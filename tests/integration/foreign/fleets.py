@@ -1,0 +1,128 @@
+"""Databases of each kind that a foreign history is tried on, and what their schemas look like afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import create_engine, inspect, pool, text
+from sqlalchemy.engine import Engine, Inspector, make_url
+
+from orchestrator.databases.embedded import Server
+from orchestrator.databases.fingerprint import QUERY
+from orchestrator.registry.model import Shard, Target
+from tests import engine
+from tests.servers import MakeDatabases
+
+# Brings one database to head as the project's own users do: Alembic, its configuration, one process.
+STOCK = """
+import sys
+from alembic import command, config
+made = config.Config(sys.argv[1] or None)
+made.set_main_option("script_location", sys.argv[2])
+made.set_main_option("sqlalchemy.url", sys.argv[3].replace("%", "%%"))
+command.upgrade(made, "head")
+"""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Databases on one shard: the first is the reference, which stock Alembic migrates; the others are tenants'."""
+
+    shard: Shard
+    databases: Sequence[str]
+    urls: Sequence[str]
+
+    @property
+    def targets(self) -> list[Target]:
+        return engine.targets_of(self.databases[1:], self.shard.name)
+
+
+async def make_fleet(kind: str, count: int, pg: Server, make_databases: MakeDatabases, folder: Path) -> Fleet:
+    if kind == "postgresql":
+        names = await make_databases(count + 1)
+        urls = [_sync(pg.url(name)) for name in names]
+        return Fleet(engine.shard_of(pg, max_concurrent=8), names, urls)
+    assert kind == "sqlite"
+    names = [f"tenant{number}.db" for number in range(count + 1)]
+    for name in names:
+        (folder / name).touch()
+    urls = [f"sqlite:///{folder / name}" for name in names]
+    return Fleet(Shard("files", make_url("sqlite://"), max_concurrent=8), names, urls)
+
+
+def _sync(url: str) -> str:
+    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def path_of(module: str, *parts: str) -> Path:
+    """A file of an installed package, which is not imported: the project's code is for workers to run."""
+    name, *inner = module.split(".")
+    spec = importlib.util.find_spec(name)
+    assert spec is not None, f"{name} is not installed: `make test` installs requirements-histories.lock"
+    assert spec.origin is not None
+    return Path(spec.origin).parent.joinpath(*inner, *parts)
+
+
+async def upgrade_with_stock_alembic(config: Path | None, location: Path, url: str) -> None:
+    await run_python(STOCK, str(config or ""), str(location), url)
+
+
+async def run_python(source: str, *arguments: str) -> None:
+    """In a process of its own: what a package leaves behind in memory is nobody else's."""
+    command = [sys.executable, "-c", source, *arguments]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def picture(url: str) -> dict[str, Any]:
+    """All that SQLAlchemy and, where it tells more, the database itself know of a schema; and the rows of each table."""
+    made = create_engine(url, poolclass=pool.NullPool)
+    found = inspect(made)
+    tables = {name: _table(found, name) for name in sorted(found.get_table_names())}
+    return {"tables": tables, "catalog": _catalog(made), "rows": _rows(made, list(tables))}
+
+
+def _table(found: Inspector, name: str) -> dict[str, Any]:
+    def in_order(entries: Sequence[Any]) -> list[str]:
+        return sorted(repr(sorted(dict(entry).items(), key=str)) for entry in entries)
+
+    return {
+        "columns": [repr(dict(column)) for column in found.get_columns(name)],
+        "primary key": repr(found.get_pk_constraint(name)),
+        "foreign keys": in_order(found.get_foreign_keys(name)),
+        "indexes": in_order(found.get_indexes(name)),
+        "unique": in_order(found.get_unique_constraints(name)),
+        "checks": in_order(found.get_check_constraints(name)),
+    }
+
+
+def _catalog(made: Engine) -> list[str]:
+    queries = {"postgresql": QUERY, "sqlite": "SELECT type || name || coalesce(sql, '') FROM sqlite_master"}
+    query = queries.get(made.dialect.name)
+    if query is None:
+        return []
+    with made.connect() as connection:
+        found = [row[0] for row in connection.execute(text(query.replace(":", r"\:")))]
+    # Alembic's batch mode writes constraints without a name in any order.
+    return sorted("\n".join(sorted(line.strip(" ,") for line in entry.splitlines())) for entry in found)
+
+
+def _rows(made: Engine, tables: Sequence[str]) -> dict[str, Any]:
+    """How many rows each table has; the version table's own."""
+    quote = made.dialect.identifier_preparer.quote
+    with made.connect() as connection:
+        found: dict[str, Any] = {
+            name: connection.execute(text(f"SELECT count(*) FROM {quote(name)}")).scalar() for name in tables
+        }
+        for name in tables:
+            if name.startswith("alembic_version"):
+                rows = connection.execute(text(f"SELECT version_num FROM {quote(name)}"))
+                found[name] = sorted(row[0] for row in rows)
+        return found
