@@ -133,6 +133,10 @@ class Database(Protocol):
         """
         ...
 
+    def looking(self, place: Place) -> SessionRules:
+        """What a session that only looks at the target must fulfil, with or without a guard."""
+        ...
+
     def guard(self, place: Place) -> AbstractAsyncContextManager[Guard]:
         """Connect, prove identity, take the target's lock, and end what an earlier, killed run left behind.
 

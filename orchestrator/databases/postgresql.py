@@ -105,6 +105,11 @@ class PostgreSQL:
                 _check_name(place, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
                 return await _heads(connection, place)
 
+    def looking(self, place: Place) -> SessionRules:
+        settings = {"application_name": session_name("look", place), **_settings(place)}
+        query = f"SELECT pg_catalog.current_database()::text, {_applied(settings)}, pg_catalog.pg_backend_pid()"
+        return SessionRules("postgresql", query, (place.url.database,), place.name)
+
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
         async with connected(place, session_name("guard", place)) as connection:

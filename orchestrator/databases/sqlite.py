@@ -35,6 +35,9 @@ class SQLite:
     async def read_heads(self, place: Place) -> Heads | None:
         return await anyio.to_thread.run_sync(_read_heads, place)
 
+    def looking(self, place: Place) -> SessionRules:
+        return _rules(place, _where(place))
+
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[SQLiteGuard]:
         guard = SQLiteGuard(place, await anyio.to_thread.run_sync(_where, place))
@@ -60,8 +63,7 @@ class SQLiteGuard:
 
     @property
     def rules(self) -> SessionRules:
-        timeout = f"PRAGMA busy_timeout = {self._place.limits.lock_timeout * 1000:.0f}"
-        return SessionRules("sqlite", _WHERE, (self._file,), self._place.name, setup=(timeout,))
+        return _rules(self._place, self._file)
 
     async def lock(self) -> None:
         """Raises TargetLockedError after `limits.lock_wait`; TargetUnreachableError when no lock file can be made."""
@@ -99,6 +101,11 @@ class SQLiteGuard:
 
     async def end_backends(self, backends: Sequence[int]) -> None:
         return None
+
+
+def _rules(place: Place, file: str) -> SessionRules:
+    timeout = f"PRAGMA busy_timeout = {place.limits.lock_timeout * 1000:.0f}"
+    return SessionRules("sqlite", _WHERE, (file,), place.name, setup=(timeout,))
 
 
 def _where(place: Place) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,25 +82,31 @@ async def run_python(source: str, *arguments: str) -> None:
 
 
 def picture(url: str) -> dict[str, Any]:
-    """All that SQLAlchemy and, where it tells more, the database itself know of a schema; and the rows of each table."""
+    """All that SQLAlchemy and, where it tells more, the database itself know of a schema, and how many rows."""
     made = create_engine(url, poolclass=pool.NullPool)
     found = inspect(made)
-    tables = {name: _table(found, name) for name in sorted(found.get_table_names())}
-    return {"tables": tables, "catalog": _catalog(made), "rows": _rows(made, list(tables))}
-
-
-def _table(found: Inspector, name: str) -> dict[str, Any]:
-    def in_order(entries: Sequence[Any]) -> list[str]:
-        return sorted(repr(sorted(dict(entry).items(), key=str)) for entry in entries)
-
-    return {
-        "columns": [repr(dict(column)) for column in found.get_columns(name)],
-        "primary key": repr(found.get_pk_constraint(name)),
-        "foreign keys": in_order(found.get_foreign_keys(name)),
-        "indexes": in_order(found.get_indexes(name)),
-        "unique": in_order(found.get_unique_constraints(name)),
-        "checks": in_order(found.get_check_constraints(name)),
+    tables = {
+        what: {name[1]: _in_order(entries) for name, entries in read(found).items()} for what, read in _KINDS.items()
     }
+    return {"tables": tables, "catalog": _catalog(made), "rows": _rows(made, found.get_table_names())}
+
+
+_KINDS: dict[str, Callable[[Inspector], Mapping[Any, Any]]] = {
+    "columns": Inspector.get_multi_columns,
+    "primary key": Inspector.get_multi_pk_constraint,
+    "foreign keys": Inspector.get_multi_foreign_keys,
+    "indexes": Inspector.get_multi_indexes,
+    "unique": Inspector.get_multi_unique_constraints,
+    "checks": Inspector.get_multi_check_constraints,
+}
+
+
+def _in_order(entries: Any) -> list[str]:
+    """Entries as text: columns in their own order, what has no order by its text."""
+    if isinstance(entries, Mapping):
+        return [repr(dict(entries))]
+    texts = [repr(dict(entry)) for entry in entries or ()]
+    return texts if texts and "autoincrement" in texts[0] else sorted(texts)
 
 
 def _catalog(made: Engine) -> list[str]:
