@@ -67,7 +67,7 @@ def _dialect(registry: Registry, target: Target) -> str:
 
 
 def _job(registry: Registry, target: Target, history: History, plan: Plan) -> CompileJob:
-    url = env_url(registry, target, history.is_async).set(password=None)  # nothing connects
+    url = env_url(registry, target, history.is_async)._replace(password=None)  # nothing connects
     environment = env_variables(registry, target, url)
     settled = history.env_py.settled(target)
     return CompileJob(

@@ -83,8 +83,8 @@ def nowhere(url: URL) -> URL:
     'postgresql://u@nowhere.invalid/acme'
     """
     if url.get_backend_name() == "sqlite":
-        return url.set(database=None)
-    return url.set(host=NOWHERE, port=None, password=None, query={})
+        return url._replace(database=None)
+    return url._replace(host=NOWHERE, port=None, password=None).set(query={})  # `set` takes None for "as it is"
 
 
 def _tell(track: Track, env_py: EnvPy) -> None:
