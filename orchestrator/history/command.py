@@ -24,7 +24,7 @@ from alembic.config import CommandLine
 from alembic.runtime.environment import EnvironmentContext
 
 from orchestrator.errors import ConfigurationError, TargetError
-from orchestrator.history import attributes, environment, failures, session
+from orchestrator.history import applications, attributes, environment, failures, session
 from orchestrator.history import config as configuration
 from orchestrator.history.session import Session
 from orchestrator.history.workers import import_path
@@ -132,7 +132,12 @@ def _run(job: CommandJob, on_backend: Callable[[int], None]) -> None:
     options.x = [*(options.x or ()), f"tenant={job.tenant}"]
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     config.cmd_opts, config.stdout = options, sys.stdout
-    with session.applied(Session(job.rules, on_backend)), attributes.handed(config, job.url):
+    scripts = configuration.directory(job.track, config)
+    with (
+        session.applied(Session(job.rules, on_backend)),
+        attributes.handed(config, job.url),
+        applications.entered(scripts.dir),
+    ):
         CommandLine(prog=_PROGRAM).run_cmd(config, options)
 
 

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, WrongDatabaseError
-from orchestrator.history import attributes, failures, session, tasklocal
+from orchestrator.history import applications, attributes, failures, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.scripts import argument
@@ -60,6 +60,7 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         with (
             session.applied(Session(job.rules, observer.backend, listening)),
             attributes.handed(config, job.url),
+            applications.entered(scripts.dir),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()

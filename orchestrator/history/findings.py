@@ -19,7 +19,8 @@ class EnvPy:
     `version_table` and its schema are what env.py sets, cut where the tenant's id stands: `("a_", "")` is `a_<tenant>`,
     `UNCLEAR` a name made from the tenant in some other way, None left to us. `arguments` are the `-x` keys it asks for,
     `variables` the environment variables, `attributes` the keys of `config.attributes`; `imports` the packages that are
-    neither Python's nor Alembic's. `configured` lists what else it gives to `context.configure`.
+    neither Python's nor Alembic's. `configured` lists what else it gives to `context.configure`. `elsewhere` is a
+    database that it connects to although `sqlalchemy.url` says another; `online` is why SQL cannot stand for it.
     """
 
     version_table: Name | None = None
@@ -35,6 +36,8 @@ class EnvPy:
     attributes: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
+    elsewhere: str | None = None
+    online: str | None = None
     problem: str | None = None
 
     @property

@@ -21,9 +21,9 @@ from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import MetaData, create_engine
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 
-from orchestrator.history import attributes, drivers, failures, findings, session, sources, tasklocal
+from orchestrator.history import applications, attributes, drivers, failures, findings, session, sources, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.attributes import Attributes
 from orchestrator.history.findings import EnvPy
@@ -47,6 +47,7 @@ def probe(job: ReadJob, scripts: ScriptDirectory) -> EnvPy:
         variables=sources.variables(env_py),
         imports=sources.imports(env_py),
         attributes=sources.attributes(env_py),
+        online=sources.besides(env_py),
     )
     url = job.urls[read.is_async] if job.urls else "sqlite+aiosqlite://" if read.is_async else "sqlite://"
     if job.urls:
@@ -56,7 +57,7 @@ def probe(job: ReadJob, scripts: ScriptDirectory) -> EnvPy:
         problem = _within(PROBE_SECONDS, run.try_out)
         if problem is not None:
             text = failures.redact(problem, job.secrets)
-            return replace(read, problem=text)
+            return replace(read, problem=text, arguments=tuple(sorted(run.arguments)))
     return _compared(read, runs)
 
 
@@ -69,6 +70,7 @@ class _Run:
         self.arguments: set[str] = set()
         self.attributes: set[str] = set()
         self.connections, self.sends_sql = 0, False
+        self.elsewhere: str | None = None
 
     def try_out(self) -> None:
         tasklocal.install()
@@ -76,12 +78,26 @@ class _Run:
         config = configuration.make(self.track, url=self.url, tenant=self.tenant)
         attributes.give(config, Attributes(self._handed, self.attributes.add))
         _divert(self)
-        with session.refused(), _Environment(config, self.scripts, self):
+        with (
+            session.refused(),
+            applications.entered(self.scripts.dir),
+            _Environment(config, self.scripts, self),
+        ):
             self.scripts.run_env()
 
     def connected(self, engine: Engine) -> Connection:
         self.connections += 1
+        if self._is_elsewhere(engine.url):
+            url = engine.url
+            self.elsewhere = "/".join(filter(None, (url.host, url.database))) or url.get_backend_name()
         return _Nowhere(engine, self)
+
+    def _is_elsewhere(self, url: URL) -> bool:
+        """Whether it is not where we pointed env.py to; a track's `environment` may name the real server or file."""
+        wanted = make_url(self.url)
+        if self.track.isolation == "process":
+            return wanted.database is not None and url.database != wanted.database
+        return (url.host, url.database) != (wanted.host, wanted.database)
 
     def _handed(self) -> Connection:
         return self.connected(create_engine(drivers.synchronous(make_url(self.url))))
@@ -285,8 +301,19 @@ def _compared(read: EnvPy, runs: list[_Run]) -> EnvPy:
         configured=tuple(sorted(set(options) - _USUAL - _TOLD)),
         arguments=tuple(sorted({*first.arguments, *runs[1].arguments})),
         attributes=tuple(sorted({*read.attributes, *first.attributes})),
+        elsewhere=first.elsewhere,
+        online=_online(read, first, options),
         problem=None if first.options else "it ends without calling context.configure()",
     )
+
+
+def _online(read: EnvPy, run: _Run, options: Mapping[str, Any]) -> str | None:
+    """Why `compile` would give every revision to env.py."""
+    if "tenant" in run.arguments:
+        return "env.py asks which tenant it is for"
+    if options.get("on_version_apply"):
+        return "env.py has `on_version_apply` callbacks"
+    return "env.py sends statements of its own" if run.sends_sql else read.online
 
 
 def _set(runs: list[_Run], name: str) -> findings.Name | None:

@@ -98,6 +98,16 @@ def imports(env_py: str) -> tuple[str, ...]:
     return tuple(sorted(found - sys.stdlib_module_names - {"alembic", "sqlalchemy"}))
 
 
+def takes_current_app(env_py: str) -> bool:
+    """Whether env.py takes Flask's current application."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "flask"
+        and any(one.name == "current_app" for one in node.names)
+        for node in ast.walk(_tree(env_py))
+    )
+
+
 def _tree(file: str) -> ast.AST:
     try:
         return ast.parse(Path(file).read_bytes())
