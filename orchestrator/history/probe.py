@@ -28,6 +28,7 @@ from orchestrator.history import config as configuration
 from orchestrator.history.attributes import Attributes
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.jobs import ReadJob
+from orchestrator.observe import redact
 
 PROBE_SECONDS = 15.0
 # Capitals and signs, so that a name that env.py derives from them is told from one that it takes as it is.
@@ -56,7 +57,7 @@ def probe(job: ReadJob, scripts: ScriptDirectory) -> EnvPy:
     for run in runs:
         problem = _within(PROBE_SECONDS, run.try_out)
         if problem is not None:
-            text = failures.redact(problem, job.secrets)
+            text = redact.text(failures.redact(problem, job.secrets))
             return replace(read, problem=text, arguments=tuple(sorted(run.arguments)))
     return _compared(read, runs)
 
