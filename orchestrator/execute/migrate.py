@@ -80,13 +80,13 @@ class Migrator:
         publish: Callable[[Event], None],
         settled: Callable[[Target], Target],
     ) -> None:
-        """`settled` gives a target the version table that its track's env.py works on."""
+        """`settled` gives a target the version table that its track's env.py works on, as it is known by now."""
         self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
         self._settled = settled
 
     async def read_heads(self, registry: Registry, target: Target) -> Heads | None:
         """What the target's version table holds; None: no version table. Raises TargetError."""
-        place = self._place(registry, target)
+        place = self._place(registry, self._settled(target))
         return await self._databases[place.url.get_backend_name()].read_heads(place)
 
     async def attempt(self, work: Work, attempt: Attempt) -> Done:
@@ -94,7 +94,7 @@ class Migrator:
 
         Raises TargetError. The target's lock is free and no session of ours is left when this ends in any way.
         """
-        place = self._place(work.registry, work.target)
+        place = self._place(work.registry, work.history.env_py.settled(work.target))
         began = time.monotonic()
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
@@ -161,7 +161,7 @@ class Migrator:
         )
 
     def _place(self, registry: Registry, target: Target) -> Place:
-        return Place(self._settled(target), registry.url_for(target), self._limits)
+        return Place(target, registry.url_for(target), self._limits)
 
 
 def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:

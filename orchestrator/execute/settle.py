@@ -32,8 +32,8 @@ class Settler:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._told: dict[str, tuple[str, EnvPy]] = {}
-        self._checked: _Seen | None = None
+        self._told: dict[str, tuple[object, ...]] = {}
+        self._checked: dict[str, _Seen] = {}
 
     def settled(self, target: Target) -> Target:
         """The target with the version table that env.py works on; as it is while its history has not been read."""
@@ -46,15 +46,16 @@ class Settler:
         track, env_py = history.track, history.env_py
         if not env_py.sets_version_table:
             return
-        if self._told.get(track.name) != (registry.digest, env_py):
-            self._told[track.name] = registry.digest, env_py
+        names = track.version_table, track.version_table_schema, env_py.version_table, env_py.version_table_schema
+        if self._told.get(track.name) != names:
+            self._told[track.name] = names
             _tell(track, env_py)
         seen = _Seen(registry.digest, tuple(self._digest(name) for name in registry.tracks))
-        if seen != self._checked:
+        if seen != self._checked.get(track.name):
             clash = shared(registry, self.settled, track.name)
             if clash is not None:
                 raise _clash(track, env_py, *clash)
-            self._checked = seen
+            self._checked[track.name] = seen
 
     def _digest(self, track: str) -> str:
         history = self._library.known(track)

@@ -63,7 +63,7 @@ def changes_database(arguments: Sequence[str]) -> bool:
 
 
 class Child:
-    """The process that runs the command. `start`, then `wait`, from a thread; `end` at any time, from any."""
+    """The process that runs the command. `run` blocks until it has ended; `end` may be called from any thread."""
 
     def __init__(self, job: CommandJob, on_backend: Callable[[int], None]) -> None:
         self._job, self._on_backend = job, on_backend

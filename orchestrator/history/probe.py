@@ -28,6 +28,7 @@ from orchestrator.history import config as configuration
 from orchestrator.history.attributes import Attributes
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.jobs import ReadJob
+from orchestrator.history.nowhere import Nowhere
 from orchestrator.observe import redact
 
 PROBE_SECONDS = 15.0
@@ -91,7 +92,7 @@ class _Run:
         if self._is_elsewhere(engine.url):
             url = engine.url
             self.elsewhere = "/".join(filter(None, (url.host, url.database))) or url.get_backend_name()
-        return _Nowhere(engine, self)
+        return Nowhere(engine, self._executed)
 
     def _is_elsewhere(self, url: URL) -> bool:
         """Whether it is not where we pointed env.py to; a track's `environment` may name the real server or file."""
@@ -99,6 +100,9 @@ class _Run:
         if self.track.isolation == "process":
             return wanted.database is not None and url.database != wanted.database
         return (url.host, url.database) != (wanted.host, wanted.database)
+
+    def _executed(self) -> None:
+        self.sends_sql = True
 
     def _handed(self) -> Connection:
         return self.connected(create_engine(drivers.synchronous(make_url(self.url))))
@@ -155,110 +159,6 @@ class _Arguments(dict[str, str]):
     def get(self, key: str, default: Any = None) -> Any:
         self._asked(key)
         return super().get(key, default)
-
-
-class _Nowhere(Connection):
-    """Stands for a connection to the target."""
-
-    def __init__(self, engine: Engine, run: _Run) -> None:
-        self.engine, self.dialect, self._run = engine, engine.dialect, run
-        self._open = True
-
-    @property
-    def closed(self) -> bool:
-        return not self._open
-
-    @property
-    def info(self) -> dict[Any, Any]:
-        return {}
-
-    def connect(self) -> Connection:
-        return self
-
-    def execute(self, *args: Any, **options: Any) -> Any:
-        self._run.sends_sql = True
-        return _Nothing()
-
-    exec_driver_sql = execute
-
-    def scalar(self, *args: Any, **options: Any) -> Any:
-        return self.execute().scalar()
-
-    def scalars(self, *args: Any, **options: Any) -> Any:
-        return self.execute()
-
-    def execution_options(self, **options: Any) -> Connection:
-        return self
-
-    def begin(self) -> Any:
-        return _Transaction()
-
-    begin_nested = begin
-
-    def begin_twophase(self, xid: Any = None) -> Any:
-        return _Transaction()
-
-    def in_transaction(self) -> bool:
-        return False
-
-    def commit(self) -> None:
-        pass
-
-    rollback = invalidate = detach = commit  # type: ignore[assignment]
-
-    def close(self) -> None:
-        self._open = False
-
-    def __enter__(self) -> Connection:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _run_ddl_visitor(self, *args: Any, **options: Any) -> None:
-        self._run.sends_sql = True
-
-
-class _Transaction:
-    """Stands for a transaction on a connection that leads nowhere."""
-
-    is_active = True
-
-    def commit(self) -> None:
-        pass
-
-    rollback = close = prepare = commit
-
-    def __enter__(self) -> _Transaction:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-class _Nothing:
-    """A result without rows."""
-
-    rowcount = 0
-    returns_rows = False
-
-    def scalar(self) -> None:
-        return None
-
-    first = fetchone = one_or_none = scalar_one_or_none = close = scalar
-
-    def all(self) -> list[Any]:
-        return []
-
-    fetchall = all
-
-    def scalars(self, *_: Any) -> _Nothing:
-        return self
-
-    mappings = unique = scalars
-
-    def __iter__(self) -> Any:
-        return iter(())
 
 
 def _divert(run: _Run) -> None:

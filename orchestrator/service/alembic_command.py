@@ -34,7 +34,6 @@ async def run(settings: Settings, track: str, tenant: str, arguments: Sequence[s
     target = requests.find_target(registry, track, tenant)
     async with assembled(settings.model_copy(update={"store_url": SecretStr("sqlite://")}), source) as parts:
         history = await parts.histories.current(registry, registry.tracks[target.track])
-        parts.workers.retire()
         place = Place(history.env_py.settled(target), registry.url_for(target), limits(settings))
         if not changes:
             rules = parts.databases[place.url.get_backend_name()].looking(place)

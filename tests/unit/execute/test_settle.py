@@ -26,15 +26,15 @@ class _Known:
     """Stands for a library in which one history was read."""
 
     def __init__(self, env_py: EnvPy) -> None:
-        self.history = History(TRACK, Snapshot("/srv", (), False, "digest", (), env_py))
+        self.histories = {"app": History(TRACK, Snapshot("/srv", (), False, "digest", (), env_py))}
 
     def known(self, track: str) -> History | None:
-        return self.history if track == "app" else None
+        return self.histories.get(track)
 
 
 def settler(env_py: EnvPy) -> tuple[Settler, History]:
     known = _Known(env_py)
-    return Settler(cast(Library, known)), known.history
+    return Settler(cast(Library, known)), known.histories["app"]
 
 
 def registry(*targets: Target, dialect: str = "postgresql") -> Registry:
@@ -118,3 +118,16 @@ def test_targets_that_come_to_share_a_version_table_are_an_error_that_names_both
 def test_targets_at_places_of_their_own_may_have_the_same_name(other: Target) -> None:
     one, history = settler(EnvPy(version_table=("own",)))
     one.note(registry(ACME, other), history)
+
+
+def test_each_track_is_looked_at_for_itself() -> None:
+    _, history = settler(EnvPy(version_table=("own",)))
+    other = History(Track("other", script_location=Path("/srv2")), history.snapshot)
+    known = _Known(history.env_py)
+    known.histories["other"] = other
+    one = Settler(cast(Library, known))
+    shop = [Target(name, "other", "pg", "another") for name in ("acme", "globex")]
+    both = registry(Target("acme", "app", "pg", "shop"), *shop)
+    one.note(both, history)
+    with pytest.raises(HistoryError, match="acme/other and globex/other"):
+        one.note(both, other)
