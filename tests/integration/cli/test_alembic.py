@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import signal
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.databases.embedded import Server
 from tests import engine, environments
-from tests.command import Result, run
+from tests.command import Result, run, started
 from tests.integration.cli.conftest import Project
 from tests.servers import MakeDatabases
 
@@ -152,3 +153,17 @@ async def test_on_postgresql_with_the_tenants_settings_and_no_secret_shown(
     assert url.password is not None
     assert url.password not in done.out + done.err, "on no command line, and in no message"
     assert await engine.fetch(pg, name, "SELECT version_num FROM alembic_version") == [("look",)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+async def test_the_command_ends_with_the_orchestrator_and_its_lock(number: signal.Signals, project: Project) -> None:
+    note = project.folder / "pid"
+    slow = f"open({str(note)!r}, 'w').write(f'{{os.getpid()}} ')\ntime.sleep(300)"
+    environments.add_revision(project.folder / "project", "slow", "beta", slow)
+    async with started("alembic", "--tenant", "t001", "--", "upgrade", "head", cwd=project.folder) as process:
+        await engine.until(lambda: note.exists() and note.read_text().endswith(" "))
+        process.send_signal(number)
+        await process.wait()
+    child = Path("/proc", note.read_text().strip(), "cmdline")
+    await engine.until(lambda: not child.exists() or not child.read_bytes())
+    assert (await _alembic(project, "current")).out in ("", "beta\n")
