@@ -2,7 +2,9 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 BIN := .venv/bin
-COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --all-extras --group dev --python-version 3.11
+LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11
+COMPILE = $(LOCK) --all-extras --group dev
+HISTORIES = $(LOCK) --group histories --constraint requirements.lock
 ARGS ?=
 OLDEST ?= tests/unit tests/integration/history
 
@@ -23,10 +25,15 @@ install: .venv/installed ## Install the project and its tools into .venv
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+# Other people's migration histories go beside the rest: only the tests need them.
+.venv/histories: requirements-histories.lock .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--tenants 50 --exit")
 	$(BIN)/orchestrator demo $(ARGS)
 
-test: install .venv-oldest/installed mariadb ## Run the tests, real databases included (ARGS="-k slots")
+test: install .venv/histories .venv-oldest/installed mariadb ## Run the tests, real databases included (ARGS="-k slots")
 	$(BIN)/python -m pytest -n 2 -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone
 	.venv-oldest/bin/python -m pytest -n 2 $(OLDEST)
@@ -49,9 +56,10 @@ bench: install ## Measure, print the ratios, write docs/benchmarks.md
 soak: install ## Run what takes long, whole
 	SOAK=1 $(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
-lock: install ## Resolve the dependencies anew into requirements.lock
+lock: install ## Resolve the dependencies anew into requirements*.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --universal --output-file requirements.lock pyproject.toml
+	$(HISTORIES) --universal --output-file requirements-histories.lock pyproject.toml
 	$(COMPILE) --resolution lowest-direct --output-file requirements-oldest.lock pyproject.toml
 
 clean: ## Remove .venv and caches

@@ -8,7 +8,7 @@ import typer
 import typer.core
 
 import orchestrator
-from orchestrator.cli import boundary, check, demo, migrate, plan, rollout, schema, serve, tenants
+from orchestrator.cli import alembic, boundary, check, demo, migrate, plan, rollout, schema, serve, tenants
 
 
 class Guarded(typer.core.TyperGroup):
@@ -34,6 +34,7 @@ app.command("tenants")(tenants.tenants)
 app.command("plan")(plan.plan)
 app.command("sql")(plan.sql)
 app.command("migrate")(migrate.migrate)
+app.command("alembic", epilog=alembic.EPILOG)(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
 app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)

@@ -36,13 +36,13 @@ class Limits:
 class Place:
     """A target with the URL that leads to it. `url` holds the secret; its repr hides the password.
 
-    `sharing`: all targets that are known to live in this database, itself included.
+    `sharing` gives all targets that are known to live in this database, itself included.
     """
 
     target: Target
     url: URL
     limits: Limits
-    sharing: Sequence[Target] = ()
+    sharing: Callable[[], Sequence[Target]] = tuple
 
     @property
     def name(self) -> str:
@@ -161,6 +161,10 @@ class Database(Protocol):
 
         Raises TargetError when the rest of them cannot be read.
         """
+        ...
+
+    def looking(self, place: Place) -> SessionRules:
+        """What a session that only looks at the target must fulfil, with or without a guard."""
         ...
 
     def guard(self, place: Place) -> AbstractAsyncContextManager[Guard]:

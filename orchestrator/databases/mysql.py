@@ -10,7 +10,7 @@ from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases.base import NAMES, Found, Heads, Place, one_by_one
+from orchestrator.databases.base import NAMES, Found, Heads, Limits, Place, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
     ask,
@@ -53,6 +53,13 @@ class MySQL:
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
 
+    def looking(self, place: Place) -> SessionRules:
+        setup = (f"SET SESSION {', '.join(settings(place.limits, None))}",)
+        # As the server compares names: it may have folded ours.
+        name = (place.url.database or "").encode().hex()
+        query = f"SELECT IF(DATABASE() = CONVERT(0x{name} USING utf8mb4), '', DATABASE()), CONNECTION_ID()"
+        return SessionRules("mysql", query, ("",), place.name, setup=setup)
+
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[MySQLGuard]:
         async with connected(place, session_name("guard", place)) as connection:
@@ -87,24 +94,13 @@ class MySQLGuard:
     @property
     def rules(self) -> SessionRules:
         query = f"SELECT DATABASE(), {self._server}, {self.locks.held(self._id)}, CONNECTION_ID()"
-        setup = (f"SET SESSION {', '.join(self._settings())}", self.locks.take_mark)
+        setup = (f"SET SESSION {', '.join(settings(self._place.limits, self._mariadb))}", self.locks.take_mark)
         expected = (*self._identity, True)
         return SessionRules("mysql", query, expected, self._place.name, setup=setup, fence=len(self._identity))
 
     @property
     def _server(self) -> str:
         return _MARIADB if self._mariadb else _MYSQL
-
-    def _settings(self) -> Iterator[str]:
-        """Of every session that migrates. MySQL has no limit for statements other than SELECT."""
-        limits = self._place.limits
-        yield f"lock_wait_timeout = {whole_seconds(limits.lock_timeout)}"
-        yield f"innodb_lock_wait_timeout = {whole_seconds(limits.lock_timeout)}"
-        yield f"wait_timeout = {max(_IDLE_SECONDS, whole_seconds(limits.statement_timeout))}"
-        if self._mariadb:
-            yield f"max_statement_time = {limits.statement_timeout:g}"
-        else:
-            yield f"max_execution_time = {limits.statement_timeout * 1000:.0f}"
 
     async def enter(self) -> None:
         """Prove identity, take the lock, and end what was left behind. Raises WrongDatabaseError, TargetLockedError."""
@@ -165,7 +161,7 @@ class MySQLGuard:
         question = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1"
         with self._asking():
             names = tuple(str(row[0]) for row in await ask(self._connection, question))
-        others = {other.version_table for other in self._place.sharing if other.key != self._place.target.key}
+        others = {other.version_table for other in self._place.sharing() if other.key != self._place.target.key}
         return () if others.intersection(names) else names[:NAMES]
 
     async def make_schema(self) -> None:
@@ -198,6 +194,18 @@ class MySQLGuard:
         finally:
             if not self._connection.connected:
                 self.lost.set()
+
+
+def settings(limits: Limits, mariadb: bool | None) -> Iterator[str]:
+    """Of every session that migrates, and, where it is not known which server it is, of one that looks. MySQL has no
+    limit for statements other than SELECT."""
+    yield f"lock_wait_timeout = {whole_seconds(limits.lock_timeout)}"
+    yield f"innodb_lock_wait_timeout = {whole_seconds(limits.lock_timeout)}"
+    yield f"wait_timeout = {max(_IDLE_SECONDS, whole_seconds(limits.statement_timeout))}"
+    if mariadb is True:
+        yield f"max_statement_time = {limits.statement_timeout:g}"
+    elif mariadb is False:
+        yield f"max_execution_time = {limits.statement_timeout * 1000:.0f}"
 
 
 async def _heads(connection: Connection, target: Target) -> Heads | None:

@@ -78,6 +78,9 @@ _STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE n
     UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
 
 
+_CURRENT_SCHEMA = "SELECT pg_catalog.current_schema()::text"
+
+
 class PostgreSQL:
     """`databases.base.Database` for PostgreSQL 12 and newer."""
 
@@ -105,6 +108,14 @@ class PostgreSQL:
             with translated(first):
                 _check_name(first, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
                 await version_tables.read_many(connection, places, found)
+
+    def looking(self, place: Place) -> SessionRules:
+        settings = {"application_name": session_name("look", place), **_settings(place)}
+        query = f"SELECT pg_catalog.current_database()::text, {_applied(settings)}, pg_catalog.pg_backend_pid()"
+        schema = place.target.schema
+        asking = _CURRENT_SCHEMA if schema is not None else None
+        expected = (place.url.database,)
+        return SessionRules("postgresql", query, expected, place.name, schema=schema, current_schema=asking)
 
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
@@ -167,7 +178,7 @@ class PostgreSQLGuard:
             fence=len(self._identity),
             state=_STATE,
             schema=schema,
-            current_schema="SELECT pg_catalog.current_schema()::text" if schema is not None else None,
+            current_schema=_CURRENT_SCHEMA if schema is not None else None,
         )
 
     async def enter(self, provisioned: bool = False) -> bool:

@@ -42,6 +42,9 @@ class SQLite:
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
 
+    def looking(self, place: Place) -> SessionRules:
+        return _rules(place, _where(place))
+
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[SQLiteGuard]:
         guard = SQLiteGuard(place, await anyio.to_thread.run_sync(_where, place))
@@ -67,8 +70,7 @@ class SQLiteGuard:
 
     @property
     def rules(self) -> SessionRules:
-        timeout = f"PRAGMA busy_timeout = {self._place.limits.lock_timeout * 1000:.0f}"
-        return SessionRules("sqlite", _WHERE, (self._file,), self._place.name, setup=(timeout,))
+        return _rules(self._place, self._file)
 
     async def lock(self) -> None:
         """Raises TargetLockedError after `limits.lock_wait`; TargetUnreachableError when no lock file can be made."""
@@ -114,6 +116,11 @@ class SQLiteGuard:
         return None
 
 
+def _rules(place: Place, file: str) -> SessionRules:
+    timeout = f"PRAGMA busy_timeout = {place.limits.lock_timeout * 1000:.0f}"
+    return SessionRules("sqlite", _WHERE, (file,), place.name, setup=(timeout,))
+
+
 def _where(place: Place) -> str:
     """The database's file as SQLite itself names it, links resolved."""
     with _opened(place) as connection:
@@ -133,7 +140,7 @@ def _read_heads(place: Place) -> Heads | None:
 
 
 def _tables(place: Place) -> tuple[str, ...]:
-    others = {other.version_table for other in place.sharing if other.key != place.target.key}
+    others = {other.version_table for other in place.sharing() if other.key != place.target.key}
     with _opened(place) as connection:
         rows = connection.execute(_TABLES).fetchall()
     names = [row[0] for row in rows]

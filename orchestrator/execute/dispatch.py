@@ -12,6 +12,7 @@ from orchestrator.execute import classify
 from orchestrator.execute.courses import Compile, Courses
 from orchestrator.execute.drive import Driver, Route, Way
 from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
+from orchestrator.execute.settle import Settler, nowhere
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
@@ -31,15 +32,27 @@ class Histories:
 
     def __init__(self, library: Library) -> None:
         self._library = library
+        self._settler = Settler(library)
 
     async def current(self, registry: Registry, track: Track) -> History:
-        """Raises HistoryError with file and line."""
+        """Raises HistoryError with file and line, and where two targets would share a version table."""
+        history = await self._read(registry, track)
+        self._settler.note(registry, history)
+        return history
+
+    def settled(self, target: Target) -> Target:
+        """The target with the version table that its track's env.py works on."""
+        return self._settler.settled(target)
+
+    async def _read(self, registry: Registry, track: Track) -> History:
         first = next((target for target in registry.targets if target.track == track.name), None)
-        if track.isolation == "thread" or first is None:
+        if first is None:
             return await self._library.current(track)
-        url = env_url(registry, first, asynchronous=False)  # the files are read, not run: nothing connects
-        environment = env_variables(registry, first, url)
-        return await self._library.current(track, environment, hidden(url, environment))
+        # The files are read, and env.py is tried: nothing connects.
+        urls = [nowhere(env_url(registry, first, asynchronous)) for asynchronous in (False, True)]
+        environment = env_variables(registry, first, urls[0]) if track.isolation == "process" else {}
+        texts = tuple(url.render_as_string(hide_password=False) for url in urls)
+        return await self._library.current(track, environment, hidden(urls[0], environment), texts)
 
 
 class LocalDispatcher:

@@ -89,17 +89,20 @@ class Migrator:
         runner: OnlineRunner,
         limits: Limits,
         publish: Callable[[Event], None],
+        settled: Callable[[Target], Target],
     ) -> None:
+        """`settled` gives a target the version table that its track's env.py works on, as it is known by now."""
         self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
+        self._settled = settled
 
     async def read_heads(self, registry: Registry, target: Target) -> Heads | None:
         """What the target's version table holds; None: no version table. Raises TargetError."""
-        place = self._place(registry, target)
+        place = self._place(registry, self._settled(target))
         return await self._databases[place.url.get_backend_name()].read_heads(place)
 
     async def read_many(self, registry: Registry, targets: Sequence[Target], found: Found) -> None:
         """As `read_heads`, for targets in one database; `found` is called for each. Raises TargetError for the rest."""
-        places = [self._place(registry, target) for target in targets]
+        places = [self._place(registry, self._settled(target)) for target in targets]
         await self._databases[places[0].url.get_backend_name()].read_many(places, found)
 
     async def attempt(self, work: Work, attempt: Attempt) -> Done:
@@ -107,7 +110,7 @@ class Migrator:
 
         Raises TargetError. The target's lock is free and no session of ours is left when this ends in any way.
         """
-        place = self._place(work.registry, work.target)
+        place = self._place(work.registry, work.history.env_py.settled(work.target))
         began = time.monotonic()
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
@@ -192,8 +195,8 @@ class Migrator:
             digest=work.history.digest,
             tenant=work.target.tenant,
             plan=plan,
-            version_table=work.target.version_table,
-            version_table_schema=work.target.version_table_schema,
+            version_table=place.target.version_table,
+            version_table_schema=place.target.version_table_schema,
             rules=guard.rules,
             url=url.render_as_string(hide_password=False),
             environment=environment,
@@ -201,7 +204,10 @@ class Migrator:
         )
 
     def _place(self, registry: Registry, target: Target) -> Place:
-        return Place(target, registry.url_for(target), self._limits, registry.sharing(target))
+        def sharing() -> Sequence[Target]:
+            return [self._settled(other) for other in registry.sharing(target)]
+
+        return Place(target, registry.url_for(target), self._limits, sharing)
 
 
 def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:

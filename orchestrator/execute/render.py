@@ -67,16 +67,17 @@ def _dialect(registry: Registry, target: Target) -> str:
 
 
 def _job(registry: Registry, target: Target, history: History, plan: Plan) -> CompileJob:
-    url = env_url(registry, target, history.is_async).set(password=None)  # nothing connects
+    url = env_url(registry, target, history.is_async)._replace(password=None)  # nothing connects
     environment = env_variables(registry, target, url)
+    settled = history.env_py.settled(target)
     return CompileJob(
         track=registry.tracks[target.track],
         digest=history.digest,
         tenant=target.tenant,
         plan=plan,
         dialect=_dialect(registry, target),
-        version_table=target.version_table,
-        version_table_schema=target.version_table_schema,
+        version_table=settled.version_table,
+        version_table_schema=settled.version_table_schema,
         url=url.render_as_string(hide_password=False),
         environment=environment,
         secrets=hidden(url, environment),

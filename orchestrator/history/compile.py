@@ -24,8 +24,8 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
+from orchestrator.history import applications, failures, session, tasklocal
 from orchestrator.history import config as configuration
-from orchestrator.history import failures, session, tasklocal
 from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
@@ -45,7 +45,12 @@ def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
     rendering = _Rendering(job, scripts)
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
-        with session.refused(), _watched_environ(job, rendering), _Environment(config, scripts, job, rendering):
+        with (
+            session.refused(),
+            _watched_environ(job, rendering),
+            applications.entered(scripts.dir),
+            _Environment(config, scripts, job, rendering),
+        ):
             scripts.run_env()
     except BaseException as exc:
         raise failures.translate(exc, rendering.current, scripts.dir, job.secrets) from exc

@@ -52,11 +52,11 @@ def directory(track: Track, config: Config) -> ScriptDirectory:
         scripts = ScriptDirectory.from_config(config)
     added = sys.path[: len(sys.path) - len(before)]
     sys.path[:] = before
-    base = _base(track)
-    for entry in [str(base / entry) for entry in reversed(added)]:
+    folder = base(track)
+    for entry in [str(folder / entry) for entry in reversed(added)]:
         if entry not in sys.path:
             sys.path.insert(0, entry)
-    scripts.version_locations = [_absolute(place, base) for place in scripts.version_locations or ()]
+    scripts.version_locations = [_absolute(place, folder) for place in scripts.version_locations or ()]
     return scripts
 
 
@@ -136,10 +136,11 @@ def _location(track: Track, config: Config) -> str | None:
     given = getattr(config, "get_alembic_option", config.get_main_option)("script_location")
     if not given or ":" in given or Path(given).is_absolute():
         return None
-    return str(_base(track) / given)
+    return str(base(track) / given)
 
 
-def _base(track: Track) -> Path:
+def base(track: Track) -> Path:
+    """The folder that relative paths of the track's configuration start from."""
     place = track.config or track.script_location
     assert place is not None, "a track has a script_location or a config"
     return place.parent

@@ -34,6 +34,14 @@ def drivername(url: URL, asynchronous: bool, wanted: str | None) -> str:
     return f"{dialect}+{driver}" if driver else url.drivername
 
 
+def synchronous(url: URL) -> URL:
+    """The URL with a driver that blocks, whichever it names."""
+    if not url.get_dialect().is_async:
+        return url
+    plain = url.set(drivername=url.get_backend_name())
+    return plain.set(drivername=drivername(plain, False, None))
+
+
 def is_async(env_py: Path) -> bool:
     """True when env.py names one of SQLAlchemy's async engines."""
     try:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
@@ -15,13 +15,14 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
+from orchestrator.history import applications, attributes, failures, session, tasklocal
 from orchestrator.history import config as configuration
-from orchestrator.history import failures, session, tasklocal
-from orchestrator.history.jobs import CompileJob, MigrateJob, Observed
+from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.lasting import Lasting
 from orchestrator.history.scripts import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Track
 
 # SQLAlchemy's events by which SQL is changed or added, and how many listeners of them are ours.
 _LISTENED = {
@@ -60,6 +61,8 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         listening = progress.executed if job.observed or progress.lasting is not None else None
         with (
             session.applied(Session(job.rules, observer.backend, listening)),
+            attributes.handed(config, job.url),
+            applications.entered(scripts.dir),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()
@@ -204,12 +207,7 @@ class _Environment(EnvironmentContext):
         self._job, self._progress = job, progress
 
     def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
-        if connection is not None and not session.is_proved(connection):
-            raise WrongDatabaseError(
-                "env.py gives Alembic a connection that was not made by SQLAlchemy's pool within this migration, so it "
-                "could not be proved to lead to the target; nothing was run",
-                remedy="make the engine and connect inside env.py",
-            )
+        refuse_unproved(connection)
         if connection is not None:
             session.prove_schema(self._job.rules, connection)
         settle(self._job, options)
@@ -221,14 +219,35 @@ class _Environment(EnvironmentContext):
         super().configure(connection, *args, **options)
 
 
-def settle(job: MigrateJob | CompileJob, options: dict[str, Any]) -> None:
-    """Give env.py the registry's version table; refuse where it insists on another: we would read the wrong heads."""
+class Settled(Protocol):
+    """A job for a target whose version table is known."""
+
+    @property
+    def track(self) -> Track: ...
+    @property
+    def version_table(self) -> str: ...
+    @property
+    def version_table_schema(self) -> str | None: ...
+
+
+def refuse_unproved(connection: Connection | None) -> None:
+    """Raises WrongDatabaseError for a connection that the rules of this migration were not applied to."""
+    if connection is not None and not session.is_proved(connection):
+        raise WrongDatabaseError(
+            "env.py gives Alembic a connection that was not made by SQLAlchemy's pool within this migration, so it "
+            "could not be proved to lead to the target; nothing was run",
+            remedy="make the engine and connect inside env.py",
+        )
+
+
+def settle(job: Settled, options: dict[str, Any]) -> None:
+    """Give env.py the target's version table; refuse where it insists on another: we would read the wrong heads."""
     for name, ours in (("version_table", job.version_table), ("version_table_schema", job.version_table_schema)):
         theirs = options.get(name)
         if theirs is not None and theirs != ours:
             raise MigrationFailedError(
-                f"env.py sets {name}={theirs!r}, the registry says {ours!r}; nothing was run",
-                remedy=f"set `{name}: {theirs}` on track {job.track.name!r}",
+                f"env.py sets {name}={theirs!r}, but the heads were read from {ours!r}; nothing was run",
+                remedy=f"set `{name}` on track {job.track.name!r} to what env.py makes; {{tenant}} may stand in it",
             )
         if ours is not None:
             options[name] = ours

@@ -19,7 +19,7 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
     if isinstance(exc, TargetError):
         exc.revision = exc.revision or revision
         return exc
-    cause = _target_error_within(exc)
+    cause = target_error_within(exc)
     if cause is not None:
         return cause
     where = f"revision {revision}" if revision else "env.py"
@@ -101,7 +101,7 @@ def _forms(secrets: tuple[str, ...]) -> Iterator[str]:
                 yield form
 
 
-def _target_error_within(exc: BaseException) -> TargetError | None:
+def target_error_within(exc: BaseException) -> TargetError | None:
     """Our own refusal, wrapped by SQLAlchemy or by env.py's `raise … from`."""
     seen: BaseException | None = exc
     while seen is not None:

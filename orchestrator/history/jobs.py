@@ -40,9 +40,11 @@ class Observed:
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """Read a track's revision files, under its environment variables."""
+    """Read a track's revision files, under its environment variables, and see what env.py does with a URL that leads
+    nowhere. `urls` are that URL for a synchronous env.py, which `environment` holds, and for one that is not."""
 
     track: Track
+    urls: tuple[str, ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 

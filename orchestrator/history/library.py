@@ -23,20 +23,29 @@ class Library:
         self._locks: dict[str, anyio.Lock] = {}
 
     async def current(
-        self, track: Track, environment: Mapping[str, str] | None = None, hidden: tuple[str, ...] = ()
+        self,
+        track: Track,
+        environment: Mapping[str, str] | None = None,
+        hidden: tuple[str, ...] = (),
+        urls: tuple[str, ...] = (),
     ) -> History:
         """The track's history as its files are now.
 
-        `environment` is given to the worker process that reads it; `hidden` are its secrets. Raises HistoryError with
+        `environment` is given to the worker process that reads it, and `urls` are as in `ReadJob`;
+        `hidden` are secrets in them. Raises HistoryError with
         file and line; the reading before stays in use elsewhere. Tracks do not wait for each other, and a caller that
         is cancelled leaves its reading to itself: what comes of it is not kept.
         """
         async with self._locks.setdefault(track.name, anyio.Lock()):
             known = self._histories.get(track.name)
-            job = ReadJob(track, dict(environment or {}), hidden)
+            job = ReadJob(track, urls, dict(environment or {}), hidden)
             history = await anyio.to_thread.run_sync(self._read, job, known, abandon_on_cancel=True)
             self._histories[track.name] = history
             return history
+
+    def known(self, track: str) -> History | None:
+        """The newest reading, whatever the files are now."""
+        return self._histories.get(track)
 
     def _read(self, job: ReadJob, known: History | None) -> History:
         try:

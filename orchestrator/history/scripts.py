@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from alembic.util import CommandError
 from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
 from orchestrator.history import drivers, goals
+from orchestrator.history.findings import EnvPy
 from orchestrator.history.places import line_of, null_byte
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
@@ -41,7 +42,8 @@ class RevisionFile:
 class Snapshot:
     """A track's files at one moment; picklable.
 
-    `digest` covers the content of env.py and all revision files, which lie in `folder` and `version_folders`.
+    `digest` covers the content of env.py and all revision files, which lie in `folder` and `version_folders`. `env_py`
+    is known of files that were read to plan with them.
     """
 
     folder: str
@@ -49,6 +51,7 @@ class Snapshot:
     recursive: bool
     digest: str
     files: tuple[RevisionFile, ...]
+    env_py: EnvPy = field(default_factory=EnvPy)
 
 
 class History:
@@ -68,6 +71,10 @@ class History:
     @property
     def digest(self) -> str:
         return self.snapshot.digest
+
+    @property
+    def env_py(self) -> EnvPy:
+        return self.snapshot.env_py
 
     @cached_property
     def is_async(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 # What a revision reads or makes up outside of its database: rendered once, one tenant's answer would serve all.
@@ -60,3 +61,73 @@ def _called(node: ast.AST) -> str | None:
     if not isinstance(node.func, ast.Attribute) or "func" in ast.unparse(node.func.value).split("."):
         return None
     return node.func.attr
+
+
+def variables(env_py: str) -> tuple[str, ...]:
+    """The environment variables that env.py names: `os.environ["X"]`, `os.environ.get("X")`, `os.getenv("X")`."""
+    found = set()
+    for node in ast.walk(_tree(env_py)):
+        if isinstance(node, ast.Subscript) and _ends_with(node.value, "environ"):
+            found.add(_text(node.slice))
+        if isinstance(node, ast.Call) and node.args and _reads_environ(node.func):
+            found.add(_text(node.args[0]))
+    return tuple(sorted(filter(None, found)))
+
+
+def attributes(env_py: str) -> tuple[str, ...]:
+    """The keys of `config.attributes` that env.py looks for."""
+    found = set()
+    for node in ast.walk(_tree(env_py)):
+        if isinstance(node, ast.Subscript) and _ends_with(node.value, "attributes"):
+            found.add(_text(node.slice))
+        if isinstance(node, ast.Compare) and _ends_with(node.comparators[0], "attributes"):
+            found.add(_text(node.left))
+        if isinstance(node, ast.Call) and node.args and _is_method_of(node.func, "attributes"):
+            found.add(_text(node.args[0]))
+    return tuple(sorted(filter(None, found)))
+
+
+def imports(env_py: str) -> tuple[str, ...]:
+    """The packages that env.py imports, but for Python's own, Alembic and SQLAlchemy."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(env_py)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+    return tuple(sorted(found - sys.stdlib_module_names - {"alembic", "sqlalchemy"}))
+
+
+def takes_current_app(env_py: str) -> bool:
+    """Whether env.py takes Flask's current application."""
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "flask"
+        and any(one.name == "current_app" for one in node.names)
+        for node in ast.walk(_tree(env_py))
+    )
+
+
+def _tree(file: str) -> ast.AST:
+    try:
+        return ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+def _ends_with(node: ast.AST, name: str) -> bool:
+    return (isinstance(node, ast.Attribute) and node.attr == name) or (isinstance(node, ast.Name) and node.id == name)
+
+
+def _reads_environ(function: ast.AST) -> bool:
+    if _ends_with(function, "getenv"):
+        return True
+    return _is_method_of(function, "environ") and _ends_with(function, "get")
+
+
+def _is_method_of(function: ast.AST, name: str) -> bool:
+    return isinstance(function, ast.Attribute) and _ends_with(function.value, name)
+
+
+def _text(node: ast.AST) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None

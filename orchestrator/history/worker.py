@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 import traceback
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -32,6 +33,7 @@ from orchestrator.history import compile as compiler
 from orchestrator.history import environment, failures, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
+from orchestrator.history.probe import probe
 from orchestrator.history.scripts import Snapshot
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
@@ -146,7 +148,8 @@ def _perform(
     job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None
 ) -> Snapshot | Rendering | None:
     if isinstance(job, ReadJob):
-        return _read(job.track, job.secrets)[0]
+        snapshot, read = _read(job.track, job.secrets)
+        return replace(snapshot, env_py=probe(job, read))
     if isinstance(job, CompileJob):
         return compiler.render(job, _directory(job))
     environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step, speaker.observed))

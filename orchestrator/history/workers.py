@@ -234,7 +234,7 @@ class Workers:
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
                     start_new_session=True,
                 )
             self._control = ours
@@ -249,7 +249,7 @@ class Workers:
         self._control = self._parent = None
 
 
-def _import_path() -> list[str]:
+def import_path() -> list[str]:
     """`sys.path` without the working directory that `python -m` puts first: its `alembic` may be anything."""
     path = [entry for entry in sys.path if entry]
     first_is_implied = not sys.flags.safe_path and path[:1] == [os.getcwd()] and path[0] != _OUR_ROOT

@@ -141,7 +141,8 @@ class TrackForm(Form):
     )
     section: Filled | None = Field(None, description="The section of `config` to read; `alembic` when left out.")
     version_table: Filled = Field(
-        "alembic_version", description="Where the heads are kept; may use {tenant} and {track}."
+        "alembic_version",
+        description="Where the heads are kept, unless env.py sets a table itself; may use {tenant} and {track}.",
     )
     version_table_schema: Filled | None = Field(
         None, description="The version table's schema, when it is not the default one; may use {tenant} and {track}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -13,10 +13,12 @@ from pydantic import SecretStr
 from orchestrator.api.ports import TargetView
 from orchestrator.errors import HistoryError
 from orchestrator.execute.dispatch import Histories
-from orchestrator.history import drivers
+from orchestrator.history import drivers, findings
+from orchestrator.history.findings import EnvPy
 from orchestrator.history.scripts import History
 from orchestrator.registry.model import Registry, Shard, Track
 from orchestrator.rollout.state import FleetState
+from orchestrator.service import mistakes
 from orchestrator.service.daemon import opened
 from orchestrator.service.wiring import assembled
 from orchestrator.settings import Settings
@@ -27,7 +29,10 @@ TROUBLES = (FleetState.UNREACHABLE, FleetState.AHEAD, FleetState.UNKNOWN)
 
 @dataclass(frozen=True, slots=True)
 class TrackFinding:
-    """A track and its history; what could not be read is empty, and `mistake` says why."""
+    """A track and its history; what could not be read is empty, and `mistakes` say why.
+
+    `version_table` is as a registry file would have it, and `set_by` says whose it is: `env.py` or `registry`.
+    """
 
     name: str
     targets: int
@@ -38,7 +43,11 @@ class TrackFinding:
     drivers: tuple[str, ...] = ()
     revisions: int = 0
     heads: tuple[str, ...] = ()
-    mistake: HistoryError | None = None
+    env_py: EnvPy = field(default_factory=EnvPy)
+    execution: str = "online"
+    version_table: str = ""
+    set_by: str = "registry"
+    mistakes: tuple[HistoryError, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +72,7 @@ class Findings:
 
     @property
     def mistakes(self) -> tuple[HistoryError, ...]:
-        return tuple(track.mistake for track in self.tracks if track.mistake is not None)
+        return tuple(mistake for track in self.tracks for mistake in track.mistakes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,20 +103,33 @@ async def check(settings: Settings) -> Findings:
 
 
 async def _track(registry: Registry, track: Track, histories: Histories) -> TrackFinding:
-    finding = TrackFinding(track.name, _targets(registry, track), track.isolation, track.goal)
+    finding = TrackFinding(
+        track.name, _targets(registry, track), track.isolation, track.goal, execution=track.execution
+    )
     try:
         history = await histories.current(registry, track)
     except HistoryError as exc:
-        return _with_mistake(finding, exc)
-    found = replace(
+        return replace(finding, mistakes=(exc,))
+    env_py = history.env_py
+    return replace(
         finding,
         folder=history.snapshot.folder,
         asynchronous=history.is_async,
         drivers=_drivers(registry, track, history.is_async),
         revisions=len(history.snapshot.files),
         heads=history.heads,
+        env_py=env_py,
+        version_table=_version_table(track, env_py),
+        set_by="env.py" if env_py.sets_version_table else "registry",
+        mistakes=tuple(filter(None, (_ambiguous(history), mistakes.of_env_py(track, history)))),
     )
-    return _with_mistake(found, _ambiguous(history))
+
+
+def _version_table(track: Track, env_py: EnvPy) -> str:
+    ours = (track.version_table_schema, track.version_table)
+    theirs = (env_py.version_table_schema, env_py.version_table)
+    names = [findings.written(name) if name is not None else text for name, text in zip(theirs, ours, strict=True)]
+    return ".".join(filter(None, names))
 
 
 def _ambiguous(history: History) -> HistoryError | None:
@@ -117,10 +139,6 @@ def _ambiguous(history: History) -> HistoryError | None:
     except HistoryError as exc:
         return exc
     return None
-
-
-def _with_mistake(finding: TrackFinding, mistake: HistoryError | None) -> TrackFinding:
-    return replace(finding, mistake=mistake)
 
 
 def _targets(registry: Registry, track: Track) -> int:

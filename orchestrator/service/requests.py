@@ -8,7 +8,7 @@ from datetime import datetime
 
 from orchestrator.errors import ConfigurationError
 from orchestrator.registry import selector
-from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, Track
+from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, TargetKey, Track
 from orchestrator.rollout.state import EVERY, Aim, Migration, Request, Rollout, new_rollout_id
 
 
@@ -22,6 +22,25 @@ def find_track(registry: Registry, name: str) -> Track:
 def find_tracks(registry: Registry, name: str) -> Sequence[Track]:
     """The track of that name, or all of them for `EVERY`. Raises ConfigurationError."""
     return list(registry.tracks.values()) if name == EVERY else [find_track(registry, name)]
+
+
+def find_target(registry: Registry, track: str, tenant: str) -> Target:
+    """Raises ConfigurationError that names a tenant or track that is meant instead."""
+    find_track(registry, track)
+    found = registry.by_key.get(TargetKey(tenant, track))
+    if found is not None:
+        return found
+    elsewhere = sorted(target.track for target in registry.targets if target.tenant == tenant)
+    if elsewhere:
+        raise ConfigurationError(
+            f"tenant {tenant!r} has no database of track {track!r}", remedy=f"it has: {', '.join(elsewhere)}"
+        )
+    tenants = [target.tenant for target in registry.targets if target.track == track]
+    close = difflib.get_close_matches(tenant, tenants, n=1)
+    raise ConfigurationError(
+        f"there is no tenant {tenant!r}",
+        remedy=f"did you mean {close[0]!r}?" if close else "look at `orchestrator tenants`",
+    )
 
 
 def find_strategy(registry: Registry, name: str) -> Strategy:

@@ -98,10 +98,10 @@ def _joined(
         "sqlite": SQLite(),
         **dict.fromkeys(MYSQL_DIALECTS, MySQL()),
     }
-    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish)
+    histories = Histories(Library(workers))
+    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)
     driver = Driver(migrator, Slots(total), RetryPolicy(), publish)
     surveyor = Surveyor(migrator, total)
-    histories = Histories(Library(workers))
 
     def is_behind(target: Target) -> bool:
         return fleet.is_behind(target.tenant, target.track, now(), within_seconds=2 * settings.survey_seconds)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests import environments
 from tests.integration.cli.conftest import Project
 
@@ -12,8 +14,8 @@ async def test_a_registry_without_mistakes_is_shown_with_its_histories(project: 
     done = await project.run("check")
     assert done.code == 0, done.err
     assert "6 tenants, 6 targets" in done.out
-    assert "  revisions  2" in done.out
-    assert "  heads      beta" in done.out
+    assert "  revisions      2" in done.out
+    assert "  heads          beta" in done.out
     assert "sync, with sqlite+pysqlite, in a thread" in done.out
     assert not any(path.stat().st_size for path in (project.folder / "dbs").iterdir()), "nothing was connected to"
 
@@ -78,3 +80,93 @@ async def test_without_a_registry_the_way_to_one_is_told(project: Project) -> No
         assert done.code == 2
         assert "tenants.yaml" in done.err
         assert "Traceback" not in done.err
+
+
+def _rewrite(project: Project, old: str, new: str) -> None:
+    env = project.folder / "project" / "alembic" / "env.py"
+    text = env.read_text()
+    assert old in text
+    env.write_text(text.replace(old, new))
+
+
+async def test_what_env_py_does_is_told_as_json(project: Project) -> None:
+    _rewrite(
+        project,
+        "target_metadata=target_metadata",
+        "target_metadata=target_metadata, version_table='its_own', transaction_per_migration=True",
+    )
+    done = await project.run("check", "--json")
+    assert done.code == 0, done.err
+    answer = json.loads(done.out)
+    assert answer["mistakes"] == answer["troubles"] == []
+    assert answer["connected"] is None
+    [track] = answer["tracks"]
+    assert (track["track"], track["targets"], track["heads"]) == ("app", 6, ["beta"])
+    assert track["env_py"] == {
+        "async": False,
+        "drivers": ["sqlite+pysqlite"],
+        "connection": "own",
+        "connections": 1,
+        "version_table": "its_own",
+        "version_table_set_by": "env.py",
+        "transaction_per_migration": True,
+        "metadata": 0,
+        "configured": [],
+        "arguments": [],
+        "variables": [],
+        "attributes": [],
+        "imports": [],
+        "online": None,
+        "problem": None,
+    }
+    connected = json.loads((await project.run("check", "--json", "--connect")).out)
+    assert connected["connected"] == 6
+
+
+CONFIG = "config = context.config\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (
+            CONFIG,
+            f"{CONFIG}import os\nos.environ['SHOP_URL']\n",
+            [
+                "reads the environment variable SHOP_URL, which is not set",
+                "`isolation: process` and `environment:` with",
+            ],
+        ),
+        (
+            CONFIG,
+            f"{CONFIG}context.get_x_argument(as_dictionary=True)['region']\n",
+            ["env.py insists on `-x region=`", "let it ask with `.get('region')`"],
+        ),
+        (
+            CONFIG,
+            f"{CONFIG}config.set_main_option('sqlalchemy.url', 'sqlite:///always.db')\n",
+            ["env.py connects to always.db, whatever the tenant's database is", "from `sqlalchemy.url`"],
+        ),
+        (
+            "target_metadata=target_metadata",
+            "version_table=context.get_x_argument(as_dictionary=True)['tenant'].lower()",
+            ["makes its `version_table` from the tenant", "set `version_table` on the track to what it makes"],
+        ),
+    ],
+)
+async def test_what_will_fail_in_env_py_is_a_mistake_with_a_remedy(
+    old: str, new: str, says: list[str], project: Project
+) -> None:
+    _rewrite(project, old, new)
+    done = await project.run("check")
+    assert done.code == 2
+    for text in says:
+        assert text in done.err
+    assert "env.py]" in done.err
+
+
+async def test_an_env_py_that_ends_itself_is_told_and_no_mistake(project: Project) -> None:
+    _rewrite(project, CONFIG, f"{CONFIG}raise SystemExit('not today')\n")
+    done = await project.run("check")
+    assert done.code == 0
+    assert "could not be tried beforehand: SystemExit: not today" in done.out

@@ -255,28 +255,6 @@ async def test_a_pooled_connection_of_the_tenant_before_is_proved_again(
     assert await _heads(pg, databases[0]) == ["gamma"]
 
 
-async def test_another_version_table_in_env_py_is_refused_with_the_line_to_add(
-    pg: Server, make_databases: MakeDatabases, track: Track, tmp_path: Path
-) -> None:
-    env = tmp_path / "project" / "alembic" / "env.py"
-    text = env.read_text().replace(
-        "target_metadata=target_metadata\n        )", 'target_metadata=target_metadata, version_table="mine"\n        )'
-    )
-    env.write_text(text)
-    databases = await make_databases(1)
-    async with engine.running(_registry(track, pg, engine.targets_of(databases))) as running:
-        view = await running.rollout()
-        failed = (await running.migrations(view))["t000"]
-        assert failed.state == "failed"
-        assert "version_table='mine'" in _reason(failed)
-        assert failed.failure is not None
-        assert "version_table: mine" in (failed.failure.remedy or "")
-    own = replace(track, version_table="mine")
-    target = replace(engine.targets_of(databases)[0], version_table="mine")
-    async with engine.running(_registry(own, pg, [target])) as running:
-        assert (await running.rollout()).counts == {"succeeded": 1}
-
-
 async def test_env_py_that_swallows_the_error_is_found_out(
     pg: Server, make_databases: MakeDatabases, track: Track, tmp_path: Path
 ) -> None:

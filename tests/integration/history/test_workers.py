@@ -15,6 +15,7 @@ from orchestrator.history import workers as workers_module
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, ReadJob
 from orchestrator.history.library import Library
+from orchestrator.history.scripts import digest_of
 from orchestrator.history.workers import Handle, Workers
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
@@ -106,10 +107,11 @@ def test_what_a_dead_worker_started_does_not_hide_its_death(workers: Workers, tm
 
 def test_a_host_is_hung_up_on_and_loads_without_holding_up_others(workers: Workers, tmp_path: Path) -> None:
     track, other = _track(tmp_path / "a"), _track(tmp_path / "b", "other")
+    read = workers.read(ReadJob(track))
     environment = tmp_path / "a" / "alembic" / "env.py"
     environment.write_text("import time\ntime.sleep(3600)\n")
     _add(track, "time.sleep(1)")
-    digest = workers.read(ReadJob(track)).digest
+    digest = digest_of(read.folder, read.version_folders, read.recursive)
     handle = Handle()
     failures: list[str] = []
 

@@ -167,8 +167,8 @@ async def test_the_lock_is_the_schemas_own(pg: Server, make_databases: MakeDatab
                 pass
 
 
-def _place(pg: Server, target: Target, sharing: Sequence[Target] = ()) -> Place:
-    return Place(target, make_url(pg.url(target.database)), Limits(), sharing)
+def _place(pg: Server, target: Target) -> Place:
+    return Place(target, make_url(pg.url(target.database)), Limits())
 
 
 async def _read(pg: Server, targets: Sequence[Target]) -> dict[str, Heads | TargetError | None]:

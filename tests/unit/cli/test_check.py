@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.api.ports import TargetView
 from orchestrator.cli import check
+from orchestrator.history.findings import EnvPy
 from orchestrator.registry.model import Target
 from orchestrator.rollout.state import FleetState
 from orchestrator.service.checking import Findings, ShardFinding, TrackFinding, troubles
@@ -49,7 +50,18 @@ def test_exit_codes(mistakes: bool, states: Sequence[str], code: int) -> None:
 
 def test_findings_are_shown_per_track_and_shard() -> None:
     track = TrackFinding(
-        "app", 12, "process", "head", "/srv/alembic", True, ("postgresql+asyncpg",), revisions=15, heads=("r9",)
+        "app",
+        12,
+        "process",
+        "head",
+        "/srv/alembic",
+        True,
+        ("postgresql+asyncpg",),
+        revisions=15,
+        heads=("r9",),
+        env_py=EnvPy(version_table=("v_", ""), connections=2, arguments=("region", "tenant"), imports=("shop",)),
+        version_table="v_{tenant}",
+        set_by="env.py",
     )
     shard = ShardFinding("pg-eu", "postgresql", "db.internal:5432", 12, 8)
     shown = plain(*check.found(Findings(Path("/srv/tenants.yaml"), (track,), (shard,), 10, 12)))
@@ -57,12 +69,17 @@ def test_findings_are_shown_per_track_and_shard() -> None:
         "/srv/tenants.yaml: 10 tenants, 12 targets",
         "",
         "track app",
-        "  history    /srv/alembic",
-        "  revisions  15",
-        "  heads      r9",
-        "  goal       head",
-        "  env.py     async, with postgresql+asyncpg, in a process",
-        "  targets    12",
+        "  history        /srv/alembic",
+        "  revisions      15",
+        "  heads          r9",
+        "  goal           head",
+        "  env.py         async, with postgresql+asyncpg, in a process",
+        "  connection     its own, 2 of them",
+        "  version table  v_{tenant}, set by env.py",
+        "  transaction    one for all revisions",
+        "  -x arguments   asks for region, tenant; not given: region",
+        "  imports        shop",
+        "  targets        12",
         "",
         "shard  dialect     place             targets  at once",
         "pg-eu  postgresql  db.internal:5432       12        8",

@@ -273,7 +273,7 @@ def test_env_py_that_has_callbacks_runs_online(project: Path) -> None:
         ("url=url", "url='sqlite://'", "set up for sqlite"),
         ("context.run_migrations()", "pass", "without rendering"),
         ("url=url", "connection=object()", "a connection in offline mode"),
-        ("literal_binds=True", "version_table='mine'", "the registry says 'alembic_version'"),
+        ("literal_binds=True", "version_table='mine'", "read from 'alembic_version'"),
     ],
 )
 def test_env_py_that_cannot_be_run_offline_says_so(project: Path, before: str, after: str, said: str) -> None:

@@ -1,0 +1,57 @@
+"""`orchestrator alembic`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio
+import typer
+
+from orchestrator.cli import boundary, options, screen
+from orchestrator.cli.migrate import only_track
+from orchestrator.errors import TargetError, TargetUnreachableError
+
+FAILED = 3
+UNREACHABLE = 5
+Tenant = Annotated[str, typer.Option("--tenant", help="Whose database; as `orchestrator tenants` lists it.")]
+Arguments = Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="Any of Alembic's commands, with options.")]
+
+EPILOG = """Examples:
+
+orchestrator alembic --tenant acme -- current --verbose
+
+orchestrator alembic --tenant acme -- revision --autogenerate -m "add invoices"
+
+orchestrator alembic --track app --tenant acme -- downgrade -1
+"""
+
+
+def alembic(
+    tenant: Tenant,
+    arguments: Arguments,
+    track: options.Track = None,
+    config: options.Config = None,
+) -> None:
+    """Run the project's own Alembic, pointed at one tenant's database.
+
+    With the track's configuration, the tenant's URL, version table and `-x tenant=`, and on connections that are proved
+    to lead there. A command that changes the database holds the tenant's lock. Exits as Alembic does; with 3 when the
+    lock is not to be had or the connection is refused, 5 when the database cannot be reached.
+    """
+    from orchestrator import settings
+    from orchestrator.cli import remarks
+    from orchestrator.service import alembic_command, daemon
+
+    configured = settings.load(config=config)
+    remarks.configure("error")
+
+    async def run() -> int:
+        registry = (await daemon.opened(configured)).current
+        return await alembic_command.run(configured, only_track(registry.tracks, track or ""), tenant, arguments)
+
+    try:
+        code = anyio.run(run)
+    except TargetError as exc:
+        screen.remark(boundary.worded(exc))
+        code = UNREACHABLE if isinstance(exc, TargetUnreachableError) else FAILED
+    raise typer.Exit(code)

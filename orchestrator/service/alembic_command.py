@@ -1,0 +1,90 @@
+"""One of Alembic's commands for one target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+import anyio.to_thread
+from pydantic import SecretStr
+
+from orchestrator.databases.base import Guard, Place
+from orchestrator.errors import TargetUnreachableError
+from orchestrator.execute.migrate import env_url, env_variables, hidden
+from orchestrator.history import command
+from orchestrator.history.command import Child, CommandJob
+from orchestrator.history.scripts import History
+from orchestrator.registry.model import Registry, Target
+from orchestrator.service import requests
+from orchestrator.service.daemon import opened
+from orchestrator.service.wiring import assembled, limits
+from orchestrator.sessions import SessionRules
+from orchestrator.settings import Settings
+
+
+async def run(settings: Settings, track: str, tenant: str, arguments: Sequence[str]) -> int:
+    """Run the command with our standard streams; returns Alembic's exit code.
+
+    A command that changes the database has the target's lock meanwhile. Raises ConfigurationError, HistoryError,
+    RegistryError, and TargetError, of kind `locked` when another migration holds the lock.
+    """
+    changes = command.changes_database(arguments)
+    source = await opened(settings)
+    registry = source.current
+    target = requests.find_target(registry, track, tenant)
+    async with assembled(settings.model_copy(update={"store_url": SecretStr("sqlite://")}), source) as parts:
+        history = await parts.histories.current(registry, registry.tracks[target.track])
+        place = Place(history.env_py.settled(target), registry.url_for(target), limits(settings))
+        if not changes:
+            rules = parts.databases[place.url.get_backend_name()].looking(place)
+            return await _in_child(_job(registry, place.target, history, arguments, rules), None)
+        async with parts.databases[place.url.get_backend_name()].guard(place) as guard:
+            return await _in_child(_job(registry, place.target, history, arguments, guard.rules), guard)
+
+
+async def _in_child(job: CommandJob, guard: Guard | None) -> int:
+    """Run the child; when the lock is lost or we are cancelled, nothing of it runs on."""
+    backends: list[int] = []
+    child = Child(job, backends.append)
+    codes: list[int] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def watch(guard: Guard) -> None:
+            await guard.lost.wait()
+            tasks.cancel_scope.cancel()
+
+        if guard is not None:
+            tasks.start_soon(watch, guard)
+        try:
+            codes.append(await anyio.to_thread.run_sync(child.run, abandon_on_cancel=True))
+        finally:
+            child.end()
+            if not codes and guard is not None:
+                with anyio.CancelScope(shield=True):
+                    await guard.end_backends(backends)
+        tasks.cancel_scope.cancel()
+    if not codes:
+        raise TargetUnreachableError(
+            "the session that held the target's lock was lost; the command was ended",
+            kind="guard_lost",
+            remedy="look at the server's log for why it ended the session, and with `-- current` at what is applied",
+        )
+    return codes[0]
+
+
+def _job(
+    registry: Registry, target: Target, history: History, arguments: Sequence[str], rules: SessionRules
+) -> CommandJob:
+    url = env_url(registry, target, history.is_async)
+    environment = env_variables(registry, target, url)
+    return CommandJob(
+        track=registry.tracks[target.track],
+        tenant=target.tenant,
+        arguments=tuple(arguments),
+        version_table=target.version_table,
+        version_table_schema=target.version_table_schema,
+        rules=rules,
+        url=url.render_as_string(hide_password=False),
+        environment=environment,
+        secrets=hidden(url, environment),
+    )

@@ -1,0 +1,102 @@
+"""Histories that others wrote and ship in their packages, against what stock Alembic makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.databases.embedded import Server
+from orchestrator.events import MigrationFinished, MigrationStarted
+from orchestrator.registry.model import Track
+from tests import engine
+from tests.integration.foreign import fleets
+from tests.mariadb import MakeMySQLDatabases, MySQLServer
+from tests.servers import MakeDatabases
+
+TENANTS = 20
+AT_ONCE = 8
+SERVERS = ["postgresql", "sqlite", "mariadb"]
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """Where a package keeps its history, and what it does to a database before the first revision, given its URL."""
+
+    module: str
+    location: str
+    prepare: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return fleets.path_of(self.module, self.location)
+
+    @property
+    def config(self) -> Path | None:
+        files = [place / "alembic.ini" for place in (self.folder, self.folder.parent)]
+        return next((file for file in files if file.exists()), None)
+
+
+# mlflow's first revision changes tables that it makes outside of its history: its databases are adopted at base.
+MLFLOW_TABLES = """
+import sys
+from mlflow.store.tracking.dbmodels.initial_models import Base
+from sqlalchemy import create_engine
+for url in sys.argv[1:]:
+    Base.metadata.create_all(create_engine(url))
+"""
+HISTORIES = {
+    "optuna": Packaged("optuna.storages._rdb", "alembic"),
+    "mlflow": Packaged("mlflow.store", "db_migrations", MLFLOW_TABLES),
+}
+
+
+# Where stock Alembic cannot bring the history to head either, and what the server says: every tenant ends as its does.
+UNSUPPORTED = {("optuna", "mariadb"): "Key column 'step' doesn't exist in table"}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("name", HISTORIES)
+async def test_every_tenant_has_the_schema_that_stock_alembic_makes(
+    name: str,
+    server: str,
+    pg: Server,
+    make_databases: MakeDatabases,
+    mysql: MySQLServer,
+    make_mysql_databases: MakeMySQLDatabases,
+    tmp_path: Path,
+) -> None:
+    history = HISTORIES[name]
+    servers = fleets.Servers(pg, make_databases, mysql, make_mysql_databases)
+    fleet = await fleets.make_fleet(server, TENANTS, servers, tmp_path)
+    if history.prepare:
+        assert await fleets.run_python(history.prepare, *fleet.urls) is None
+    refused = await fleets.upgrade_with_stock_alembic(history.config, history.folder, fleet.urls[0])
+    assert (refused is not None) is ((name, server) in UNSUPPORTED), refused
+    track = Track("app", script_location=history.folder)
+    targets = [replace(target, adopt="base" if history.prepare else None) for target in fleet.targets]
+    registry = engine.registry_of([track], [fleet.shard], targets, folder=tmp_path)
+    async with engine.running(registry, max_concurrent=AT_ONCE) as running:
+        view = await running.rollout()
+        assert view.counts == {"failed" if refused else "succeeded": TENANTS}, view.failures
+        assert most_at_once(running) > AT_ONCE // 2
+        if refused:
+            [group] = view.failures
+            assert f'"{UNSUPPORTED[name, server]}"' in refused
+            assert UNSUPPORTED[name, server] in group.example.message
+        else:
+            assert (await running.rollout()).counts == {"up_to_date": TENANTS}
+    reference, *others = await asyncio.gather(*(asyncio.to_thread(fleets.picture, url) for url in fleet.urls))
+    assert reference["rows"]["alembic_version"]
+    for database, found in zip(fleet.databases[1:], others, strict=True):
+        assert found == reference, database
+
+
+def most_at_once(running: engine.Engine) -> int:
+    now = most = 0
+    for event in running.events:
+        now += isinstance(event, MigrationStarted) - isinstance(event, MigrationFinished)
+        most = max(most, now)
+    return most
