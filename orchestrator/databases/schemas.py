@@ -33,7 +33,7 @@ def proof(target: Target) -> str:
 
 def search_path(target: Target) -> str | None:
     """The search path of every session that migrates the target; None: as the server has it."""
-    return quoted(target.schema) if target.schema is not None else None
+    return None if target.schema is None else ", ".join(map(quoted, (target.schema, *target.search_path)))
 
 
 async def exists(connection: asyncpg.Connection[Any], target: Target) -> bool:

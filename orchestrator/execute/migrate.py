@@ -196,7 +196,7 @@ class Migrator:
             tenant=work.target.tenant,
             plan=plan,
             version_table=place.target.version_table,
-            version_table_schema=place.target.version_table_schema,
+            version_table_schema=place.target.alembic_schema,
             rules=guard.rules,
             url=url.render_as_string(hide_password=False),
             environment=environment,

@@ -88,6 +88,10 @@ def _nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def _none_is_no_list(value: Any) -> Any:
+    return [] if value is None else value
+
+
 def _boolean(value: Any) -> Any:
     if value not in ("true", "false"):
         raise ValueError("this must be true or false")
@@ -164,6 +168,10 @@ class TrackForm(Form):
     certify: Count = Field(2, description="How many targets of a plan run online before one is replayed to compare.")
     driver: Filled | None = Field(
         None, description="The SQLAlchemy driver that env.py is to be given: asyncpg, psycopg, psycopg2, pg8000, …"
+    )
+    search_path: Annotated[list[Name], BeforeValidator(_none_is_no_list)] = Field(
+        default_factory=list,
+        description="Schemas looked into after a tenant's own, for the types and functions of extensions, say.",
     )
     unprovisioned: Unprovisioned = Field(
         "migrate",

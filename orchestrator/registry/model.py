@@ -59,6 +59,7 @@ class Track:
     driver: str | None = None
     unprovisioned: Unprovisioned = "migrate"
     adopt: str | None = None
+    search_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,9 @@ class Shard:
 class Target:
     """(tenant, track) at its place: the unit that is migrated. `labels` holds the tenant's over the shard's.
 
-    `create_schema`: make the schema where there is none. `adopt`: the revision at which a database with tables but
-    without a version table is taken to be. `source`: who names it, `file` or a `Discovery`.
+    `search_path`: schemas that are looked into after the tenant's own. `create_schema`: make the schema where there is
+    none. `adopt`: the revision at which a database with tables but without a version table is taken to be. `source`:
+    who names it, `file` or a `Discovery`.
     """
 
     tenant: str
@@ -93,12 +95,19 @@ class Target:
     version_table_schema: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     create_schema: bool = False
+    search_path: tuple[str, ...] = ()
     adopt: str | None = None
     source: str = FILE
 
     @property
     def key(self) -> TargetKey:
         return TargetKey(self.tenant, self.track)
+
+    @property
+    def alembic_schema(self) -> str | None:
+        """The version table's schema as Alembic is to be told it. A tenant's own need not be told, unless others are in
+        the search path, where Alembic would take another's version table for the tenant's."""
+        return self.version_table_schema or (self.schema if self.search_path else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,6 +209,7 @@ def _placed(wish: Wish, track: Track, shard: Shard) -> Target:
         schema=wish.schema,
         labels={**shard.labels, **wish.labels},
         create_schema=wish.create,
+        search_path=track.search_path if wish.schema is not None else (),
         adopt=wish.adopt or track.adopt,
         source=wish.source,
     )

@@ -52,6 +52,7 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         execution=form.execution,
         certify=form.certify,
         driver=form.driver,
+        search_path=tuple(form.search_path),
         unprovisioned=form.unprovisioned,
         adopt=form.adopt,
     )

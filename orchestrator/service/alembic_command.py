@@ -82,7 +82,7 @@ def _job(
         tenant=target.tenant,
         arguments=tuple(arguments),
         version_table=target.version_table,
-        version_table_schema=target.version_table_schema,
+        version_table_schema=target.alembic_schema,
         rules=rules,
         url=url.render_as_string(hide_password=False),
         environment=environment,

@@ -69,6 +69,7 @@ class Orchestrator:
         registry = self.registry
         tracks = requests.find_tracks(registry, request.track)
         requests.find_strategy(registry, request.strategy)
+        requests.check_whole(registry, tracks)
         targets = requests.select(registry, request.track, request.select)
         concerned = {target.track for target in targets}
         aims = {track.name: await self._aim(request, track) for track in tracks if track.name in concerned}
@@ -110,6 +111,7 @@ class Orchestrator:
 
     def _by_track(self, request: Request) -> Sequence[tuple[Track, Sequence[Target]]]:
         tracks = requests.find_tracks(self.registry, request.track)
+        requests.check_whole(self.registry, tracks)
         targets = requests.select(self.registry, request.track, request.select)
         parts = [(track, [target for target in targets if target.track == track.name]) for track in tracks]
         return [(track, members) for track, members in parts if members]

@@ -15,7 +15,7 @@ from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetError
 from orchestrator.events import PlanJudged
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Execution, Target
 from orchestrator.rollout.state import Direction
 from tests import engine, environments
 from tests.environments import Template
@@ -245,3 +245,25 @@ async def test_tenants_of_one_database_are_told_apart_by_version_table_alone(
     assert (await _tables(pg, database))["public"] == sorted(
         [f"orders_t{n}" for n in range(8)] + [f"version of t{n}" for n in range(8)]
     )
+
+
+@pytest.mark.parametrize("execution", ["online", "replay"])
+async def test_extensions_of_another_schema_are_found_and_its_version_table_is_not_taken_for_the_tenants(
+    pg: Server, make_databases: MakeDatabases, project: Path, execution: Execution
+) -> None:
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE DOMAIN positive AS int CHECK (value > 0)")
+    await engine.provision(pg, database)
+    await engine.execute(pg, database, "INSERT INTO alembic_version VALUES ('elsewhere')")
+    environments.add_revision(project, "delta", "gamma", "op.execute('CREATE TABLE uses (p positive)')")
+    track = environments.track_of(project / "alembic.ini", execution=execution)
+    alone = _targets(database, ["alone"])
+    targets = [replace(one, search_path=("public",)) for one in _targets(database, ["s", "With Capitals", "t", "u"])]
+    async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], targets)) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 4}, view.failures
+        assert ("replay" in view.executions) is (execution == "replay")
+    assert await _heads(pg, database, ["s", "With Capitals", "t", "u", "public"]) == [["delta"]] * 4 + [["elsewhere"]]
+    assert (await _tables(pg, database))["t"] == [*MADE, "uses"]
+    async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], alone)) as running:
+        assert (await running.rollout()).counts == {"failed": 1}
