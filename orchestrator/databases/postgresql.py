@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import asyncpg
 
+from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases import schemas, version_tables
 from orchestrator.databases.base import Found, Heads, Place
 from orchestrator.databases.connecting import (
@@ -31,54 +32,7 @@ from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDa
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules
 
-# First key of our advisory locks: "orch" in ASCII. The second tells the targets of one database apart.
-LOCK_NAMESPACE = int.from_bytes(b"orch", "big")
 _CLEANUP_SECONDS = 10.0
-
-# Answers in one row: where we are, which server start this is, who we are. The start time tells two servers, or a
-# server before and after a fail-over, apart without any privilege.
-_IDENTITY = """
-    pg_catalog.current_database()::text,
-    (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
-    extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text"""
-# Sessions of the migration at work without the lock that is asked for here: left by a run that was killed. Asked of the
-# function behind pg_stat_activity: a new session takes 1 ms to plan a question to the view.
-_OURS = """SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL)
-    WHERE datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-    AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
-# Matched by name as well: a backend's number may be another session's by now.
-_END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({_OURS}
-    AND pid = ANY (pg_catalog.string_to_array($2, ',')::int[])) AS s"""
-_ENTER = f"""SELECT {_IDENTITY}, {{proof}} AS schema, pg_catalog.pg_backend_pid(),
-    CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
-    pg_catalog.array_to_string(ARRAY({_OURS.replace("$1", "$4")}), ',') AS leftovers"""
-# Asked with it: whether there is a version table, or what it holds, which fails where there is none.
-_PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"
-_HEADS = "pg_catalog.array_to_string(ARRAY(SELECT version_num FROM {table}), E'\\n') AS heads"
-_LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
-    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-    AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
-_HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.backend_start)::float AS seconds
-    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = {LOCK_NAMESPACE}
-    AND l.objid::bigint = $1
-    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
-_BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
-    FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')::int[]) AS waiting(pid)
-    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
-    JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
-
-
-# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
-# names the client, and what only concerns the transaction at work.
-_STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
-    'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
-    'client_connection_check_interval', 'transaction_timeout', 'transaction_isolation', 'transaction_read_only',
-    'transaction_deferrable']) AND name !~ '^tcp_'
-    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
-
-
-_CURRENT_SCHEMA = "SELECT pg_catalog.current_schema()::text"
 
 
 class PostgreSQL:
@@ -113,7 +67,7 @@ class PostgreSQL:
         settings = {"application_name": session_name("look", place), **_settings(place)}
         query = f"SELECT pg_catalog.current_database()::text, {_applied(settings)}, pg_catalog.pg_backend_pid()"
         schema = place.target.schema
-        asking = _CURRENT_SCHEMA if schema is not None else None
+        asking = sql.CURRENT_SCHEMA if schema is not None else None
         expected = (place.url.database,)
         return SessionRules("postgresql", query, expected, place.name, schema=schema, current_schema=asking)
 
@@ -140,7 +94,7 @@ class PostgreSQLGuard:
         self._key = lock_key(place)
         self._table = VersionTable.of(place.target).qualified
         self._identity: tuple[object, ...] = ()
-        self._entering = _ENTER.format(proof=schemas.proof(place.target))
+        self._entering = sql.ENTER.format(proof=schemas.proof(place.target))
         self._entered_with: list[Heads | None] = []
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
@@ -166,9 +120,9 @@ class PostgreSQLGuard:
     @property
     def rules(self) -> SessionRules:
         settings = {"application_name": self.application_name, **_settings(self._place)}
-        held = _LOCK_HELD.format(pid=self._connection.get_server_pid(), first=LOCK_NAMESPACE, second=self._key)
+        held = sql.LOCK_HELD.format(pid=self._connection.get_server_pid(), first=sql.LOCK_NAMESPACE, second=self._key)
         proof, schema = schemas.proof(self._place.target), self._place.target.schema
-        query = f"SELECT {_IDENTITY}, {proof}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
+        query = f"SELECT {sql.IDENTITY}, {proof}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
         expected = (*self._identity, True)
         return SessionRules(
             "postgresql",
@@ -176,9 +130,9 @@ class PostgreSQLGuard:
             expected,
             self._place.name,
             fence=len(self._identity),
-            state=_STATE,
+            state=sql.STATE,
             schema=schema,
-            current_schema=_CURRENT_SCHEMA if schema is not None else None,
+            current_schema=sql.CURRENT_SCHEMA if schema is not None else None,
         )
 
     async def enter(self, provisioned: bool = False) -> bool:
@@ -205,12 +159,12 @@ class PostgreSQLGuard:
     async def _ask(self, provisioned: bool) -> asyncpg.Record:
         if provisioned:
             try:
-                return await self._row(f"{self._entering}, {_HEADS.format(table=self._table)}", *self._question())
+                return await self._row(f"{self._entering}, {sql.HEADS.format(table=self._table)}", *self._question())
             except asyncpg.LockNotAvailableError as exc:
                 raise await version_tables.locked(self._connection, self._place, exc) from exc
             except version_tables.NO_TABLE:
                 pass  # and nothing was locked
-        return await self._row(f"{self._entering}, {_PROVISIONED}", *self._question(), self._table)
+        return await self._row(f"{self._entering}, {sql.PROVISIONED}", *self._question(), self._table)
 
     async def _row(self, question: str, *arguments: object) -> asyncpg.Record:
         row = await self._connection.fetchrow(question, *arguments)
@@ -218,7 +172,7 @@ class PostgreSQLGuard:
         return row
 
     def _question(self) -> tuple[object, ...]:
-        return self._place.url.database, LOCK_NAMESPACE, signed(self._key), self.application_name
+        return self._place.url.database, sql.LOCK_NAMESPACE, signed(self._key), self.application_name
 
     async def _wait_for_lock(self) -> list[int]:
         """Ask again at growing intervals (see the class for why it never waits in the lock); the backends left over."""
@@ -237,7 +191,7 @@ class PostgreSQLGuard:
             return
         deadline = anyio.current_time() + _CLEANUP_SECONDS
         for pause in backoff(0.01, 0.5):
-            if not await self._connection.fetchval(_END, self.application_name, _listed(backends)):
+            if not await self._connection.fetchval(sql.END, self.application_name, _listed(backends)):
                 return
             if anyio.current_time() >= deadline:
                 break
@@ -250,7 +204,7 @@ class PostgreSQLGuard:
         )
 
     async def _locked(self) -> TargetLockedError:
-        holder = await self._connection.fetchrow(_HOLDER, self._key)
+        holder = await self._connection.fetchrow(sql.HOLDER, self._key)
         return TargetLockedError(
             f"another migration holds the lock of {self._place.name}"
             f"{': ' + in_words(holder) if holder is not None else ''}; waited {self._place.limits.lock_wait:g} s",
@@ -276,7 +230,7 @@ class PostgreSQLGuard:
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with bounded(self._place):
-            row = await self._connection.fetchrow(_BLOCKERS, _listed(backends))
+            row = await self._connection.fetchrow(sql.BLOCKERS, _listed(backends))
         return in_words(row) if row is not None else None
 
     async def replay(
@@ -293,7 +247,7 @@ class PostgreSQLGuard:
 
     async def state(self) -> Mapping[str, str]:
         with bounded(self._place):
-            return dict(await self._connection.fetch(_STATE))
+            return dict(await self._connection.fetch(sql.STATE))
 
     async def fingerprint(self) -> tuple[str, ...]:
         target = self._place.target
@@ -312,15 +266,9 @@ class PostgreSQLGuard:
         with anyio.CancelScope(shield=True), anyio.move_on_after(_CLEANUP_SECONDS), suppress(Exception):
             async with connected(self._place, session_name("clean-up", self._place)) as connection:
                 for pause in backoff(0.01, 0.5):
-                    if not await connection.fetchval(_END, self.application_name, _listed(backends)):
+                    if not await connection.fetchval(sql.END, self.application_name, _listed(backends)):
                         return
                     await anyio.sleep(pause)
-
-
-# An orphaned statement ends soon after its client: PostgreSQL 14 and newer look after the socket while they work.
-_CHECK_CLIENT = """CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 140000
-    AND pg_catalog.strpos(pg_catalog.version(), 'linux') > 0
-    THEN pg_catalog.set_config('client_connection_check_interval', '1000', false) END"""
 
 
 def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
@@ -360,7 +308,7 @@ def _settings(place: Place) -> dict[str, str]:
 def _applied(settings: Mapping[str, str]) -> str:
     """Columns of a SELECT that apply the settings to the session."""
     columns = [f"pg_catalog.set_config('{name}', {literal(value)}, false)" for name, value in settings.items()]
-    return ", ".join([*columns, _CHECK_CLIENT])
+    return ", ".join([*columns, sql.CHECK_CLIENT])
 
 
 def lock_key(place: Place) -> int:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from orchestrator.databases import fingerprint
 from orchestrator.events import Event, PlanJudged
 from orchestrator.execute.certify import Certification, Turn, Verdict
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target, Track

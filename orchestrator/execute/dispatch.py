@@ -16,7 +16,7 @@ from orchestrator.execute.settle import Settler, nowhere
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.ports import Control, Reading, Share

@@ -18,7 +18,7 @@ from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
 from orchestrator.execute.retry import Retries, RetryPolicy
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import ShardHealth
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target

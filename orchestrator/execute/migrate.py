@@ -21,7 +21,7 @@ from orchestrator.execute.courses import Courses
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target, Track
 

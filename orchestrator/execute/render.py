@@ -8,7 +8,7 @@ import anyio.to_thread
 from orchestrator.errors import MigrationFailedError
 from orchestrator.execute.migrate import env_url, env_variables, hidden
 from orchestrator.history.jobs import CompileJob
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.history.workers import Workers
 from orchestrator.plan import compiled as compiling
 from orchestrator.plan.compiled import Compiled, Online, Rendering

@@ -13,7 +13,7 @@ from orchestrator.errors import HistoryError
 from orchestrator.history import findings
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.library import Library
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.registry.model import Registry, Target, Track
 
 log = structlog.get_logger(__name__)

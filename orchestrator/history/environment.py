@@ -19,7 +19,7 @@ from orchestrator.history import applications, attributes, failures, session, ta
 from orchestrator.history import config as configuration
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.lasting import Lasting
-from orchestrator.history.scripts import argument
+from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track

@@ -9,7 +9,7 @@ import anyio.to_thread
 
 from orchestrator.errors import HistoryError
 from orchestrator.history.jobs import ReadJob
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.history.workers import Workers
 from orchestrator.registry.model import Track
 

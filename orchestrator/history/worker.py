@@ -34,7 +34,7 @@ from orchestrator.history import environment, failures, scripts, session, tasklo
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
-from orchestrator.history.scripts import Snapshot
+from orchestrator.history.revisions import Snapshot
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
 

@@ -13,7 +13,7 @@ from orchestrator.errors import TargetUnreachableError
 from orchestrator.execute.migrate import env_url, env_variables, hidden
 from orchestrator.history import command
 from orchestrator.history.command import Child, CommandJob
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.registry.model import Registry, Target
 from orchestrator.service import requests
 from orchestrator.service.daemon import opened

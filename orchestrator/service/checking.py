@@ -15,7 +15,7 @@ from orchestrator.errors import HistoryError
 from orchestrator.execute.dispatch import Histories
 from orchestrator.history import drivers, findings
 from orchestrator.history.findings import EnvPy
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.registry.model import Registry, Shard, Track
 from orchestrator.rollout.state import FleetState
 from orchestrator.service import mistakes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orchestrator.errors import HistoryError
 from orchestrator.history.findings import UNCLEAR, EnvPy
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.registry.model import Track
 
 _PROCESS = "`isolation: process` and `environment:` with "

@@ -11,9 +11,8 @@ import anyio.abc
 import structlog
 
 from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
-from orchestrator.errors import ConflictError, OrchestratorError, RegistryError, StateError, UnavailableError
+from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
-from orchestrator.registry import selector
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import DEFAULT_STRATEGY, FILE, Registry, Target, Track
 from orchestrator.registry.source import ReloadResult
@@ -31,7 +30,7 @@ from orchestrator.rollout.state import (
     Rollout,
     RolloutState,
 )
-from orchestrator.service import plans, requests
+from orchestrator.service import appearing, plans, requests
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 
@@ -312,7 +311,7 @@ class Orchestrator:
             self._follow_registry()
             self.survey.wake(only_new=only_new)
             for controller in list(self._controllers.values()):
-                self._tasks.start_soon(self._welcome, controller)
+                self._tasks.start_soon(appearing.welcome, controller, self.registry)
         else:
             self._describe_sources()
         for event in result.events:
@@ -320,28 +319,6 @@ class Orchestrator:
         if result.changed or asked:
             told = "changed" if result.changed else "unchanged"
             publish(RegistryReloaded(result=told, targets=len(self.registry.targets)))
-
-    async def _welcome(self, controller: Controller) -> None:
-        """Take targets that have appeared into a running rollout, or tell that it leaves them to the next one."""
-        rollout, registry = controller.rollout, self.registry
-        wanted = selector.parse(rollout.request.select)
-        appeared = [
-            target
-            for target in registry.targets
-            if target.track in rollout.aims and wanted.matches(target) and not controller.knows(target.key)
-        ]
-        if not appeared or self._draining:
-            return
-        migrations = requests.frozen(rollout.id, registry, appeared, rollout.total)
-        strategy = registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
-        reason = None
-        if strategy.new_tenants == "append":
-            try:
-                if await controller.extend(migrations):
-                    return
-            except ConflictError as exc:
-                reason = exc.message
-        await controller.leave(migrations, reason)
 
     def _follow_registry(self) -> None:
         self._parts.fleet.set_targets(self.registry.targets)

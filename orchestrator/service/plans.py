@@ -9,7 +9,7 @@ from orchestrator.api.ports import CompiledGroup, CompiledPlan
 from orchestrator.databases.base import Place
 from orchestrator.errors import TargetError
 from orchestrator.execute.render import compile_plan
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.steps import Direction, Plan
 from orchestrator.registry.model import Registry, Target, Track

@@ -12,7 +12,7 @@ from orchestrator.errors import HistoryError, TargetError
 from orchestrator.events import TargetObserved, now
 from orchestrator.execute.dispatch import observed, unread
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, Found
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Direction, Plan, Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.state import FleetState

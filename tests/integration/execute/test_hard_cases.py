@@ -15,7 +15,8 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import Server
-from orchestrator.databases.postgresql import LOCK_NAMESPACE, lock_key, signed
+from orchestrator.databases.postgresql import lock_key, signed
+from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import ConflictError, HistoryError
 from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import FailureBudget, Registry, Strategy, Target, Track

@@ -15,7 +15,7 @@ from orchestrator.history import workers as workers_module
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, ReadJob
 from orchestrator.history.library import Library
-from orchestrator.history.scripts import digest_of
+from orchestrator.history.revisions import digest_of
 from orchestrator.history.workers import Handle, Workers
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track

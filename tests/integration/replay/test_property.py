@@ -16,7 +16,8 @@ from orchestrator.databases.embedded import Server
 from orchestrator.events import ReplayRefused
 from orchestrator.history import compile as compiler
 from orchestrator.history.jobs import CompileJob
-from orchestrator.history.scripts import History, read
+from orchestrator.history.revisions import History
+from orchestrator.history.scripts import read
 from orchestrator.plan import statements
 from orchestrator.plan.compiled import Script, compiled
 from orchestrator.plan.steps import Planner

@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.databases import postgresql
 from orchestrator.databases.embedded import Server
-from orchestrator.databases.postgresql import LOCK_NAMESPACE
+from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.registry.model import Registry, Shard, Target
 from orchestrator.rollout.state import RolloutState

@@ -13,7 +13,7 @@ from orchestrator.errors import HistoryError
 from orchestrator.execute.settle import Settler
 from orchestrator.history.findings import UNCLEAR, EnvPy
 from orchestrator.history.library import Library
-from orchestrator.history.scripts import History, Snapshot
+from orchestrator.history.revisions import History, Snapshot
 from orchestrator.registry.model import Registry, Shard, Target, Track
 from tests.engine import registry_of
 

@@ -10,7 +10,7 @@ from orchestrator.errors import TargetError
 from orchestrator.history import compile as compiler
 from orchestrator.history import scripts
 from orchestrator.history.jobs import CompileJob
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.compiled import (
     Begun,
     Compiled,

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.errors import HistoryError
 from orchestrator.history import scripts
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Direction, Planner
 from orchestrator.registry.model import Track
 from tests import environments

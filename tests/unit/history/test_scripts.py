@@ -14,7 +14,7 @@ from orchestrator.history import scripts
 from orchestrator.history.config import make
 from orchestrator.history.drivers import drivername, is_async
 from orchestrator.history.failures import redact, translate
-from orchestrator.history.scripts import History
+from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Track
 from tests import environments

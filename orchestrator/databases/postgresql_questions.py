@@ -1,0 +1,54 @@
+"""What PostgreSQL is asked, as SQL."""
+
+from __future__ import annotations
+
+# First key of our advisory locks: "orch" in ASCII. The second tells the targets of one database apart.
+LOCK_NAMESPACE = int.from_bytes(b"orch", "big")
+
+# Answers in one row: where we are, which server start this is, who we are. The start time tells two servers, or a
+# server before and after a fail-over, apart without any privilege.
+IDENTITY = """
+    pg_catalog.current_database()::text,
+    (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()),
+    extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text"""
+# Sessions of the migration at work without the lock that is asked for here: left by a run that was killed. Asked of the
+# function behind pg_stat_activity: a new session takes 1 ms to plan a question to the view.
+OURS = """SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL)
+    WHERE datid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND application_name = $1 AND pid <> pg_catalog.pg_backend_pid()"""
+# Matched by name as well: a backend's number may be another session's by now.
+END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({OURS}
+    AND pid = ANY (pg_catalog.string_to_array($2, ',')::int[])) AS s"""
+ENTER = f"""SELECT {IDENTITY}, {{proof}} AS schema, pg_catalog.pg_backend_pid(),
+    CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
+    pg_catalog.array_to_string(ARRAY({OURS.replace("$1", "$4")}), ',') AS leftovers"""
+# Asked with it: whether there is a version table, or what it holds, which fails where there is none.
+PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"
+HEADS = "pg_catalog.array_to_string(ARRAY(SELECT version_num FROM {table}), E'\\n') AS heads"
+LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
+    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+    AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
+HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.backend_start)::float AS seconds
+    FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = {LOCK_NAMESPACE}
+    AND l.objid::bigint = $1
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"""
+BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
+    FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')::int[]) AS waiting(pid)
+    CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
+    JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
+
+# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
+# names the client, and what only concerns the transaction at work.
+STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
+    'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
+    'client_connection_check_interval', 'transaction_timeout', 'transaction_isolation', 'transaction_read_only',
+    'transaction_deferrable']) AND name !~ '^tcp_'
+    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
+
+CURRENT_SCHEMA = "SELECT pg_catalog.current_schema()::text"
+
+# An orphaned statement ends soon after its client: PostgreSQL 14 and newer look after the socket while they work.
+CHECK_CLIENT = """CASE WHEN pg_catalog.current_setting('server_version_num')::int >= 140000
+    AND pg_catalog.strpos(pg_catalog.version(), 'linux') > 0
+    THEN pg_catalog.set_config('client_connection_check_interval', '1000', false) END"""
