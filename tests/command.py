@@ -15,6 +15,12 @@ from anyio.abc import Process
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 120.0
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and with them all that they start.
+HEAR_INTERRUPTS = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ async def started(
 ) -> AsyncIterator[Process]:
     """A running command, with pipes for its streams; killed at the end if it still runs."""
     options = {"stdin": subprocess.DEVNULL, "cwd": cwd, "env": environ(env)}
-    process = await anyio.open_process(command(arguments), **options)  # type: ignore[arg-type]
+    heard = [sys.executable, "-c", HEAR_INTERRUPTS, *command(arguments)]
+    process = await anyio.open_process(heard, **options)  # type: ignore[arg-type]
     try:
         with anyio.fail_after(seconds):
             yield process
