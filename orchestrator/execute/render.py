@@ -11,7 +11,7 @@ from orchestrator.history.jobs import CompileJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import Workers
 from orchestrator.plan import compiled as compiling
-from orchestrator.plan.compiled import Compiled, Online, Rendering
+from orchestrator.plan.compiled import Compiled, Rendering
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target
 
@@ -38,17 +38,7 @@ async def compile_plan(workers: Workers, registry: Registry, target: Target, his
         raise first
     if isinstance(second, Exception):
         raise second
-    return _checked(compiling.compiled(plan, compiling.agreed(first, second)), history)
-
-
-def _checked(compiled: Compiled, history: History) -> Compiled:
-    """Online stretches are given to env.py as plans of their own: all goes online where that would run others."""
-    for segment in compiled.segments:
-        if isinstance(segment, Online):
-            steps = history.steps(segment.before, segment.after, compiled.plan.direction)
-            if steps != segment.revisions:
-                raise MigrationFailedError(f"revisions {', '.join(segment.revisions)} cannot be run by themselves")
-    return compiled
+    return compiling.compiled(plan, compiling.agreed(first, second))
 
 
 def _another(registry: Registry, target: Target) -> Target:

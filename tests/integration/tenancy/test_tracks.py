@@ -177,3 +177,28 @@ async def test_branches_labels_dependencies_and_merges(
         assert await heads(running) == {"merge"}
         assert (await running.rollout("base", direction=Direction.DOWNGRADE)).counts == {"succeeded": 3}
         assert await heads(running) == {""}
+
+
+async def test_branches_are_compiled_and_replayed_step_by_step(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """One branch is taken down beside another; one of its revisions must run through env.py."""
+    config = environments.make_project(tmp_path)
+    environments.use_transaction_per_migration(tmp_path)
+    for revision, down, label in (("one", None, None), ("two", "one", "main"), ("r1", "one", "reporting")):
+        upgrade = f'op.create_table("{revision}", sa.Column("id", sa.Integer))'
+        environments.add_revision(tmp_path, revision, down, upgrade, f'op.drop_table("{revision}")', label=label)
+    asks = "assert op.get_bind().scalar(sa.text('SELECT 1')) == 1"
+    environments.add_revision(tmp_path, "r2", "r1", asks, asks)
+    targets = engine.targets_of(await make_databases(6))
+    track = environments.track_of(config, execution="auto")
+    registry = engine.registry_of([track], [engine.shard_of(pg)], targets)
+    async with engine.running(registry) as running:
+        assert (await running.rollout("heads")).counts == {"succeeded": 6}
+        request = Request("app", "reporting@-2", direction=Direction.DOWNGRADE)
+        [group] = (await running.service.plan(request)).groups
+        assert (group.steps, set(group.online)) == (("r2", "r1"), {"r2"})
+        view = await running.rollout("reporting@-2", direction=Direction.DOWNGRADE)
+        assert view.counts == {"succeeded": 6}
+        assert view.executions["mixed"] >= 2, "proved on the first, then replayed"
+        assert (await _heads(pg, registry))["app"] == {"two"}
