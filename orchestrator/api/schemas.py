@@ -98,7 +98,8 @@ class Rollout(Body):
     strategy: str
     select: str
     direction: states.Direction
-    goal: list[str] = Field(description="The revisions that `to` meant; empty where each target resolves it.")
+    goal: list[str] = Field(description="The revisions that `to` meant, or a relative goal as it was given.")
+    goals: dict[str, list[str]] = Field(description="The same by track.")
     plan_digest: str | None
     created_at: Moment
     started_at: Moment | None
@@ -272,6 +273,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         select=asked.select,
         direction=asked.direction,
         goal=sorted({revision for aim in it.aims.values() for revision in aim.goal}),
+        goals={track: list(aim.goal) for track, aim in it.aims.items()},
         plan_digest=None,
         created_at=it.created_at,
         started_at=it.started_at,

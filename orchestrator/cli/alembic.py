@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
@@ -10,6 +10,9 @@ import typer
 from orchestrator.cli import boundary, options, screen
 from orchestrator.cli.migrate import only_track
 from orchestrator.errors import TargetError, TargetUnreachableError
+
+if TYPE_CHECKING:
+    from orchestrator.registry.model import Registry
 
 FAILED = 3
 UNREACHABLE = 5
@@ -40,17 +43,16 @@ def alembic(
     """
     from orchestrator import settings
     from orchestrator.cli import remarks
-    from orchestrator.service import alembic_command, daemon
+    from orchestrator.service import alembic_command
 
     configured = settings.load(config=config)
     remarks.configure("error")
 
-    async def run() -> int:
-        registry = (await daemon.opened(configured)).current
-        return await alembic_command.run(configured, only_track(registry.tracks, track or ""), tenant, arguments)
+    def chosen(registry: Registry) -> str:
+        return only_track(registry.tracks, track or "")
 
     try:
-        code = anyio.run(run)
+        code = anyio.run(alembic_command.run, configured, chosen, tenant, arguments)
     except TargetError as exc:
         screen.remark(boundary.worded(exc))
         code = UNREACHABLE if isinstance(exc, TargetUnreachableError) else FAILED

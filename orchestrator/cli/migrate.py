@@ -73,13 +73,15 @@ def only_track(tracks: Mapping[str, object], wanted: str) -> str:
 
 async def completed(settings: Settings, request: Request) -> Request:
     """The request with the only track there is, and with its goal, where nobody named them."""
+    from orchestrator.rollout.state import EVERY
     from orchestrator.service import daemon
 
     if request.track and request.to:
         return request
     tracks = (await daemon.opened(settings)).current.tracks
     name = only_track(tracks, request.track)
-    return replace(request, track=name, to=request.to or (tracks[name].goal if name in tracks else name))
+    # Of a track that is not there, the service tells; every track has a goal of its own.
+    return replace(request, track=name, to=request.to or (tracks[name].goal if name in tracks else EVERY))
 
 
 async def _preview(settings: Settings, request: Request) -> shapes.Preview:

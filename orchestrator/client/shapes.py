@@ -34,6 +34,7 @@ class Rollout(TypedDict):
     select: str
     direction: str
     goal: list[str]
+    goals: dict[str, list[str]]
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -146,11 +147,13 @@ class Source(TypedDict):
 
     name: str
     question: str
+    shard: str | None
     targets: int
     stale: bool
     stale_since: str | None
     reason: str | None
     refreshed_at: str | None
+    refresh_seconds: float
     ignored: int
     ignored_examples: list[str]
 

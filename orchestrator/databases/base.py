@@ -33,16 +33,32 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Of other targets: their version tables in the same place, and the schemas of the database that are tenants'."""
+
+    version_tables: frozenset[str] = frozenset()
+    schemas: tuple[str, ...] = ()
+
+    def leave(self, names: Sequence[str]) -> tuple[str, ...]:
+        """A few of the names of tables that are there; none where one is a neighbour's version table: they may be its.
+
+        >>> Neighbours(frozenset({"theirs"})).leave(["orders", "theirs"])
+        ()
+        """
+        return () if self.version_tables.intersection(names) else tuple(names[:NAMES])
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A target with the URL that leads to it. `url` holds the secret; its repr hides the password.
 
-    `sharing` gives all targets that are known to live in this database, itself included.
+    `neighbours` tells who else is known to live there; it is asked where it has no version table.
     """
 
     target: Target
     url: URL
     limits: Limits
-    sharing: Callable[[], Sequence[Target]] = tuple
+    neighbours: Callable[[], Neighbours] = Neighbours
 
     @property
     def name(self) -> str:

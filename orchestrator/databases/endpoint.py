@@ -35,7 +35,7 @@ async def ask(
             ):
                 if response.status_code != 200:
                     raise _refused(host, response.status_code)
-                return _rows(host, await _body(host, response))
+                return await anyio.to_thread.run_sync(_rows, host, await _body(host, response))
     except (TimeoutError, httpx2.TimeoutException) as exc:
         raise DiscoveryError(f"{host} gave no whole answer within {seconds:g} s", remedy="look at its load") from exc
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:

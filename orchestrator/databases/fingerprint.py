@@ -200,17 +200,37 @@ def query(schema: str | None) -> str:
 def normalised(lines: list[str], version_table: str, schema: str | None) -> tuple[str, ...]:
     """The lines sorted, with a version table and a schema that are named after the tenant under one name for all.
 
+    A schema is known by what it qualifies: a table may be called like it.
+
     >>> normalised(['column | public.v_acme | 1'], "v_acme", None)
     ('column | public.<version table> | 1',)
     >>> normalised(['column | public."v ""x""y" | 1'], 'v "x"y', None)
     ('column | public.<version table> | 1',)
+    >>> normalised(["column | acme.acme | nextval('acme.ids'::regclass)", "schema | acme | me"], "v", "acme")
+    ("column | <schema>.acme | nextval('<schema>.ids'::regclass)", 'schema | <schema> | me')
     """
     names = {f"{version_table}_pkc": "<version table>_pkc", version_table: "<version table>"}
-    if schema:
-        names[schema] = "<schema>"
-    forms = {form: known for name, known in names.items() for form in (quoted(name), name)}
-    pattern = re.compile("|".join(rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms))
-    return tuple(sorted(pattern.sub(lambda found: forms[found[0]], line) for line in lines))
+    forms = {form: known for name, known in names.items() for form in _forms(name)}
+    anywhere = [rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms]
+    own = dict.fromkeys(_forms(schema), "<schema>") if schema is not None else {}
+    qualifying = [rf"(?<!\w){re.escape(form)}(?=[.])" for form in own]
+    alone = [rf"(?<!\w){re.escape(form)}(?!\w)" for form in own]
+    usual, of_schemas = re.compile("|".join(qualifying + anywhere)), re.compile("|".join(alone + anywhere))
+
+    def line_of(line: str) -> str:
+        pattern = of_schemas if line.startswith(_OF_SCHEMAS) else usual
+        return pattern.sub(lambda found: own.get(found[0]) or forms[found[0]], line)
+
+    return tuple(sorted(map(line_of, lines)))
+
+
+# Lines that name a schema by itself.
+_OF_SCHEMAS = ("schema |", "default privileges |", "comment | schema |")
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """A name as the catalog writes it, longest first: quoted within text, quoted, and as it is."""
+    return tuple(dict.fromkeys((quoted(name).replace("'", "''"), quoted(name), name.replace("'", "''"), name)))
 
 
 def difference(first: tuple[str, ...], second: tuple[str, ...], most: int = 5) -> str:

@@ -10,7 +10,7 @@ from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases.base import NAMES, Found, Heads, Limits, Place, one_by_one
+from orchestrator.databases.base import Found, Heads, Limits, Place, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
     ask,
@@ -56,8 +56,9 @@ class MySQL:
     def looking(self, place: Place) -> SessionRules:
         setup = (f"SET SESSION {', '.join(settings(place.limits, None))}",)
         # As the server compares names: it may have folded ours.
-        name = (place.url.database or "").encode().hex()
-        query = f"SELECT IF(DATABASE() = CONVERT(0x{name} USING utf8mb4), '', DATABASE()), CONNECTION_ID()"
+        name = f"CONVERT(0x{(place.url.database or '').encode().hex()} USING utf8mb4)"
+        same = f"DATABASE() = {name} AND (@@lower_case_table_names <> 0 OR BINARY DATABASE() = BINARY {name})"
+        query = f"SELECT IF({same}, '', DATABASE()), CONNECTION_ID()"
         return SessionRules("mysql", query, ("",), place.name, setup=setup)
 
     @asynccontextmanager
@@ -161,8 +162,7 @@ class MySQLGuard:
         question = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1"
         with self._asking():
             names = tuple(str(row[0]) for row in await ask(self._connection, question))
-        others = {other.version_table for other in self._place.sharing() if other.key != self._place.target.key}
-        return () if others.intersection(names) else names[:NAMES]
+        return self._place.neighbours().leave(names)
 
     async def make_schema(self) -> None:
         return None

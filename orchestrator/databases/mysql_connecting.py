@@ -31,7 +31,8 @@ async def connected(place: Place, name: str) -> AsyncIterator[Connection]:
     `name` shows as `program_name` among the session's attributes where the server keeps them. Raises
     TargetUnreachableError.
     """
-    with bounded(place):  # the driver's own limit does not count what a server takes that accepts and says nothing
+    # The driver's own limit does not count what a server takes that accepts and says nothing.
+    with translated(place, _WHILE_CONNECTING), anyio.fail_after(place.limits.connect):
         connection = await asyncmy.connect(**_options(place, name))
     try:
         with bounded(place):
@@ -71,23 +72,24 @@ def is_mariadb(connection: Connection) -> bool:
     return "mariadb" in str(connection.get_server_info()).lower()
 
 
+_FOREIGN = (MySQLError, OSError, EOFError)
 # TypeError and ValueError: the URL's options, of a kind that the driver does not know; RuntimeError: it lacks a library
 # for the server's way to ask for a password. UnicodeError, a ValueError: a host or password that cannot be sent.
-_FOREIGN = (MySQLError, OSError, EOFError, TypeError, ValueError, RuntimeError)
+_WHILE_CONNECTING = (*_FOREIGN, TypeError, ValueError, RuntimeError)
 
 
 class translated:
     """Turn the driver's errors into ours, with the remedy."""
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, place: Place, foreign: tuple[type[BaseException], ...] = _FOREIGN) -> None:
+        self._place, self._foreign = place, foreign
 
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if _errno(exc) in _LOCK_TIMEOUTS:
             raise _table_locked(self._place, exc) from exc
-        if isinstance(exc, _FOREIGN):
+        if isinstance(exc, self._foreign):
             raise unreachable(self._place, exc) from exc
 
 

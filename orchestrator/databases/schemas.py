@@ -69,11 +69,11 @@ async def tables(connection: asyncpg.Connection[Any], place: Place) -> tuple[str
     Those of extensions do not count; nor do any where another target's version table is: they may be its.
     """
     target = place.target
-    others = [other for other in place.sharing() if other.key != target.key]
-    here = [other.version_table for other in others if other.schema == target.schema]
-    elsewhere = [other.schema for other in others if other.schema is not None]
-    rows = await connection.fetch(_TABLES, target.schema or "", "\n".join(elsewhere), "\n".join(here))
-    return () if any(row["versions"] for row in rows) else tuple(row["name"] for row in rows)
+    beside = place.neighbours()
+    elsewhere = beside.schemas if target.schema is None else ()
+    listed = ("\n".join(elsewhere), "\n".join(beside.version_tables))
+    rows = await connection.fetch(_TABLES, target.schema or "", *listed)
+    return beside.leave([row["name"] for row in rows])
 
 
 def missing(place: Place) -> TargetUnreachableError:

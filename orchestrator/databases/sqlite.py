@@ -12,11 +12,12 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases.base import NAMES, Found, Heads, Place, one_by_one
+from orchestrator.databases.base import Found, Heads, Place, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
@@ -60,7 +61,8 @@ class SQLiteGuard:
 
     def __init__(self, place: Place, file: str) -> None:
         self._place, self._file = place, file
-        self._lock_file = Path(file).with_name(f".{Path(file).name}.{place.target.version_table}.lock")
+        table = quote(place.target.version_table, safe=" ")  # it may hold what no file's name can
+        self._lock_file = Path(file).with_name(f".{Path(file).name}.{table}.lock")
         self._descriptor: int | None = None
         self.lost = anyio.Event()
 
@@ -140,11 +142,9 @@ def _read_heads(place: Place) -> Heads | None:
 
 
 def _tables(place: Place) -> tuple[str, ...]:
-    others = {other.version_table for other in place.sharing() if other.key != place.target.key}
     with _opened(place) as connection:
         rows = connection.execute(_TABLES).fetchall()
-    names = [row[0] for row in rows]
-    return () if others.intersection(names) else tuple(names[:NAMES])
+    return place.neighbours().leave([row[0] for row in rows])
 
 
 @contextmanager

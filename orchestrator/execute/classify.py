@@ -30,7 +30,9 @@ _CONTENTION = ("55P03",)
 _REFUSED = ("28", "3D000")
 # MySQL's error numbers: deadlock; no connection, or too many; a session that was lost or ended. Not among them are
 # statements that took too long (1969, 3024) or were ended (1317): these would do so again.
-_TRANSIENT_MYSQL = frozenset({"1213", "1040", "1203", "2002", "2003", "2006", "2013", "2055", "1053", "1927"})
+_TRANSIENT_MYSQL = frozenset(
+    {"1213", "1040", "1203", "2002", "2003", "2006", "2013", "2055", "1053", "1927", "4031", "1226"}
+)
 _CONTENTION_MYSQL = frozenset({"1205", "3572"})
 _REFUSED_MYSQL = frozenset({"1044", "1045", "1049", "1698"})
 

@@ -37,7 +37,7 @@ class Histories:
     async def current(self, registry: Registry, track: Track) -> History:
         """Raises HistoryError with file and line, and where two targets would share a version table."""
         history = await self._read(registry, track)
-        self._settler.note(registry, history)
+        await self._settler.note(registry, history)
         return history
 
     def settled(self, target: Target) -> Target:
@@ -46,6 +46,7 @@ class Histories:
 
     async def _read(self, registry: Registry, track: Track) -> History:
         first = next((target for target in registry.targets if target.track == track.name), None)
+        first = first or _stand_in(registry, track)
         if first is None:
             return await self._library.current(track)
         # The files are read, and env.py is tried: nothing connects.
@@ -53,6 +54,13 @@ class Histories:
         environment = env_variables(registry, first, urls[0]) if track.isolation == "process" else {}
         texts = tuple(url.render_as_string(hide_password=False) for url in urls)
         return await self._library.current(track, environment, hidden(urls[0], environment), texts)
+
+
+def _stand_in(registry: Registry, track: Track) -> Target | None:
+    """A target as the track's might be, where none is known yet: on the shard of a source that may name them."""
+    sources = [one.shard for one in registry.discoveries if one.shard and one.track in (None, track.name)]
+    shard = next(iter([*sources, *registry.shards]), None)
+    return Target("tenant", track.name, shard, "tenant") if shard is not None else None
 
 
 class LocalDispatcher:

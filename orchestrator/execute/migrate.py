@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 from sqlalchemy.engine import URL
 
-from orchestrator.databases.base import Database, Found, Guard, Limits, Place, Replayer
+from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
 from orchestrator.errors import HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import newcomers
@@ -204,10 +204,12 @@ class Migrator:
         )
 
     def _place(self, registry: Registry, target: Target) -> Place:
-        def sharing() -> Sequence[Target]:
-            return [self._settled(other) for other in registry.sharing(target)]
+        def neighbours() -> Neighbours:
+            others = map(self._settled, registry.beside(target))
+            tables = frozenset(other.version_table for other in others)
+            return Neighbours(tables, tuple(registry.schemas_of(target)) if target.schema is None else ())
 
-        return Place(target, registry.url_for(target), self._limits, sharing)
+        return Place(target, registry.url_for(target), self._limits, neighbours)
 
 
 def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
@@ -75,6 +75,25 @@ class OnlineRunner:
             ) from watch.failure
         if watch.failure is not None:
             raise watch.failure
+
+
+async def lost(guard: Guard, backends: Sequence[int]) -> None:
+    """Return when the guard is lost. It is asked all the while: some servers end a session that says nothing, and some
+    drivers tell of an end only when asked."""
+    missed = 0
+    while not guard.lost.is_set():
+        with anyio.move_on_after(WATCH_SECONDS):
+            await guard.lost.wait()
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                await guard.blockers(backends)
+            except TargetError:
+                missed += 1
+            else:
+                missed = 0
+        if missed >= MISSED_LOOKS:
+            guard.lost.set()
 
 
 class _Watch:

@@ -194,15 +194,21 @@ class Registry:
         return url.set(drivername=f"{shard.dialect}+{driver}") if driver else url
 
     @cached_property
-    def _by_database(self) -> Mapping[tuple[str, str], Sequence[Target]]:
-        found: dict[tuple[str, str], list[Target]] = {}
+    def _by_place(self) -> Mapping[tuple[str, str], Mapping[str | None, Sequence[Target]]]:
+        """By shard and database, then by schema."""
+        found: dict[tuple[str, str], dict[str | None, list[Target]]] = {}
         for target in self.targets:
-            found.setdefault((target.shard, target.database), []).append(target)
+            found.setdefault((target.shard, target.database), {}).setdefault(target.schema, []).append(target)
         return found
 
-    def sharing(self, target: Target) -> Sequence[Target]:
-        """The targets in the same database, itself included."""
-        return self._by_database.get((target.shard, target.database), (target,))
+    def beside(self, target: Target) -> Sequence[Target]:
+        """The other targets in the same database and schema."""
+        here = self._by_place.get((target.shard, target.database), {}).get(target.schema, ())
+        return [other for other in here if other.key != target.key]
+
+    def schemas_of(self, target: Target) -> Sequence[str]:
+        """The schemas of all targets in the same database."""
+        return [schema for schema in self._by_place.get((target.shard, target.database), {}) if schema is not None]
 
     def place_of(self, target: Target) -> str:
         """Server, database, schema and version table of a target in one line, without user or password."""

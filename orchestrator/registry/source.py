@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -93,10 +93,12 @@ class RegistrySource:
         file, began = self.current, time.monotonic()
         asked = entries or file.discoveries
         looked = await self._look(file, asked, began)
-        by_now = self.current.discoveries  # what was asked for meanwhile, or otherwise, counts instead
-        overtaken = [entry.name for entry in asked if self._asked[entry.name] != began or entry not in by_now]
-        still = {name: answer for name, answer in looked.items() if name not in overtaken}
-        return await self._merge(None, still, trusting=False)
+
+        def counts(entry: Discovery) -> bool:
+            """Not where it was asked again meanwhile, or is no entry any more, or another."""
+            return self._asked[entry.name] == began and entry in self.current.discoveries
+
+        return await self._merge(None, looked, trusting=False, counting=lambda: {e.name for e in asked if counts(e)})
 
     async def refresh(self, on_result: OnResult, *, poll_seconds: float = POLL_SECONDS) -> None:
         """Ask each source at its interval, for ever, none waiting for another; `on_result` is told of each answer."""
@@ -150,9 +152,19 @@ class RegistrySource:
                     tasks.start_soon(ask, self._lookup, entry)
         return looked
 
-    async def _merge(self, file: Registry | None, looked: Looked, *, trusting: bool) -> ReloadResult:
-        """Take over a file that was read, if one was, and new answers."""
+    async def _merge(
+        self,
+        file: Registry | None,
+        looked: Looked,
+        *,
+        trusting: bool,
+        counting: Callable[[], Collection[str]] | None = None,
+    ) -> ReloadResult:
+        """Take over a file that was read, if one was, and those answers that are `counting` when it comes to it."""
         async with self._merging:
+            if counting is not None:
+                still = counting()
+                looked = {name: answer for name, answer in looked.items() if name in still}
             moment, before, sources = events.now(), self._current, self._sources
             if file is None and before is not None and _says_nothing_new(sources, looked):
                 good = [name for name, answer in looked.items() if not isinstance(answer, DiscoveryError)]

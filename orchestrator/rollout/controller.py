@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import anyio
 
 from orchestrator import events
-from orchestrator.errors import HistoryError, StateError
-from orchestrator.registry.model import FailureBudget, TargetKey
+from orchestrator.errors import ConflictError, HistoryError, StateError
+from orchestrator.registry.model import FailureBudget, Target, TargetKey
 from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Dispatcher, Expedition, Ledger, Share
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState
+
+Freeze = Callable[[Sequence[Target], int], Sequence[Migration]]
+
+
+async def _nothing() -> None:
+    return None
 
 
 class Controller:
@@ -24,12 +30,21 @@ class Controller:
     start needs to go on. Commands may come at any time from other tasks.
     """
 
-    def __init__(self, rollout: Rollout, ledger: Ledger, dispatcher: Dispatcher, budget: FailureBudget) -> None:
-        self.rollout = rollout
+    def __init__(
+        self,
+        rollout: Rollout,
+        ledger: Ledger,
+        dispatcher: Dispatcher,
+        budget: FailureBudget,
+        on_loaded: Callable[[], Awaitable[None]] = _nothing,
+    ) -> None:
+        """`on_loaded` is called once, when the rollout's targets are known and before any of them is touched."""
+        self.rollout, self._on_loaded = rollout, on_loaded
         self._ledger, self._dispatcher, self._budget = ledger, dispatcher, budget
         self._states: dict[TargetKey, MigrationState] = {}
         self._counts: Counter[MigrationState] = Counter()
         self._left: set[TargetKey] = set()
+        self._loaded = False
         self._draining = False
         self._changed = anyio.Event()
         self._commands = anyio.Lock()
@@ -86,30 +101,32 @@ class Controller:
             paused = self.rollout.state is RolloutState.PAUSED
             await self._move(RolloutState.RUNNING if paused else self.rollout.state, reason, accepted_failures=0)
 
-    async def extend(self, migrations: Sequence[Migration]) -> bool:
-        """Take in targets that have appeared; False when it is too late for that. Raises ConflictError."""
-        async with self._commands:
-            if self.rollout.state.finished or self.rollout.aborting or self._draining or not self._states:
-                return False
-            larger = replace(self.rollout, total=self.rollout.total + len(migrations))
-            await self._ledger.extend(larger, migrations, tell.appeared(larger, migrations, appended=True))
-            self.rollout = larger
-            for migration in migrations:
-                self._note(migration)
-            await self._move(self.rollout.state, self.rollout.reason)
-            return True
+    async def welcome(self, targets: Sequence[Target], freeze: Freeze, *, append: bool) -> None:
+        """Take in those of the targets that are not the rollout's yet, or record that they are left to the next one.
 
-    async def leave(self, migrations: Sequence[Migration], reason: str | None = None) -> None:
-        """Record that targets have appeared which this rollout does not take in."""
+        `freeze` makes them migrations at positions from the given one on.
+        """
         async with self._commands:
-            if not self.rollout.state.finished:
-                event = tell.appeared(self.rollout, migrations, appended=False, reason=reason)
-                await self._ledger.save_rollout(self.rollout, event)
-                self._left.update(migration.key for migration in migrations)
+            fresh = [target for target in targets if target.key not in self._states and target.key not in self._left]
+            if not fresh or not self._loaded or self.rollout.state.finished:
+                return
+            migrations, reason = freeze(fresh, self.rollout.total), None
+            if append and not (self.rollout.aborting or self._draining):
+                try:
+                    return await self._extend(migrations)
+                except ConflictError as exc:
+                    reason = exc.message
+            self._left.update(target.key for target in fresh)
+            event = tell.appeared(self.rollout, migrations, appended=False, reason=reason)
+            await self._ledger.save_rollout(self.rollout, event)
 
-    def knows(self, key: TargetKey) -> bool:
-        """Whether the target is one of the rollout's, or was left; True for all as long as those are not loaded."""
-        return key in self._states or key in self._left or not self._states
+    async def _extend(self, migrations: Sequence[Migration]) -> None:
+        larger = replace(self.rollout, total=self.rollout.total + len(migrations))
+        await self._ledger.extend(larger, migrations, tell.appeared(larger, migrations, appended=True))
+        self.rollout = larger
+        for migration in migrations:
+            self._note(migration)
+        await self._move(self.rollout.state, self.rollout.reason)
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs has ended."""
@@ -123,6 +140,8 @@ class Controller:
         if expedition is None:
             return
         await self._load()
+        self._loaded = True
+        await self._on_loaded()
         await self._plan(expedition)
         while True:
             while pending := await self._pending():

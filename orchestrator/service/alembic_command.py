@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from orchestrator.databases.base import Guard, Place
 from orchestrator.errors import TargetUnreachableError
 from orchestrator.execute.migrate import env_url, env_variables, hidden
+from orchestrator.execute.online import lost
 from orchestrator.history import command
 from orchestrator.history.command import Child, CommandJob
 from orchestrator.history.revisions import History
-from orchestrator.registry.model import Registry, Target
+from orchestrator.registry.model import Registry, Target, TargetKey
 from orchestrator.service import requests
 from orchestrator.service.daemon import opened
 from orchestrator.service.wiring import assembled, limits
@@ -22,16 +23,20 @@ from orchestrator.sessions import SessionRules
 from orchestrator.settings import Settings
 
 
-async def run(settings: Settings, track: str, tenant: str, arguments: Sequence[str]) -> int:
+async def run(settings: Settings, track: Callable[[Registry], str], tenant: str, arguments: Sequence[str]) -> int:
     """Run the command with our standard streams; returns Alembic's exit code.
 
-    A command that changes the database has the target's lock meanwhile. Raises ConfigurationError, HistoryError,
-    RegistryError, and TargetError, of kind `locked` when another migration holds the lock.
+    `track` names the track, given the registry. A command that changes the database has the target's lock meanwhile.
+    Raises ConfigurationError, HistoryError, RegistryError, and TargetError, of kind `locked` when another migration
+    holds the lock.
     """
     changes = command.changes_database(arguments)
     source = await opened(settings)
+    name = track(source.current)
+    if TargetKey(tenant, name) not in source.current.by_key:
+        await source.discover()  # it may be one that is found at run time
     registry = source.current
-    target = requests.find_target(registry, track, tenant)
+    target = requests.find_target(registry, name, tenant)
     async with assembled(settings.model_copy(update={"store_url": SecretStr("sqlite://")}), source) as parts:
         history = await parts.histories.current(registry, registry.tracks[target.track])
         place = Place(history.env_py.settled(target), registry.url_for(target), limits(settings))
@@ -50,7 +55,7 @@ async def _in_child(job: CommandJob, guard: Guard | None) -> int:
     async with anyio.create_task_group() as tasks:
 
         async def watch(guard: Guard) -> None:
-            await guard.lost.wait()
+            await lost(guard, backends)
             tasks.cancel_scope.cancel()
 
         if guard is not None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from orchestrator import events
 from orchestrator.api.ports import CompiledPlan, PlanGroup, RolloutView, TargetView
-from orchestrator.errors import DiscoveryError, StateError
+from orchestrator.errors import StateError
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Request, RolloutState
@@ -81,18 +81,12 @@ async def tenants(settings: Settings) -> Look:
 
 
 async def _whole(settings: Settings) -> RegistrySource:
-    """The registry with the tenants of all its sources. Raises RegistryError, and DiscoveryError when one of them does
-    not tell them."""
+    """The registry with the tenants of its sources, as far as they tell them. Raises RegistryError."""
     source = await opened(settings)
     await source.discover()
     for one in source.sources:
         if one.ignored:
             log.warning("tenants_ignored", source=one.name, count=len(one.ignored), examples=one.ignored[:3])
-        if one.stale_since is not None:
-            raise DiscoveryError(
-                f"source {one.name!r} of the registry does not tell its tenants: {one.reason}",
-                remedy="mend it, or take its entry out of `discover`: without it, tenants would be left out",
-            )
     return source
 
 

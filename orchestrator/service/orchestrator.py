@@ -68,11 +68,11 @@ class Orchestrator:
         registry = self.registry
         tracks = requests.find_tracks(registry, request.track)
         requests.find_strategy(registry, request.strategy)
-        requests.check_whole(registry, tracks)
+        requests.check_whole(registry, tracks, self.sources())
         targets = requests.select(registry, request.track, request.select)
         concerned = {target.track for target in targets}
-        aims = {track.name: await self._aim(request, track) for track in tracks if track.name in concerned}
-        if not request.to:
+        aims = {one.name: await self._aim(registry, request, one) for one in tracks if one.name in concerned}
+        if request.to in ("", EVERY):
             request = replace(request, to=EVERY if request.track == EVERY else tracks[0].goal)
         rollout, migrations = requests.freeze(request, registry, targets, aims, now=now(), entropy=os.urandom(2))
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
@@ -81,8 +81,8 @@ class Orchestrator:
                 self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
 
-    async def _aim(self, request: Request, track: Track) -> Aim:
-        history = await self._parts.histories.current(self.registry, track)
+    async def _aim(self, registry: Registry, request: Request, track: Track) -> Aim:
+        history = await self._parts.histories.current(registry, track)
         return Aim(history.resolve(requests.goal_of(request, track), request.direction.planned), history.digest)
 
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
@@ -110,7 +110,7 @@ class Orchestrator:
 
     def _by_track(self, request: Request) -> Sequence[tuple[Track, Sequence[Target]]]:
         tracks = requests.find_tracks(self.registry, request.track)
-        requests.check_whole(self.registry, tracks)
+        requests.check_whole(self.registry, tracks, self.sources())
         targets = requests.select(self.registry, request.track, request.select)
         parts = [(track, [target for target in targets if target.track == track.name]) for track in tracks]
         return [(track, members) for track, members in parts if members]
@@ -249,7 +249,11 @@ class Orchestrator:
         if rollout.id in self._controllers:
             return
         strategy = self.registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
-        controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure)
+
+        async def on_loaded() -> None:  # what has appeared since it was made
+            await appearing.welcome(controller, self.registry)
+
+        controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure, on_loaded)
         self._controllers[rollout.id], self._ends[rollout.id] = controller, anyio.Event()
         if self._draining:
             controller.drain()

@@ -34,7 +34,7 @@ async def compiled(
 
 def joined(made: Sequence[CompiledPlan]) -> CompiledPlan:
     """The plans of several tracks as one."""
-    digest = hashlib.sha256("".join(plan.digest for plan in made).encode()).hexdigest()
+    digest = hashlib.sha256("".join(sorted(plan.digest for plan in made)).encode()).hexdigest()
     return CompiledPlan([group for plan in made for group in plan.groups], digest)
 
 

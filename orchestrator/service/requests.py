@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from orchestrator.errors import ConfigurationError, UnavailableError
+from orchestrator.errors import ConfigurationError, DiscoveryError
 from orchestrator.registry import selector
+from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, TargetKey, Track
 from orchestrator.rollout.state import EVERY, Aim, Migration, Request, Rollout, new_rollout_id
 
@@ -52,17 +53,17 @@ def find_strategy(registry: Registry, name: str) -> Strategy:
     return registry.strategies[name]
 
 
-def check_whole(registry: Registry, tracks: Sequence[Track]) -> None:
-    """Raises UnavailableError when a source that may have targets of these tracks has not told them yet: they would be
+def check_whole(registry: Registry, tracks: Sequence[Track], sources: Sequence[Source]) -> None:
+    """Raises DiscoveryError when a source that may have targets of these tracks has not told them yet: they would be
     left out without a word."""
     names = {track.name for track in tracks}
     concerned = {one.name for one in registry.discoveries if one.track is None or one.track in names}
-    missing = [name for name in registry.unanswered if name in concerned]
-    if missing:
-        raise UnavailableError(
-            f"which tenants {', '.join(missing)} of the registry has is not known yet",
-            remedy="look at `orchestrator tenants` for why; mend the source, or take its entry out of `discover`",
-        )
+    for source in sources:
+        if source.name in concerned.intersection(registry.unanswered):
+            raise DiscoveryError(
+                f"source {source.name!r} of the registry does not tell its tenants: {source.reason}",
+                remedy="mend it, or take its entry out of `discover`: without it, tenants would be left out",
+            )
 
 
 def goal_of(request: Request, track: Track) -> str:

@@ -186,4 +186,4 @@ async def test_a_daemon_starts_without_a_source_and_says_so(pg: Server, tmp_path
         assert (await daemon.call("GET", "/readyz")).status_code == 200
         refused = await daemon.call("POST", "/api/v1/rollouts", json={"track": "app", "to": "head"})
         assert refused.status_code == 503
-        assert "which tenants saas of the registry has is not known yet" in refused.text
+        assert "source 'saas' of the registry does not tell its tenants" in refused.text

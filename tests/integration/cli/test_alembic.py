@@ -166,4 +166,17 @@ async def test_the_command_ends_with_the_orchestrator_and_its_lock(number: signa
         await process.wait()
     child = Path("/proc", note.read_text().strip(), "cmdline")
     await engine.until(lambda: not child.exists() or not child.read_bytes())
-    assert (await _alembic(project, "current")).out in ("", "beta\n")
+    again = await project.run("alembic", "--tenant", "t001", "--", "upgrade", "beta")
+    assert again.code == 0, "the lock is free"
+    assert (await _alembic(project, "current")).out == "beta\n"
+
+
+async def test_a_tenant_that_is_found_at_run_time_is_reached(project: Project) -> None:
+    file = project.folder / "tenants.yaml"
+    content = yaml.safe_load(file.read_text())
+    content |= {"tenants": [], "discover": [{"shard": "files", "files": "t*.db"}]}
+    file.write_text(yaml.safe_dump(content))
+    assert (await _alembic(project, "upgrade", "head")).code == 0
+    assert (await _alembic(project, "current")).out == "beta (head)\n"
+    unknown = await _alembic(project, "current", tenant="t0001")
+    assert (unknown.code, "did you mean 't00" in unknown.err) == (2, True), unknown.err

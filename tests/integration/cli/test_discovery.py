@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+from tests import environments
 from tests.integration.cli.conftest import Project
 
 
@@ -67,3 +68,17 @@ async def test_what_cannot_be_a_tenant_is_told_and_the_others_are_migrated(found
     assert "must not hold control characters" in done.err
     assert "succeeded: 7 of 7" in done.out
     assert "source files/files names 1 that cannot be tenants: database 't\\x01.db'" in (await found.run("tenants")).err
+
+
+async def test_a_track_whose_tenants_are_all_found_is_checked_as_any_other(found: Project) -> None:
+    """Its env.py reads a variable that is filled in for each tenant, of which none is known yet."""
+    environments.read_url_from_environ(found.folder / "project")
+    file = found.folder / "tenants.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["tenants"] = []
+    content["tracks"]["app"] |= {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
+    file.write_text(yaml.safe_dump(content))
+    done = await found.run("check")
+    assert done.code == 0, done.err
+    assert "could not be tried" not in done.out
+    assert (await found.run("migrate")).code == 0

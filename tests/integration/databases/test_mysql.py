@@ -14,12 +14,13 @@ import pytest
 from asyncmy.connection import Connection
 from sqlalchemy.engine import URL, make_url
 
-from orchestrator.databases import mysql_sessions
+from orchestrator.databases import mysql_connecting, mysql_sessions
 from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.mysql_connecting import ask, connected
 from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.execute.online import lost
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 from tests import mariadb
@@ -449,3 +450,19 @@ async def test_a_way_that_leads_to_another_database_is_refused(
     with pytest.raises(WrongDatabaseError, match="leads to database 'mysql'"):
         async with MySQL().guard(place):
             pass
+
+
+async def test_a_guard_that_says_nothing_for_long_is_kept_by_asking(
+    mysql: MySQLServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that thinks for longer than the server keeps a silent session must not lose its lock."""
+    monkeypatch.setattr(mysql_connecting, "_SILENT_SECONDS", 2)
+    place = _place(mysql, database)
+    async with MySQL().guard(place) as guard:
+        with anyio.move_on_after(4):
+            await lost(guard, [])
+        assert not guard.lost.is_set()
+        assert await guard.heads() is None
+        with pytest.raises(TargetLockedError):
+            async with MySQL().guard(_place(mysql, database, lock_wait=0.1)):
+                pass

@@ -58,7 +58,8 @@ async def test_targets_that_appear_follow_the_policies(
             Target("late2", "app", "pg", late[2], labels={"other": "true"}),
         ]
         running.source.current = replace(registry, digest="later", targets=(*registry.targets, *appeared))
-        running.service.registry_read(ReloadResult(True, running.source.current))
+        for _ in range(3):  # sources that answer at once, say
+            running.service.registry_read(ReloadResult(True, running.source.current))
         await running.service.finished(view.rollout.id)
         ended = await running.service.rollout(view.rollout.id)
         assert ended.counts == counts
@@ -94,3 +95,22 @@ async def test_a_target_that_another_rollout_holds_is_not_taken_in(
         for view in (first, other):
             await running.service.finished(view.rollout.id)
             assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 1}
+
+
+async def test_what_appears_while_nobody_carries_the_rollout_out_is_not_forgotten(
+    pg: Server, make_databases: MakeDatabases, track: Track, tmp_path: Path
+) -> None:
+    strategies = {"s": Strategy("s", new_tenants="append")}
+    targets = engine.targets_of(await make_databases(3))
+    registry = engine.registry_of([track], [engine.shard_of(pg)], targets[:2], strategies=strategies)
+    store = f"sqlite:///{tmp_path}/store.db"
+    async with engine.running(registry, store_url=store) as running:
+        request = Request("app", "head", strategy="s", max_concurrent=1)
+        view, _ = await running.service.start_rollout(request)
+        await engine.until(lambda: len(running.of(MigrationStarted)) == 1)
+        running.service.drain()
+        await running.service.finished(view.rollout.id)
+    async with engine.running(replace(registry, targets=tuple(targets)), store_url=store) as running:
+        await running.service.resume_active()
+        await running.service.finished(view.rollout.id)
+        assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 3}

@@ -27,6 +27,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "select": "tier=free",
         "direction": "upgrade",
         "goal": ["b2"],
+        "goals": {"app": ["b2"]},
         "plan_digest": None,
         "created_at": "2026-11-21T02:00:01.000Z",
         "started_at": "2026-11-21T02:00:01.250Z",

@@ -49,11 +49,13 @@ def source(**fields: Any) -> Source:
     well = Source(
         name="saas",
         question="query",
+        shard="control",
         targets=3,
         stale=False,
         stale_since=None,
         reason=None,
         refreshed_at="T1",
+        refresh_seconds=60.0,
         ignored=0,
         ignored_examples=[],
     )

@@ -63,11 +63,11 @@ def test_a_target_whose_history_was_not_read_is_as_the_registry_has_it() -> None
     assert settler(EnvPy(version_table=("own",)))[0].settled(other) is other
 
 
-def test_it_is_told_once_for_each_registry_and_finding() -> None:
+async def test_it_is_told_once_for_each_registry_and_finding() -> None:
     one, history = settler(EnvPy(version_table=("own_", "")))
     with capture_logs() as lines:
-        one.note(registry(ACME, GLOBEX), history)
-        one.note(registry(ACME, GLOBEX), history)
+        await one.note(registry(ACME, GLOBEX), history)
+        await one.note(registry(ACME, GLOBEX), history)
     assert lines == [
         {
             "event": "version_table_overruled",
@@ -79,10 +79,10 @@ def test_it_is_told_once_for_each_registry_and_finding() -> None:
     ]
 
 
-def test_what_the_registry_says_as_well_is_not_told() -> None:
+async def test_what_the_registry_says_as_well_is_not_told() -> None:
     one, history = settler(EnvPy(version_table=("v_", "")))
     with capture_logs() as lines:
-        one.note(registry(ACME, GLOBEX), history)
+        await one.note(registry(ACME, GLOBEX), history)
     assert lines == []
 
 
@@ -94,18 +94,18 @@ def test_what_the_registry_says_as_well_is_not_told() -> None:
         (ACME, Target("initech", "other", "pg", "shop", version_table="own", schema="public")),
     ],
 )
-def test_targets_that_come_to_share_a_version_table_are_an_error_that_names_both(
+async def test_targets_that_come_to_share_a_version_table_are_an_error_that_names_both(
     targets: tuple[Target, Target],
 ) -> None:
     one, history = settler(EnvPy(version_table=("own",)))
     with pytest.raises(HistoryError) as failed:
-        one.note(registry(*targets), history)
+        await one.note(registry(*targets), history)
     for target in targets:
         assert str(target.key) in failed.value.message
     assert "'own'" in failed.value.message
     assert "with the tenant in it" in (failed.value.remedy or "")
     with pytest.raises(HistoryError):
-        one.note(registry(*targets), history)
+        await one.note(registry(*targets), history)
 
 
 @pytest.mark.parametrize(
@@ -115,12 +115,12 @@ def test_targets_that_come_to_share_a_version_table_are_an_error_that_names_both
         Target("globex", "app", "pg", "shop", schema="globex"),
     ],
 )
-def test_targets_at_places_of_their_own_may_have_the_same_name(other: Target) -> None:
+async def test_targets_at_places_of_their_own_may_have_the_same_name(other: Target) -> None:
     one, history = settler(EnvPy(version_table=("own",)))
-    one.note(registry(ACME, other), history)
+    await one.note(registry(ACME, other), history)
 
 
-def test_each_track_is_looked_at_for_itself() -> None:
+async def test_each_track_is_looked_at_for_itself() -> None:
     _, history = settler(EnvPy(version_table=("own",)))
     other = History(Track("other", script_location=Path("/srv2")), history.snapshot)
     known = _Known(history.env_py)
@@ -128,6 +128,6 @@ def test_each_track_is_looked_at_for_itself() -> None:
     one = Settler(cast(Library, known))
     shop = [Target(name, "other", "pg", "another") for name in ("acme", "globex")]
     both = registry(Target("acme", "app", "pg", "shop"), *shop)
-    one.note(both, history)
+    await one.note(both, history)
     with pytest.raises(HistoryError, match="acme/other and globex/other"):
-        one.note(both, other)
+        await one.note(both, other)

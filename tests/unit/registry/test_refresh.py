@@ -200,6 +200,23 @@ async def test_an_answer_to_an_entry_that_was_changed_meanwhile_does_not_count(t
     assert tenants(source) == ["acme"]
 
 
+async def test_an_answer_of_an_entry_that_is_taken_out_while_it_waits_for_its_turn_does_not_count(
+    tmp_path: Path, lookup: Lookup
+) -> None:
+    source = await opened(tmp_path, lookup)
+    await source.discover()
+    lookup.names["one"] = ["t_a", "t_new"]
+    async with anyio.create_task_group() as tasks, source._merging:  # a reload is at work
+        tasks.start_soon(source.discover)
+        await until(lambda: lookup.asked.count("one") == 2)
+        await anyio.sleep(0.05)
+        write(tmp_path, TRACKS + SHARDS + TENANTS)
+        file = await source._file.read()
+        source._current = source._named = file
+        source._sources = {}
+    assert tenants(source) == ["acme"]
+
+
 async def test_a_bad_file_keeps_what_was_found(tmp_path: Path, lookup: Lookup) -> None:
     source = await opened(tmp_path, lookup, ONE)
     await source.discover()
