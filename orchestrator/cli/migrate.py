@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,8 +57,14 @@ def migrate(
     ended = anyio.run(_migrate, configured, request)
     screen.answer(ended, summary.summary, as_json)
     if ended["state"] != "succeeded" and not as_json:
-        screen.remark("\nthe same command again goes on: targets at the goal are left alone")
+        screen.remark(f"\n{_how_to_go_on(ended['to'])}")
     raise typer.Exit(summary.exit_code(ended))
+
+
+def _how_to_go_on(to: str) -> str:
+    if re.search(r"(^|@)[+-]\d+$", to):
+        return f"to go on, name a revision with --to: {to} would count anew, from where each target is by now"
+    return "the same command again goes on: targets at the goal are left alone"
 
 
 def only_track(tracks: Mapping[str, object], wanted: str) -> str:

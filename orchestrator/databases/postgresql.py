@@ -133,6 +133,7 @@ class PostgreSQLGuard:
             state=sql.STATE,
             schema=schema,
             current_schema=sql.CURRENT_SCHEMA if schema is not None else None,
+            lock_timeout=settings["lock_timeout"],
         )
 
     async def enter(self, provisioned: bool = False) -> bool:
@@ -152,7 +153,8 @@ class PostgreSQLGuard:
             )
         self._identity = (name, oid, started, schema)
         if locked and found is not True:
-            self._entered_with.append(None if found is False else tuple(sorted(found.split("\n") if found else ())))
+            held = None if found is False else version_tables.heads_of(self._place, _split(found))
+            self._entered_with.append(held)
         await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
         return found is not False
 
@@ -215,8 +217,9 @@ class PostgreSQLGuard:
     async def heads(self) -> Heads | None:
         if self.lost.is_set():
             raise unreachable(self._place, ConnectionError("the session that held the lock was lost"))
-        if self._entered_with:
-            return self._entered_with.pop()  # known since the lock was taken
+        known = self._entered_with.pop() if self._entered_with else None  # since the lock was taken
+        if known is not None:
+            return known
         with bounded(self._place):
             return await version_tables.read(self._connection, self._place)
 
@@ -289,7 +292,8 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
 def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:
     """What is sent for a stretch of scripts; the session is set up with the first of it."""
     setup = f"SELECT {_applied(_settings(place))};\n"
-    for message in messages(scripts, VersionTable.of(place.target), create_version):
+    settings = _settings(place)
+    for message in messages(scripts, VersionTable.of(place.target), create_version, settings["lock_timeout"]):
         yield replace(message, text=setup + message.text)
         setup = ""
 
@@ -320,6 +324,11 @@ def lock_key(place: Place) -> int:
 
 # Lists of backends travel as text: for a parameter or column of an array type, asyncpg asks each new connection about
 # the type first, with a query that costs the server more (10 ms) than all of ours together.
+def _split(listed: str) -> list[str]:
+    """Heads as one text: nothing for no row, `\\0`-less lines else."""
+    return listed.split("\n") if listed else []
+
+
 def _listed(backends: Sequence[int]) -> str:
     return ",".join(map(str, backends))
 

@@ -55,8 +55,13 @@ async def make(connection: asyncpg.Connection[Any], place: Place) -> str | None:
     if not await exists(connection, target):
         if not target.create_schema:
             raise missing(place)
-        with translated(place):
-            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(target.schema)}")
+        try:
+            with translated(place):
+                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(target.schema)}")
+        except TargetUnreachableError as exc:
+            if exc.kind == "permission":
+                exc.remedy = "grant the shard's user CREATE on the database, or create the schema"
+            raise
     found: str | None = await connection.fetchval(f"SELECT {proof(target)}")
     if found is None:
         raise forbidden(place)

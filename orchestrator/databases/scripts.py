@@ -77,7 +77,9 @@ class VersionTable:
 
 
 @lru_cache(maxsize=64)
-def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> tuple[Message, ...]:
+def messages(
+    scripts: tuple[Script, ...], table: VersionTable, create_version: str | None, lock_timeout: str
+) -> tuple[Message, ...]:
     """A transaction is one message, so that `now()` differs from one to the next as it does online; a statement outside
     of transactions is one, because several in one message are a transaction to the server."""
     found: list[Message] = []
@@ -86,7 +88,7 @@ def messages(scripts: tuple[Script, ...], table: VersionTable, create_version: s
             rest = (script.continues, "") if script.continues is not None else None
             found.append(Message(_transaction(script, table, create_version), script.revisions, rest))
         else:
-            found += _alone(script, table, create_version)
+            found += _alone(script, table, create_version, lock_timeout)
     return tuple(found)
 
 
@@ -106,7 +108,11 @@ def _said(begun: Begun) -> str:
     return f"-- revision {' '.join(begun.revision.split())}"
 
 
-def _alone(script: Script, table: VersionTable, create_version: str | None) -> Iterator[Message]:
+# Waiting for a lock, they keep nobody else waiting; and they wait for all transactions of the database.
+_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
+
+
+def _alone(script: Script, table: VersionTable, create_version: str | None, lock_timeout: str) -> Iterator[Message]:
     yield Message(_opening(script, table, create_version))
     revision = ""
     for item in script.items:
@@ -115,6 +121,10 @@ def _alone(script: Script, table: VersionTable, create_version: str | None) -> I
             continue
         if isinstance(item, Move):
             yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
+        elif _CONCURRENTLY.search(item):
+            yield Message("SET lock_timeout = 0;")
+            yield Message(terminated(item), alone=(revision, item))
+            yield Message(f"SET lock_timeout = '{lock_timeout}';")
         else:
             yield Message(terminated(item), alone=(revision, item))
     if script.revisions:

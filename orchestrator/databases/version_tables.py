@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -12,7 +12,7 @@ from orchestrator.databases import schemas
 from orchestrator.databases.base import Found, Heads, Place
 from orchestrator.databases.connecting import table_locked, translated
 from orchestrator.databases.scripts import VersionTable
-from orchestrator.errors import TargetError
+from orchestrator.errors import TargetError, TargetUnreachableError
 
 # A statement keeps each table that it reads locked, and its indexes, until it ends; a server has room for some 64 locks
 # for each connection it may have, so that one statement over 17,000 schemas exhausts it.
@@ -54,7 +54,19 @@ async def read(connection: asyncpg.Connection[Any], place: Place) -> Heads | Non
         return None
     except asyncpg.LockNotAvailableError as exc:
         raise await locked(connection, place, exc) from exc
-    return tuple(sorted(row[0] for row in rows))
+    return heads_of(place, (row[0] for row in rows))
+
+
+def heads_of(place: Place, found: Iterable[object]) -> Heads:
+    """What a version table was found to hold. Raises TargetUnreachableError for a row without a revision."""
+    heads = sorted("" if head is None else str(head) for head in found)
+    if "" in heads:
+        raise TargetUnreachableError(
+            f"the version table of {place.target.key} in database {place.name} has a row without a revision",
+            kind="unusable",
+            remedy="Alembic writes no such row: see what the table should hold, and delete it",
+        )
+    return tuple(heads)
 
 
 async def locked(connection: asyncpg.Connection[Any], place: Place, exc: asyncpg.LockNotAvailableError) -> TargetError:
@@ -93,15 +105,22 @@ async def _read_tables(connection: asyncpg.Connection[Any], places: Sequence[Pla
         return
     try:
         rows = await connection.fetch(_union(places))
-    except (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError, *NO_TABLE, asyncpg.UndefinedColumnError):
+    except asyncpg.PostgresError:  # what one table is like must not be told of the others
+        if connection.is_closed():
+            raise
         for place in places:
             await _read_alone(connection, place, found)
         return
-    heads: defaultdict[int, list[str]] = defaultdict(list)
+    held: defaultdict[int, list[object]] = defaultdict(list)
     for number, head in rows:
-        heads[number].append(head)
+        held[number].append(head)
     for number, place in enumerate(places):
-        found(place.target, tuple(sorted(heads[number])), None)
+        try:
+            heads = heads_of(place, held[number])
+        except TargetError as exc:
+            found(place.target, None, exc)
+        else:
+            found(place.target, heads, None)
 
 
 async def _read_alone(connection: asyncpg.Connection[Any], place: Place, found: Found) -> None:

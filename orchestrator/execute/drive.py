@@ -220,7 +220,7 @@ class _One:
 
     def _succeeded(self, done: Done) -> Migration:
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
-        changed = done.steps > 0 or self.migration.from_heads not in (None, done.to_heads)
+        changed = done.steps > 0 or self.attempt.adopted or self.migration.from_heads not in (None, done.to_heads)
         state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
         return replace(self.migration, state=state, to_heads=done.to_heads, failure=None)
 

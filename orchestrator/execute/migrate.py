@@ -74,8 +74,9 @@ class Done:
 
 @dataclass(slots=True)
 class Attempt:
-    """What one attempt learned before it ended, however it ended."""
+    """What one attempt learned before it ended, however it ended; `adopted`: the target was stamped first."""
 
+    adopted: bool = False
     to_heads: Heads | None = None
     execution: str | None = None
 
@@ -116,7 +117,7 @@ class Migrator:
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
             try:
-                heads = await self._provided(work, place, guard)
+                heads = await self._provided(work, place, guard, attempt)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan)
                 await work.on_heads(plan)
@@ -131,7 +132,7 @@ class Migrator:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 raise
 
-    async def _provided(self, work: Work, place: Place, guard: Guard) -> Heads | None:
+    async def _provided(self, work: Work, place: Place, guard: Guard, attempt: Attempt) -> Heads | None:
         """The target's heads, after what is to be done first where there is no version table."""
         heads = await guard.heads()
         plan = work.planner.plan(heads, work.since)
@@ -142,11 +143,11 @@ class Migrator:
             if isinstance(verdict, TargetError):
                 raise verdict
             if verdict is not None:
-                return await self._adopted(work, place, guard, verdict)
+                return await self._adopted(work, place, guard, verdict, attempt)
         await guard.make_schema()
         return None
 
-    async def _adopted(self, work: Work, place: Place, guard: Guard, revision: str) -> Heads:
+    async def _adopted(self, work: Work, place: Place, guard: Guard, revision: str, attempt: Attempt) -> Heads:
         """Stamp a target that somebody else has brought to this revision."""
         try:
             goal = work.history.resolve(revision, "stamp")
@@ -157,6 +158,7 @@ class Migrator:
         heads = await guard.heads()
         if heads != goal:
             raise _not_there(heads or (), f"{', '.join(goal)} was stamped")
+        attempt.adopted = True
         log.info("adopted", tenant=work.target.tenant, track=work.track.name, revisions=list(goal))
         return heads
 
@@ -196,7 +198,7 @@ class Migrator:
             tenant=work.target.tenant,
             plan=plan,
             version_table=place.target.version_table,
-            version_table_schema=place.target.alembic_schema,
+            version_table_schema=place.target.version_table_schema or place.target.schema,
             rules=guard.rules,
             url=url.render_as_string(hide_password=False),
             environment=environment,
@@ -251,7 +253,7 @@ def _not_there(heads: Heads, expected: str) -> MigrationFailedError:
 
 def _refuse_impossible(plan: Plan) -> None:
     if plan.problem:
-        raise MigrationFailedError(plan.problem, kind="goal", remedy="name a revision as the goal")
+        raise MigrationFailedError(plan.problem, kind="goal", remedy="name a revision as the goal of another rollout")
     if plan.unknown:
         raise TargetAheadError(
             f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",

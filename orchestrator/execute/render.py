@@ -67,7 +67,7 @@ def _job(registry: Registry, target: Target, history: History, plan: Plan) -> Co
         plan=plan,
         dialect=_dialect(registry, target),
         version_table=settled.version_table,
-        version_table_schema=settled.alembic_schema,
+        version_table_schema=settled.version_table_schema or settled.schema,
         url=url.render_as_string(hide_password=False),
         environment=environment,
         secrets=hidden(url, environment),

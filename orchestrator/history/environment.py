@@ -18,7 +18,7 @@ from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetE
 from orchestrator.history import applications, attributes, failures, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.jobs import MigrateJob, Observed
-from orchestrator.history.lasting import Lasting
+from orchestrator.history.lasting import Lasting, Outside
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
@@ -28,7 +28,7 @@ from orchestrator.registry.model import Track
 _LISTENED = {
     "before_execute": 0,
     "after_execute": 0,
-    "before_cursor_execute": 0,
+    "before_cursor_execute": 1,
     "after_cursor_execute": 1,
     "begin": 0,
     "commit": 0,
@@ -58,9 +58,8 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
     progress = _Progress(job, scripts, observer)
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
-        listening = progress.executed if job.observed or progress.lasting is not None else None
         with (
-            session.applied(Session(job.rules, observer.backend, listening)),
+            session.applied(Session(job.rules, observer.backend, progress.executed)),
             attributes.handed(config, job.url),
             applications.entered(scripts.dir),
             _Environment(config, scripts, job, progress),
@@ -90,6 +89,7 @@ class _Progress:
         self.state: dict[str, str] = {}
         self.remarks: list[str] = []
         self.lasting = Lasting.of(job.rules, job.plan.heads)
+        self.outside = Outside()
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -111,14 +111,16 @@ class _Progress:
         for step in steps_of(self.scripts, plan, heads):
             if self.lasting is not None and self.current is not None and _commits_each_step(context):
                 self.lasting.committed()
-            self.current, self.began = _name(step), time.monotonic()
+            self.current, self.began, self.outside = _name(step), time.monotonic(), Outside()
             yield step
         self.walking = False
 
-    def executed(self, sql: str) -> None:
-        """A statement was executed on one of env.py's connections."""
+    def executed(self, sql: str, outside: bool) -> None:
+        """A statement was executed on one of env.py's connections; `outside` of any transaction."""
         if self.lasting is not None:
             self.lasting.executed(sql)
+        if outside and self.current is not None:
+            self.outside.add(sql)
         if self.job.observed and not self.walking and not self._is_alembics(sql):
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
 
@@ -127,7 +129,7 @@ class _Progress:
         table = self.job.version_table.replace('"', '""')
         words = sql.split()
         if [word.upper() for word in words[:2]] == ["CREATE", "TABLE"]:
-            return table in sql.partition("(")[0]
+            return table in sql and "version_num" in sql
         reads = words[:1] == ["SELECT"] and not _CHANGES.search(sql)
         return reads and ("pg_catalog.pg_class" in sql or sql.rstrip().rstrip('"').endswith(table))
 
@@ -155,6 +157,7 @@ class _Progress:
         """Alembic's `on_version_apply`: the version table was updated for one step."""
         if self.lasting is not None:
             self.lasting.stamped(tuple(sorted(heads)))
+        session.prove_schema(self.job.rules, ctx.connection, self.current)
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
 
@@ -162,6 +165,8 @@ class _Progress:
         """Tell with a revision's failure what stays of it."""
         if self.lasting is not None and self.current is not None and isinstance(failure, MigrationFailedError):
             self.lasting.complete(failure, lambda text: failures.redact(text, self.job.secrets))
+        elif self.current is not None and isinstance(failure, MigrationFailedError):
+            self.outside.complete(failure, lambda text: failures.redact(text, self.job.secrets))
 
 
 def _commits_each_step(context: Any) -> bool:

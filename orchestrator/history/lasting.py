@@ -113,6 +113,29 @@ class Lasting:
         return self._transaction and not self._commits(first, second)
 
 
+class Outside:
+    """What one revision has done outside of transactions, on a server that takes back everything else."""
+
+    def __init__(self) -> None:
+        self._part = _Part()
+
+    def add(self, sql: str) -> None:
+        if _words(sql)[0] not in _READS:
+            self._part.add(sql)
+
+    def complete(self, exc: MigrationFailedError, redact: Callable[[str], str]) -> None:
+        """As `Lasting.complete`; an index that could not be built concurrently stays as well, and is invalid."""
+        invalid = exc.statement is not None and re.search(r"\bCONCURRENTLY\b", exc.statement, re.IGNORECASE)
+        if self._part.count:
+            done = "; ".join(_shortened(redact(statement)) for statement in self._part.statements)
+            exc.message += f"\nThe revision is half applied: what it did outside of transactions stays ({done})"
+            exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, _REMEDY, False
+        if invalid:
+            first = "look for an invalid index that the statement left behind (pg_index.indisvalid), and drop it"
+            exc.kind, exc.retriable = HALF_APPLIED, False
+            exc.remedy = f"{first}; then {exc.remedy if self._part.count else 'correct the cause and retry'}"
+
+
 _NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
 _REMEDY = (
     "take these statements back by hand, correct the cause, then retry; or finish the revision by hand, stamp the "

@@ -15,7 +15,7 @@ from pathlib import Path
 from alembic.script.revision import MultipleHeads, ResolutionError, Revision, RevisionError, RevisionMap
 from alembic.util import CommandError
 
-from orchestrator.errors import HistoryError
+from orchestrator.errors import HistoryError, UnplannableError
 from orchestrator.history import drivers, goals
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.places import line_of
@@ -156,8 +156,15 @@ class History:
             return () if there else goal or ("base",)
         if goals.is_open(goal):
             return goals.walked(self._map, heads, goal[0], direction)
-        if direction == "downgrade":
-            return self._downgrade(heads, goal)
+        try:
+            return self._downgrade(heads, goal) if direction == "downgrade" else self._upgrade(heads, goal)
+        except (RevisionError, CommandError) as exc:
+            raise UnplannableError(
+                f"no steps lead from {', '.join(heads) or 'base'} to {', '.join(goal) or 'base'}: {exc}",
+                remedy="look at what the version table holds",
+            ) from exc
+
+    def _upgrade(self, heads: Heads, goal: Heads) -> tuple[str, ...]:
         found: list[str] = []
         for revision in self._map.iterate_revisions(argument(goal), heads, implicit_base=True):
             assert revision is not None

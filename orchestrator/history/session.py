@@ -8,6 +8,7 @@ alone. The rules themselves are values, made by whoever knows the database, and 
 from __future__ import annotations
 
 import logging.config
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,11 +26,14 @@ from orchestrator.sessions import SessionRules
 
 @dataclass(slots=True)
 class Session:
-    """One migration's connections: the rules (None: there must be no connection), and the backends seen so far."""
+    """One migration's connections: the rules (None: there must be no connection), and the backends seen so far.
+
+    `on_statement` is told each statement that was executed, and whether it was outside of any transaction.
+    """
 
     rules: SessionRules | None
     on_backend: Callable[[int], None] = lambda backend: None
-    on_statement: Callable[[str], None] | None = None
+    on_statement: Callable[[str, bool], None] | None = None
     backends: list[int] = field(default_factory=list)
 
 
@@ -65,6 +69,7 @@ def install() -> None:
             return
         event.listen(Engine, "do_connect", _refuse_other_dialects)
         event.listen(Pool, "checkout", _on_checkout)
+        event.listen(Engine, "before_cursor_execute", _on_execute)
         event.listen(Engine, "after_cursor_execute", _on_executed)
         # Older templates call fileConfig unguarded: it would fail for want of a file, or replace our logging.
         logging.config.fileConfig = _silenced(logging.config.fileConfig)
@@ -78,9 +83,9 @@ def is_proved(connection: Connection) -> bool:
     return session is not None and connection.info.get(_MARK) is session
 
 
-def prove_schema(rules: SessionRules, connection: Connection) -> None:
-    """Refuse a connection on which env.py has set a search path of its own: what it does not name by schema would go
-    to another tenant's. Raises WrongDatabaseError.
+def prove_schema(rules: SessionRules, connection: Connection, after: str | None = None) -> None:
+    """Refuse a connection on which env.py, or the revision `after` which this is asked, has set a search path of its
+    own: what is not named by schema would go to another tenant's. Raises WrongDatabaseError.
 
     Past SQLAlchemy, for which a transaction would begin here that env.py has not begun.
     """
@@ -95,6 +100,12 @@ def prove_schema(rules: SessionRules, connection: Connection) -> None:
         cursor.close()
     if not connection.in_transaction():
         raw.rollback()
+    if found != rules.schema and after is not None:
+        raise WrongDatabaseError(
+            f"revision {after} leaves its session in schema {found!r}; this target's is {rules.schema!r}",
+            revision=after,
+            remedy="let the revision name schemas, or set the search path back to what it was before it ends",
+        )
     if found != rules.schema:
         raise WrongDatabaseError(
             f"env.py works in schema {found!r}; this target's is {rules.schema!r}. Nothing was run in it",
@@ -119,10 +130,30 @@ def _refuse_other_dialects(dialect: Dialect, record: object, args: object, param
         raise _wrong(session.rules, f"a {dialect.name} database")
 
 
-def _on_executed(connection: Any, cursor: object, statement: str, *_: object) -> None:
+# Waiting for a lock, they keep nobody else waiting; and they wait for every transaction of the database, also of other
+# tenants in it.
+_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
+
+
+def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> None:
     session = _current.get()
-    if session is not None and session.on_statement is not None:
-        session.on_statement(statement)
+    if session is not None and _is_concurrent(session, statement):
+        cursor.execute("SET lock_timeout = 0")
+
+
+def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> None:
+    session = _current.get()
+    if session is None:
+        return
+    if session.on_statement is not None:
+        session.on_statement(statement, connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT")
+    if session.rules is not None and session.rules.lock_timeout and _is_concurrent(session, statement):
+        cursor.execute(f"SET lock_timeout = '{session.rules.lock_timeout}'")
+
+
+def _is_concurrent(session: Session, statement: str) -> bool:
+    is_postgresql = session.rules is not None and session.rules.dialect == "postgresql"
+    return is_postgresql and _CONCURRENTLY.search(statement) is not None
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:

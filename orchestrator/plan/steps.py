@@ -76,7 +76,7 @@ def make(
     """Plan for a target whose version table holds `heads`; None: it has no version table.
 
     A relative goal counts from `since`, which the target had before the rollout first touched it, so that a second
-    attempt does not go further than the first was to.
+    attempt does not go further than the first was to; where the heads are not on that way, it is a `problem`.
     """
     known = tuple(sorted(heads or ()))
     provisioned = heads is not None
@@ -90,9 +90,20 @@ def make(
     except UnplannableError as exc:
         problem = f"{exc.message}; {exc.remedy}" if exc.remedy else exc.message
         return Plan(known, goal, direction, provisioned=provisioned, problem=problem)
-    applied = revisions.ancestors(known)
-    steps = tuple(step for step in all_steps if (step in applied) is (direction == "downgrade"))
-    return Plan(known, revisions.after(origin, all_steps, direction), direction, steps, provisioned=provisioned)
+    end = revisions.after(origin, all_steps, direction)
+    begun, now, ended = map(revisions.ancestors, (origin, known, end))
+    upwards = direction == "upgrade"
+    if (ended <= now) if upwards else (now <= ended):
+        return Plan(known, end, direction, provisioned=provisioned)
+    if not ((begun <= now <= ended) if upwards else (ended <= now <= begun)):
+        found, before, to = (", ".join(heads) or "nothing" for heads in (known, origin, end))
+        problem = (
+            f"the version table holds {found}, where the rollout found {before} and goes to {to}: somebody else has "
+            "changed it. Nothing was run"
+        )
+        return Plan(known, end, direction, provisioned=provisioned, problem=problem)
+    steps = tuple(step for step in all_steps if (step in now) is not upwards)
+    return Plan(known, end, direction, steps, provisioned=provisioned)
 
 
 class Planner:

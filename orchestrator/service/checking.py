@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -121,7 +121,9 @@ async def _track(registry: Registry, track: Track, histories: Histories) -> Trac
         env_py=env_py,
         version_table=_version_table(track, env_py),
         set_by="env.py" if env_py.sets_version_table else "registry",
-        mistakes=tuple(filter(None, (_ambiguous(history), mistakes.of_env_py(track, history)))),
+        mistakes=tuple(
+            filter(None, (_ambiguous(history), mistakes.of_env_py(track, history), *_adopts(registry, history)))
+        ),
     )
 
 
@@ -139,6 +141,18 @@ def _ambiguous(history: History) -> HistoryError | None:
     except HistoryError as exc:
         return exc
     return None
+
+
+def _adopts(registry: Registry, history: History) -> Iterator[HistoryError]:
+    """Revisions that targets are to be adopted at and this build does not have."""
+    wanted = {target.adopt: target for target in registry.targets if target.track == history.track.name}
+    for revision, target in wanted.items():
+        try:
+            if revision is not None:
+                history.resolve(revision, "stamp")
+        except HistoryError as exc:
+            exc.message = f"`adopt` of {target.key}: {exc.message}"
+            yield exc
 
 
 def _targets(registry: Registry, track: Track) -> int:

@@ -55,7 +55,10 @@ async def migrate(
         await service.close_abandoned()
         view, _ = await service.start_rollout(request)
         started(view)
-        await _until_ended(service, parts, view.rollout.id, interrupted)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(source.refresh, service.registry_read)  # tenants may appear meanwhile
+            await _until_ended(service, parts, view.rollout.id, interrupted)
+            tasks.cancel_scope.cancel()
         return await service.rollout(view.rollout.id)
 
 

@@ -67,10 +67,11 @@ class Orchestrator:
             raise UnavailableError("the daemon is shutting down", remedy="ask again when it has started anew")
         registry = self.registry
         tracks = requests.find_tracks(registry, request.track)
-        requests.find_strategy(registry, request.strategy)
         requests.check_whole(registry, tracks, self.sources())
         targets = requests.select(registry, request.track, request.select)
         concerned = {target.track for target in targets}
+        if requests.find_strategy(registry, request.strategy).new_tenants == "append":
+            concerned = {track.name for track in tracks}  # a track may have its first target while it runs
         aims = {one.name: await self._aim(registry, request, one) for one in tracks if one.name in concerned}
         if request.to in ("", EVERY):
             request = replace(request, to=EVERY if request.track == EVERY else tracks[0].goal)

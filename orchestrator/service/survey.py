@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import anyio
 import structlog
@@ -89,8 +90,10 @@ class FleetSurvey:
         groups: Groups = {}
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
-            plan = None if exc is not None else planner.plan(heads)
+            plan = None if exc is not None else _by_policy(target, track, planner.plan(heads))
             state = FleetState.UNREACHABLE if plan is None else FleetState(plan.state)
+            if plan is not None and not plan.provisioned and not plan.unknown:
+                state = FleetState.UNPROVISIONED
             groups.setdefault((state, plan), []).append(target)
 
         await self._read(registry, targets, found)
@@ -130,6 +133,14 @@ def _observation(
     if planner is None:
         return observed(target, FleetState.UNKNOWN, heads or (), "the track's history cannot be used")
     return observed(target, planner.plan(heads).state, heads or ())
+
+
+def _by_policy(target: Target, track: Track, plan: Plan) -> Plan:
+    """Where the track leaves new targets alone, nothing is run; whether one is adopted, its tables tell."""
+    left_alone = track.unprovisioned != "migrate" and target.adopt is None
+    if plan.provisioned or plan.direction != "upgrade" or not plan.steps or not left_alone:
+        return plan
+    return replace(plan, steps=(), problem=f"the track says `unprovisioned: {track.unprovisioned}`")
 
 
 def _group(track: str, state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
