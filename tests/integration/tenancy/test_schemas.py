@@ -14,9 +14,9 @@ from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetError
-from orchestrator.events import PlanJudged
+from orchestrator.events import MigrationRetried, PlanJudged
 from orchestrator.registry.model import Execution, Target
-from orchestrator.rollout.state import Direction
+from orchestrator.rollout.state import Direction, MigrationState, Request
 from tests import engine, environments
 from tests.environments import Template
 from tests.servers import MakeDatabases
@@ -267,3 +267,124 @@ async def test_extensions_of_another_schema_are_found_and_its_version_table_is_n
     assert (await _tables(pg, database))["t"] == [*MADE, "uses"]
     async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], alone)) as running:
         assert (await running.rollout()).counts == {"failed": 1}
+
+
+async def test_a_revision_that_leaves_its_session_in_another_schema_is_taken_back(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE SCHEMA other")
+    sets = "op.execute(\"SELECT set_config('search_path', 'other', false)\")"
+    environments.add_revision(project, "sets", "gamma", sets)
+    environments.add_revision(project, "delta", "sets", 'op.create_table("delta", sa.Column("id", sa.Integer))')
+    targets = [
+        *_targets(database, ["a"]),
+        replace(_targets(database, ["b"])[0], tenant="t001", search_path=("public",)),
+    ]
+    track = environments.track_of(project / "alembic.ini")
+    async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], targets)) as running:
+        view = await running.rollout()
+        assert view.counts == {"failed": 2}
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert failure.message == "revision sets leaves its session in schema 'other'; this target's is 'a'"
+        assert failure.revision == "sets"
+        assert "set the search path back" in str(failure.remedy)
+    assert "other" not in await _tables(pg, database)
+
+
+async def test_an_index_is_built_concurrently_beside_other_tenants_transactions(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """It waits for every transaction of the database, longer than the lock timeout; and it is built once."""
+    (database,) = await make_databases(1)
+    config = environments.make_project(tmp_path / "project")
+    environments.use_transaction_per_migration(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", ["alpha"])
+    index = """
+    with op.get_context().autocommit_block():
+        op.create_index("ix_alpha", "alpha", ["id"], postgresql_concurrently=True, if_not_exists=True)
+    """
+    environments.add_revision(tmp_path / "project", "index", "alpha", index)
+    environments.add_revision(tmp_path / "project", "slow", "index", "op.execute('SELECT pg_sleep(1)')")
+    schemas = [f"s{number}" for number in range(6)]
+    for execution in ("online", "replay"):
+        track = environments.track_of(config, execution=execution)
+        targets = _targets(database, [f"{execution} {schema}" for schema in schemas])
+        registry = engine.registry_of([track], [engine.shard_of(pg, max_concurrent=3)], targets)
+        async with engine.running(registry, lock_timeout_seconds=0.2) as running:
+            view = await running.rollout()
+            assert view.counts == {"succeeded": 6}, view.failures
+            assert running.of(MigrationRetried) == []
+    invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
+    assert await engine.fetch(pg, database, invalid) == [(0,)]
+    assert await engine.fetch(pg, database, "SELECT count(*) FROM pg_indexes WHERE indexname = 'ix_alpha'") == [(12,)]
+
+
+async def test_what_was_done_outside_of_transactions_is_told_and_not_done_again(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    environments.use_transaction_per_migration(project)
+    body = """
+    with op.get_context().autocommit_block():
+        op.execute("CREATE TABLE half (id int)")
+        op.execute("ALTER TABLE nowhere ADD COLUMN x int")
+    """
+    environments.add_revision(project, "delta", "gamma", body)
+    environments.add_revision(project, "other", "gamma", "pass")
+    track = environments.track_of(project / "alembic.ini")
+    async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], _targets(database, ["a"]))) as running:
+        view = await running.rollout("delta")
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert failure.kind == "half_applied"
+        assert "what it did outside of transactions stays (CREATE TABLE half (id int))" in failure.message
+        assert "take these statements back by hand" in str(failure.remedy)
+
+
+async def test_a_schema_that_is_missing_is_not_at_base(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    registry = engine.registry_of(
+        [environments.track_of(project / "alembic.ini")],
+        [engine.shard_of(pg)],
+        _targets(database, ["gone"], create=False),
+    )
+    async with engine.running(registry) as running:
+        for direction in (Direction.DOWNGRADE, Direction.STAMP):
+            assert (await running.rollout("base", direction=direction)).counts == {"unreachable": 1}
+
+
+async def test_one_odd_version_table_is_its_own_targets_alone(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    names = ["good", "null", "both", "view", "number", "also good"]
+    tables = {
+        "good": "TABLE {} (version_num text); INSERT INTO {} VALUES ('gamma')",
+        "null": "TABLE {} (version_num text); INSERT INTO {} VALUES ('gamma'), (NULL)",
+        "both": "TABLE {} (version_num text); INSERT INTO {} VALUES ('alpha'), ('gamma')",
+        "view": "VIEW {} AS SELECT (1 / 0)::text AS version_num",
+        "number": "TABLE {} (version_num int); INSERT INTO {} VALUES (7)",
+        "also good": "TABLE {} (version_num text); INSERT INTO {} VALUES ('gamma')",
+    }
+    for name in names:
+        table = f"{quoted(name)}.alembic_version"
+        await engine.execute(
+            pg, database, f"CREATE SCHEMA {quoted(name)}", f"CREATE {tables[name]}".replace("{}", table)
+        )
+    registry = engine.registry_of(
+        [environments.track_of(project / "alembic.ini")], [engine.shard_of(pg)], _targets(database, names)
+    )
+    async with engine.running(registry) as running:
+        await running.service.survey.once()
+        states = [view.state.value for view in running.service.targets()]
+        assert states[0] == states[5] == "up_to_date"
+        assert (states[1], states[3], states[4]) == ("unreachable", "unreachable", "ahead")
+        groups = await running.service.preview(Request("app", "head"))
+        assert sum(group.count for group in groups) == 6, "nobody is left out of a plan"
+        counts = (await running.rollout()).counts
+        assert sum(counts.values()) == 6
+        assert counts[MigrationState.UP_TO_DATE] >= 2

@@ -129,6 +129,29 @@ def test_a_second_attempt_goes_no_further_than_the_first_was_to(history: History
     assert down.plan(("two",), ("four",)).steps == ()
 
 
+def test_a_target_that_somebody_else_moved_is_left_alone(history: History) -> None:
+    upwards, down = Planner(history, ("main@+1",)), Planner(history, ("-1",), "downgrade")
+    for planner, heads, since in (
+        (upwards, ("one",), ("three",)),  # restored from an older backup
+        (upwards, None, ("three",)),  # made anew
+        (upwards, ("three", "x1"), ("three",)),
+        (down, ("four", "x1"), ("four",)),
+        (down, ("four",), ("three",)),  # brought on meanwhile
+    ):
+        plan = planner.plan(heads, since)
+        assert plan.steps == ()
+        assert plan.problem is not None
+        assert "somebody else has changed it. Nothing was run" in plan.problem
+    assert upwards.plan(("four",), ("three",)).state == "up_to_date"
+
+
+def test_heads_that_cannot_be_are_a_problem_of_their_target(history: History) -> None:
+    plan = Planner(history, ("four",)).plan(("one", "two"))
+    assert (plan.state, plan.steps) == ("unknown", ())
+    assert "no steps lead from one, two to four: " in str(plan.problem)
+    assert "look at what the version table holds" in str(plan.problem)
+
+
 def test_the_heads_after_steps(history: History) -> None:
     assert history.after(("two",), ("r1",), "upgrade") == ("r1",)
     assert history.after(("four", "r2"), ("r2",), "downgrade") == ("four", "r1")
