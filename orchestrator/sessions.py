@@ -14,10 +14,10 @@ class SessionRules:
     `setup` and then `query` are executed on every new connection. `query` returns one row: its first columns must
     equal `expected`, its last one is the backend's id (0 where there is none). `place` names the target's database
     in messages. `fence` is the index of the column that tells that the guard session still holds the target's lock.
-    `schema` names the tenant's schema: the last column before the fence tells that it is there; `current_schema` asks
-    where a session would make a table. `lock_timeout` is the setting that is taken off for statements that wait and
-    keep nobody else waiting. `state` asks for what else makes two sessions behave alike or not: rows of a name and a
-    value.
+    `schema` names the tenant's schema: the last column before the fence tells that it is there. `current_schema` asks
+    where a session would make a table: that must be `works_in`. `lock_timeout` is the setting that is taken off for
+    statements that wait and keep nobody else waiting. `state` asks for what else makes two sessions behave alike or
+    not: rows of a name and a value.
     """
 
     dialect: str
@@ -28,6 +28,7 @@ class SessionRules:
     fence: int | None = None
     state: str | None = None
     schema: str | None = None
+    works_in: str | None = None
     current_schema: str | None = None
     lock_timeout: str | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 from sqlalchemy.engine import URL
 
-from orchestrator.errors import TargetError
+from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
@@ -190,6 +190,18 @@ class Database(Protocol):
         not to be had within `limits.lock_wait`, or, retriable, naming what was left behind and does not end.
         """
         ...
+
+
+def heads_of(place: Place, found: Iterable[object]) -> Heads:
+    """What a version table was found to hold. Raises TargetUnreachableError for a row without a revision."""
+    heads = sorted("" if head is None else str(head) for head in found)
+    if "" in heads:
+        raise TargetUnreachableError(
+            f"the version table of {place.target.key} in database {place.name} has a row without a revision",
+            kind="unusable",
+            remedy="Alembic writes no such row: see what the table should hold, and delete it",
+        )
+    return tuple(heads)
 
 
 async def one_by_one(database: Database, places: Sequence[Place], found: Found) -> None:

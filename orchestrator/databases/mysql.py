@@ -10,7 +10,7 @@ from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases.base import Found, Heads, Limits, Place, one_by_one
+from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
     ask,
@@ -26,7 +26,6 @@ from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
 from orchestrator.plan.compiled import Compiled, Online
-from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 
 # Tell two servers, or a server before and after a restart, apart without any privilege: both numbers of seconds are of
@@ -48,7 +47,7 @@ class MySQL:
     async def read_heads(self, place: Place) -> Heads | None:
         async with connected(place, session_name("read", place)) as connection:
             with bounded(place):
-                return await _heads(connection, place.target)
+                return await _heads(connection, place)
 
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
@@ -97,7 +96,16 @@ class MySQLGuard:
         query = f"SELECT DATABASE(), {self._server}, {self.locks.held(self._id)}, CONNECTION_ID()"
         setup = (f"SET SESSION {', '.join(settings(self._place.limits, self._mariadb))}", self.locks.take_mark)
         expected = (*self._identity, True)
-        return SessionRules("mysql", query, expected, self._place.name, setup=setup, fence=len(self._identity))
+        return SessionRules(
+            "mysql",
+            query,
+            expected,
+            self._place.name,
+            setup=setup,
+            fence=len(self._identity),
+            works_in=str(self._identity[0]),
+            current_schema="SELECT DATABASE()",
+        )
 
     @property
     def _server(self) -> str:
@@ -156,7 +164,7 @@ class MySQLGuard:
 
     async def heads(self) -> Heads | None:
         with self._asking():
-            return await _heads(self._connection, self._place.target)
+            return await _heads(self._connection, self._place)
 
     async def tables(self) -> tuple[str, ...]:
         question = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1"
@@ -208,7 +216,8 @@ def settings(limits: Limits, mariadb: bool | None) -> Iterator[str]:
         yield f"max_execution_time = {limits.statement_timeout * 1000:.0f}"
 
 
-async def _heads(connection: Connection, target: Target) -> Heads | None:
+async def _heads(connection: Connection, place: Place) -> Heads | None:
+    target = place.target
     table = backquoted(target.version_table)
     if target.version_table_schema:
         table = f"{backquoted(target.version_table_schema)}.{table}"
@@ -218,7 +227,7 @@ async def _heads(connection: Connection, target: Target) -> Heads | None:
         if has_no_table(exc):
             return None
         raise
-    return tuple(sorted(row[0] for row in rows))
+    return heads_of(place, (row[0] for row in rows))
 
 
 def _check_name(place: Place, found: str, *, folded: bool) -> None:

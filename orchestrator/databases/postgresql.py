@@ -14,7 +14,7 @@ import asyncpg
 
 from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases import schemas, version_tables
-from orchestrator.databases.base import Found, Heads, Place
+from orchestrator.databases.base import Found, Heads, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
     connected,
@@ -69,7 +69,7 @@ class PostgreSQL:
         schema = place.target.schema
         asking = sql.CURRENT_SCHEMA if schema is not None else None
         expected = (place.url.database,)
-        return SessionRules("postgresql", query, expected, place.name, schema=schema, current_schema=asking)
+        return SessionRules("postgresql", query, expected, place.name, works_in=schema, current_schema=asking)
 
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
@@ -132,6 +132,7 @@ class PostgreSQLGuard:
             fence=len(self._identity),
             state=sql.STATE,
             schema=schema,
+            works_in=schema,
             current_schema=sql.CURRENT_SCHEMA if schema is not None else None,
             lock_timeout=settings["lock_timeout"],
         )
@@ -153,7 +154,7 @@ class PostgreSQLGuard:
             )
         self._identity = (name, oid, started, schema)
         if locked and found is not True:
-            held = None if found is False else version_tables.heads_of(self._place, _split(found))
+            held = None if found is False else heads_of(self._place, _split(found))
             self._entered_with.append(held)
         await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
         return found is not False

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases.base import Found, Heads, Place, one_by_one
+from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
@@ -138,7 +138,7 @@ def _read_heads(place: Place) -> Heads | None:
             if "no such table" in str(exc):
                 return None
             raise
-    return tuple(sorted(row[0] for row in rows))
+    return heads_of(place, (row[0] for row in rows))
 
 
 def _tables(place: Place) -> tuple[str, ...]:

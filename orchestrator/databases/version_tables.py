@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import asyncpg
 
 from orchestrator.databases import schemas
-from orchestrator.databases.base import Found, Heads, Place
+from orchestrator.databases.base import Found, Heads, Place, heads_of
 from orchestrator.databases.connecting import table_locked, translated
 from orchestrator.databases.scripts import VersionTable
-from orchestrator.errors import TargetError, TargetUnreachableError
+from orchestrator.errors import TargetError
 
 # A statement keeps each table that it reads locked, and its indexes, until it ends; a server has room for some 64 locks
 # for each connection it may have, so that one statement over 17,000 schemas exhausts it.
@@ -55,18 +55,6 @@ async def read(connection: asyncpg.Connection[Any], place: Place) -> Heads | Non
     except asyncpg.LockNotAvailableError as exc:
         raise await locked(connection, place, exc) from exc
     return heads_of(place, (row[0] for row in rows))
-
-
-def heads_of(place: Place, found: Iterable[object]) -> Heads:
-    """What a version table was found to hold. Raises TargetUnreachableError for a row without a revision."""
-    heads = sorted("" if head is None else str(head) for head in found)
-    if "" in heads:
-        raise TargetUnreachableError(
-            f"the version table of {place.target.key} in database {place.name} has a row without a revision",
-            kind="unusable",
-            remedy="Alembic writes no such row: see what the table should hold, and delete it",
-        )
-    return tuple(heads)
 
 
 async def locked(connection: asyncpg.Connection[Any], place: Place, exc: asyncpg.LockNotAvailableError) -> TargetError:

@@ -24,7 +24,7 @@ from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout import tell
 from orchestrator.rollout.ports import Control, Share
-from orchestrator.rollout.state import Migration, MigrationState
+from orchestrator.rollout.state import INTERRUPTED, Migration, MigrationState
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +116,7 @@ class _One:
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
         self.suspect = False
+        self.cut_short = migration.failure is not None and migration.failure.kind == INTERRUPTED
         self.began = time.monotonic()
 
     async def run(self) -> None:
@@ -201,6 +202,7 @@ class _One:
             on_refused=self._note_refusal,
             since=self.migration.from_heads,
             suspect=self.suspect,
+            cut_short=self.cut_short,
         )
 
     async def _note_heads(self, plan: Plan) -> None:

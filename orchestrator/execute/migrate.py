@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
-from orchestrator.errors import HistoryError, MigrationFailedError, TargetAheadError, TargetError
+from orchestrator.errors import HALF_APPLIED, HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import newcomers
 from orchestrator.execute.certify import Turn
@@ -22,8 +22,9 @@ from orchestrator.execute.online import OnlineRunner
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
+from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan.steps import Plan, Planner
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
 Heads = tuple[str, ...]
 
@@ -36,7 +37,7 @@ class Work:
 
     `since`: the heads that the target had when this rollout first touched it, where it did before.
     `suspect`: an attempt before ended with the worker process, so this one gets a process of its own: a revision that
-    crashes must not take other targets with it twice.
+    crashes must not take other targets with it twice. `cut_short`: the daemon ended in the middle of an attempt before.
     """
 
     registry: Registry
@@ -49,6 +50,7 @@ class Work:
     on_refused: Callable[[TargetError], None]
     since: Heads | None = None
     suspect: bool = False
+    cut_short: bool = False
 
     @property
     def alone(self) -> bool:
@@ -124,12 +126,16 @@ class Migrator:
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     return Done(plan.heads, plan.heads, 0)
+                if work.cut_short and _keeps_ddl(place):
+                    raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
                     return await self._brought(work, place, plan, guard, turn, attempt)
-            except TargetError:
+            except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
+                if exc.kind == WORKER_DIED and _keeps_ddl(place):
+                    raise _maybe_half_applied(exc.message, attempt.to_heads or ()) from exc
                 raise
 
     async def _provided(self, work: Work, place: Place, guard: Guard, attempt: Attempt) -> Heads | None:
@@ -241,6 +247,21 @@ def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
 
 # Shorter ones, which are flags, would black out half of every message.
 SHORTEST_VALUE = 3
+
+
+def _keeps_ddl(place: Place) -> bool:
+    """Whether a revision that is cut short leaves what it has done, of which nobody knows any more."""
+    return place.url.get_backend_name() in MYSQL_DIALECTS
+
+
+def _maybe_half_applied(why: str, heads: Heads) -> MigrationFailedError:
+    return MigrationFailedError(
+        f"{why}: the revision that ran may be half applied, since the server does not take DDL back. The version table "
+        f"says {', '.join(heads) or 'nothing'}",
+        kind=HALF_APPLIED,
+        remedy="look at what is there of the next revision: take it back by hand, or finish it and stamp the target; "
+        "then retry",
+    )
 
 
 def _not_there(heads: Heads, expected: str) -> MigrationFailedError:

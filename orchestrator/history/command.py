@@ -163,6 +163,8 @@ def _parsed(arguments: Sequence[str]) -> Namespace:
         raise ConfigurationError(
             "no Alembic command was given", remedy="give one after `--`, as in `-- current` or `-- upgrade head`"
         )
+    if options.cmd[0].__name__ == "init":
+        raise ConfigurationError("`init` makes a new project, for no tenant", remedy="run `alembic init` itself")
     for name in ("config", "name"):
         if getattr(options, name) != parser.get_default(name):
             raise ConfigurationError(

@@ -13,6 +13,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
 from orchestrator.history import applications, attributes, failures, session, tasklocal
@@ -59,20 +60,22 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
         with (
-            session.applied(Session(job.rules, observer.backend, progress.executed)),
+            session.applied(Session(job.rules, observer.backend, progress.executed, progress.begins)),
             attributes.handed(config, job.url),
             applications.entered(scripts.dir),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()
     except BaseException as exc:  # a SystemExit raised by a revision must not end the daemon
-        failure = failures.translate(exc, progress.current, scripts.dir, job.secrets)
+        # After the last revision only a commit can still fail for its sake.
+        running = progress.current if isinstance(exc, DBAPIError) or not progress.finished else None
+        failure = failures.translate(exc, running, scripts.dir, job.secrets)
         progress.complete(failure)
         raise failure from exc
     if not progress.ran:
         raise MigrationFailedError(
             "env.py ended without running migrations",
-            remedy="it must call context.run_migrations() when it is not in offline mode",
+            remedy="it must call context.run_migrations() when not in offline mode, in its own thread and process",
         )
     if job.observed:
         observer.observed(Observed(progress.state, tuple(progress.remarks)))
@@ -84,7 +87,7 @@ class _Progress:
     def __init__(self, job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         self.job, self.scripts, self.observer = job, scripts, observer
         self.current: str | None = None
-        self.ran = self.walking = False
+        self.ran = self.walking = self.finished = False
         self.began = time.monotonic()
         self.state: dict[str, str] = {}
         self.remarks: list[str] = []
@@ -113,12 +116,17 @@ class _Progress:
                 self.lasting.committed()
             self.current, self.began, self.outside = _name(step), time.monotonic(), Outside()
             yield step
-        self.walking = False
+        self.walking, self.finished = False, True
+
+    def begins(self, sql: str) -> None:
+        """A statement is about to be executed."""
+        if self.lasting is not None:
+            self.lasting.begins(sql)
 
     def executed(self, sql: str, outside: bool) -> None:
         """A statement was executed on one of env.py's connections; `outside` of any transaction."""
         if self.lasting is not None:
-            self.lasting.executed(sql)
+            self.lasting.executed(sql, outside)
         if outside and self.current is not None:
             self.outside.add(sql)
         if self.job.observed and not self.walking and not self._is_alembics(sql):
@@ -163,6 +171,8 @@ class _Progress:
 
     def complete(self, failure: TargetError) -> None:
         """Tell with a revision's failure what stays of it."""
+        if self.finished:
+            return
         if self.lasting is not None and self.current is not None and isinstance(failure, MigrationFailedError):
             self.lasting.complete(failure, lambda text: failures.redact(text, self.job.secrets))
         elif self.current is not None and isinstance(failure, MigrationFailedError):

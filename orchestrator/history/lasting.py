@@ -62,7 +62,13 @@ class Lasting:
         """Revisions begin: what came before is env.py's own, but for a transaction that it may have begun."""
         self._kept, self._open = _Part(heads=self._kept.heads), _Part()
 
-    def executed(self, sql: str) -> None:
+    def begins(self, sql: str) -> None:
+        """The statement is about to run: what it begins stays begun when it fails."""
+        if self._dialect == "sqlite" and _words(sql)[0] in _BEGINS_SQLITE:
+            self._transaction = True
+
+    def executed(self, sql: str, outside: bool = False) -> None:
+        """The statement has run; `outside` of any transaction."""
         first, second = _words(sql)
         if first == "ROLLBACK" and second != "TO":
             self._open = _Part()
@@ -72,7 +78,7 @@ class Lasting:
         elif self._dialect == "sqlite" and first in _BEGINS_SQLITE:
             self._transaction = True
         if first not in _READS | _ENDS | {"ROLLBACK", "BEGIN", "START", "SAVEPOINT", "RELEASE"}:
-            (self._open if self._stays_open(first, second) else self._kept).add(sql)
+            (self._open if self._stays_open(first, second) and not outside else self._kept).add(sql)
 
     def stamped(self, heads: Heads) -> None:
         """The version table was brought along with what came before."""

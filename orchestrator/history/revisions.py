@@ -96,6 +96,12 @@ class History:
         Raises HistoryError for an unknown revision or label, several heads under `head`, and a goal that is against
         the direction.
         """
+        if not self._files:
+            folders = ", ".join(self.snapshot.version_folders) or self.snapshot.folder
+            raise self._error(
+                f"there are no revision files in {folders}",
+                "make the first revision, or correct `version_locations`; folders that env.py sets itself are not seen",
+            )
         if goals.is_relative(goal):
             return self._relative(goal, direction)
         if goal == "base" and direction == "upgrade":

@@ -28,12 +28,14 @@ from orchestrator.sessions import SessionRules
 class Session:
     """One migration's connections: the rules (None: there must be no connection), and the backends seen so far.
 
-    `on_statement` is told each statement that was executed, and whether it was outside of any transaction.
+    `on_statement` is told each statement that was executed, and whether it was outside of any transaction;
+    `before_statement` each that is about to be.
     """
 
     rules: SessionRules | None
     on_backend: Callable[[int], None] = lambda backend: None
     on_statement: Callable[[str, bool], None] | None = None
+    before_statement: Callable[[str], None] | None = None
     backends: list[int] = field(default_factory=list)
 
 
@@ -100,16 +102,17 @@ def prove_schema(rules: SessionRules, connection: Connection, after: str | None 
         cursor.close()
     if not connection.in_transaction():
         raw.rollback()
-    if found != rules.schema and after is not None:
+    what, moved = ("schema", "the search path") if rules.dialect == "postgresql" else ("database", "`USE`")
+    if found != rules.works_in and after is not None:
         raise WrongDatabaseError(
-            f"revision {after} leaves its session in schema {found!r}; this target's is {rules.schema!r}",
+            f"revision {after} leaves its session in {what} {found!r}; this target's is {rules.works_in!r}",
             revision=after,
-            remedy="let the revision name schemas, or set the search path back to what it was before it ends",
+            remedy=f"let the revision name {what}s, or set back what it was before it ends ({moved})",
         )
-    if found != rules.schema:
+    if found != rules.works_in:
         raise WrongDatabaseError(
-            f"env.py works in schema {found!r}; this target's is {rules.schema!r}. Nothing was run in it",
-            remedy="let env.py leave the search path alone: it is set on every connection",
+            f"env.py works in {what} {found!r}; this target's is {rules.works_in!r}. Nothing was run in it",
+            remedy=f"let env.py leave {moved} alone: its connections lead to the right place",
         )
 
 
@@ -137,7 +140,11 @@ _CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
 
 def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> None:
     session = _current.get()
-    if session is not None and _is_concurrent(session, statement):
+    if session is None:
+        return
+    if session.before_statement is not None:
+        session.before_statement(statement)
+    if _is_concurrent(session, statement):
         cursor.execute("SET lock_timeout = 0")
 
 

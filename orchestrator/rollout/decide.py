@@ -14,7 +14,9 @@ from orchestrator.rollout.state import (
     AT_GOAL,
     FAILURES,
     FINISHED,
+    INTERRUPTED,
     UNFINISHED,
+    Failure,
     Migration,
     MigrationState,
     Rollout,
@@ -87,7 +89,10 @@ def settled(reading: Reading, now: datetime) -> Migration:
 
 def interrupted(migrations: Sequence[Migration]) -> Sequence[Migration]:
     """After a crash: what was running is pending again; the version table will tell how far it came."""
-    return [replace(m, state=MigrationState.PENDING) for m in migrations if m.state is MigrationState.RUNNING]
+    cut = Failure(INTERRUPTED, "the process that migrated it ended in the middle")
+    return [
+        replace(m, state=MigrationState.PENDING, failure=cut) for m in migrations if m.state is MigrationState.RUNNING
+    ]
 
 
 def cancelled(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration]:

@@ -140,6 +140,8 @@ class Migration:
         return TargetKey(self.tenant, self.track)
 
 
+# The kind of the failure of a migration that is pending again because its process ended.
+INTERRUPTED = "interrupted"
 # Of a request: every track, and each track's own goal.
 EVERY = "*"
 

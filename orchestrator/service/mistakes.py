@@ -16,7 +16,7 @@ def of_env_py(track: Track, history: History) -> HistoryError | None:
     """The first thing in the track's env.py that no target would get past; None when nothing is known."""
     env_py = history.env_py
     found = _missing_variable(track, env_py) or _missing_argument(env_py) or _elsewhere(track, env_py)
-    found = found or _unclear(track, env_py)
+    found = found or _unclear(track, env_py) or _ends(env_py)
     if found is None:
         return None
     message, remedy = found
@@ -42,6 +42,12 @@ def _missing_argument(env_py: EnvPy) -> tuple[str, str] | None:
         f"env.py insists on `-x {name}=`, and only `-x tenant=` is given",
         f"let it ask with `.get({name!r})`, or derive it from the tenant",
     )
+
+
+def _ends(env_py: EnvPy) -> tuple[str, str] | None:
+    if not (env_py.problem or "").startswith("SystemExit"):
+        return None
+    return f"env.py ends by itself ({env_py.problem}) before it runs migrations", "take out what ends it"
 
 
 def _missing_key(env_py: EnvPy, names: tuple[str, ...]) -> str | None:

@@ -165,8 +165,9 @@ async def test_what_will_fail_in_env_py_is_a_mistake_with_a_remedy(
     assert "env.py]" in done.err
 
 
-async def test_an_env_py_that_ends_itself_is_told_and_no_mistake(project: Project) -> None:
+async def test_an_env_py_that_ends_itself_is_a_mistake(project: Project) -> None:
     _rewrite(project, CONFIG, f"{CONFIG}raise SystemExit('not today')\n")
     done = await project.run("check")
-    assert done.code == 0
+    assert done.code == 2
     assert "could not be tried beforehand: SystemExit: not today" in done.out
+    assert "env.py ends by itself (SystemExit: not today) before it runs migrations" in done.err

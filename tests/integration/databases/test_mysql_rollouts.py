@@ -17,7 +17,7 @@ from orchestrator.databases.mysql_connecting import ask
 from orchestrator.databases.quoting import backquoted
 from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import Registry, Shard, Target
-from orchestrator.rollout.state import Direction
+from orchestrator.rollout.state import Direction, MigrationState, RolloutState
 from tests import engine, environments, mariadb
 from tests.engine import until
 from tests.environments import Template
@@ -304,3 +304,76 @@ async def test_a_lost_guard_ends_the_migration_before_it_is_tried_again(
 
 async def _some_sleep(mysql: MySQLServer, database: str) -> bool:
     return bool(await _sleeping(mysql, database))
+
+
+async def test_an_env_py_or_a_revision_that_changes_the_database_is_refused(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
+) -> None:
+    first, second, victim = await make_mysql_databases(3)
+    project = _project(tmp_path, f"op.execute('USE `{victim}`')")
+    async with engine.running(_registry(mysql, [first], project)) as running:
+        view = await running.rollout()
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert failure.revision == "delta", "its version table is looked for in the other database"
+    env = project.parent / "alembic" / "env.py"
+    line = "with connectable.connect() as connection:\n"
+    assert line in env.read_text()
+    env.write_text(env.read_text().replace(line, f"{line}        connection.exec_driver_sql('USE `{victim}`')\n"))
+    async with engine.running(_registry(mysql, [second], project)) as running:
+        view = await running.rollout()
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert failure.kind == "wrong_database"
+        assert f"env.py works in database {victim!r}; this target's is {second!r}" in failure.message
+    assert await mariadb.fetch(mysql, victim, "SHOW TABLES") == []
+    assert await mariadb.fetch(mysql, second, "SHOW TABLES") == []
+
+
+async def test_a_revision_whose_process_died_is_looked_at_by_a_person(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
+) -> None:
+    """Nobody knows how far it came, and the server takes nothing back: it must not run twice unseen."""
+    (database,) = await make_mysql_databases(1)
+    upgrade = """
+    op.execute("INSERT INTO applied VALUES ('delta')")
+    op.execute("ALTER TABLE alpha ADD x int")
+    os._exit(1)
+    """
+    project = _project(tmp_path, upgrade)
+    async with engine.running(_registry(mysql, [database], project)) as running:
+        view = await running.rollout()
+        failed = (await running.migrations(view))["t000"]
+        assert failed.failure is not None
+        assert (failed.failure.kind, failed.attempts) == ("half_applied", 1)
+        assert "may be half applied" in failed.failure.message
+        assert "The version table says gamma" in failed.failure.message
+    assert await mariadb.fetch(mysql, database, "SELECT count(*) FROM applied WHERE revision = 'delta'") == [(1,)]
+
+
+async def test_a_migration_that_was_running_when_the_daemon_died_is_looked_at_by_a_person(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
+) -> None:
+    databases = await make_mysql_databases(2)
+    registry = _registry(mysql, databases, _project(tmp_path, "pass"))
+    async with engine.running(registry, store_url=f"sqlite:///{tmp_path}/store.db") as running:
+        await running.rollout("gamma")
+        rollout = (await running.service.start_rollout(engine.head()))[0].rollout
+        await running.service.finished(rollout.id)
+        # As the ledger is found after a kill -9 in the middle of the first one's revision.
+        migrations = await running.service.migrations(rollout.id)
+        left = [replace(migrations[0], state=MigrationState.RUNNING), migrations[1]]
+        for database in databases[:1]:
+            await mariadb.execute(mysql, database, "UPDATE alembic_version SET version_num = 'gamma'")
+        opened = replace(rollout, state=RolloutState.RUNNING, finished_at=None)
+        await running.parts.store.ledger.reopen(opened, left)
+    async with engine.running(registry, store_url=f"sqlite:///{tmp_path}/store.db") as running:
+        await running.service.resume_active()
+        await running.service.finished(rollout.id)
+        failed = (await running.service.migrations(rollout.id))[0]
+        assert failed.failure is not None
+        assert failed.failure.kind == "half_applied"
+        assert "the process that migrated it ended in the middle" in failed.failure.message
+        await running.service.retry(rollout.id, by="a person")
+        await running.service.finished(rollout.id)
+        assert (await running.service.migrations(rollout.id))[0].state is MigrationState.SUCCEEDED

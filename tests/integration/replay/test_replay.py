@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from orchestrator.databases import postgresql
+from orchestrator.databases import postgresql, postgresql_questions
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
@@ -590,6 +590,6 @@ async def test_what_was_committed_before_is_not_done_twice(
 async def test_settings_that_may_not_be_read_cost_nobody_a_migration(
     project: Path, pg: Server, make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "_STATE", "SELECT a, b FROM not_there")
+    monkeypatch.setattr(postgresql_questions, "STATE", "SELECT a, b FROM not_there")
     async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
         assert (await running.rollout()).executions == {"online": 6}

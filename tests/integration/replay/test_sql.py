@@ -61,7 +61,7 @@ async def test_the_server_gets_what_was_shown(tmp_path: Path) -> None:
             assert (await run("migrate", "--select", "tenant=t000", cwd=tmp_path)).code == 0
             sent = await logged(server, databases[0])
             assert sent == shown
-            assert len(shown) == (1 if label == "ten" else 21)
+            assert len(shown) == (1 if label == "ten" else 29)
 
 
 async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(

@@ -121,12 +121,13 @@ def test_a_history_knows_when_its_files_changed(project: Path) -> None:
     assert not history.is_current()
 
 
-def test_an_empty_history_has_no_head(tmp_path: Path) -> None:
+def test_an_empty_history_is_a_mistake_and_not_a_fleet_at_head(tmp_path: Path) -> None:
     environments.make_project(tmp_path)
     history = _history(tmp_path)
     assert history.heads == ()
-    assert history.resolve("head") == ()
-    assert Planner(history, ()).plan(None).state == "up_to_date"
+    with pytest.raises(HistoryError, match=r"there are no revision files in .*versions") as refused:
+        history.resolve("head")
+    assert "version_locations" in str(refused.value.remedy)
 
 
 def test_a_url_with_percent_signs_reaches_env_py_whole(project: Path) -> None:
