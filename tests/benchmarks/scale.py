@@ -49,6 +49,12 @@ class _Guard:
     async def heads(self) -> tuple[str, ...] | None:
         return self._heads.get(self._name)
 
+    async def tables(self) -> tuple[str, ...]:
+        return ()
+
+    async def make_schema(self) -> None:
+        return None
+
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
