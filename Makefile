@@ -34,9 +34,9 @@ demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--
 	$(BIN)/orchestrator demo $(ARGS)
 
 test: install .venv/histories .venv-oldest/installed mariadb ## Run the tests, real databases included (ARGS="-k slots")
-	$(BIN)/python -m pytest -n 2 -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -n 3 -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone
-	.venv-oldest/bin/python -m pytest -n 2 $(OLDEST)
+	.venv-oldest/bin/python -m pytest -n 3 $(OLDEST)
 
 # The packages without the system's service: the tests start a server of their own.
 mariadb: ## Install MariaDB for the tests, where it is missing, apt-get is there and we are root
