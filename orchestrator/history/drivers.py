@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sqlalchemy.engine import URL
 
+from orchestrator.history.syntax import tree_of
+
 _ASYNC_NAMES = frozenset({"create_async_engine", "async_engine_from_config", "AsyncEngine"})
 _DRIVERS = {
     ("postgresql", False): "psycopg",
@@ -44,13 +46,9 @@ def synchronous(url: URL) -> URL:
 
 def is_async(env_py: Path) -> bool:
     """True when env.py names one of SQLAlchemy's async engines."""
-    try:
-        tree = ast.parse(env_py.read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return False
     return any(
         (isinstance(node, ast.Name) and node.id in _ASYNC_NAMES)
         or (isinstance(node, ast.Attribute) and node.attr in _ASYNC_NAMES)
         or (isinstance(node, ast.alias) and node.name in _ASYNC_NAMES)
-        for node in ast.walk(tree)
+        for node in ast.walk(tree_of(env_py))
     )

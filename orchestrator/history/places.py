@@ -5,14 +5,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from orchestrator.history.syntax import tree_of
+
 
 def line_of(file: str, name: str) -> int | None:
     """The line that assigns the module's variable, or None."""
-    try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    for node in tree.body:
+    for node in tree_of(file).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             return node.lineno

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
-from pathlib import Path
+
+from orchestrator.history.syntax import tree_of
 
 # What a revision reads or makes up outside of its database: rendered once, one tenant's answer would serve all.
 _CLOCK = frozenset({"now", "today", "utcnow", "time", "time_ns"})
@@ -23,11 +24,7 @@ def outside(file: str) -> str | None:
 
     Two renderings a moment apart may agree by accident. SQL's own functions (`sa.func.now()`) are the server's.
     """
-    try:
-        tree = ast.parse(Path(file).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(file)):
         name, line = _called(node), getattr(node, "lineno", "?")
         if isinstance(node, ast.Try | ast.TryStar) or name == "suppress":
             return f"it catches errors (line {line}), which replay cannot"
@@ -38,11 +35,7 @@ def outside(file: str) -> str | None:
 
 def besides(env_py: str) -> str | None:
     """Why env.py may do more than send SQLAlchemy's statements: it takes cursors, drivers or listeners."""
-    try:
-        tree = ast.parse(Path(env_py).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
-    for node in ast.walk(tree):
+    for node in ast.walk(tree_of(env_py)):
         modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         if any(module.split(".")[0] in _DRIVERS for module in modules) or _called(node) in _AROUND:
@@ -66,7 +59,7 @@ def _called(node: ast.AST) -> str | None:
 def variables(env_py: str) -> tuple[str, ...]:
     """The environment variables that env.py names: `os.environ["X"]`, `os.environ.get("X")`, `os.getenv("X")`."""
     found = set()
-    for node in ast.walk(_tree(env_py)):
+    for node in ast.walk(tree_of(env_py)):
         if isinstance(node, ast.Subscript) and _ends_with(node.value, "environ"):
             found.add(_text(node.slice))
         if isinstance(node, ast.Call) and node.args and _reads_environ(node.func):
@@ -77,7 +70,7 @@ def variables(env_py: str) -> tuple[str, ...]:
 def attributes(env_py: str) -> tuple[str, ...]:
     """The keys of `config.attributes` that env.py looks for."""
     found = set()
-    for node in ast.walk(_tree(env_py)):
+    for node in ast.walk(tree_of(env_py)):
         if isinstance(node, ast.Subscript) and _ends_with(node.value, "attributes"):
             found.add(_text(node.slice))
         if isinstance(node, ast.Compare) and _ends_with(node.comparators[0], "attributes"):
@@ -90,7 +83,7 @@ def attributes(env_py: str) -> tuple[str, ...]:
 def imports(env_py: str) -> tuple[str, ...]:
     """The packages that env.py imports, but for Python's own, Alembic and SQLAlchemy."""
     found: set[str] = set()
-    for node in ast.walk(_tree(env_py)):
+    for node in ast.walk(tree_of(env_py)):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)
         if isinstance(node, ast.ImportFrom) and not node.level:
@@ -104,15 +97,8 @@ def takes_current_app(env_py: str) -> bool:
         isinstance(node, ast.ImportFrom)
         and node.module == "flask"
         and any(one.name == "current_app" for one in node.names)
-        for node in ast.walk(_tree(env_py))
+        for node in ast.walk(tree_of(env_py))
     )
-
-
-def _tree(file: str) -> ast.AST:
-    try:
-        return ast.parse(Path(file).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return ast.Module([], [])
 
 
 def _ends_with(node: ast.AST, name: str) -> bool:

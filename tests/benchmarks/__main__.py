@@ -69,13 +69,25 @@ async def measure(targets: int) -> Sequence[Line]:
                 _noop_line(noops, NOOP_FACTOR * targets),
                 *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
                 _growth_line(grown, targets),
-                *_look_lines(await schemas.look(server, folder, ten, "r9", LOOKED_AT * targets), LOOKED_AT * targets),
-                *[
-                    _schemas_line(await schemas.roll(server, folder, ten, many, execution), many, execution)
-                    for many in (int(SCHEMAS * targets),)
-                    for execution in EXECUTIONS
-                ],
+                *await _schema_lines(server, folder, ten, targets),
             ]
+
+
+async def measure_schemas(targets: int) -> Sequence[Line]:
+    """What concerns a schema per tenant, and nothing else."""
+    logs.configure("json", "error")
+    async with EmbeddedServer(max_connections=200) as server:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            return await _schema_lines(server, folder, rollout.ten_revisions(folder / "ten"), targets)
+
+
+async def _schema_lines(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> list[Line]:
+    seen, many = LOOKED_AT * targets, int(SCHEMAS * targets)
+    lines = _look_lines(await schemas.look(server, folder, config, "r9", seen), seen)
+    for execution in EXECUTIONS:
+        lines.append(_schemas_line(await schemas.roll(server, folder, config, many, execution), many, execution))
+    return lines
 
 
 def _replay_lines(found: replay.Result, targets: int) -> list[Line]:
@@ -167,12 +179,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--targets", type=int, default=200)
     parser.add_argument("--no-record", action="store_true", help="print only")
+    parser.add_argument("--schemas", action="store_true", help="only what concerns a schema per tenant; print only")
     given = parser.parse_args()
-    text = report(
-        anyio.run(measure, given.targets), "" if given.targets == 200 else f' ARGS="--targets {given.targets}"'
-    )
+    arguments = ["--schemas"] if given.schemas else []
+    arguments += [f"--targets {given.targets}"] if given.targets != 200 else []
+    lines = anyio.run(measure_schemas if given.schemas else measure, given.targets)
+    text = report(lines, f' ARGS="{" ".join(arguments)}"' if arguments else "")
     print(text)
-    if not given.no_record:
+    if not (given.no_record or given.schemas):
         REPORT.write_text(text)
 
 
