@@ -34,6 +34,9 @@ _LISTENED = {
     "begin": 0,
     "commit": 0,
 }
+# Statements after which a session may work in another schema or database. What hides from this, in a function that an
+# INSERT calls, say, is found after the last revision.
+_MAY_MOVE = re.compile(r"^\W*(set|select|do|call|use|with|execute)\b|\bsearch_path\b", re.IGNORECASE)
 _CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE)
 
 
@@ -93,6 +96,7 @@ class _Progress:
         self.remarks: list[str] = []
         self.lasting = Lasting.of(job.rules, job.plan.heads)
         self.outside = Outside()
+        self.may_have_moved = False
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -127,6 +131,7 @@ class _Progress:
         """A statement was executed on one of env.py's connections; `outside` of any transaction."""
         if self.lasting is not None:
             self.lasting.executed(sql, outside)
+        self.may_have_moved = self.may_have_moved or _MAY_MOVE.search(sql) is not None
         if outside and self.current is not None:
             self.outside.add(sql)
         if self.job.observed and not self.walking and not self._is_alembics(sql):
@@ -165,7 +170,9 @@ class _Progress:
         """Alembic's `on_version_apply`: the version table was updated for one step."""
         if self.lasting is not None:
             self.lasting.stamped(tuple(sorted(heads)))
-        session.prove_schema(self.job.rules, ctx.connection, self.current)
+        if self.may_have_moved or self.current == self.job.plan.steps[-1]:
+            session.prove_schema(self.job.rules, ctx.connection, self.current)
+            self.may_have_moved = False
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
 
