@@ -46,7 +46,10 @@ class RolloutView:
 
 @dataclass(frozen=True, slots=True)
 class PlanGroup:
-    """Targets with equal heads and so with equal steps. `tenants` holds the first few names, `count` all."""
+    """Targets with equal heads and so with equal steps. `tenants` holds the first few names, `count` all.
+
+    `problem` says why nothing is run where something should be.
+    """
 
     track: str
     heads: tuple[str, ...]
@@ -54,6 +57,7 @@ class PlanGroup:
     steps: tuple[str, ...]
     count: int
     tenants: tuple[str, ...]
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class CompiledGroup:
 
     `online` tells why a revision is run by env.py; without an entry it is SQL. `script` is what is sent, message by
     message, with the revisions that env.py runs between them; made for the first of the targets. `digest` covers the
-    SQL of all of them.
+    SQL of all of them; `problem` as in `PlanGroup`.
     """
 
     track: str
@@ -73,6 +77,7 @@ class CompiledGroup:
     online: Mapping[str, str]
     script: tuple[str | tuple[str, ...], ...]
     digest: str
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,7 @@ class PlanGroup(Body):
     steps: list[str]
     count: int
     tenants: list[str] = Field(description="The first few.")
+    problem: str | None = Field(description="Why nothing is run where something should be.")
 
 
 class Preview(Body):
@@ -194,6 +195,7 @@ class CompiledGroup(Body):
     digest: str | None = Field(description="Of the SQL; null where nothing is replayed.")
     count: int
     targets: list[str] = Field(description="The tenants.")
+    problem: str | None = Field(description="Why nothing is run where something should be.")
 
 
 class CompiledPlan(Body):
@@ -364,6 +366,7 @@ def preview(asked: states.Request, groups: Iterable[ports.PlanGroup]) -> Preview
             steps=list(group.steps),
             count=group.count,
             tenants=list(group.tenants),
+            problem=group.problem,
         )
         for group in groups
     ]
@@ -400,4 +403,5 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
         digest=group.digest or None,
         count=len(group.tenants),
         targets=list(group.tenants),
+        problem=group.problem,
     )

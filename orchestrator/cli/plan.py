@@ -86,6 +86,8 @@ def _planned(found: shapes.CompiledPlan) -> Iterator[RenderableType]:
         yield _headline(group)
         if group["steps"]:
             yield screen.indented(_steps(group))
+        elif group["problem"]:
+            yield screen.indented(Text(group["problem"]))
     yield f"\ndigest {found['digest']}"
 
 

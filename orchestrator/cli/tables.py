@@ -121,7 +121,7 @@ def plan(groups: Sequence[PlanGroup]) -> Table:
             screen.state(group["state"]),
             heads(group["heads"]),
             str(len(group["steps"])),
-            " ".join(group["steps"]) or NOTHING,
+            " ".join(group["steps"]) or group["problem"] or NOTHING,
             summary.named(group["tenants"], group["count"], shown=3),
         ]
         for group in sorted(groups, key=lambda group: (-len(group["steps"]), -group["count"]))

@@ -91,6 +91,7 @@ class PlanGroup(TypedDict):
     steps: list[str]
     count: int
     tenants: list[str]
+    problem: str | None
 
 
 class Preview(TypedDict):
@@ -121,6 +122,7 @@ class CompiledGroup(TypedDict):
     digest: str | None
     count: int
     targets: list[str]
+    problem: str | None
 
 
 class CompiledPlan(TypedDict):

@@ -195,7 +195,7 @@ class Database(Protocol):
 def heads_of(place: Place, found: Iterable[object]) -> Heads:
     """What a version table was found to hold. Raises TargetUnreachableError for a row without a revision."""
     heads = sorted("" if head is None else str(head) for head in found)
-    if "" in heads:
+    if any(not head.strip() for head in heads):
         raise TargetUnreachableError(
             f"the version table of {place.target.key} in database {place.name} has a row without a revision",
             kind="unusable",

@@ -13,8 +13,9 @@ import anyio
 import asyncpg
 from sqlalchemy.engine import URL
 
+from orchestrator.databases import refusals
 from orchestrator.databases.base import Place
-from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError
+from orchestrator.errors import TargetUnreachableError
 
 
 @asynccontextmanager
@@ -106,7 +107,7 @@ class translated:
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if isinstance(exc, asyncpg.LockNotAvailableError):
-            raise table_locked(self._place, exc, None) from exc
+            raise refusals.version_table_locked(self._place, exc.sqlstate) from exc
         if isinstance(exc, FOREIGN):
             raise unreachable(self._place, exc) from exc
 
@@ -116,16 +117,6 @@ def bounded(place: Place) -> Iterator[None]:
     """As `translated`, in bounded time: asyncpg's own limit does not count the wait for an earlier question's end."""
     with translated(place), anyio.fail_after(place.limits.connect):
         yield
-
-
-def table_locked(place: Place, exc: asyncpg.LockNotAvailableError, holder: Any) -> TargetError:
-    return TargetLockedError(
-        f"the version table of {place.name} is locked by another session"
-        f"{': ' + in_words(holder) if holder is not None else ''}",
-        code=exc.sqlstate,
-        remedy="end that session or its transaction, or retry at a quieter time",
-        retriable=True,
-    )
 
 
 def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
@@ -140,7 +131,7 @@ def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
     )
 
 
-def _cause(code: str | None, exc: BaseException) -> tuple[str, str, bool]:
+def _cause(code: str | None, exc: BaseException) -> refusals.Cause:
     if isinstance(exc, asyncpg.ClientConfigurationError):
         return "configuration", "correct the options of the shard's URL", False
     if isinstance(exc, UnicodeError):
@@ -148,25 +139,18 @@ def _cause(code: str | None, exc: BaseException) -> tuple[str, str, bool]:
     if "unsupported startup parameter" in str(exc):
         return "pooler", "give the shard a URL that leads directly to the server: a pooler refuses our settings", False
     if code is None or code.startswith(("08", "57P")):
-        return _CAUSES.get(code or "", _NO_ANSWER)
-    return _CAUSES.get(code, _UNUSABLE)
+        return _CAUSES.get(code or "", refusals.NO_ANSWER)
+    return _CAUSES.get(code, refusals.UNUSABLE)
 
 
-_UNUSABLE = ("unusable", "look at the error: the version table's shape and rights, or the database's settings", False)
-_NO_ANSWER = ("unreachable", "check that the server is up and that host and port of the shard's URL are right", True)
-_PASSWORD = ("authentication", "correct user and password in the shard's URL (or the secret it refers to)", False)
-_CAUSES: dict[str, tuple[str, str, bool]] = {
-    "28P01": _PASSWORD,
-    "28000": _PASSWORD,
-    "3D000": ("missing_database", "create the database, or correct `database:` of the tenant", False),
+_CAUSES: dict[str, refusals.Cause] = {
+    "28P01": refusals.PASSWORD,
+    "28000": refusals.PASSWORD,
+    "3D000": refusals.MISSING,
     "42501": ("permission", "grant the shard's user CONNECT on the database and SELECT on the version table", False),
-    "53300": (
-        "too_many_connections",
-        "lower `max_concurrent` of the shard, or raise the server's max_connections",
-        True,
-    ),
+    "53300": refusals.FULL,
     "57014": ("slow", "look at the server's load: our quick questions take longer than its limit", True),
-    "57P03": ("starting_up", "wait until the server accepts connections", True),
+    "57P03": refusals.STARTING,
 }
 
 

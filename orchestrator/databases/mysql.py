@@ -10,6 +10,7 @@ from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
 from orchestrator.databases import mysql_sessions as sessions
+from orchestrator.databases import refusals
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
@@ -141,12 +142,8 @@ class MySQLGuard:
     async def _locked(self) -> TargetLockedError:
         with self._asking():
             ((holder,),) = await ask(self._connection, f"SELECT IS_USED_LOCK('{self.locks.guard}')")
-            told = f": {await sessions.in_words(self._connection, holder)}" if holder is not None else ""
-        return TargetLockedError(
-            f"another migration holds the lock of {self._place.name}{told}; waited {self._place.limits.lock_wait:g} s",
-            remedy="let it finish, or end that session, then retry",
-            retriable=False,
-        )
+            told = await sessions.in_words(self._connection, holder) if holder is not None else None
+        return refusals.lock_held(self._place, told)
 
     async def _end_leftovers(self, backends: Sequence[int]) -> None:
         """Raises TargetLockedError: nothing may run beside a session that does not end."""
@@ -155,12 +152,8 @@ class MySQLGuard:
         with self._asking(sessions.CLEANUP_SECONDS):
             left = await sessions.end(self._connection, self.locks, backends)
         if left:
-            raise TargetLockedError(
-                f"an earlier run left sessions on {self._place.name} that do not end: connections "
-                f"{', '.join(map(str, left))}; waited {sessions.CLEANUP_SECONDS:g} s",
-                remedy="look at what keeps them on the server and end them there, then retry",
-                retriable=True,
-            )
+            listed = f"connections {', '.join(map(str, left))}"
+            raise refusals.left_behind(self._place, listed, sessions.CLEANUP_SECONDS)
 
     async def heads(self) -> Heads | None:
         with self._asking():
@@ -233,7 +226,4 @@ async def _heads(connection: Connection, place: Place) -> Heads | None:
 def _check_name(place: Place, found: str, *, folded: bool) -> None:
     wanted = place.url.database or ""
     if found != wanted and not (folded and found.lower() == wanted.lower()):
-        raise WrongDatabaseError(
-            f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
-            remedy="correct the shard's URL, or what stands between it and the server",
-        )
+        raise refusals.elsewhere(place, found)

@@ -12,8 +12,9 @@ from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 from sqlalchemy.engine import URL
 
+from orchestrator.databases import refusals
 from orchestrator.databases.base import Place
-from orchestrator.errors import TargetError, TargetLockedError, TargetUnreachableError
+from orchestrator.errors import TargetUnreachableError
 
 # A session of ours that says nothing for so long has lost its client, whatever the network told the server.
 _SILENT_SECONDS = 600
@@ -88,7 +89,7 @@ class translated:
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
         if _errno(exc) in _LOCK_TIMEOUTS:
-            raise _table_locked(self._place, exc) from exc
+            raise refusals.version_table_locked(self._place, _code(exc)) from exc
         if isinstance(exc, self._foreign):
             raise unreachable(self._place, exc) from exc
 
@@ -109,15 +110,6 @@ def _errno(exc: BaseException | None) -> int | None:
 def has_no_table(exc: MySQLError) -> bool:
     """Whether the question was for a table, or a database, that is not there."""
     return _errno(exc) in (_NO_SUCH_TABLE, _DATABASE_GONE)
-
-
-def _table_locked(place: Place, exc: BaseException | None) -> TargetError:
-    return TargetLockedError(
-        f"the version table of {place.name} is locked by another session",
-        code=_code(exc),
-        remedy="end that session or its transaction, or retry at a quieter time",
-        retriable=True,
-    )
 
 
 def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
@@ -144,10 +136,12 @@ def _code(exc: BaseException | None) -> str | None:
     return str(number) if number is not None else None
 
 
-def _cause(exc: BaseException) -> tuple[str, str, bool]:
+def _cause(exc: BaseException) -> refusals.Cause:
     number = _errno(exc)
     if number is not None:
-        return _CAUSES.get(number, _NO_ANSWER if 2000 <= number < 3000 else _UNUSABLE)  # these are the driver's own
+        return _CAUSES.get(
+            number, refusals.NO_ANSWER if 2000 <= number < 3000 else refusals.UNUSABLE
+        )  # these are the driver's own
     if isinstance(exc, UnicodeError):
         return "unreachable", "correct host and password of the shard's URL", False
     network = isinstance(exc, (TimeoutError, ConnectionError, EOFError))
@@ -155,30 +149,26 @@ def _cause(exc: BaseException) -> tuple[str, str, bool]:
         return "configuration", "correct the options of the shard's URL, and the files that it names", False
     if isinstance(exc, RuntimeError):
         return "configuration", "use TLS (`?ssl_ca=…`), or install what the message names", False
-    return _NO_ANSWER
+    return refusals.NO_ANSWER
 
 
-_UNUSABLE = ("unusable", "look at the error: the version table's shape and rights, or the database's settings", False)
-_NO_ANSWER = ("unreachable", "check that the server is up and that host and port of the shard's URL are right", True)
-_PASSWORD = ("authentication", "correct user and password in the shard's URL (or the secret it refers to)", False)
 _PERMISSION = ("permission", "grant the shard's user all that its revisions need on the database", False)
-_FULL = ("too_many_connections", "lower `max_concurrent` of the shard, or raise the server's max_connections", True)
 # https://mariadb.com/kb/en/mariadb-error-codes/ and https://dev.mysql.com/doc/mysql-errors/8.0/en/
-_CAUSES: dict[int, tuple[str, str, bool]] = {
-    1040: _FULL,
-    1203: _FULL,
-    1226: _FULL,
+_CAUSES: dict[int, refusals.Cause] = {
+    1040: refusals.FULL,
+    1203: refusals.FULL,
+    1226: refusals.FULL,
     1044: _PERMISSION,
     1142: _PERMISSION,
     1227: _PERMISSION,
-    1045: _PASSWORD,
-    1698: _PASSWORD,
-    _DATABASE_GONE: ("missing_database", "create the database, or correct `database:` of the tenant", False),
-    1053: ("starting_up", "wait until the server accepts connections", True),
+    1045: refusals.PASSWORD,
+    1698: refusals.PASSWORD,
+    _DATABASE_GONE: refusals.MISSING,
+    1053: refusals.STARTING,
     1129: ("blocked_host", "the server blocks this host after many errors: FLUSH HOSTS there", True),
     1130: ("permission", "let the shard's user connect from this host", False),
     # A session that is ended, by KILL or by a limit on idle ones.
-    1317: _NO_ANSWER,
-    1927: _NO_ANSWER,
-    4031: _NO_ANSWER,
+    1317: refusals.NO_ANSWER,
+    1927: refusals.NO_ANSWER,
+    4031: refusals.NO_ANSWER,
 }

@@ -13,7 +13,7 @@ import anyio
 import asyncpg
 
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases import schemas, version_tables
+from orchestrator.databases import refusals, schemas, version_tables
 from orchestrator.databases.base import Found, Heads, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
@@ -154,7 +154,7 @@ class PostgreSQLGuard:
             )
         self._identity = (name, oid, started, schema)
         if locked and found is not True:
-            held = None if found is False else heads_of(self._place, _split(found))
+            held = None if found is False else heads_of(self._place, found.split("\n") if found else ())
             self._entered_with.append(held)
         await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
         return found is not False
@@ -199,30 +199,28 @@ class PostgreSQLGuard:
             if anyio.current_time() >= deadline:
                 break
             await anyio.sleep(pause)
-        raise TargetLockedError(
-            f"an earlier run left sessions on {self._place.name} that do not end: some of backends {_listed(backends)} "
-            f"({self.application_name}); waited {_CLEANUP_SECONDS:g} s",
-            remedy="look at what keeps them on the server and end them there, then retry",
-            retriable=True,
-        )
+        some = f"some of backends {_listed(backends)} ({self.application_name})"
+        raise refusals.left_behind(self._place, some, _CLEANUP_SECONDS)
 
     async def _locked(self) -> TargetLockedError:
         holder = await self._connection.fetchrow(sql.HOLDER, self._key)
-        return TargetLockedError(
-            f"another migration holds the lock of {self._place.name}"
-            f"{': ' + in_words(holder) if holder is not None else ''}; waited {self._place.limits.lock_wait:g} s",
-            remedy="let it finish, or end that session, then retry",
-            retriable=False,
-        )
+        return refusals.lock_held(self._place, in_words(holder) if holder is not None else None)
 
     async def heads(self) -> Heads | None:
         if self.lost.is_set():
             raise unreachable(self._place, ConnectionError("the session that held the lock was lost"))
-        known = self._entered_with.pop() if self._entered_with else None  # since the lock was taken
-        if known is not None:
-            return known
+        if self._entered_with:
+            known = self._entered_with.pop()  # since the lock was taken
+            if known is not None or not self._lacks_schema:
+                return known
         with bounded(self._place):
             return await version_tables.read(self._connection, self._place)
+
+    @property
+    def _lacks_schema(self) -> bool:
+        """Whether the tenant's schema is not there, or not ours, and is not to be made: then reading tells so."""
+        target = self._place.target
+        return target.schema is not None and not target.create_schema and self._identity[-1] is None
 
     async def tables(self) -> tuple[str, ...]:
         with bounded(self._place):
@@ -292,8 +290,8 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
 
 def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:
     """What is sent for a stretch of scripts; the session is set up with the first of it."""
-    setup = f"SELECT {_applied(_settings(place))};\n"
     settings = _settings(place)
+    setup = f"SELECT {_applied(settings)};\n"
     for message in messages(scripts, VersionTable.of(place.target), create_version, settings["lock_timeout"]):
         yield replace(message, text=setup + message.text)
         setup = ""
@@ -323,13 +321,8 @@ def lock_key(place: Place) -> int:
     return int.from_bytes(hashlib.sha256(f"{schema}\0{target.version_table}".encode()).digest()[:4], "big")
 
 
-# Lists of backends travel as text: for a parameter or column of an array type, asyncpg asks each new connection about
-# the type first, with a query that costs the server more (10 ms) than all of ours together.
-def _split(listed: str) -> list[str]:
-    """Heads as one text: nothing for no row, `\\0`-less lines else."""
-    return listed.split("\n") if listed else []
-
-
+# Lists travel as text: for a parameter or column of an array type, asyncpg asks each new connection about the type
+# first, with a query that costs the server more (10 ms) than all of ours together.
 def _listed(backends: Sequence[int]) -> str:
     return ",".join(map(str, backends))
 
@@ -344,7 +337,4 @@ def signed(key: int) -> int:
 
 def _check_name(place: Place, found: str) -> None:
     if found != place.url.database:
-        raise WrongDatabaseError(
-            f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
-            remedy="correct the shard's URL, or what stands between it and the server",
-        )
+        raise refusals.elsewhere(place, found)

@@ -24,7 +24,7 @@ ENTER = f"""SELECT {IDENTITY}, {{proof}} AS schema, pg_catalog.pg_backend_pid(),
     pg_catalog.array_to_string(ARRAY({OURS.replace("$1", "$4")}), ',') AS leftovers"""
 # Asked with it: whether there is a version table, or what it holds, which fails where there is none.
 PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"
-HEADS = "pg_catalog.array_to_string(ARRAY(SELECT version_num FROM {table}), E'\\n') AS heads"
+HEADS = "pg_catalog.array_to_string(ARRAY(SELECT coalesce(version_num::text, ' ') FROM {table}), E'\\n') AS heads"
 LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""

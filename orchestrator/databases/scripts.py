@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from orchestrator.databases.quoting import literal, quoted
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
-from orchestrator.plan.statements import terminated
+from orchestrator.plan.statements import builds_concurrently, terminated
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import Target
 
@@ -108,10 +108,6 @@ def _said(begun: Begun) -> str:
     return f"-- revision {' '.join(begun.revision.split())}"
 
 
-# Waiting for a lock, they keep nobody else waiting; and they wait for all transactions of the database.
-_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
-
-
 def _alone(script: Script, table: VersionTable, create_version: str | None, lock_timeout: str) -> Iterator[Message]:
     yield Message(_opening(script, table, create_version))
     revision = ""
@@ -121,7 +117,7 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, lock
             continue
         if isinstance(item, Move):
             yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
-        elif _CONCURRENTLY.search(item):
+        elif builds_concurrently(item):
             yield Message("SET lock_timeout = 0;")
             yield Message(terminated(item), alone=(revision, item))
             yield Message(f"SET lock_timeout = '{lock_timeout}';")

@@ -20,7 +20,8 @@ import anyio.to_thread
 from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import quoted
-from orchestrator.errors import TargetLockedError, TargetUnreachableError
+from orchestrator.databases.refusals import lock_held
+from orchestrator.errors import TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
 
@@ -88,11 +89,7 @@ class SQLiteGuard:
         except BaseException as exc:
             self.unlock()
             if isinstance(exc, TimeoutError):
-                raise TargetLockedError(
-                    f"another migration holds the lock of {self._place.name} ({self._lock_file.name}); "
-                    f"waited {self._place.limits.lock_wait:g} s",
-                    remedy="let it finish, then retry",
-                ) from None
+                raise lock_held(self._place, self._lock_file.name) from None
             if isinstance(exc, OSError):
                 raise _unusable(self._place, exc) from exc
             raise

@@ -10,7 +10,8 @@ import asyncpg
 
 from orchestrator.databases import schemas
 from orchestrator.databases.base import Found, Heads, Place, heads_of
-from orchestrator.databases.connecting import table_locked, translated
+from orchestrator.databases.connecting import in_words, translated
+from orchestrator.databases.refusals import version_table_locked
 from orchestrator.databases.scripts import VersionTable
 from orchestrator.errors import TargetError
 
@@ -60,7 +61,7 @@ async def read(connection: asyncpg.Connection[Any], place: Place) -> Heads | Non
 async def locked(connection: asyncpg.Connection[Any], place: Place, exc: asyncpg.LockNotAvailableError) -> TargetError:
     """The error that names who keeps the version table locked."""
     holder = await connection.fetchrow(_HOLDER, VersionTable.of(place.target).qualified)
-    return table_locked(place, exc, holder)
+    return version_table_locked(place, exc.sqlstate, in_words(holder) if holder is not None else None)
 
 
 async def read_many(connection: asyncpg.Connection[Any], places: Sequence[Place], found: Found) -> None:

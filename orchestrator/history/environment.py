@@ -118,7 +118,8 @@ class _Progress:
         for step in steps_of(self.scripts, plan, heads):
             if self.lasting is not None and self.current is not None and _commits_each_step(context):
                 self.lasting.committed()
-            self.current, self.began, self.outside = _name(step), time.monotonic(), Outside()
+            self.current, self.began = _name(step), time.monotonic()
+            self.outside, self.may_have_moved = Outside(), False
             yield step
         self.walking, self.finished = False, True
 
@@ -172,7 +173,6 @@ class _Progress:
             self.lasting.stamped(tuple(sorted(heads)))
         if self.may_have_moved or self.current == self.job.plan.steps[-1]:
             session.prove_schema(self.job.rules, ctx.connection, self.current)
-            self.may_have_moved = False
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
 
@@ -212,12 +212,11 @@ def _script(scripts: ScriptDirectory, revision: str) -> Script:
 
 
 def _name(step: Any) -> str | None:
-    """The revision of a step; of a stamp, the one that is written."""
-    return (
-        step.to_revisions[0]
-        if isinstance(step, StampStep) and step.to_revisions
-        else getattr(getattr(step, "revision", None), "revision", None)
-    )
+    """The revision of a step; of a stamp, the one that is written, if any is."""
+    if isinstance(step, StampStep):
+        return step.to_revisions[0] if step.to_revisions else None
+    name: str = step.revision.revision
+    return name
 
 
 class _Environment(EnvironmentContext):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError
+from orchestrator.plan.statements import builds_concurrently
 from orchestrator.plan.steps import Heads
 from orchestrator.sessions import SessionRules
 
@@ -131,7 +132,7 @@ class Outside:
 
     def complete(self, exc: MigrationFailedError, redact: Callable[[str], str]) -> None:
         """As `Lasting.complete`; an index that could not be built concurrently stays as well, and is invalid."""
-        invalid = exc.statement is not None and re.search(r"\bCONCURRENTLY\b", exc.statement, re.IGNORECASE)
+        invalid = exc.statement is not None and builds_concurrently(exc.statement)
         if self._part.count:
             done = "; ".join(_shortened(redact(statement)) for statement in self._part.statements)
             exc.message += f"\nThe revision is half applied: what it did outside of transactions stays ({done})"

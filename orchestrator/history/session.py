@@ -8,7 +8,6 @@ alone. The rules themselves are values, made by whoever knows the database, and 
 from __future__ import annotations
 
 import logging.config
-import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +20,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from orchestrator.errors import WrongDatabaseError
+from orchestrator.plan.statements import builds_concurrently
 from orchestrator.sessions import SessionRules
 
 
@@ -133,11 +133,6 @@ def _refuse_other_dialects(dialect: Dialect, record: object, args: object, param
         raise _wrong(session.rules, f"a {dialect.name} database")
 
 
-# Waiting for a lock, they keep nobody else waiting; and they wait for every transaction of the database, also of other
-# tenants in it.
-_CONCURRENTLY = re.compile(r"\bCONCURRENTLY\b", re.IGNORECASE)
-
-
 def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> None:
     session = _current.get()
     if session is None:
@@ -160,7 +155,7 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
 
 def _is_concurrent(session: Session, statement: str) -> bool:
     is_postgresql = session.rules is not None and session.rules.dialect == "postgresql"
-    return is_postgresql and _CONCURRENTLY.search(statement) is not None
+    return is_postgresql and builds_concurrently(statement)
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:

@@ -32,6 +32,9 @@ _SESSION_WORDS = frozenset({"temp", "temporary"})
 _SESSION_FUNCTIONS = ("set_config", "pg_advisory_", "pg_try_advisory_")
 
 
+_BUILDING = frozenset({"create", "drop", "reindex"})
+
+
 class UnterminatedError(ValueError):
     """A quoted text or a comment does not end."""
 
@@ -56,6 +59,25 @@ def commands(sql: str) -> Iterator[list[str]]:
             words.append(found["word"].lower())
     if words:
         yield words
+
+
+def builds_concurrently(sql: str) -> bool:
+    """Whether it makes or takes away an index beside everybody else's work.
+
+    Such a statement waits for all transactions of the database, other tenants' too, and keeps nobody waiting meanwhile;
+    one that fails leaves an invalid index.
+
+    >>> builds_concurrently('CREATE UNIQUE INDEX CONCURRENTLY i ON t (a)')
+    True
+    >>> builds_concurrently("INSERT INTO notes VALUES ('create index concurrently')")
+    False
+    """
+    if "concurrently" not in sql.lower():
+        return False
+    try:
+        return any(words[0] in _BUILDING and "concurrently" in words for words in commands(sql))
+    except UnterminatedError:
+        return False
 
 
 def objection(sql: str) -> str | None:

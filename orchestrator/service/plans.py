@@ -43,7 +43,8 @@ async def _group(
 ) -> CompiledGroup:
     tenants, track = tuple(target.tenant for target in alike), history.track.name
     if plan is None or not plan.steps:
-        return CompiledGroup(track, plan.heads if plan else (), state, (), tenants, {}, (), "")
+        heads, problem = (plan.heads, plan.problem) if plan else ((), None)
+        return CompiledGroup(track, heads, state, (), tenants, {}, (), "", problem)
     place = Place(history.env_py.settled(alike[0]), registry.url_for(alike[0]), limits(parts.settings))
     made, online = await _compiled(parts, registry, history, alike[0], plan)
     script = parts.databases[place.url.get_backend_name()].script(place, made) if made else ()

@@ -145,4 +145,5 @@ def _by_policy(target: Target, track: Track, plan: Plan) -> Plan:
 
 def _group(track: str, state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
     heads, steps = (plan.heads, plan.steps) if plan is not None else ((), ())
-    return PlanGroup(track, heads, state, steps, len(tenants), tuple(tenants[:NAMES_SHOWN]))
+    problem = plan.problem if plan is not None else None
+    return PlanGroup(track, heads, state, steps, len(tenants), tuple(tenants[:NAMES_SHOWN]), problem)

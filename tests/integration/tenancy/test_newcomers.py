@@ -12,7 +12,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.databases.embedded import Server
 from orchestrator.registry.model import Registry, Shard, Target, Track
-from orchestrator.rollout.state import Direction, Migration
+from orchestrator.rollout.state import Direction, Migration, Request
 from tests import engine, environments
 from tests.servers import MakeDatabases
 
@@ -47,6 +47,9 @@ async def test_the_policy_says_what_becomes_of_an_empty_database(
     for policy, counts in (("skip", {"skipped": 1}), ("fail", {"failed": 1}), ("migrate", {"succeeded": 1})):
         targets = engine.targets_of(await make_databases(1))
         async with engine.running(_registry(project, pg, targets, unprovisioned=policy)) as running:
+            [group] = await running.service.preview(Request("app", "head"))
+            said = None if policy == "migrate" else f"the track says `unprovisioned: {policy}`"
+            assert (group.state, group.problem, group.steps == ()) == ("unprovisioned", said, policy != "migrate")
             view = await running.rollout()
             assert view.counts == counts
             migration = (await running.migrations(view))["t000"]

@@ -357,6 +357,23 @@ async def test_a_schema_that_is_missing_is_not_at_base(
             assert (await running.rollout("base", direction=direction)).counts == {"unreachable": 1}
 
 
+async def test_a_row_without_a_revision_is_no_empty_version_table(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    """Nothing may begin at base there, however the heads are read."""
+    (database,) = await make_databases(1)
+    await engine.execute(pg, database, "CREATE TABLE alembic_version (version_num text)")
+    await engine.execute(pg, database, "INSERT INTO alembic_version VALUES (NULL)")
+    place, kinds = _place(pg, Target("t000", "app", "pg", database)), PostgreSQL()
+    for _ in range(2):  # the second time, a version table is expected
+        with pytest.raises(TargetError, match="has a row without a revision"):
+            async with kinds.guard(place) as guard:
+                await guard.heads()
+        kinds._provisioned = True
+    with pytest.raises(TargetError, match="has a row without a revision"):
+        await kinds.read_heads(place)
+
+
 async def test_one_odd_version_table_is_its_own_targets_alone(
     pg: Server, make_databases: MakeDatabases, project: Path
 ) -> None:

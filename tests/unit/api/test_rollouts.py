@@ -59,6 +59,7 @@ async def test_a_dry_run_previews_and_changes_nothing(client: httpx2.AsyncClient
                 "steps": ["b2"],
                 "count": 2,
                 "tenants": ["acme", "globex"],
+                "problem": None,
             }
         ],
     }

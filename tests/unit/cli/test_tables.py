@@ -106,7 +106,8 @@ def test_migrations_tell_their_error() -> None:
 
 
 def plan(*groups: Any, direction: str = "upgrade") -> Preview:
-    shown = [dict(zip(("heads", "state", "steps", "count", "tenants"), one, strict=True)) for one in groups]
+    fields = ("heads", "state", "steps", "count", "tenants", "problem")
+    shown = [dict(zip(fields, (*one, None)[: len(fields)], strict=True)) for one in groups]
     total = sum(one["count"] for one in shown)
     return Preview(dry_run=True, track="app", to="head", direction=direction, total=total, groups=shown)  # type: ignore[typeddict-item]
 
@@ -125,6 +126,11 @@ def test_a_plan_shows_groups_with_the_most_work_first() -> None:
     assert headline == "dry run, nothing was changed: 41 of 50 targets would be migrated, app to head"
     assert first.endswith("  a, b, c and 37 more")
     assert [line.split()[0] for line in (first, second, third)] == ["40", "1", "9"]
+
+
+def test_a_plan_says_why_nothing_is_run() -> None:
+    shown = plain(*tables.preview(plan((["r1", "r2"], "unknown", [], 1, ["a"], "'-1' is ambiguous"))))
+    assert "'-1' is ambiguous" in shown
 
 
 def test_a_plan_with_unreachable_targets_says_where_to_look() -> None:

@@ -1,0 +1,70 @@
+"""What keeps a target from being migrated, in the same words for every kind of database."""
+
+from __future__ import annotations
+
+from orchestrator.databases.base import Place
+from orchestrator.errors import TargetLockedError, WrongDatabaseError
+
+# Kind of the error, remedy, and whether time may cure it.
+Cause = tuple[str, str, bool]
+UNUSABLE: Cause = (
+    "unusable",
+    "look at the error: the version table's shape and rights, or the database's settings",
+    False,
+)
+NO_ANSWER: Cause = (
+    "unreachable",
+    "check that the server is up and that host and port of the shard's URL are right",
+    True,
+)
+PASSWORD: Cause = (
+    "authentication",
+    "correct user and password in the shard's URL (or the secret it refers to)",
+    False,
+)
+FULL: Cause = (
+    "too_many_connections",
+    "lower `max_concurrent` of the shard, or raise the server's max_connections",
+    True,
+)
+MISSING: Cause = ("missing_database", "create the database, or correct `database:` of the tenant", False)
+STARTING: Cause = ("starting_up", "wait until the server accepts connections", True)
+
+
+def lock_held(place: Place, holder: str | None) -> TargetLockedError:
+    """Another migration of the target is at work; `holder` in words, where it is known."""
+    return TargetLockedError(
+        f"another migration holds the lock of {place.name}{_by(holder)}; waited {place.limits.lock_wait:g} s",
+        remedy="let it finish, or end that session, then retry",
+    )
+
+
+def left_behind(place: Place, sessions: str, seconds: float) -> TargetLockedError:
+    """Sessions of an earlier run that do not end: nothing may run beside them."""
+    return TargetLockedError(
+        f"an earlier run left sessions on {place.name} that do not end: {sessions}; waited {seconds:g} s",
+        remedy="look at what keeps them on the server and end them there, then retry",
+        retriable=True,
+    )
+
+
+def version_table_locked(place: Place, code: str | None, holder: str | None = None) -> TargetLockedError:
+    """Somebody's session keeps the version table locked."""
+    return TargetLockedError(
+        f"the version table of {place.name} is locked by another session{_by(holder)}",
+        code=code,
+        remedy="end that session or its transaction, or retry at a quieter time",
+        retriable=True,
+    )
+
+
+def elsewhere(place: Place, found: str) -> WrongDatabaseError:
+    """Our own session leads to another database."""
+    return WrongDatabaseError(
+        f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
+        remedy="correct the shard's URL, or what stands between it and the server",
+    )
+
+
+def _by(holder: str | None) -> str:
+    return f": {holder}" if holder is not None else ""
