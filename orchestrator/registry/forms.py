@@ -20,6 +20,7 @@ LONGEST_NAME = 200
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _LIMIT = re.compile(r"(?P<count>\d{1,9})|(?P<percent>\d{1,3}(?:\.\d{1,6})?)%")
 _DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhd]?)")
+_WRITTEN = r"^[0-9]+(\.[0-9]+)?[smhd]?$"
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
 _LATER = "Not supported by this release yet."
@@ -63,10 +64,22 @@ def _checked_limit(text: str) -> str:
 
 
 def _seconds(value: Any) -> Any:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None or float(match["number"]) * _UNIT_SECONDS[match["unit"]] < 1:
+    seconds = _duration(value)
+    if seconds is None or seconds < 1:
         raise ValueError("this must be a duration of at least 1s, such as 30s, 5m or 1h")
-    return float(match["number"]) * _UNIT_SECONDS[match["unit"]]
+    return seconds
+
+
+def _soak(value: Any) -> Any:
+    seconds = _duration(value)
+    if seconds is None:
+        raise ValueError("this must be a duration such as 30s, 10m or 1h")
+    return seconds
+
+
+def _duration(value: Any) -> float | None:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return float(match["number"]) * _UNIT_SECONDS[match["unit"]] if match else None
 
 
 def label_key(text: str) -> str:
@@ -105,10 +118,13 @@ Query = Annotated[str, AfterValidator(secrets.plain), AfterValidator(_statement)
 WithReferences = Annotated[str, WithJsonSchema({"type": "string", "minLength": 1})]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
+SoakSeconds = Annotated[
+    float, BeforeValidator(_soak), WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": _WRITTEN})
+]
 Seconds = Annotated[
     float,
     BeforeValidator(_seconds),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": r"^[0-9]+(\.[0-9]+)?[smhd]?$"}),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": _WRITTEN}),
 ]
 Limit = Annotated[
     str,
@@ -262,26 +278,38 @@ class DiscoverForm(Form):
 
 
 class OnFailureForm(Form):
-    """What failures do to a rollout."""
+    """What failures do to a rollout, counted in each wave: at least one of `max`, `consecutive`, `same_signature`."""
 
     model_config = ConfigDict(title="On failure")
 
-    max: Limit = Field(description="How many targets may fail: a count, or a percentage such as 2%.")
-    then: Reaction = Field("pause", description="What happens when more fail. `rollback`: " + _LATER)
+    max: Limit | None = Field(
+        None, description="How many targets of a wave may fail: a count, or a percentage of them such as 2%."
+    )
+    consecutive: Count | None = Field(None, description="So many failures one after the other stop the wave.")
+    same_signature: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
+        None,
+        description="So many targets that fail in the same way stop the wave; unreachable and locked ones do not count. "
+        "3 in a strategy with waves; 0 for never.",
+    )
+    then: Reaction = Field("pause", description="What happens then. `rollback` takes back what the rollout changed.")
 
 
 class WaveForm(Form):
-    """An ordered part of a rollout. Not supported by this release yet."""
+    """An ordered part of a rollout, and the gate after it."""
 
     model_config = ConfigDict(title="Wave")
 
     name: Name
-    select: Filled | None = None
-    count: Count | None = None
-    percent: Annotated[float, Field(gt=0, le=100)] | None = None
-    soak: Filled | None = None
-    approval: Boolean = False
-    max_failures: Limit | None = None
+    select: Filled | None = Field(None, description="A label selector; of the targets that no earlier wave takes.")
+    count: Count | None = Field(None, description="So many tenants of those, spread over shards and labels.")
+    percent: Annotated[float, Field(gt=0, le=100)] | None = Field(
+        None, description="So many of the rollout's tenants, spread over shards and labels; at least one."
+    )
+    optional: Boolean = Field(False, description="It may be that no target is in it; else that is refused.")
+    max_concurrent: Count | None = Field(None, description="How many targets are migrated at once in this wave.")
+    max_failures: Limit | None = Field(None, description="Over `on_failure.max`, for this wave.")
+    soak: SoakSeconds = Field(0.0, description="Wait so long after its last target, such as 10m.")
+    approval: Boolean = Field(False, description="A person must approve before the next wave begins.")
 
 
 class StrategyForm(Form):
@@ -290,11 +318,22 @@ class StrategyForm(Form):
     model_config = ConfigDict(title="Strategy")
 
     max_concurrent: Count | None = Field(None, description="How many targets are migrated at once, over all shards.")
-    on_failure: OnFailureForm | None = None
-    new_tenants: NewTenants = Field(
-        "ignore", description="What becomes of targets that appear while it runs: `append` takes them in."
+    on_failure: OnFailureForm | None = Field(
+        None, description="With waves, when left out: not one may fail, or the rollout pauses."
     )
-    waves: list[WaveForm] | None = Field(None, description=_LATER)
+    new_tenants: NewTenants = Field(
+        "ignore",
+        description="What becomes of targets that appear while it runs: `append` takes them into the last wave.",
+    )
+    order: Annotated[list[Filled], BeforeValidator(_none_is_no_list)] = Field(
+        default_factory=list,
+        description="Labels, or tenant, shard, track, by which targets follow each other in a wave; -key for descending.",
+    )
+    approval: Boolean = Field(False, description="A person must approve before the first wave begins.")
+    four_eyes: Boolean = Field(False, description="Who approves must not be who started the rollout.")
+    waves: list[WaveForm] | None = Field(
+        None, description="In order; the last one takes all that are left. One wave of all when left out."
+    )
 
 
 class ScheduleForm(Form):

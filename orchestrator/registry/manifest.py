@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.registry import digests, discoveries, document, forms, shards, tracks, unsupported
-from orchestrator.registry.model import FailureBudget, Registry, Strategy
+from orchestrator.registry import digests, discoveries, document, forms, shards, strategies, tracks, unsupported
+from orchestrator.registry.model import Registry
 from orchestrator.registry.places import Checks, Places
 from orchestrator.registry.report import Report
 from orchestrator.registry.secrets import Secrets
@@ -40,12 +40,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     targets = Places(report, checks).targets(
         {int(i): form for i, form in _entries(report, "tenants", forms.TenantForm)}
     )
-    strategies = {name: _strategy(name, form) for name, form in strategy_forms.items()}
+    built_strategies = strategies.build(report, strategy_forms)
     found = discoveries.build(report, discover_forms, checks, secrets)
     report.close()
     ordered = sorted(targets, key=lambda target: target.key)
-    digest = digests.of(built_tracks, built_shards, ordered, strategies, found)
-    return Registry(source, digest, built_tracks, built_shards, targets, strategies, found)
+    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found)
+    return Registry(source, digest, built_tracks, built_shards, targets, built_strategies, found)
 
 
 def json_schema() -> dict[str, Any]:
@@ -111,11 +111,3 @@ def _named(report: Report, section: str, form: type[_Form]) -> dict[str, _Form]:
         except ValueError as exc:
             report.at((section, name), str(exc), key=True)
     return named
-
-
-def _strategy(name: str, form: forms.StrategyForm) -> Strategy:
-    if form.on_failure is None:
-        return Strategy(name, form.max_concurrent, new_tenants=form.new_tenants)
-    count, percent = forms.limit(form.on_failure.max)
-    budget = FailureBudget(count, percent, form.on_failure.then)
-    return Strategy(name, form.max_concurrent, budget, form.new_tenants)

@@ -140,23 +140,57 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class FailureBudget:
-    """How many targets may fail before the rollout reacts: a count, or a percentage of the frozen total.
+    """How many targets of a wave may fail before the rollout reacts; what is not set never stops it.
 
-    Exceeded means *more than* `count` (or `percent`). Neither set: failures never stop a rollout.
+    Exceeded means *more than* `count`, or more than `percent` of the wave's targets; or so many as `consecutive` that
+    failed one after the other; or so many as `same_signature` that failed in the same way.
     """
 
     count: int | None = None
     percent: float | None = None
     then: Reaction = "pause"
+    consecutive: int | None = None
+    same_signature: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wave:
+    """An ordered part of a rollout, and the gate after it: what must hold before the next wave begins.
+
+    It takes the targets that `select` chooses of those which no earlier wave took, and of these `count` tenants, or
+    `percent` of the rollout's; with none of the three, all that are left. `optional`: it may come out empty.
+    `soak_seconds` are waited after its last target, then `checks` must pass, then a person must approve if `approval`.
+    """
+
+    name: str
+    select: str = ""
+    count: int | None = None
+    percent: float | None = None
+    optional: bool = False
+    max_concurrent: int | None = None
+    on_failure: FailureBudget = field(default_factory=FailureBudget)
+    soak_seconds: float = 0.0
+    approval: bool = False
+
+
+EVERYONE = Wave("everyone")
 
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """How a rollout goes over its targets, and what it does with targets that appear while it runs."""
+    """How a rollout goes over its targets, and what it does with targets that appear while it runs.
+
+    The last wave takes all targets that are left. `order`: labels or built-in keys by which targets are ordered within
+    a wave, `-key` for descending. `approval`: a person must approve before the first wave. `four_eyes`: who approves
+    must not be who started it.
+    """
 
     name: str
     max_concurrent: int | None = None
-    on_failure: FailureBudget = field(default_factory=FailureBudget)
+    waves: tuple[Wave, ...] = (EVERYONE,)
+    order: tuple[str, ...] = ()
+    approval: bool = False
+    four_eyes: bool = False
     new_tenants: NewTenants = "ignore"
 
 

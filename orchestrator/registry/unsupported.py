@@ -13,11 +13,7 @@ from orchestrator.registry.document import Where
 from orchestrator.registry.report import Report
 
 # Where it stands (`*`: any entry), the one value that is meant (None: any), and what to call it.
-LATER: tuple[tuple[Where, str | None, str], ...] = (
-    (("schedules",), None, "starting rollouts by schedule"),
-    (("strategies", "*", "waves"), None, "a strategy with waves"),
-    (("strategies", "*", "on_failure", "then"), "rollback", "`then: rollback`"),
-)
+LATER: tuple[tuple[Where, str | None, str], ...] = ((("schedules",), None, "starting rollouts by schedule"),)
 DIALECTS = frozenset({"postgresql", "mysql", "mariadb", "sqlite"})
 
 

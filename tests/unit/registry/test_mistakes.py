@@ -146,7 +146,16 @@ TENANT = [
 STRATEGY = [
     ("strategies: {▶'': {max_concurrent: 1}}", "must not be empty"),
     ("strategies: {s: {max_concurrent: ▶0}}", "this must be at least 1"),
-    ("strategies: {s: {on_failure: ▶{then: abort}}}", "`max` is missing"),
+    ("strategies: {s: {on_failure: ▶{then: abort}}}", "`max` is missing, or `consecutive`, or `same_signature`"),
+    ("strategies: {s: {order: [tier, ▶-a b]}}", "a label's key must begin with"),
+    ("strategies: {s: {waves: [▶{name: a}, {name: b}]}}", "needs `select`, `count` or `percent`"),
+    ("strategies: {s: {waves: [▶{name: a, count: 1, percent: 5}, {name: b}]}}", "`count` or a `percent`, not both"),
+    ("strategies: {s: {waves: [▶{name: a, count: 1}]}}", "the last wave must take all targets that are left"),
+    ("strategies: {s: {waves: [▶{name: a, approval: true}]}}", "write `approval: true` at the wave before it"),
+    ("strategies: {s: {waves: [{name: a, count: 1}, {name: ▶a}]}}", "there is a wave 'a' already (line"),
+    ("strategies: {s: {waves: [{name: a, select: ▶'x in'}, {name: b}]}}", "a list of values in parentheses"),
+    ("strategies: {s: {waves: [{name: a, count: 1, soak: ▶soon}, {name: b}]}}", "a duration such as 30s"),
+    ("strategies: {s: {waves: [{name: a, percent: ▶0}, {name: b}]}}", "this must be more than 0"),
     ("strategies: {s: {on_failure: {max: ▶101%}}}", "a percentage such as 2%, of at most 100%"),
     ("strategies: {s: {on_failure: {max: ▶-1}}}", "a count such as 2"),
     ("strategies: {s: {on_failure: {max: 1, then: ▶panic}}}", "this must be 'pause', 'abort' or 'rollback'"),
@@ -206,8 +215,6 @@ ON_MYSQL = [
 ]
 
 NOT_YET = [
-    ("strategies: {s: {▶waves: [{name: all}]}}", "a strategy with waves is not supported"),
-    ("strategies: {s: {on_failure: {max: 1, ▶then: rollback}}}", "`then: rollback` is not supported"),
     ("▶schedules: {n: {cron: '* * * * *'}}", "starting rollouts by schedule is not supported"),
 ]
 
