@@ -45,21 +45,37 @@ class RolloutEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(RolloutEvent):
+    """`waves`: how many targets are in each, in their order."""
+
     to: str
     direction: str
     total: int
     created_by: str
+    waves: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStateChanged(RolloutEvent):
-    """`counts` holds migrations by state; `seconds` is the age of the rollout."""
+    """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
+    `waiting` says what it waits for."""
 
     state: str
     reason: str | None
     total: int
     counts: dict[str, int]
     seconds: float
+    waiting: str | None = None
+    waves: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaveChanged(RolloutEvent):
+    """`change`: started, ended (its last target has), checking, checked, approved (`by` whom), passed (its gate)."""
+
+    wave: str
+    position: int
+    change: str
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

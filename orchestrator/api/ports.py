@@ -42,6 +42,7 @@ class RolloutView:
     eta_seconds: float | None
     failures: Sequence[FailureGroup] = ()
     executions: Mapping[str, int] = field(default_factory=dict)
+    by_wave: Mapping[str, Mapping[MigrationState, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +145,29 @@ class Orchestrator(Protocol):
 
     async def resume(self, rollout_id: str, *, by: str) -> RolloutView: ...
 
-    async def abort(self, rollout_id: str, *, by: str) -> RolloutView: ...
+    async def abort(self, rollout_id: str, *, by: str, force: bool = False) -> RolloutView:
+        """Cancel what has not begun; with `force`, what runs as well: its transaction is rolled back."""
+        ...
 
-    async def retry(self, rollout_id: str, *, by: str) -> RolloutView:
-        """Put the failed, locked, unreachable and ahead targets of a rollout back to pending and go on."""
+    async def approve(self, rollout_id: str, *, by: str, wave: str | None = None) -> RolloutView:
+        """Let a rollout pass the gate that it waits at; `wave` names the one that is meant, "" the first."""
+        ...
+
+    async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:
+        """Put the failed, locked, unreachable, ahead and cancelled targets of a rollout back to pending and go on: all,
+        or those that failed in one way."""
+        ...
+
+    async def rollback(self, rollout_id: str, *, by: str) -> RolloutView:
+        """Bring the targets that a rollout changed back to where it found them, in reverse order of its waves."""
+        ...
+
+    async def skip(self, rollout_id: str, *, by: str, tenant: str, track: str | None, reason: str) -> RolloutView:
+        """Leave a tenant out that is pending or has failed."""
+        ...
+
+    async def limit(self, rollout_id: str, *, by: str, max_concurrent: int) -> RolloutView:
+        """Change how many of its targets are migrated at once."""
         ...
 
     async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:

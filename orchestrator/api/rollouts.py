@@ -121,13 +121,46 @@ async def resume_rollout(rollout_id: str, service: Service, client: Client) -> s
     return schemas.rollout(await service.resume(rollout_id, by=client))
 
 
+@router.post("/{rollout_id}/approve")
+async def approve_rollout(
+    rollout_id: str, service: Service, client: Client, body: schemas.Approval | None = None
+) -> schemas.Rollout:
+    """Let the rollout pass the gate that it waits at."""
+    wave = body.wave if body else None
+    return schemas.rollout(await service.approve(rollout_id, by=client, wave=wave))
+
+
 @router.post("/{rollout_id}/abort")
-async def abort_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
-    """End the rollout; what has not started never will."""
-    return schemas.rollout(await service.abort(rollout_id, by=client))
+async def abort_rollout(
+    rollout_id: str, service: Service, client: Client, body: schemas.Abort | None = None
+) -> schemas.Rollout:
+    """End the rollout; what has not started never will. What runs is finished, unless `force` cancels it."""
+    return schemas.rollout(await service.abort(rollout_id, by=client, force=bool(body and body.force)))
 
 
 @router.post("/{rollout_id}/retry")
-async def retry_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
-    """Try the targets again that failed, were locked, unreachable or ahead."""
-    return schemas.rollout(await service.retry(rollout_id, by=client))
+async def retry_rollout(
+    rollout_id: str, service: Service, client: Client, body: schemas.Retry | None = None
+) -> schemas.Rollout:
+    """Try the targets again that failed, were locked, unreachable or ahead; with a `signature`, those of one cause."""
+    signature = body.signature if body else None
+    return schemas.rollout(await service.retry(rollout_id, by=client, signature=signature))
+
+
+@router.post("/{rollout_id}/rollback")
+async def rollback_rollout(rollout_id: str, service: Service, client: Client) -> schemas.Rollout:
+    """Bring exactly the targets that the rollout changed back to the heads it found, in reverse order of its waves."""
+    return schemas.rollout(await service.rollback(rollout_id, by=client))
+
+
+@router.post("/{rollout_id}/skip")
+async def skip_tenant(rollout_id: str, body: schemas.Skip, service: Service, client: Client) -> schemas.Rollout:
+    """Leave a tenant out that is pending or has failed."""
+    skipped = service.skip(rollout_id, by=client, tenant=body.tenant, track=body.track, reason=body.reason)
+    return schemas.rollout(await skipped)
+
+
+@router.post("/{rollout_id}/limit")
+async def limit_rollout(rollout_id: str, body: schemas.Limit, service: Service, client: Client) -> schemas.Rollout:
+    """Change how many of its targets are migrated at once; what runs goes on."""
+    return schemas.rollout(await service.limit(rollout_id, by=client, max_concurrent=body.max_concurrent))

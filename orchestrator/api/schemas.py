@@ -13,6 +13,7 @@ from orchestrator.events import timestamp
 from orchestrator.observe import redact
 from orchestrator.registry.discovery import Source as Found
 from orchestrator.rollout import state as states
+from orchestrator.rollout.waves import WaveRun
 
 Moment = Annotated[
     datetime,
@@ -65,6 +66,34 @@ class MakePlan(BaseModel):
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
 
 
+class _Command(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Approval(_Command):
+    wave: str | None = Field(
+        None, max_length=200, description="The wave after which you approve to go on, empty for before the first."
+    )
+
+
+class Abort(_Command):
+    force: bool = Field(False, description="Cancel what runs, too: its transaction is rolled back.")
+
+
+class Retry(_Command):
+    signature: Word | None = Field(None, description="Only targets that failed in this way; see `failures`.")
+
+
+class Skip(_Command):
+    tenant: Word
+    track: Word | None = Field(None, description="Needed for one of several tracks of the tenant.")
+    reason: Word
+
+
+class Limit(_Command):
+    max_concurrent: int = Field(ge=1, le=100_000, description="So many targets at once, within the shards' limits.")
+
+
 class Failure(Body):
     """Why a target is not at the goal."""
 
@@ -87,6 +116,17 @@ class Wave(Body):
     name: str
     total: int
     counts: dict[states.MigrationState, int]
+    state: Literal["pending", "running", "waiting", "passed"] = Field(
+        description="`waiting`: its targets have ended, and what must hold before the next wave does not yet."
+    )
+    started_at: Moment | None
+    ended_at: Moment | None
+    passed_at: Moment | None
+    soak_seconds: float
+    approval: bool
+    approved_at: Moment | None
+    approved_by: str | None
+    checks: list[str]
 
 
 class Rollout(Body):
@@ -95,6 +135,7 @@ class Rollout(Body):
     to: str
     state: states.RolloutState
     reason: str | None
+    waiting: str | None = Field(description="What it waits for, in words.")
     strategy: str
     select: str
     direction: states.Direction
@@ -263,6 +304,23 @@ def every_state(counts: Mapping[states.MigrationState, int]) -> dict[states.Migr
     return {name: counts.get(name, 0) for name in states.MigrationState}
 
 
+def wave(it: WaveRun, counts: Mapping[states.MigrationState, int]) -> Wave:
+    return Wave(
+        name=it.name,
+        total=sum(counts.values()),
+        counts=every_state(counts),
+        state="passed" if it.passed else "waiting" if it.ended else "running" if it.started_at else "pending",
+        started_at=it.started_at,
+        ended_at=it.ended_at,
+        passed_at=it.passed_at,
+        soak_seconds=it.soak_seconds,
+        approval=it.approval,
+        approved_at=it.approved_at,
+        approved_by=it.approved_by,
+        checks=list(it.checks),
+    )
+
+
 def rollout(view: ports.RolloutView) -> Rollout:
     it, asked, counts = view.rollout, view.rollout.request, every_state(view.counts)
     return Rollout(
@@ -271,6 +329,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         to=asked.to,
         state=it.state,
         reason=masked(it.reason),
+        waiting=masked(it.waiting),
         strategy=asked.strategy,
         select=asked.select,
         direction=asked.direction,
@@ -281,7 +340,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         started_at=it.started_at,
         finished_at=it.finished_at,
         created_by=asked.created_by,
-        waves=[Wave(name="everyone", total=it.total, counts=counts)],
+        waves=[wave(run, view.by_wave.get(run.name, {})) for run in it.waves],
         counts=counts,
         total=it.total,
         eta_seconds=view.eta_seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from typing import TYPE_CHECKING
 
@@ -16,4 +17,11 @@ def to(server: str) -> Daemon:
     """A client of the daemon at `server`, to be used in an `async with` block."""
     from orchestrator.client.daemon import Daemon
 
-    return Daemon(server, token=os.environ.get(TOKEN_VARIABLE) or None)
+    return Daemon(server, token=os.environ.get(TOKEN_VARIABLE) or None, requested_by=_user())
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return None

@@ -93,7 +93,7 @@ class Bar:
 
 def facts(moment: Moment) -> list[str]:
     """What there is to say, most important first."""
-    said = [_state(moment)] if moment.state in ("planning", "paused") else []
+    said = [_state(moment)] if moment.state in ("planning", "paused", "awaiting_approval") or moment.waiting else []
     if moment.state not in FINISHED:
         said.append(f"{moment.running} running")
     if moment.failures:
@@ -139,6 +139,8 @@ def duration(seconds: float) -> str:
 
 
 def _state(moment: Moment) -> str:
+    if moment.waiting:
+        return moment.waiting
     if moment.state != "paused" or not moment.reason:
-        return moment.state
+        return moment.state.replace("_", " ")
     return moment.reason if moment.reason.startswith("paused") else f"paused: {moment.reason}"

@@ -101,19 +101,86 @@ def watch(
     _finish(_follow(server, rollout_id, to_pause=False), as_json)
 
 
+@app.command("approve")
+def approve(
+    rollout_id: options.RolloutId,
+    wave: Annotated[
+        str | None, typer.Option("--wave", help="The wave after which you approve to go on; '' for before the first.")
+    ] = None,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Let a rollout pass the gate that waits for approval."""
+    _steer(server, rollout_id, "approve", as_json, wave=wave)
+
+
+@app.command("abort")
+def abort(
+    rollout_id: options.RolloutId,
+    force: Annotated[
+        bool, typer.Option("--force", help="Cancel what runs, too; its transactions are rolled back.")
+    ] = False,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """End a rollout: what runs is finished, the rest is cancelled."""
+    _steer(server, rollout_id, "abort", as_json, force=force or None)
+
+
+@app.command("retry")
+def retry(
+    rollout_id: options.RolloutId,
+    signature: Annotated[
+        str | None, typer.Option("--signature", help="Only targets that failed in this way, as `show` names it.")
+    ] = None,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Try the targets again that are not at the goal."""
+    _steer(server, rollout_id, "retry", as_json, signature=signature)
+
+
+@app.command("skip")
+def skip(
+    rollout_id: options.RolloutId,
+    tenant: Annotated[str, typer.Argument(help="The tenant to leave out.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    track: options.Track = None,
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Leave a tenant out that is pending or has failed."""
+    _steer(server, rollout_id, "skip", as_json, tenant=tenant, track=track, reason=reason)
+
+
+@app.command("limit")
+def limit(
+    rollout_id: options.RolloutId,
+    max_concurrent: Annotated[int, typer.Argument(min=1, help="Most targets at once.")],
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Change how many targets of a rollout are migrated at once; what runs goes on."""
+    _steer(server, rollout_id, "limit", as_json, max_concurrent=max_concurrent)
+
+
+def _steer(server: str, rollout_id: str, command: Command, as_json: bool, **given: object) -> None:
+    named = {name: value for name, value in given.items() if value is not None}
+    _show(_ask(server, lambda daemon: daemon.command(rollout_id, command, **named)), as_json)
+
+
 def _steering(command: Command, text: str) -> None:
     def steer(
         rollout_id: options.RolloutId, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER
     ) -> None:
-        _show(_ask(server, lambda daemon: daemon.command(rollout_id, command)), as_json)
+        _steer(server, rollout_id, command, as_json)
 
     app.command(command, help=text)(steer)
 
 
 _steering("pause", "Start no further target; those that run are finished.")
 _steering("resume", "Go on with a paused rollout.")
-_steering("abort", "End a rollout: what runs is finished, the rest is cancelled.")
-_steering("retry", "Try the targets again that are not at the goal.")
+_steering("rollback", "Bring the targets that a rollout changed back to where it found them.")
 
 
 def _ask(server: str, question: Callable[[Daemon], Awaitable[Answer]]) -> Answer:
@@ -164,6 +231,8 @@ def advised(rollout: shapes.Rollout) -> str | None:
     match rollout["state"]:
         case "paused":
             return f"go on with `orchestrator rollout resume {name}`, or end it with `abort`"
+        case "awaiting_approval":
+            return f"go on with `orchestrator rollout approve {name}`, or end it with `abort`"
         case "failed" | "aborted":
             return f"try the rest again with `orchestrator rollout retry {name}`"
         case "pending" | "planning" | "running":

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.cli import screen
 from orchestrator.cli.tally import FAILURES, FINISHED, moment_of
-from orchestrator.client.shapes import FailureGroup, Rollout
+from orchestrator.client.shapes import FailureGroup, Rollout, Wave
 
 AT_GOAL = ("succeeded", "up_to_date")
 NAMES_SHOWN = 5
@@ -18,7 +18,7 @@ _EXIT_CODES = {"succeeded": 0, "failed": 3}
 
 
 def exit_code(rollout: Rollout) -> int:
-    """0 all at the goal, 3 finished with failed targets, 4 stopped: paused, aborted."""
+    """0 all at the goal, 3 finished with failed targets, 4 stopped: paused, aborted, rolled back, not approved."""
     return _EXIT_CODES.get(rollout["state"], 4)
 
 
@@ -27,6 +27,10 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
     yield headline(rollout)
     if rollout["reason"]:
         yield screen.indented(Text(rollout["reason"], "yellow"))
+    if rollout["waiting"]:
+        yield screen.indented(Text(rollout["waiting"], "yellow"))
+    if len(rollout["waves"]) > 1:
+        yield waves(rollout["waves"])
     outcomes = [(state, n) for state, n in rollout["counts"].items() if n]
     if len(outcomes) > 1 or failed(rollout):
         yield counts(outcomes)
@@ -93,6 +97,20 @@ def counts(outcomes: Sequence[tuple[str, int]]) -> RenderableType:
     grid.add_column()
     for state, n in outcomes:
         grid.add_row(Text(f"{n:,}"), screen.state(state))
+    return screen.indented(grid)
+
+
+def waves(found: Sequence[Wave]) -> RenderableType:
+    """A line for each wave: how far it is, and what came of its targets."""
+    grid = Table.grid(padding=(0, 2))
+    for wave in found:
+        outcomes = ", ".join(f"{n:,} {state.replace('_', ' ')}" for state, n in wave["counts"].items() if n)
+        approved = f", approved by {wave['approved_by']}" if wave["approved_by"] else ""
+        grid.add_row(
+            Text(wave["name"]),
+            Text(wave["state"], screen.STYLES.get(wave["state"], "")),
+            Text(outcomes + approved, "dim"),
+        )
     return screen.indented(grid)
 
 

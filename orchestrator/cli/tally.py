@@ -26,6 +26,7 @@ class Moment:
     counts: Mapping[str, int]
     seconds: float
     rate: float | None
+    waiting: str | None = None
 
     @property
     def done(self) -> int:
@@ -54,6 +55,7 @@ class Tally:
     began: datetime = field(default_factory=lambda: datetime.now(UTC))
     state: str = "pending"
     reason: str | None = None
+    waiting: str | None = None
     ended: datetime | None = None
     outcomes: dict[str, str] = field(default_factory=dict)
     running: set[str] = field(default_factory=set)
@@ -84,7 +86,8 @@ class Tally:
         seconds = max(0.0, ((self.ended or now) - self.began).total_seconds())
         worked = self._worked() - self._before
         rate = worked / seconds if worked > 0 and seconds > 0 else None
-        return Moment(self.title, self.state, self.reason, self.total, len(self.running), counts, seconds, rate)
+        running = len(self.running)
+        return Moment(self.title, self.state, self.reason, self.total, running, counts, seconds, rate, self.waiting)
 
     def _cause(self, data: Mapping[str, Any]) -> str | None:
         if data["outcome"] not in FAILURES or data["signature"] in self.causes:
@@ -94,6 +97,7 @@ class Tally:
 
     def _change(self, data: Mapping[str, Any]) -> None:
         before, self.state, self.reason = self.state, data["state"], data["reason"]
+        self.waiting = data.get("waiting")
         at = moment_of(data["at"])
         self.ended = at if self.state in FINISHED or self.state == "paused" else None
         if data["counts"].get("pending", 0) > self.total - len(self.outcomes) - len(self.running):

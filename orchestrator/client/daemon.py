@@ -14,7 +14,7 @@ import httpx2
 from orchestrator.client import problems, shapes
 from orchestrator.errors import ConfigurationError, DaemonError
 
-Command = Literal["pause", "resume", "abort", "retry"]
+Command = Literal["pause", "resume", "approve", "abort", "retry", "rollback", "skip", "limit"]
 Parameters = Mapping[str, str | int | Sequence[str]]
 
 CONNECT_SECONDS = 5.0
@@ -24,6 +24,7 @@ SILENCE_SECONDS = 45.0
 PAGE = 500
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, *[8.0] * 10)
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+NAME_LIMIT = 100
 FORM = "write it like http://127.0.0.1:8080"
 
 
@@ -40,10 +41,18 @@ class Daemon:
     """
 
     def __init__(
-        self, server: str, *, token: str | None = None, transport: httpx2.AsyncBaseTransport | None = None
+        self,
+        server: str,
+        *,
+        token: str | None = None,
+        requested_by: str | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        """`requested_by` is who asks, for the daemon's record; it is left out where a header cannot hold it."""
         self.server = server.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if requested_by and requested_by.isascii() and requested_by.isprintable():
+            headers["X-Requested-By"] = requested_by[:NAME_LIMIT]
         timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
         url = _address(self.server)
         self._http = httpx2.AsyncClient(
@@ -104,9 +113,10 @@ class Daemon:
         pages = self._pages(_place(rollout_id, "migrations"), {"state": tuple(states)})
         return [migration async for migration in pages]
 
-    async def command(self, rollout_id: str, command: Command) -> shapes.Rollout:
-        """Pause, resume, abort or retry a rollout."""
-        return cast(shapes.Rollout, await self._ask("POST", _place(rollout_id, command)))
+    async def command(self, rollout_id: str, command: Command, **given: object) -> shapes.Rollout:
+        """Steer a rollout; `given` are the fields that the command takes."""
+        content = {"json": given} if given else {}
+        return cast(shapes.Rollout, await self._ask("POST", _place(rollout_id, command), **content))
 
     async def registry(self) -> shapes.Registry:
         """How many targets it knows, and how the sources are that name tenants."""

@@ -22,6 +22,14 @@ class FailureGroup(TypedDict):
     tenants: list[str]
 
 
+class Wave(TypedDict):
+    name: str
+    total: int
+    counts: dict[str, int]
+    state: str
+    approved_by: str | None
+
+
 class Rollout(TypedDict):
     """Times are ISO 8601 in UTC; `counts` holds migrations by state and sums up to `total`."""
 
@@ -30,6 +38,7 @@ class Rollout(TypedDict):
     to: str
     state: str
     reason: str | None
+    waiting: str | None
     strategy: str
     select: str
     direction: str
@@ -39,6 +48,7 @@ class Rollout(TypedDict):
     started_at: str | None
     finished_at: str | None
     created_by: str
+    waves: list[Wave]
     counts: dict[str, int]
     total: int
     eta_seconds: float | None

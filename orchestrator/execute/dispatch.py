@@ -17,6 +17,7 @@ from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
 from orchestrator.history.revisions import History
+from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.ports import Control, Reading, Share
@@ -86,8 +87,7 @@ class LocalDispatcher:
     async def prepare(self, rollout: Rollout) -> LocalExpedition:
         registry = self._registry()
         ways = {name: await self._way(registry, rollout, name, aim) for name, aim in rollout.aims.items()}
-        most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
-        route = Route(Slots(most), self._registry, ways)
+        route = Route(Slots(self._max_concurrent), self._registry, ways)
         return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
 
     async def _way(self, registry: Registry, rollout: Rollout, name: str, aim: Aim) -> Way:
@@ -105,12 +105,9 @@ class LocalDispatcher:
             )
         if aim.history_digest not in ("", history.digest):
             log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
-        planner = Planner(history, aim.goal, rollout.request.direction.planned)
-        return Way(history, planner, Courses(rollout.id, rollout.total, history, self._compile, self._publish))
-
-    def _strategy_limit(self, registry: Registry, rollout: Rollout) -> int | None:
-        strategy = registry.strategies.get(rollout.request.strategy)
-        return strategy.max_concurrent if strategy else None
+        direction = rollout.request.direction.planned
+        planner, back = Planner(history, aim.goal, direction), Return(history, aim.goal, direction)
+        return Way(history, planner, back, Courses(rollout.id, rollout.total, history, self._compile, self._publish))
 
 
 class LocalExpedition:
@@ -152,6 +149,12 @@ class LocalExpedition:
             return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
         plan = self._route.ways[migration.track].planner.plan(heads, migration.from_heads)
         return Reading(migration, plan=plan)
+
+    def limit(self, most: int | None) -> None:
+        self._route.slots.resize(most)
+
+    def irreversible(self, migrations: Sequence[Migration]) -> str | None:
+        return None
 
     async def run(self, share: Share, control: Control) -> None:
         await self._driver.run(share, self._route, control)

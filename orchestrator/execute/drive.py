@@ -20,9 +20,10 @@ from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import ShardHealth
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import Registry, Target
-from orchestrator.rollout import tell
+from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Control, Share
 from orchestrator.rollout.state import INTERRUPTED, Migration, MigrationState
 
@@ -31,10 +32,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Along which history, to which goal, the targets of one track are brought."""
+    """Along which history, to which goal, the targets of one track are brought; and how what was done is taken back."""
 
     history: History
     planner: Planner
+    back: Return
     courses: Courses
 
 
@@ -62,7 +64,10 @@ class Driver:
             for migration in share.migrations:
                 if not await drive.enter():
                     break
-                tasks.start_soon(drive.migrate, migration)
+                if control.begin(migration):
+                    tasks.start_soon(drive.migrate, migration)
+                else:
+                    drive.leave()
 
 
 class _Drive:
@@ -80,7 +85,7 @@ class _Drive:
             await self._acquire()
             if self.control.admits:
                 return True
-            self._release()
+            self.leave()
         return False
 
     async def _acquire(self) -> None:
@@ -93,7 +98,8 @@ class _Drive:
             self.route.slots.release(shard)
             raise
 
-    def _release(self) -> None:
+    def leave(self) -> None:
+        """Give a slot back."""
         self._slots.release(self.share.shard)
         self.route.slots.release(self.share.shard)
 
@@ -104,7 +110,7 @@ class _Drive:
             await one.run()
         finally:
             if one.in_slot:
-                self._release()
+                self.leave()
 
 
 class _One:
@@ -154,7 +160,7 @@ class _One:
     def _leave_slot(self) -> None:
         if self.in_slot:
             self.in_slot = False
-            self.drive._release()
+            self.drive.leave()
 
     def _after_failure(self, exc: Exception) -> float | bool:
         """Stamina's question: try again after how many seconds?"""
@@ -178,13 +184,7 @@ class _One:
 
     async def _start(self) -> None:
         self.attempt = Attempt()
-        self.migration = replace(
-            self.migration,
-            state=MigrationState.RUNNING,
-            attempts=self.migration.attempts + 1,
-            failure=None,
-            started_at=self.migration.started_at or events.now(),
-        )
+        self.migration = decide.begun(self.migration, events.now())
         started = events.MigrationStarted(**tell.who(self.migration), attempt=self.migration.attempts)
         await self.drive.control.record(self.migration, started)
 
@@ -195,7 +195,7 @@ class _One:
             route.registry(),
             target,
             way.history,
-            way.planner,
+            way.back if self.migration.reverting else way.planner,
             way.courses,
             on_heads=self._note_heads,
             on_step=self._note_step,
@@ -221,6 +221,8 @@ class _One:
         self.drive._publish(events.ReplayRefused(**tell.who(self.migration), message=exc.message, code=exc.code))
 
     def _succeeded(self, done: Done) -> Migration:
+        if self.migration.reverting:
+            return replace(self.migration, state=MigrationState.ROLLED_BACK, to_heads=done.to_heads, failure=None)
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
         changed = done.steps > 0 or self.attempt.adopted or self.migration.from_heads not in (None, done.to_heads)
         state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE

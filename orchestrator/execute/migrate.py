@@ -23,6 +23,7 @@ from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
@@ -43,7 +44,7 @@ class Work:
     registry: Registry
     target: Target
     history: History
-    planner: Planner
+    planner: Planner | Return
     courses: Courses
     on_heads: Callable[[Plan], Awaitable[None]]
     on_step: Callable[[str, float], None]

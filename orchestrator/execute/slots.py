@@ -25,7 +25,7 @@ class Slots:
     """`total` slots over all shards; each shard has its own limit within them."""
 
     def __init__(self, total: int) -> None:
-        self.total = total
+        self.total = self._first = total
         self.in_use: Counter[str] = Counter()
         self._limits: dict[str, int] = {}
         self._waiting: dict[str, deque[anyio.Event]] = {}
@@ -44,6 +44,11 @@ class Slots:
             else:
                 self._forget(shard, event)
             raise
+
+    def resize(self, total: int | None) -> None:
+        """Allow so many at once from now on; None: as many as at first."""
+        self.total = total or self._first
+        self._grant()
 
     def release(self, shard: str) -> None:
         self.in_use[shard] -= 1

@@ -19,6 +19,7 @@ Level = Literal["debug", "info", "warning", "error"]
 NAMES: Mapping[type[events.Event], str] = {
     events.RolloutCreated: "rollout_created",
     events.RolloutStateChanged: "rollout_state_changed",
+    events.WaveChanged: "wave_changed",
     events.MigrationStarted: "migration_started",
     events.StepApplied: "step_applied",
     events.MigrationRetried: "migration_retried",
@@ -39,11 +40,18 @@ log = structlog.get_logger("orchestrator.events")
 
 # Keys that read better, or that other tools know better, than the event's own field names.
 _KEYS = {"from_heads": "from", "to_heads": "to", "kind": "error", "code": "error_code", "revision": "error_revision"}
-_ROLLOUT_LEVELS: Mapping[str, Level] = {"paused": "warning", "aborted": "warning", "failed": "error"}
+_ROLLOUT_LEVELS: Mapping[str, Level] = {
+    "awaiting_approval": "warning",
+    "paused": "warning",
+    "aborted": "warning",
+    "failed": "error",
+    "rolled_back": "warning",
+}
 _OUTCOME_LEVELS: Mapping[str, Level] = {
     "succeeded": "info",
     "up_to_date": "info",
     "skipped": "info",
+    "rolled_back": "info",
     "failed": "error",
 }
 
@@ -76,7 +84,7 @@ def level(event: events.Event) -> Level:
             return "info" if reason is None else "warning"
         case events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
             return "warning"
-        case events.RolloutCreated() | events.PlanJudged() | events.SourceRecovered():
+        case events.RolloutCreated() | events.WaveChanged() | events.PlanJudged() | events.SourceRecovered():
             return "info"
         case _:
             return "debug"

@@ -10,10 +10,20 @@ from datetime import datetime, timedelta
 from orchestrator import events
 
 PENDING, RUNNING = "pending", "running"
-OUTCOMES = ("succeeded", "up_to_date", "failed", "locked", "unreachable", "ahead", "skipped", "cancelled")
+OUTCOMES = (
+    "succeeded",
+    "up_to_date",
+    "failed",
+    "locked",
+    "unreachable",
+    "ahead",
+    "skipped",
+    "cancelled",
+    "rolled_back",
+)
 MIGRATION_STATES = (PENDING, RUNNING, *OUTCOMES)
 FINISHED = frozenset({"succeeded", "failed", "aborted", "rolled_back"})
-# Events tell the wave of a migration, not the waves of a rollout: until one has spoken, all is in this one.
+# Of a rollout whose waves are not told, as those of an earlier release are not.
 ONLY_WAVE = "everyone"
 
 
@@ -49,12 +59,13 @@ class RolloutPicture:
         before = RUNNING if self.running.pop(event.tenant, None) else PENDING
         self._move(event.wave, before, event.outcome)
 
-    def recount(self, counts: Mapping[str, int]) -> None:
+    def recount(self, event: events.RolloutStateChanged) -> None:
         """Take over counts from outside: migrations may have been put back to pending, which no event tells."""
-        if not counts.get(RUNNING):
+        if not event.counts.get(RUNNING):
             self.running.clear()
-        if sum(counts.values()) == self.total and len(self.waves) == 1:
-            self.waves = {wave: Counter(counts) for wave in self.waves}
+        self.total = event.total
+        if sum(event.counts.values()) == self.total:
+            self.waves = _waves(event.waves, event.counts)
 
     def _move(self, wave: str, before: str, after: str) -> None:
         counts = self.waves.setdefault(wave, Counter())
@@ -62,6 +73,10 @@ class RolloutPicture:
         if source[before] > 0:
             source[before] -= 1
             counts[after] += 1
+
+
+def _waves(told: Mapping[str, Mapping[str, int]], counts: Mapping[str, int]) -> dict[str, Counter[str]]:
+    return {wave: Counter(found) for wave, found in (told or {ONLY_WAVE: counts}).items()}
 
 
 class Rollouts:
@@ -83,7 +98,9 @@ class Rollouts:
     def apply(self, event: events.RolloutEvent) -> None:
         match event:
             case events.RolloutCreated():
-                self._add(event.rollout, event.track, event.total, event.at, {PENDING: event.total})
+                pending = {wave: {PENDING: total} for wave, total in event.waves.items()}
+                waves = _waves(pending, {PENDING: event.total})
+                self._add(event.rollout, event.track, event.total, event.at, waves)
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self._pictures.pop(event.rollout, None)
             case events.RolloutStateChanged():
@@ -95,10 +112,10 @@ class Rollouts:
 
     def _change(self, event: events.RolloutStateChanged) -> None:
         if picture := self._pictures.get(event.rollout):
-            picture.recount(event.counts)
+            picture.recount(event)
         else:
             started_at = event.at - timedelta(seconds=event.seconds)
-            self._add(event.rollout, event.track, event.total, started_at, event.counts)
+            self._add(event.rollout, event.track, event.total, started_at, _waves(event.waves, event.counts))
 
-    def _add(self, rollout: str, track: str, total: int, started_at: datetime, counts: Mapping[str, int]) -> None:
-        self._pictures[rollout] = RolloutPicture(track, total, started_at, {ONLY_WAVE: Counter(counts)})
+    def _add(self, rollout: str, track: str, total: int, started_at: datetime, waves: dict[str, Counter[str]]) -> None:
+        self._pictures[rollout] = RolloutPicture(track, total, started_at, waves)

@@ -288,8 +288,8 @@ class OnFailureForm(Form):
     consecutive: Count | None = Field(None, description="So many failures one after the other stop the wave.")
     same_signature: Annotated[int, Field(ge=0, le=100_000)] | None = Field(
         None,
-        description="So many targets that fail in the same way stop the wave; unreachable and locked ones do not count. "
-        "3 in a strategy with waves; 0 for never.",
+        description="So many targets that fail in the same way stop the wave; unreachable and locked ones do not "
+        "count. 3 in a strategy with waves; 0 for never.",
     )
     then: Reaction = Field("pause", description="What happens then. `rollback` takes back what the rollout changed.")
 
@@ -327,7 +327,7 @@ class StrategyForm(Form):
     )
     order: Annotated[list[Filled], BeforeValidator(_none_is_no_list)] = Field(
         default_factory=list,
-        description="Labels, or tenant, shard, track, by which targets follow each other in a wave; -key for descending.",
+        description="Labels, or tenant, shard, track, by which targets follow each other in a wave; -key: descending.",
     )
     approval: Boolean = Field(False, description="A person must approve before the first wave begins.")
     four_eyes: Boolean = Field(False, description="Who approves must not be who started the rollout.")

@@ -1,22 +1,25 @@
-"""One rollout from its making to its end: ask, act, record."""
+"""One rollout from its making to its end: ask what is next, do it, record it."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import anyio
 
 from orchestrator import events
-from orchestrator.errors import ConflictError, HistoryError, StateError
-from orchestrator.registry.model import FailureBudget, Target, TargetKey
-from orchestrator.rollout import decide, tell
-from orchestrator.rollout.ports import Dispatcher, Expedition, Ledger, Share
+from orchestrator.errors import ConflictError, HistoryError, NotFoundError, StateError
+from orchestrator.registry.model import Target, TargetKey
+from orchestrator.rollout import decide, step, tell
+from orchestrator.rollout.budgets import Stop
+from orchestrator.rollout.gatekeeper import Gatekeeper
+from orchestrator.rollout.ports import Checks, Dispatcher, Expedition, Ledger, Share
+from orchestrator.rollout.standing import Standing
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState
 
 Freeze = Callable[[Sequence[Target], int], Sequence[Migration]]
+BY_FORCE = "ended by force; what its transaction had done was rolled back"
 
 
 async def _nothing() -> None:
@@ -27,7 +30,8 @@ class Controller:
     """Carries out one rollout; implements `ports.Control` for its shares.
 
     `run` returns when the rollout has ended, or when `drain` stopped it: then the store holds all that the next
-    start needs to go on. Commands may come at any time from other tasks.
+    start needs to go on. Commands may come at any time from other tasks; each looks at the state under the lock, since
+    the rollout may have ended while it waited for that, and raises StateError when it comes too late.
     """
 
     def __init__(
@@ -35,83 +39,161 @@ class Controller:
         rollout: Rollout,
         ledger: Ledger,
         dispatcher: Dispatcher,
-        budget: FailureBudget,
+        checks: Checks,
         on_loaded: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         """`on_loaded` is called once, when the rollout's targets are known and before any of them is touched."""
-        self.rollout, self._on_loaded = rollout, on_loaded
-        self._ledger, self._dispatcher, self._budget = ledger, dispatcher, budget
-        self._states: dict[TargetKey, MigrationState] = {}
-        self._counts: Counter[MigrationState] = Counter()
+        self._standing, self._on_loaded = Standing(rollout, ledger), on_loaded
+        self._ledger, self._dispatcher = ledger, dispatcher
+        self._gates = Gatekeeper(self._standing, checks)
+        self._expedition: Expedition | None = None
         self._left: set[TargetKey] = set()
-        self._loaded = False
+        self._begun: set[TargetKey] = set()
+        self._skipped: set[TargetKey] = set()
+        self._going_back = rollout.rolling_back
         self._draining = False
-        self._changed = anyio.Event()
-        self._commands = anyio.Lock()
+        self._driving: anyio.CancelScope | None = None
+
+    @property
+    def rollout(self) -> Rollout:
+        return self._standing.rollout
 
     # Control, as the drivers of shares see it
 
     @property
     def admits(self) -> bool:
-        return not (self._draining or self.rollout.aborting or self.rollout.state is RolloutState.PAUSED)
+        return not self._draining and decide.admits(self.rollout, back=self._going_back)
+
+    @property
+    def _leaving(self) -> bool:
+        """Whether what is driven now is to come to an end."""
+        turning = self.rollout.rolling_back is not self._going_back
+        return self._draining or self.rollout.aborting or turning
 
     async def admit(self) -> bool:
-        while self.rollout.state is RolloutState.PAUSED and not (self._draining or self.rollout.aborting):
-            await self._changed.wait()
+        while self.rollout.state is RolloutState.PAUSED and not self._leaving:
+            await self._standing.changed.wait()
         return self.admits
 
-    async def record(self, migration: Migration, event: events.RolloutEvent | None = None) -> None:
-        await self._ledger.save_migration(migration, event)
-        self._note(migration)
-        await self._mind_budget()
+    def begin(self, migration: Migration) -> bool:
+        """Whether the migration is still to be carried out; from now on nobody can skip it."""
+        if migration.key in self._skipped or not self.admits:
+            return False
+        self._begun.add(migration.key)
+        return True
 
-    # Commands. Each looks at the state under the lock: the rollout may have ended while the command waited for it.
+    async def record(self, migration: Migration, event: events.RolloutEvent | None = None) -> None:
+        await self._standing.record(migration, event)
+        if migration.state is not MigrationState.RUNNING:
+            self._begun.discard(migration.key)
+        if not self.rollout.rolling_back:
+            wave = next(wave for wave in self.rollout.waves if wave.name == migration.wave)
+            if (stop := step.exceeded(self.rollout, self._standing.tally, wave)) is not None:
+                await self._halt(stop)
+
+    # Commands
 
     async def pause(self, reason: str) -> None:
-        """No new starts from now on; what runs goes on to its end. Raises StateError, as all commands."""
-        async with self._commands:
+        """No new starts from now on; what runs goes on to its end."""
+        async with self._standing.lock:
             decide.check_command(self.rollout, "pause")
             if self.rollout.state is not RolloutState.PAUSED:
-                await self._move(RolloutState.PAUSED, reason)
+                await self._standing.move(RolloutState.PAUSED, reason)
 
     async def resume(self, reason: str) -> None:
         """Go on; the failures so far are accepted by whoever resumes, and do not pause the rollout again."""
-        async with self._commands:
+        async with self._standing.lock:
             decide.check_command(self.rollout, "resume")
             if self.rollout.state is RolloutState.PAUSED:
-                await self._move(RolloutState.RUNNING, reason, accepted_failures=decide.failures(self._counts))
+                self._standing.tally.forget_streaks()
+                await self._standing.move(
+                    RolloutState.RUNNING, reason, waves=decide.accepting(self.rollout, self._standing.tally)
+                )
 
-    async def abort(self, reason: str) -> None:
-        """No new starts; when what runs has ended, the rest is cancelled and the rollout is over."""
-        async with self._commands:
+    async def approve(self, by: str, wave: str | None = None) -> None:
+        """Let the rollout pass the gate that it waits at; `wave` names the one that is meant, \"\" the first."""
+        async with self._standing.lock:
+            decide.check_command(self.rollout, "approve")
+            decide.check_approval(self.rollout, by, wave)
+            await self._gates.approve(by)
+
+    async def abort(self, reason: str, *, force: bool = False) -> None:
+        """No new starts; when what runs has ended (or was cancelled, with `force`), the rest is cancelled and the
+        rollout is over."""
+        async with self._standing.lock:
             decide.check_command(self.rollout, "abort")
             if not self.rollout.aborting:
-                await self._move(RolloutState.RUNNING, reason, aborting=True)
+                await self._standing.move(RolloutState.RUNNING, reason, aborting=True)
+        if force and self._driving is not None:
+            self._driving.cancel()
 
-    async def retry(self, reason: str) -> None:
-        """Put failed targets back to pending, and go on if the rollout is paused."""
-        async with self._commands:
+    async def retry(self, reason: str, signature: str | None = None) -> int:
+        """Put failed targets back to pending, all or those that failed in one way, and go on if the rollout is paused.
+        Returns how many."""
+        async with self._standing.lock:
             decide.check_command(self.rollout, "retry")
-            if self.rollout.state.finished:
-                raise StateError(f"rollout {self.rollout.id} has just ended", remedy="retry it again")
-            again = decide.retried(await self._ledger.migrations(self.rollout.id))
-            await self._ledger.save_migrations(again)
-            for migration in again:
-                self._note(migration)
-            paused = self.rollout.state is RolloutState.PAUSED
-            await self._move(RolloutState.RUNNING if paused else self.rollout.state, reason, accepted_failures=0)
+            self._refuse_ended("retry")
+            again = decide.retried(self.rollout, await self._ledger.migrations(self.rollout.id), signature)
+            await self._standing.save(again)
+            self._skipped.difference_update(migration.key for migration in again)
+            self._standing.tally.forget_streaks()
+            waiting = self.rollout.state in (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
+            state = RolloutState.RUNNING if waiting and again else self.rollout.state
+            await self._standing.move(state, reason, waves=decide.accepting(self.rollout, self._standing.tally))
+        return len(again)
+
+    async def rollback(self, reason: str) -> None:
+        """Bring the targets that this rollout changed back to where it found them, in reverse order of the waves."""
+        async with self._standing.lock:
+            decide.check_command(self.rollout, "rollback")
+            self._refuse_ended("roll back")
+            if self._expedition is None:
+                raise StateError(
+                    f"rollout {self.rollout.id} has not begun",
+                    remedy="abort it: no target was touched",
+                )
+            if (problem := await self._irreversible(self._expedition)) is not None:
+                raise decide.irreversible(self.rollout, problem)
+            await self._standing.move(RolloutState.RUNNING, reason, rolling_back=True)
+
+    async def skip(self, tenant: str, track: str | None, reason: str) -> int:
+        """Leave a tenant's targets out that are pending or have failed. Returns how many."""
+        async with self._standing.lock:
+            decide.check_command(self.rollout, "skip")
+            self._refuse_ended("skip a target of")
+            found = await self._ledger.migrations(self.rollout.id)
+            meant = [m for m in found if m.tenant == tenant and track in (None, m.track)]
+            if not meant:
+                raise NotFoundError(f"rollout {self.rollout.id} has no target of tenant {tenant!r}")
+            gone = decide.skipped(meant, self._begun, reason, events.now())
+            self._skipped.update(migration.key for migration in gone)
+            await self._standing.save(gone)
+            self._standing.wake()
+        return len(gone)
+
+    async def limit(self, most: int) -> None:
+        """So many of the rollout's targets at once from now on, instead of what its strategy and waves say."""
+        async with self._standing.lock:
+            decide.check_command(self.rollout, "limit")
+            request = replace(self.rollout.request, max_concurrent=most)
+            await self._standing.move(
+                self.rollout.state, self.rollout.reason, request=request, waiting=self.rollout.waiting
+            )
+            if self._expedition is not None:
+                self._expedition.limit(most)
 
     async def welcome(self, targets: Sequence[Target], freeze: Freeze, *, append: bool) -> None:
         """Take in those of the targets that are not the rollout's yet, or record that they are left to the next one.
 
         `freeze` makes them migrations at positions from the given one on.
         """
-        async with self._commands:
-            fresh = [target for target in targets if target.key not in self._states and target.key not in self._left]
-            if not fresh or not self._loaded or self.rollout.state.finished:
+        async with self._standing.lock:
+            known = self._standing.tally
+            fresh = [target for target in targets if target.key not in known and target.key not in self._left]
+            if not fresh or not self._standing.loaded or self.rollout.state.finished:
                 return
             migrations, reason = freeze(fresh, self.rollout.total), None
-            if append and not (self.rollout.aborting or self._draining):
+            if append and not (self.rollout.aborting or self.rollout.rolling_back or self._draining):
                 try:
                     return await self._extend(migrations)
                 except ConflictError as exc:
@@ -123,53 +205,47 @@ class Controller:
     async def _extend(self, migrations: Sequence[Migration]) -> None:
         larger = replace(self.rollout, total=self.rollout.total + len(migrations))
         await self._ledger.extend(larger, migrations, tell.appeared(larger, migrations, appended=True))
-        self.rollout = larger
+        self._standing.rollout = larger
         for migration in migrations:
-            self._note(migration)
-        await self._move(self.rollout.state, self.rollout.reason)
+            self._standing.tally.note(migration)
+        await self._standing.move(self.rollout.state, self.rollout.reason, waiting=self.rollout.waiting)
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs has ended."""
         self._draining = True
-        self._wake()
+        self._standing.wake()
 
     # The rollout itself
 
     async def run(self) -> None:
-        expedition = await self._prepared()
+        expedition = self._expedition = await self._prepared()
         if expedition is None:
             return
-        await self._load()
-        self._loaded = True
+        await self._standing.load()
         await self._on_loaded()
         await self._plan(expedition)
-        while True:
-            while pending := await self._pending():
-                if not await self.admit():
-                    break
-                await self._drive(expedition, pending)
-            if self._draining and decide.unfinished(self._counts):
-                return
-            if await self._ended():
+        while not (self._draining and decide.unfinished(self._standing.tally.counts)):
+            changed = self._standing.changed
+            following = step.next_step(self.rollout, self._standing.tally, events.now())
+            if await self._carry_out(following, expedition, changed):
                 return
 
-    async def _plan(self, expedition: Expedition) -> None:
-        if self.rollout.state not in (RolloutState.PENDING, RolloutState.PLANNING):
-            await self._tell()  # what a restart found
-            return
-        await self._step(RolloutState.PENDING, RolloutState.PLANNING)
-        await self._survey(expedition)
-        await self._step(RolloutState.PLANNING, RolloutState.RUNNING)
-
-    async def _step(self, before: RolloutState, after: RolloutState) -> None:
-        """Go on of ourselves, unless a command has moved the rollout meanwhile."""
-        async with self._commands:
-            if self.rollout.state is before and not self.rollout.aborting:
-                await self._move(after, None)
-
-    async def _tell(self) -> None:
-        async with self._commands:
-            await self._move(self.rollout.state, self.rollout.reason)
+    async def _carry_out(self, following: step.Step, expedition: Expedition, changed: anyio.Event) -> bool:
+        """Do one step; True when there is none after it."""
+        match following:
+            case step.Run(index):
+                await self._run_wave(expedition, index)
+            case step.Turn():
+                await self._turn()
+            case step.End():
+                return await self._ended()
+            case Stop():
+                await self._halt(following)
+            case _ if self._draining:
+                return True
+            case _:
+                await self._gates.carry_out(following, changed)
+        return False
 
     async def _prepared(self) -> Expedition | None:
         """The expedition; a history that cannot be used pauses the rollout until somebody resumes it."""
@@ -177,29 +253,46 @@ class Controller:
             try:
                 return await self._dispatcher.prepare(self.rollout)
             except HistoryError as exc:
-                await self._halt(decide.Stop("pause", str(exc)))
+                await self._halt(Stop("pause", str(exc)))
             if not await self.admit():
                 if self.rollout.aborting:
-                    await self._load()
+                    await self._standing.load()
                     await self._ended()
                 return None
 
-    async def _load(self) -> None:
-        """Read the ledger; what a crash left running is pending again."""
-        migrations = await self._ledger.migrations(self.rollout.id)
-        again = decide.interrupted(migrations)
-        await self._ledger.save_migrations(again)
-        for migration in (*migrations, *again):
-            self._note(migration)
+    async def _plan(self, expedition: Expedition) -> None:
+        if self.rollout.state not in (RolloutState.PENDING, RolloutState.PLANNING):
+            async with self._standing.lock:  # tell what a restart found
+                await self._standing.move(self.rollout.state, self.rollout.reason, waiting=self.rollout.waiting)
+            return
+        await self._step(RolloutState.PENDING, RolloutState.PLANNING)
+        await self._survey(expedition)
+        await self._step(RolloutState.PLANNING, RolloutState.RUNNING)
+
+    async def _step(self, before: RolloutState, after: RolloutState) -> None:
+        """Go on of ourselves, unless a command has moved the rollout meanwhile."""
+        async with self._standing.lock:
+            if self.rollout.state is before and not self.rollout.aborting:
+                await self._standing.move(after, None)
 
     async def _survey(self, expedition: Expedition) -> None:
         """Read all heads first: targets at the goal need nothing more, and the others' plans are known."""
         now = events.now()
-        found = [decide.settled(r, now) for r in await expedition.survey(await self._pending()) if r.plan is not None]
-        ended = [tell.finished(migration) for migration in found if migration.state.finished]
-        await self._ledger.save_migrations(found, ended)
-        for migration in found:
-            self._note(migration)
+        readings = await expedition.survey(await self._standing.pending())
+        await self._standing.save([decide.settled(reading, now) for reading in readings if reading.plan is not None])
+
+    async def _run_wave(self, expedition: Expedition, index: int) -> None:
+        wave = await self._gates.open(index)
+        expedition.limit(self.rollout.request.max_concurrent or wave.max_concurrent)
+        self._going_back = self.rollout.rolling_back
+        if not await self.admit():
+            return
+        with anyio.CancelScope() as self._driving:
+            await self._drive(expedition, await self._standing.pending(wave.name))
+        self._driving = None
+        self._begun.clear()
+        if self.rollout.aborting:
+            await self._cut_short(expedition)
 
     async def _drive(self, expedition: Expedition, pending: Sequence[Migration]) -> None:
         shares: dict[str, list[Migration]] = defaultdict(list)
@@ -210,60 +303,40 @@ class Controller:
                 share = Share(self.rollout, migrations[0].wave, shard, migrations)
                 tasks.start_soon(expedition.run, share, self)
 
-    async def _pending(self) -> Sequence[Migration]:
-        return await self._ledger.migrations(self.rollout.id, states=[MigrationState.PENDING])
+    async def _cut_short(self, expedition: Expedition) -> None:
+        """After an abort by force: what ran is pending again, with the heads that it has come to."""
+        cut = await self._standing.load(BY_FORCE)
+        found = {r.migration.key: r.plan.heads for r in await expedition.survey(cut) if r.plan is not None}
+        await self._standing.save([replace(m, to_heads=found[m.key]) for m in cut if m.key in found])
+
+    async def _turn(self) -> None:
+        async with self._standing.lock:
+            await self._standing.save(decide.turned(await self._ledger.migrations(self.rollout.id), events.now()))
 
     async def _ended(self) -> bool:
         """Close the rollout; False when a retry has made more to do."""
-        async with self._commands:
-            rest = await self._pending()
+        async with self._standing.lock:
+            rest = await self._standing.pending()
             if rest and not self.rollout.aborting:
                 return False
-            gone = decide.cancelled(rest, events.now())
-            await self._ledger.save_migrations(gone, [tell.finished(migration) for migration in gone])
-            for migration in gone:
-                self._note(migration)
-            reason = self.rollout.reason if self.rollout.aborting else None
-            await self._move(decide.final_state(self.rollout, self._counts), reason)
+            await self._standing.save(decide.cancelled(rest, events.now()))
+            reason = self.rollout.reason if self.rollout.aborting or self.rollout.rolling_back else None
+            await self._standing.move(decide.final_state(self.rollout, self._standing.tally), reason)
         return True
 
-    async def _mind_budget(self) -> None:
-        stop = decide.over_budget(self._budget, self.rollout.total, self._counts)
-        if stop is not None and decide.failures(self._counts) > self.rollout.accepted_failures:
-            await self._halt(stop)
+    async def _halt(self, stop: Stop) -> None:
+        """React of ourselves; harmless when the rollout is paused, being aborted or taken back, or over."""
+        async with self._standing.lock:
+            problem = None
+            if stop.then == "rollback" and self._expedition is not None:
+                problem = await self._irreversible(self._expedition)
+            if (changes := decide.reaction(self.rollout, stop, problem)) is not None:
+                await self._standing.move(**changes)
 
-    async def _halt(self, stop: decide.Stop) -> None:
-        """React of ourselves; harmless when the rollout is paused, being aborted, or over."""
-        async with self._commands:
-            if self.rollout.state.finished or self.rollout.aborting:
-                return
-            if stop.then == "abort":
-                await self._move(RolloutState.RUNNING, stop.reason, aborting=True)
-            elif self.rollout.state is not RolloutState.PAUSED:
-                await self._move(RolloutState.PAUSED, stop.reason)
+    async def _irreversible(self, expedition: Expedition) -> str | None:
+        migrations = await self._ledger.migrations(self.rollout.id)
+        return expedition.irreversible([m for m in migrations if m.changed])
 
-    def _note(self, migration: Migration) -> None:
-        before = self._states.get(migration.key)
-        if before is not None:
-            self._counts[before] -= 1
-        self._states[migration.key] = migration.state
-        self._counts[migration.state] += 1
-
-    async def _move(self, state: RolloutState, reason: str | None, **changes: Any) -> None:
-        """Write the rollout's new state, then act on it. The caller holds the lock of the commands."""
-        now = events.now()
-        moved = replace(
-            self.rollout,
-            state=state,
-            reason=reason,
-            started_at=self.rollout.started_at or (now if state is not RolloutState.PENDING else None),
-            finished_at=now if state.finished else None,
-            **changes,
-        )
-        await self._ledger.save_rollout(moved, tell.state_changed(moved, self._counts))
-        self.rollout = moved
-        self._wake()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+    def _refuse_ended(self, what: str) -> None:
+        if self.rollout.state.finished:
+            raise StateError(f"rollout {self.rollout.id} has just ended", remedy=f"{what} it again")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.errors import StateError
-from orchestrator.registry.model import FailureBudget
+from orchestrator.registry.model import TargetKey
+from orchestrator.rollout import step
+from orchestrator.rollout.budgets import Stop
 from orchestrator.rollout.ports import Reading
 from orchestrator.rollout.state import (
     AT_GOAL,
@@ -22,51 +24,54 @@ from orchestrator.rollout.state import (
     Rollout,
     RolloutState,
 )
+from orchestrator.rollout.tally import Tally
+from orchestrator.rollout.waves import WaveRun
 
-Counts = Mapping[MigrationState, int]
-Command = Literal["pause", "resume", "abort", "retry"]
+Command = Literal["pause", "resume", "abort", "retry", "approve", "rollback", "skip", "limit"]
 RETRIABLE = FAILURES | {MigrationState.CANCELLED}
+SKIPPABLE = RETRIABLE | {MigrationState.PENDING}
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A reaction to too many failures, with its reason in words."""
+def admits(rollout: Rollout, *, back: bool) -> bool:
+    """Whether a further migration may start, on the way to the goal or `back`."""
+    if rollout.state.finished or rollout.state is RolloutState.PAUSED or rollout.aborting:
+        return False
+    return rollout.rolling_back is back
 
-    then: Literal["pause", "abort"]
-    reason: str
 
-
-def over_budget(budget: FailureBudget, total: int, counts: Counts) -> Stop | None:
-    """Whether the failures so far exceed the budget, and what follows.
-
-    >>> over_budget(FailureBudget(count=2), 100, {MigrationState.FAILED: 3}).reason
-    '3 of 100 targets failed, more than the 2 that are allowed'
-    """
-    failed = failures(counts)
-    if budget.count is not None and failed > budget.count:
-        allowed = f"the {budget.count} that are allowed"
-    elif budget.percent is not None and failed > total * budget.percent / 100:
-        allowed = f"the {budget.percent:g} % that are allowed"
-    else:
+def reaction(rollout: Rollout, stop: Stop, irreversible: str | None) -> dict[str, Any] | None:
+    """What becomes of the rollout when something has gone wrong: changes of its fields, or None, since it is
+    paused, ends, or goes back already. What is `irreversible` is paused instead of taken back."""
+    if rollout.state.finished or rollout.aborting or rollout.rolling_back:
         return None
-    then: Literal["pause", "abort"] = "abort" if budget.then == "abort" else "pause"
-    return Stop(then, f"{failed} of {total} targets failed, more than {allowed}")
+    if stop.then == "abort":
+        return {"state": RolloutState.RUNNING, "reason": stop.reason, "aborting": True}
+    if stop.then == "rollback" and irreversible is None:
+        return {"state": RolloutState.RUNNING, "reason": stop.reason, "rolling_back": True}
+    if rollout.state is RolloutState.PAUSED:
+        return None
+    told = f"; what was changed cannot be taken back: {irreversible}" if stop.then == "rollback" else ""
+    return {"state": RolloutState.PAUSED, "reason": stop.reason + told}
 
 
-def failures(counts: Counts) -> int:
-    return sum(counts.get(state, 0) for state in FAILURES)
+def accepting(rollout: Rollout, tally: Tally) -> tuple[WaveRun, ...]:
+    """The rollout's waves, with the failures that whoever gave a command has seen."""
+    return tuple(replace(wave, accepted=tally.wave(wave.name).failures, checking_since=None) for wave in rollout.waves)
 
 
-def unfinished(counts: Counts) -> int:
+def unfinished(counts: Mapping[MigrationState, int]) -> int:
     return sum(counts.get(state, 0) for state in UNFINISHED)
 
 
-def final_state(rollout: Rollout, counts: Counts) -> RolloutState:
+def final_state(rollout: Rollout, tally: Tally) -> RolloutState:
     """How a rollout of which nothing is unfinished ends: `succeeded` only if each target is at the goal or was
-    skipped by a person."""
-    if rollout.aborting or counts.get(MigrationState.CANCELLED, 0):
+    skipped by a person; `rolled_back` only if all that was changed is where it was."""
+    counts = tally.counts
+    if rollout.rolling_back and not rollout.aborting:
+        return RolloutState.FAILED if tally.lost else RolloutState.ROLLED_BACK
+    if rollout.aborting or counts[MigrationState.CANCELLED]:
         return RolloutState.ABORTED
-    good = sum(counts.get(state, 0) for state in AT_GOAL) + counts.get(MigrationState.SKIPPED, 0)
+    good = sum(counts[state] for state in AT_GOAL) + counts[MigrationState.SKIPPED]
     return RolloutState.SUCCEEDED if good == rollout.total else RolloutState.FAILED
 
 
@@ -87,9 +92,23 @@ def settled(reading: Reading, now: datetime) -> Migration:
     return replace(migration, state=state, to_heads=plan.heads, finished_at=now)
 
 
-def interrupted(migrations: Sequence[Migration]) -> Sequence[Migration]:
-    """After a crash: what was running is pending again; the version table will tell how far it came."""
-    cut = Failure(INTERRUPTED, "the process that migrated it ended in the middle")
+def begun(migration: Migration, now: datetime) -> Migration:
+    """The migration as an attempt begins: from now on it may be anywhere, whatever an attempt before has come to."""
+    return replace(
+        migration,
+        state=MigrationState.RUNNING,
+        attempts=migration.attempts + 1,
+        failure=None,
+        to_heads=None,
+        started_at=migration.started_at or now,
+    )
+
+
+def interrupted(
+    migrations: Sequence[Migration], why: str = "the process that migrated it ended in the middle"
+) -> Sequence[Migration]:
+    """What was running when it was cut short is pending again; the version table will tell how far it came."""
+    cut = Failure(INTERRUPTED, why)
     return [
         replace(m, state=MigrationState.PENDING, failure=cut) for m in migrations if m.state is MigrationState.RUNNING
     ]
@@ -99,27 +118,113 @@ def cancelled(migrations: Sequence[Migration], now: datetime) -> Sequence[Migrat
     return [replace(m, state=MigrationState.CANCELLED, finished_at=now) for m in migrations]
 
 
-def retried(migrations: Sequence[Migration]) -> Sequence[Migration]:
-    """Failed and cancelled migrations, pending again."""
+def skipped(
+    migrations: Sequence[Migration], begun: Collection[TargetKey], reason: str, now: datetime
+) -> Sequence[Migration]:
+    """Left out by a person, who says why: those that are pending, have failed, or were cancelled, and not `begun`.
+
+    Raises StateError when there is none.
+    """
+    told = Failure("skipped", reason)
+    left = [m for m in migrations if m.state in SKIPPABLE and m.key not in begun]
+    if not left:
+        states = ", ".join(f"{m.key} is {'running' if m.key in begun else m.state}" for m in migrations)
+        raise StateError(f"{states}: it can no longer be skipped", remedy="skip what is pending or has failed")
+    return [replace(m, state=MigrationState.SKIPPED, failure=told, finished_at=now) for m in left]
+
+
+def retried(rollout: Rollout, migrations: Sequence[Migration], signature: str | None = None) -> Sequence[Migration]:
+    """Failed and cancelled migrations, pending again: all, or those that failed in one way. While, or after, a rollout
+    takes back what it changed, only those of the way back."""
     return [
         replace(m, state=MigrationState.PENDING, failure=None, finished_at=None)
         for m in migrations
         if m.state in RETRIABLE
+        and (m.reverting or not rollout.rolling_back)
+        and (signature is None or (m.failure is not None and m.failure.signature == signature))
     ]
+
+
+def turned(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration]:
+    """What a rollback makes of migrations: what was changed is pending on its way back, what was never begun is
+    cancelled, and the rest stays as it is."""
+    changes = []
+    for m in migrations:
+        if m.reverting:
+            continue
+        if m.changed:
+            changes.append(replace(m, state=MigrationState.PENDING, reverting=True, failure=None, finished_at=None))
+        elif m.state is MigrationState.PENDING:
+            changes.append(replace(m, state=MigrationState.CANCELLED, finished_at=now))
+    return changes
 
 
 def check_command(rollout: Rollout, command: Command) -> None:
     """Raise StateError, saying what is possible instead, when the rollout's state does not allow the command."""
     state = rollout.state
-    if state in FINISHED:
-        if command == "retry":
-            return
+    if state is RolloutState.ROLLED_BACK or (state in FINISHED and command not in ("retry", "rollback")):
         raise StateError(
-            f"rollout {rollout.id} has {state.value}; it can no longer be {_PAST[command]}",
-            remedy="retry its failed targets, or start another rollout",
+            f"rollout {rollout.id} has {_ENDED[state]}; it can no longer be {_PAST[command]}",
+            remedy="start another rollout"
+            if state is RolloutState.ROLLED_BACK
+            else "retry its failed targets, or start another rollout",
         )
+    if state in FINISHED:
+        return
     if rollout.aborting and command != "abort":
         raise StateError(f"rollout {rollout.id} is being aborted", remedy="wait until it has ended")
+    if command == "rollback" and rollout.rolling_back:
+        raise StateError(f"rollout {rollout.id} is being rolled back", remedy="follow it with `rollout watch`")
+    if command == "approve" and state is not RolloutState.AWAITING_APPROVAL:
+        raise StateError(
+            f"rollout {rollout.id} is {state}: it does not wait for an approval",
+            remedy="look at what it waits for with `orchestrator rollout show`",
+        )
 
 
-_PAST = {"pause": "paused", "resume": "resumed", "abort": "aborted"}
+def check_approval(rollout: Rollout, by: str, wave: str | None) -> None:
+    """Raise StateError when this person may not approve, or means another gate than the one that is waited for."""
+    if rollout.four_eyes and by == rollout.request.created_by:
+        raise StateError(
+            f"{by!r} has started rollout {rollout.id}; its strategy wants another pair of eyes",
+            remedy="have somebody else approve it",
+        )
+    at = gate(rollout)
+    if wave is not None and wave != (at or ""):
+        here = f"after wave {at!r}" if at else "before the first wave"
+        raise StateError(
+            f"the approval is for the gate after wave {wave!r}, and rollout {rollout.id} waits {here}",
+            remedy="look at the rollout again before you approve",
+        )
+
+
+def irreversible(rollout: Rollout, problem: str) -> StateError:
+    return StateError(
+        f"rollout {rollout.id} cannot be rolled back: {problem}; nothing was changed",
+        remedy="write the downgrade and start a rollout with --direction downgrade, or restore backups",
+    )
+
+
+def gate(rollout: Rollout) -> str | None:
+    """The wave after which an approval is waited for; None: before the first."""
+    if rollout.approval and rollout.approved_at is None:
+        return None
+    return rollout.waves[step.current(rollout)].name
+
+
+_PAST = {
+    "pause": "paused",
+    "resume": "resumed",
+    "abort": "aborted",
+    "approve": "approved",
+    "rollback": "rolled back",
+    "retry": "retried",
+    "skip": "changed",
+    "limit": "changed",
+}
+_ENDED = {
+    RolloutState.SUCCEEDED: "succeeded",
+    RolloutState.FAILED: "failed",
+    RolloutState.ABORTED: "been aborted",
+    RolloutState.ROLLED_BACK: "been rolled back",
+}

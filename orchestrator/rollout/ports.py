@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
 
 
@@ -80,7 +81,13 @@ class Ledger(Protocol):
         """In order of `position`, from the one after `after`."""
         ...
 
-    async def counts(self, rollout_id: str) -> Mapping[MigrationState, int]: ...
+    async def counts(self, rollout_id: str) -> Mapping[MigrationState, int]:
+        """Migrations by state, without the states that none is in."""
+        ...
+
+    async def by_wave(self, rollout_id: str) -> Mapping[str, Mapping[MigrationState, int]]:
+        """The same for each wave that has migrations."""
+        ...
 
     async def executions(self, rollout_id: str) -> Mapping[str, int]:
         """Migrations that were carried out, by how."""
@@ -103,6 +110,35 @@ class Share:
     migrations: Sequence[Migration]
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of one check. `said` tells it to people, shortened and without secrets: "errors: 0.7, at most 0.5"."""
+
+    name: str
+    passed: bool
+    said: str
+
+
+class Pace(NamedTuple):
+    """Ask a wave's checks again `every` so many seconds, for at most `deadline` seconds."""
+
+    every: float
+    deadline: float
+
+
+class Checks(Protocol):
+    """The checks of a strategy's waves, as the registry has them now."""
+
+    def pace(self, strategy: str, wave: str) -> Pace: ...
+
+    async def ask(self, strategy: str, wave: str, targets: Sequence[TargetKey]) -> Sequence[Verdict]:
+        """Ask all checks of the wave once, each within a time of its own; `targets` are what the wave has changed.
+
+        What cannot be asked has not passed, and says why.
+        """
+        ...
+
+
 class Control(Protocol):
     """A running rollout, as the driver of one of its shares sees it."""
 
@@ -113,6 +149,10 @@ class Control(Protocol):
 
     async def admit(self) -> bool:
         """Wait while the rollout is paused; False when no further migration may start."""
+        ...
+
+    def begin(self, migration: Migration) -> bool:
+        """Ask right before a migration is started: False when it is not to be, since somebody has skipped it, say."""
         ...
 
     async def record(self, migration: Migration, event: RolloutEvent | None = None) -> None:
@@ -135,6 +175,14 @@ class Expedition(Protocol):
 
     async def survey(self, migrations: Sequence[Migration]) -> Sequence[Reading]:
         """Read the heads of the targets, in bounded time whatever the servers do; those not read are left out."""
+        ...
+
+    def limit(self, most: int | None) -> None:
+        """Migrate so many of the rollout's targets at once from now on; None: as many as the process allows."""
+        ...
+
+    def irreversible(self, migrations: Sequence[Migration]) -> str | None:
+        """Why what the rollout did to these targets cannot be taken back, in words; None when it can be."""
         ...
 
     async def run(self, share: Share, control: Control) -> None:

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from orchestrator.plan import steps
 from orchestrator.registry.model import TargetKey
+from orchestrator.rollout.waves import ALL_AT_ONCE, WaveRun
 
 
 class RolloutState(StrEnum):
@@ -48,6 +49,7 @@ class MigrationState(StrEnum):
     AHEAD = "ahead"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+    ROLLED_BACK = "rolled_back"
 
     @property
     def finished(self) -> bool:
@@ -115,7 +117,7 @@ class Migration:
     `from_heads` is what the target had before this rollout first touched it (None: not read yet) and is written
     before any DDL; `to_heads` is what it had when it ended. `attempts` counts starts, over restarts too.
     `execution` tells how it was carried out: `online`, `replay`, `mixed`, or `fallback` (env.py took on what the server
-    had refused).
+    had refused). `reverting`: the rollout takes back what it changed, and the way goes to `from_heads`.
     """
 
     rollout: str
@@ -134,6 +136,12 @@ class Migration:
     failure: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    reverting: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the target may be elsewhere than where the rollout found it (what is not known counts as changed)."""
+        return self.attempts > 0 and self.from_heads is not None and self.to_heads != self.from_heads
 
     @property
     def key(self) -> TargetKey:
@@ -176,8 +184,8 @@ class Rollout:
 
     `goal` and `history_digest` are those of `Aim`; for a rollout over several tracks, `several` has them for each. A
     `foreground` rollout belongs to one process and ends with it. `aborting`: an abort was asked for; what runs may end,
-    nothing new starts. `accepted_failures`: so many failures somebody has seen and resumed in spite of; they do not
-    count against the budget.
+    nothing new starts. `rolling_back`: what the rollout changed is being taken back, or was. `approval`:
+    a person must approve before the first wave. `waiting`: what it waits for, in words.
     """
 
     id: str
@@ -189,10 +197,16 @@ class Rollout:
     state: RolloutState = RolloutState.PENDING
     reason: str | None = None
     aborting: bool = False
-    accepted_failures: int = 0
     started_at: datetime | None = None
     finished_at: datetime | None = None
     several: Mapping[str, Aim] = field(default_factory=dict)
+    waves: tuple[WaveRun, ...] = ALL_AT_ONCE
+    rolling_back: bool = False
+    approval: bool = False
+    four_eyes: bool = False
+    approved_at: datetime | None = None
+    approved_by: str | None = None
+    waiting: str | None = None
 
     @property
     def track(self) -> str:
@@ -226,6 +240,14 @@ def new_rollout_id(created_at: datetime, entropy: bytes) -> str:
 
 def count(migrations: Iterable[Migration]) -> Counter[MigrationState]:
     return Counter(migration.state for migration in migrations)
+
+
+def summed(by_wave: Mapping[str, Mapping[MigrationState, int]]) -> Mapping[MigrationState, int]:
+    """Counts over all waves."""
+    total: Counter[MigrationState] = Counter()
+    for counts in by_wave.values():
+        total.update(counts)
+    return total
 
 
 def covered(total: int, counts: Mapping[MigrationState, int]) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator import events
-from orchestrator.rollout.state import Failure, Migration, MigrationState, Rollout
+from orchestrator.rollout.state import Failure, Migration, MigrationState, Rollout, summed
 
 NAMES_TOLD = 20
 
@@ -43,7 +44,7 @@ def finished(migration: Migration, seconds: float = 0.0) -> events.MigrationFini
     )
 
 
-def created(rollout: Rollout) -> events.RolloutCreated:
+def created(rollout: Rollout, migrations: Sequence[Migration]) -> events.RolloutCreated:
     return events.RolloutCreated(
         rollout=rollout.id,
         track=rollout.track,
@@ -51,6 +52,7 @@ def created(rollout: Rollout) -> events.RolloutCreated:
         direction=rollout.request.direction.value,
         total=rollout.total,
         created_by=rollout.request.created_by,
+        waves=dict(Counter(migration.wave for migration in migrations)),
     )
 
 
@@ -67,14 +69,27 @@ def appeared(
     )
 
 
-def state_changed(rollout: Rollout, counts: Mapping[MigrationState, int]) -> events.RolloutStateChanged:
+def wave_changed(rollout: Rollout, index: int, what: str, by: str | None = None) -> events.WaveChanged:
+    """`what` has happened to a wave; see the event."""
+    wave = rollout.waves[index].name
+    return events.WaveChanged(rollout=rollout.id, track=rollout.track, wave=wave, position=index, change=what, by=by)
+
+
+def state_changed(rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState, int]]) -> events.RolloutStateChanged:
     """A rollout's new state, with its counts at that moment."""
+    counts = summed(by_wave)
     return events.RolloutStateChanged(
         rollout=rollout.id,
         track=rollout.track,
         state=rollout.state.value,
         reason=rollout.reason,
+        waiting=rollout.waiting,
         total=rollout.total,
-        counts={state.value: n for state in MigrationState if (n := counts.get(state, 0))},
+        counts=_named(counts),
+        waves={name: _named(found) for name, found in by_wave.items()},
         seconds=(events.now() - rollout.created_at).total_seconds(),
     )
+
+
+def _named(counts: Mapping[MigrationState, int]) -> dict[str, int]:
+    return {state.value: n for state in MigrationState if (n := counts.get(state, 0))}

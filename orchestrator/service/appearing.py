@@ -19,6 +19,6 @@ async def welcome(controller: Controller, registry: Registry) -> None:
     strategy = registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
 
     def freeze(fresh: Sequence[Target], first: int) -> Sequence[Migration]:
-        return requests.frozen(rollout.id, registry, fresh, first)
+        return requests.frozen(rollout, registry, fresh, rollout.waves[-1].name, first)
 
     await controller.welcome(targets, freeze, append=strategy.new_tenants == "append")

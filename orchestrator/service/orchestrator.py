@@ -14,7 +14,7 @@ from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutVie
 from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.registry.discovery import Source
-from orchestrator.registry.model import DEFAULT_STRATEGY, FILE, Registry, Target, Track
+from orchestrator.registry.model import FILE, Registry, Target, Track
 from orchestrator.registry.source import ReloadResult
 from orchestrator.rollout import decide, progress, tell
 from orchestrator.rollout.controller import Controller
@@ -29,8 +29,9 @@ from orchestrator.rollout.state import (
     Request,
     Rollout,
     RolloutState,
+    summed,
 )
-from orchestrator.service import appearing, plans, requests
+from orchestrator.service import appearing, plans, reopening, requests
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 
@@ -77,7 +78,7 @@ class Orchestrator:
             request = replace(request, to=EVERY if request.track == EVERY else tracks[0].goal)
         rollout, migrations = requests.freeze(request, registry, targets, aims, now=now(), entropy=os.urandom(2))
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
-            stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
+            stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
             if stored.id == rollout.id:
                 self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
@@ -139,33 +140,52 @@ class Orchestrator:
     async def resume(self, rollout_id: str, *, by: str) -> RolloutView:
         return await self._command(rollout_id, "resume", lambda one: one.resume(f"resumed by {by}"))
 
-    async def abort(self, rollout_id: str, *, by: str) -> RolloutView:
-        return await self.stop(rollout_id, f"aborted by {by}")
+    async def abort(self, rollout_id: str, *, by: str, force: bool = False) -> RolloutView:
+        return await self.stop(rollout_id, f"aborted by {by}{', by force' if force else ''}", force=force)
 
-    async def stop(self, rollout_id: str, reason: str) -> RolloutView:
+    async def stop(self, rollout_id: str, reason: str, *, force: bool = False) -> RolloutView:
         """As `abort`, with a reason of one's own."""
-        return await self._command(rollout_id, "abort", lambda one: one.abort(reason))
+        return await self._command(rollout_id, "abort", lambda one: one.abort(reason, force=force))
 
-    async def retry(self, rollout_id: str, *, by: str) -> RolloutView:
-        rollout = await self._ledger.rollout(rollout_id)
+    async def approve(self, rollout_id: str, *, by: str, wave: str | None = None) -> RolloutView:
+        return await self._command(rollout_id, "approve", lambda one: one.approve(by, wave))
+
+    async def skip(self, rollout_id: str, *, by: str, tenant: str, track: str | None, reason: str) -> RolloutView:
+        told = f"{reason} (skipped by {by})"
+        return await self._command(rollout_id, "skip", lambda one: one.skip(tenant, track, told))
+
+    async def limit(self, rollout_id: str, *, by: str, max_concurrent: int) -> RolloutView:
+        log.info("limit_changed", rollout=rollout_id, max_concurrent=max_concurrent, by=by)
+        return await self._command(rollout_id, "limit", lambda one: one.limit(max_concurrent))
+
+    async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:
+        rollout, reason = await self._ledger.rollout(rollout_id), f"retried by {by}"
         decide.check_command(rollout, "retry")
         if rollout.state.finished:
-            await self._reopen(rollout, by)
+            await self._reopened(rollout_id, lambda it, found: reopening.retried(it, found, reason, signature))
         else:
-            await self._driven(rollout_id).retry(f"retried by {by}")
+            await self._driven(rollout_id).retry(reason, signature)
         return await self.rollout(rollout_id)
 
-    async def _reopen(self, rollout: Rollout, by: str) -> None:
-        await self.finished(rollout.id)  # its end is written, but its controller may still be leaving
-        again = decide.retried(await self._ledger.migrations(rollout.id))
+    async def rollback(self, rollout_id: str, *, by: str) -> RolloutView:
+        rollout, reason = await self._ledger.rollout(rollout_id), f"rolled back by {by}"
+        decide.check_command(rollout, "rollback")
+        if not rollout.state.finished:
+            await self._driven(rollout_id).rollback(reason)
+            return await self.rollout(rollout_id)
+        expedition = await self._parts.dispatcher.prepare(rollout)
+        await self._reopened(rollout_id, lambda it, found: reopening.turned(it, found, reason, expedition))
+        return await self.rollout(rollout_id)
+
+    async def _reopened(self, rollout_id: str, reopen: reopening.Reopen) -> None:
+        """Make a finished rollout active again with what is to be done of it, if anything is."""
+        await self.finished(rollout_id)  # its end is written, but its controller may still be leaving
+        rollout = await self._ledger.rollout(rollout_id)
+        migrations = await self._ledger.migrations(rollout_id)
+        opened, again = reopen(rollout, migrations)
         if not again:
-            return  # nothing failed: there is nothing to do
-        opened = replace(rollout, state=RolloutState.RUNNING, reason=f"retried by {by}", finished_at=None)
-        opened = replace(opened, aborting=False, accepted_failures=0)
-        counts = dict(await self._ledger.counts(rollout.id))
-        counts[MigrationState.PENDING] = len(again)
-        for state in decide.RETRIABLE:
-            counts.pop(state, None)
+            return
+        counts = reopening.counted(migrations, again).by_wave()
         with anyio.CancelScope(shield=True):
             try:
                 await self._ledger.reopen(opened, again, [tell.state_changed(opened, counts)])
@@ -174,7 +194,7 @@ class Orchestrator:
             self._launch(opened)
 
     async def _command(
-        self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[None]]
+        self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[object]]
     ) -> RolloutView:
         decide.check_command(await self._ledger.rollout(rollout_id), name)
         await command(self._driven(rollout_id))
@@ -189,12 +209,12 @@ class Orchestrator:
         return self._controllers[rollout_id]
 
     async def _view(self, rollout: Rollout) -> RolloutView:
-        counts = await self._ledger.counts(rollout.id)
-        eta = None
+        by_wave = await self._ledger.by_wave(rollout.id)
+        counts, eta = summed(by_wave), None
         if rollout.state is RolloutState.RUNNING and rollout.started_at is not None:
             elapsed = (now() - rollout.started_at).total_seconds()
             eta = progress.eta_seconds(rollout.total, counts, elapsed)
-        return RolloutView(rollout, counts, eta)
+        return RolloutView(rollout, counts, eta, by_wave=by_wave)
 
     # Events
 
@@ -235,7 +255,7 @@ class Orchestrator:
         moment, reason = now(), "the terminal that ran it ended"
         gone = decide.cancelled(rest, moment)
         await self._ledger.save_migrations(gone, [tell.finished(migration) for migration in gone])
-        counts = await self._ledger.counts(rollout.id)
+        counts = await self._ledger.by_wave(rollout.id)
         ended = replace(rollout, state=RolloutState.ABORTED, reason=reason, aborting=True, finished_at=moment)
         await self._ledger.save_rollout(ended, tell.state_changed(ended, counts))
 
@@ -249,12 +269,11 @@ class Orchestrator:
         """Carry out a rollout, unless this process is at it already."""
         if rollout.id in self._controllers:
             return
-        strategy = self.registry.strategies.get(rollout.request.strategy, DEFAULT_STRATEGY)
 
         async def on_loaded() -> None:  # what has appeared since it was made
             await appearing.welcome(controller, self.registry)
 
-        controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure, on_loaded)
+        controller = Controller(rollout, self._ledger, self._parts.dispatcher, self._parts.checks, on_loaded)
         self._controllers[rollout.id], self._ends[rollout.id] = controller, anyio.Event()
         if self._draining:
             controller.drain()

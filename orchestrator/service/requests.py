@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.errors import ConfigurationError, DiscoveryError
+from orchestrator.plan import waves
 from orchestrator.registry import selector
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, TargetKey, Track
 from orchestrator.rollout.state import EVERY, Aim, Migration, Request, Rollout, new_rollout_id
+from orchestrator.rollout.waves import planned
 
 
 def find_track(registry: Registry, name: str) -> Track:
@@ -94,21 +97,37 @@ def freeze(
     now: datetime,
     entropy: bytes,
 ) -> tuple[Rollout, Sequence[Migration]]:
-    """A new rollout and its migrations, one for each target, in the registry's order."""
+    """A new rollout and its migrations, one for each target, wave by wave. Raises what `waves.assign` raises."""
     rollout_id = new_rollout_id(now, entropy)
+    strategy = find_strategy(registry, request.strategy)
+    rollout = Rollout(
+        rollout_id,
+        request,
+        (),
+        len(targets),
+        now,
+        waves=planned(strategy),
+        approval=strategy.approval,
+        four_eyes=strategy.four_eyes,
+    )
     if request.track == EVERY:
-        rollout = Rollout(rollout_id, request, (), len(targets), now, several=aims)
+        rollout = replace(rollout, several=aims)
     else:
         aim = aims[request.track]
-        rollout = Rollout(rollout_id, request, aim.goal, len(targets), now, history_digest=aim.history_digest)
-    return rollout, frozen(rollout_id, registry, targets)
+        rollout = replace(rollout, goal=aim.goal, history_digest=aim.history_digest)
+    migrations: list[Migration] = []
+    for part in waves.assign(strategy, targets, rollout_id):
+        migrations += frozen(rollout, registry, part.targets, part.wave.name, len(migrations))
+    return rollout, migrations
 
 
-def frozen(rollout_id: str, registry: Registry, targets: Sequence[Target], first: int = 0) -> Sequence[Migration]:
-    """The targets' parts in a rollout, at positions from `first` on."""
+def frozen(
+    rollout: Rollout, registry: Registry, targets: Sequence[Target], wave: str, first: int
+) -> Sequence[Migration]:
+    """The targets' parts in a wave of a rollout, at positions from `first` on."""
     return [
         Migration(
-            rollout_id, target.tenant, target.track, target.shard, position=position, place=registry.place_of(target)
+            rollout.id, target.tenant, target.track, target.shard, wave, position, place=registry.place_of(target)
         )
         for position, target in enumerate(targets, first)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -32,9 +32,10 @@ from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
-from orchestrator.registry.model import MYSQL_DIALECTS, Target
+from orchestrator.registry.model import MYSQL_DIALECTS, Target, TargetKey
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
+from orchestrator.rollout.ports import Checks, Pace, Verdict
 from orchestrator.settings import Settings
 from orchestrator.store.engine import Store, open_store
 
@@ -54,6 +55,15 @@ class Parts:
     dispatcher: LocalDispatcher
     workers: Workers
     databases: Mapping[str, Database]
+    checks: Checks
+
+
+class _NoChecks:
+    def pace(self, strategy: str, wave: str) -> Pace:
+        return Pace(15.0, 300.0)
+
+    async def ask(self, strategy: str, wave: str, targets: Sequence[TargetKey]) -> Sequence[Verdict]:
+        return ()
 
 
 @asynccontextmanager
@@ -110,7 +120,9 @@ def _joined(
     dispatcher = LocalDispatcher(
         lambda: source.current, histories, driver, surveyor, publish, total, is_behind, compile_plan
     )
-    return Parts(settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers, databases)
+    return Parts(
+        settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers, databases, _NoChecks()
+    )
 
 
 def limits(settings: Settings) -> Limits:

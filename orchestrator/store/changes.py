@@ -17,7 +17,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import RolloutEvent
 from orchestrator.registry.model import TargetKey
-from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count
+from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count, summed
 from orchestrator.store import rules
 from orchestrator.store.rows import event_row, migration_row, rollout_from, rollout_row
 from orchestrator.store.rules import Holding, MigrationKey, Numbered, Stored
@@ -212,7 +212,7 @@ def _move(connection: Connection, rollout: Rollout, stored: Mapping[str, Stored]
     if before is None:
         raise rules.unknown(rollout.id)
     step = rules.holding(rollout.id, before.state, rollout.state, reopening=reopening)
-    counted = counts(connection, rollout.id) if rollout.state.finished else None
+    counted = summed(by_wave(connection, rollout.id)) if rollout.state.finished else None
     if counted is not None and (problem := rules.uncovered(rollout, before.total, counted)):
         raise problem
     if step is Holding.RELEASE:
@@ -224,10 +224,16 @@ def _move(connection: Connection, rollout: Rollout, stored: Mapping[str, Stored]
     connection.execute(update(rollouts).where(rollouts.c.id == values.pop("id")).values(values))
 
 
-def counts(connection: Connection, rollout_id: str) -> dict[MigrationState, int]:
-    by_state = select(migrations.c.state, func.count()).where(migrations.c.rollout == rollout_id)
-    rows = connection.execute(by_state.group_by(migrations.c.state))
-    return {MigrationState(state): n for state, n in rows}
+def by_wave(connection: Connection, rollout_id: str) -> dict[str, dict[MigrationState, int]]:
+    """How many migrations are in which state."""
+    wave, state = migrations.c.wave, migrations.c.state
+    rows = connection.execute(
+        select(wave, state, func.count()).where(migrations.c.rollout == rollout_id).group_by(wave, state)
+    )
+    found: dict[str, dict[MigrationState, int]] = {}
+    for name, value, n in rows:
+        found.setdefault(name, {})[MigrationState(value)] = n
+    return found
 
 
 def _acquire(connection: Connection, rollout_id: str) -> None:

@@ -18,6 +18,7 @@ from orchestrator.rollout.state import (
     MigrationState,
     Rollout,
     RolloutState,
+    summed,
 )
 from orchestrator.store import changes, rules
 from orchestrator.store.changes import MigrationChange
@@ -121,7 +122,11 @@ class StoreLedger:
 
     async def counts(self, rollout_id: str) -> Mapping[MigrationState, int]:
         """Migrations by state, without the states that none is in."""
-        return await self._connections.read(partial(changes.counts, rollout_id=rollout_id))
+        return summed(await self.by_wave(rollout_id))
+
+    async def by_wave(self, rollout_id: str) -> Mapping[str, Mapping[MigrationState, int]]:
+        """The same for each wave that has migrations."""
+        return await self._connections.read(partial(changes.by_wave, rollout_id=rollout_id))
 
     async def executions(self, rollout_id: str) -> Mapping[str, int]:
         """Migrations that were carried out, by how."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import RowMapping
 
 from orchestrator.events import RolloutEvent
+from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout.ports import StoredEvent
 from orchestrator.rollout.state import (
     Aim,
@@ -20,6 +23,7 @@ from orchestrator.rollout.state import (
     Rollout,
     RolloutState,
 )
+from orchestrator.rollout.waves import ALL_AT_ONCE, WaveRun
 from orchestrator.store.tables import MESSAGE_LIMIT, STATEMENT_LIMIT
 
 # PostgreSQL refuses NUL in text; a lone surrogate (say from a file name in a traceback) cannot be encoded at all.
@@ -60,7 +64,6 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "state": str(rollout.state),
         "reason": _optional(rollout.reason),
         "aborting": rollout.aborting,
-        "accepted_failures": rollout.accepted_failures,
         "track": request.track,
         "to": request.to,
         "select": request.select,
@@ -73,6 +76,13 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "goal": rollout.goal,
         "history_digest": rollout.history_digest,
         "several": {track: [list(aim.goal), aim.history_digest] for track, aim in rollout.several.items()} or None,
+        "waves": [_wave_row(wave) for wave in rollout.waves],
+        "rolling_back": rollout.rolling_back,
+        "approval": rollout.approval,
+        "four_eyes": rollout.four_eyes,
+        "approved_at": rollout.approved_at,
+        "approved_by": _optional(rollout.approved_by),
+        "waiting": _optional(rollout.waiting),
         "total": rollout.total,
         "created_at": rollout.created_at,
         "started_at": rollout.started_at,
@@ -101,11 +111,33 @@ def rollout_from(row: RowMapping) -> Rollout:
         state=RolloutState(row["state"]),
         reason=row["reason"],
         aborting=row["aborting"],
-        accepted_failures=row["accepted_failures"],
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         several={track: Aim(tuple(goal), digest) for track, (goal, digest) in (row["several"] or {}).items()},
+        waves=tuple(_wave_from(wave) for wave in row["waves"] or ()) or ALL_AT_ONCE,
+        rolling_back=row["rolling_back"],
+        approval=row["approval"],
+        four_eyes=row["four_eyes"],
+        approved_at=row["approved_at"],
+        approved_by=row["approved_by"],
+        waiting=row["waiting"],
     )
+
+
+def _wave_row(wave: WaveRun) -> dict[str, Any]:
+    """A wave as JSON: moments as text, the rest as it is."""
+    values = storable_json(asdict(wave))
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
+
+
+def _wave_from(values: Mapping[str, Any]) -> WaveRun:
+    moments = {
+        name: datetime.fromisoformat(value)
+        for name, value in values.items()
+        if name.endswith(("_at", "_since")) and value is not None
+    }
+    given = {**values, **moments, "budget": FailureBudget(**values["budget"]), "checks": tuple(values["checks"])}
+    return WaveRun(**given)
 
 
 def migration_row(migration: Migration) -> dict[str, Any]:
@@ -125,6 +157,7 @@ def migration_row(migration: Migration) -> dict[str, Any]:
         "execution": migration.execution,
         "started_at": migration.started_at,
         "finished_at": migration.finished_at,
+        "reverting": migration.reverting,
         **_failure_columns(migration.failure),
     }
 
@@ -180,6 +213,7 @@ def migration_from(row: RowMapping) -> Migration:
         failure=failure_from(row),
         started_at=row["started_at"],
         finished_at=row["finished_at"],
+        reverting=row["reverting"],
     )
 
 

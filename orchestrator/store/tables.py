@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 VERSION_TABLE = "orchestrator_version"
@@ -69,7 +70,6 @@ rollouts = Table(
     Column("state", String(32), nullable=False),
     Column("reason", Text),
     Column("aborting", Boolean, nullable=False),
-    Column("accepted_failures", Integer, nullable=False),
     Column("track", Text, nullable=False),
     Column("to", Text, nullable=False),
     Column("select", Text, nullable=False),
@@ -82,6 +82,13 @@ rollouts = Table(
     Column("goal", Revisions, nullable=False),
     Column("history_digest", Text, nullable=False),
     Column("several", JSON(none_as_null=True)),
+    Column("waves", JSON(none_as_null=True)),
+    Column("rolling_back", Boolean, nullable=False, server_default=false()),
+    Column("approval", Boolean, nullable=False, server_default=false()),
+    Column("four_eyes", Boolean, nullable=False, server_default=false()),
+    Column("approved_at", UtcDateTime),
+    Column("approved_by", Text),
+    Column("waiting", Text),
     Column("total", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -117,6 +124,7 @@ migrations = Table(
     Column("failure_signature", Text),
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
+    Column("reverting", Boolean, nullable=False, server_default=false()),
     Index(None, "rollout", "position", unique=True),
     Index(None, "rollout", "state"),
 )

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from orchestrator.errors import StateError
-from orchestrator.registry.model import FailureBudget, Registry, Shard, Strategy, Target
+from orchestrator.registry.model import FailureBudget, Registry, Shard, Strategy, Target, Wave
 from orchestrator.rollout.state import RolloutState
 from orchestrator.service.orchestrator import Orchestrator
 from tests import engine, environments
@@ -34,7 +34,7 @@ def _registry(folder: Path, targets: int, **shard: Any) -> Registry:
     for name in files:
         (folder / name).touch()
     shards = [Shard("files", make_url("sqlite://"), **shard)]
-    strategies = {"careful": Strategy("careful", on_failure=FailureBudget(count=0))}
+    strategies = {"careful": Strategy("careful", waves=(Wave("everyone", on_failure=FailureBudget(count=0)),))}
     listed = [Target(name.removesuffix(".db"), "app", "files", name) for name in files]
     return engine.registry_of([environments.track_of(config)], shards, listed, strategies=strategies, folder=folder)
 

@@ -19,7 +19,7 @@ from orchestrator.databases.postgresql import lock_key, signed
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import ConflictError, HistoryError
 from orchestrator.events import MigrationRetried
-from orchestrator.registry.model import FailureBudget, Registry, Strategy, Target, Track
+from orchestrator.registry.model import FailureBudget, Registry, Strategy, Target, Track, Wave
 from orchestrator.rollout.state import Migration, Request, RolloutState
 from tests import engine, environments
 from tests.engine import until
@@ -314,7 +314,7 @@ async def test_too_many_failures_pause_and_a_resume_goes_on(
     databases = await make_databases(10)
     for database in databases[:3]:
         await engine.execute(pg, database, "CREATE TABLE beta (id int)")
-    careful = Strategy("careful", max_concurrent=1, on_failure=FailureBudget(count=1))
+    careful = Strategy("careful", 1, (Wave("everyone", on_failure=FailureBudget(count=1)),))
     registry = engine.registry_of(
         [track], [engine.shard_of(pg)], engine.targets_of(databases), strategies={"careful": careful}
     )

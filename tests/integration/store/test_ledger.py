@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from orchestrator.errors import ConflictError, NotFoundError, StateError, StoreError
+from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout.ports import Ledger
 from orchestrator.rollout.state import (
     OUTCOMES,
@@ -22,6 +23,7 @@ from orchestrator.rollout.state import (
     Rollout,
     RolloutState,
 )
+from orchestrator.rollout.waves import WaveRun
 from orchestrator.store.engine import Store, open_store
 from tests.integration.store.samples import (
     START,
@@ -85,7 +87,16 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         state=RolloutState.PAUSED,
         reason=AWKWARD,
         aborting=True,
-        accepted_failures=3,
+        waves=(
+            WaveRun("first", FailureBudget(3, 2.5, "rollback", 4, 5), 6, 7.5, True, ("a", "b"), 8, START, START, START),
+            WaveRun("last", checked_at=START, approved_at=START, approved_by=AWKWARD, passed_at=START),
+        ),
+        rolling_back=True,
+        approval=True,
+        four_eyes=True,
+        approved_at=START,
+        approved_by=AWKWARD,
+        waiting=AWKWARD,
         started_at=START + timedelta(microseconds=1),
         finished_at=START + timedelta(days=400),
     )
@@ -128,6 +139,7 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         failure=failure,
         started_at=START,
         finished_at=START + timedelta(seconds=1),
+        reverting=True,
     )
     assert unset(migration) == unset(failure) == []
     await store.ledger.create(rollout, [migration], created(rollout))

@@ -125,7 +125,8 @@ class FakeOrchestrator:
             FailureGroup(signature, len(same), example(same[0]), tuple(m.tenant for m in same))
             for signature, same in groups.items()
         ]
-        return ports.RolloutView(it, count(self.work[it.id]), 12.5, failures)
+        counts = count(self.work[it.id])
+        return ports.RolloutView(it, counts, 12.5, failures, by_wave={"everyone": counts})
 
     # -- the port --------------------------------------------------------------------------------------------------
 
@@ -196,10 +197,27 @@ class FakeOrchestrator:
     async def resume(self, rollout_id: str, *, by: str) -> ports.RolloutView:
         return self._steer(rollout_id, {RolloutState.PAUSED}, RolloutState.RUNNING, f"resumed by {by}")
 
-    async def abort(self, rollout_id: str, *, by: str) -> ports.RolloutView:
-        return self._steer(rollout_id, ACTIVE, RolloutState.ABORTED, f"aborted by {by}")
+    async def abort(self, rollout_id: str, *, by: str, force: bool = False) -> ports.RolloutView:
+        how = " by force" if force else ""
+        return self._steer(rollout_id, ACTIVE, RolloutState.ABORTED, f"aborted{how} by {by}")
 
-    async def retry(self, rollout_id: str, *, by: str) -> ports.RolloutView:
+    async def approve(self, rollout_id: str, *, by: str, wave: str | None = None) -> ports.RolloutView:
+        waiting = {RolloutState.AWAITING_APPROVAL}
+        return self._steer(rollout_id, waiting, RolloutState.RUNNING, f"wave {wave} approved by {by}")
+
+    async def rollback(self, rollout_id: str, *, by: str) -> ports.RolloutView:
+        return self._steer(rollout_id, ACTIVE, RolloutState.ROLLED_BACK, f"rolled back by {by}")
+
+    async def skip(self, rollout_id: str, *, by: str, tenant: str, track: str | None, reason: str) -> ports.RolloutView:
+        for migration in self.work.get(rollout_id, []):
+            if migration.tenant == tenant and track in (None, migration.track):
+                self.put(rollout_id, migration.position, state=MigrationState.SKIPPED)
+        return self._steer(rollout_id, ACTIVE, RolloutState.RUNNING, f"{reason}, by {by}")
+
+    async def limit(self, rollout_id: str, *, by: str, max_concurrent: int) -> ports.RolloutView:
+        return self._steer(rollout_id, ACTIVE, RolloutState.RUNNING, f"{max_concurrent} at once, by {by}")
+
+    async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> ports.RolloutView:
         for migration in self.work.get(rollout_id, []):
             if migration.state in FAILURES:
                 self.put(rollout_id, migration.position, state=MigrationState.PENDING, failure=None)

@@ -33,7 +33,23 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "started_at": "2026-11-21T02:00:01.250Z",
         "finished_at": None,
         "created_by": "http",
-        "waves": [{"name": "everyone", "total": 2, "counts": counts}],
+        "waiting": None,
+        "waves": [
+            {
+                "name": "everyone",
+                "total": 2,
+                "counts": counts,
+                "state": "pending",
+                "started_at": None,
+                "ended_at": None,
+                "passed_at": None,
+                "soak_seconds": 0.0,
+                "approval": False,
+                "approved_at": None,
+                "approved_by": None,
+                "checks": [],
+            }
+        ],
         "counts": counts,
         "total": 2,
         "eta_seconds": 12.5,
@@ -266,12 +282,40 @@ async def test_retrying(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> N
     assert (told["state"], told["counts"]["pending"]) == ("running", 2)
 
 
-@pytest.mark.parametrize("verb", ["approve", "rollback"])
-async def test_what_is_not_built_yet_is_not_there(
-    verb: str, client: httpx2.AsyncClient, fake: FakeOrchestrator
-) -> None:
+async def test_a_gate_is_approved_by_name(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
     fake.add(Request("app", "head"))
-    assert (await client.post(f"/api/v1/rollouts/r001/{verb}")).status_code == 404
+    fake.change("r001", RolloutState.AWAITING_APPROVAL)
+    asked = client.post("/api/v1/rollouts/r001/approve", json={"wave": "tenth"}, headers={"X-Requested-By": "anna"})
+    assert (await asked).json()["reason"] == "wave tenth approved by anna"
+    assert (await client.post("/api/v1/rollouts/r001/approve")).status_code == 409
+
+
+async def test_an_abort_may_be_forced(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
+    fake.add(Request("app", "head"))
+    told = (await client.post("/api/v1/rollouts/r001/abort", json={"force": True})).json()
+    assert told["reason"] == "aborted by force by http"
+
+
+async def test_what_was_changed_is_taken_back(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
+    fake.add(Request("app", "head"))
+    assert (await client.post("/api/v1/rollouts/r001/rollback")).json()["state"] == "rolled_back"
+
+
+async def test_a_tenant_is_left_out_with_a_reason(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
+    fake.add(Request("app", "head"))
+    tenant = fake.work["r001"][0].tenant
+    place = "/api/v1/rollouts/r001/skip"
+    told = (await client.post(place, json={"tenant": tenant, "reason": "they move out"})).json()
+    assert (told["counts"]["skipped"], told["reason"]) == (1, "they move out, by http")
+    assert (await client.post(place, json={"tenant": tenant})).status_code == 422
+
+
+async def test_the_limit_is_changed_while_it_runs(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
+    fake.add(Request("app", "head"))
+    place = "/api/v1/rollouts/r001/limit"
+    assert (await client.post(place, json={"max_concurrent": 3})).json()["reason"] == "3 at once, by http"
+    for wrong in (0, "3", None):
+        assert (await client.post(place, json={"max_concurrent": wrong})).status_code == 422
 
 
 async def paged(client: httpx2.AsyncClient, path: str, **params: Any) -> Any:

@@ -28,6 +28,8 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         started_at="2026-01-02T03:04:05.000Z",
         finished_at="2026-01-02T03:04:09.000Z" if state in ("succeeded", "failed", "aborted") else None,
         created_by="http",
+        waiting=None,
+        waves=[],
         counts={name: counts.get(name, 0) for name in STATES},
         total=sum(counts.values()),
         eta_seconds=None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.registry import manifest
-from orchestrator.registry.model import Discovery, FailureBudget, Registry, Strategy, Target, Track
+from orchestrator.registry.model import Discovery, FailureBudget, Registry, Strategy, Target, Track, Wave
 from tests.unit.registry.files import ENVIRON, SHARDS, TENANTS, TRACKS, VALID, loaded, write
 
 EXAMPLE = Path(__file__).parents[3] / "tenants.example.yaml"
@@ -62,7 +62,8 @@ def test_a_file_becomes_a_registry(tmp_path: Path) -> None:
         Target("acme", "app", "pg", "acme", labels={"region": "eu", "tier": "free"}),
         Target("initech", "app", "local", "initech.db"),
     )
-    assert registry.strategies == {"careful": Strategy("careful", 2, FailureBudget(percent=2, then="abort"))}
+    everyone = Wave("everyone", on_failure=FailureBudget(percent=2, then="abort"))
+    assert registry.strategies == {"careful": Strategy("careful", 2, (everyone,))}
 
 
 def test_an_sqlite_target_is_a_file_in_the_shards_folder(tmp_path: Path) -> None:

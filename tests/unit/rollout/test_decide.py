@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -11,8 +12,10 @@ from orchestrator.errors import StateError
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout import decide
+from orchestrator.rollout.budgets import over_budget
 from orchestrator.rollout.ports import Reading
 from orchestrator.rollout.state import OUTCOMES, Failure, Migration, MigrationState, Request, Rollout, RolloutState
+from orchestrator.rollout.tally import Tally, WaveTally
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 PENDING = Migration("r", "acme", "app", "pg")
@@ -37,7 +40,8 @@ S = MigrationState
 def test_a_budget_is_exceeded_by_more_failures_than_it_allows(
     budget: FailureBudget, counts: dict[MigrationState, int], then: str | None
 ) -> None:
-    stop = decide.over_budget(budget, 10, counts)
+    tally = WaveTally(Counter({S.SUCCEEDED: 10 - sum(counts.values()), **counts}))
+    stop = over_budget(budget, "everyone", tally)
     assert (stop.then if stop else None) == then
 
 
@@ -56,7 +60,9 @@ def test_a_budget_is_exceeded_by_more_failures_than_it_allows(
 def test_only_a_rollout_with_every_target_at_the_goal_succeeds(
     counts: dict[MigrationState, int], aborting: bool, state: RolloutState
 ) -> None:
-    assert decide.final_state(replace(ROLLOUT, aborting=aborting), counts) is state
+    tally = Tally()
+    tally.counts.update(counts)
+    assert decide.final_state(replace(ROLLOUT, aborting=aborting), tally) is state
 
 
 def _read(heads: tuple[str, ...], steps: tuple[str, ...] = (), unknown: tuple[str, ...] = ()) -> Plan:
@@ -90,7 +96,7 @@ def test_what_ran_at_a_crash_is_pending_again_and_nothing_else_changes() -> None
 
 def test_a_retry_takes_up_what_failed_or_was_cancelled_and_forgets_why() -> None:
     failed = Failure("failed", "boom")
-    again = decide.retried([replace(PENDING, state=state, failure=failed, attempts=3) for state in OUTCOMES])
+    again = decide.retried(ROLLOUT, [replace(PENDING, state=state, failure=failed, attempts=3) for state in OUTCOMES])
     assert len(again) == len(decide.RETRIABLE) == 5
     assert {(m.state, m.failure, m.attempts) for m in again} == {(S.PENDING, None, 3)}
 

@@ -1,0 +1,58 @@
+"""A rollout's waves as values: their rules as they were when it was made, and how far each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from orchestrator.registry.model import EVERYONE, FailureBudget, Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class WaveRun:
+    """A wave of one rollout. Which targets are in it, its migrations say.
+
+    `accepted`: so many of its failures somebody has seen and gone on in spite of; they do not count against its budget.
+    `ended_at`: its last target had ended, and it soaks from then on. `checking_since`: its checks are being asked.
+    `passed_at`: what must hold before the next wave does.
+    """
+
+    name: str
+    budget: FailureBudget = field(default_factory=FailureBudget)
+    max_concurrent: int | None = None
+    soak_seconds: float = 0.0
+    approval: bool = False
+    checks: tuple[str, ...] = ()
+    accepted: int = 0
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    checking_since: datetime | None = None
+    checked_at: datetime | None = None
+    approved_at: datetime | None = None
+    approved_by: str | None = None
+    passed_at: datetime | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.ended_at is not None
+
+    @property
+    def passed(self) -> bool:
+        return self.passed_at is not None
+
+
+ALL_AT_ONCE = (WaveRun(EVERYONE.name),)
+
+
+def planned(strategy: Strategy) -> tuple[WaveRun, ...]:
+    """The waves of a new rollout, of which none has begun."""
+    return tuple(
+        WaveRun(
+            wave.name,
+            wave.on_failure,
+            min((most for most in (strategy.max_concurrent, wave.max_concurrent) if most is not None), default=None),
+            wave.soak_seconds,
+            wave.approval,
+        )
+        for wave in strategy.waves
+    )
