@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
 
 
@@ -147,4 +148,25 @@ class Dispatcher(Protocol):
 
     async def prepare(self, rollout: Rollout) -> Expedition:
         """Raises HistoryError when the track's files cannot be read or no longer have the rollout's goal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What asking a check came to. `said` is for people: with the check's name, in one line, without secrets."""
+
+    name: str
+    passed: bool
+    said: str
+
+
+class Checks(Protocol):
+    """Asks what must hold after a wave."""
+
+    async def ask(self, strategy: str, wave: str, targets: Sequence[TargetKey]) -> Sequence[Verdict]:
+        """Ask all checks of the wave once, each within its own time; `targets` are those that the wave migrated.
+
+        Never raises but for the store. What cannot be asked has not passed, and says why; nor has a wave that the
+        registry no longer has, or no longer with checks.
+        """
         ...
