@@ -18,7 +18,7 @@ from orchestrator.errors import CheckError, TargetError
 from orchestrator.execute import promql
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth
-from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, one_line
+from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, one_line, shown
 from orchestrator.observe import redact
 from orchestrator.plan import waves
 from orchestrator.registry.model import DEFAULT_STRATEGY, Check, Registry, Target, TargetKey, Wave
@@ -58,7 +58,7 @@ class WaveChecks:
             began = time.monotonic()
             salt = f"{strategy}/{wave.name}/{check.name}"
             finding = await self._asked(registry, check, targets, salt)
-            said = one_line(redact.text(f"{check.name}: {_without_secrets(check, finding.said)}"))
+            said = f"{check.name}: {one_line(_without_secrets(check, finding.said))}"
             verdicts[check.name] = Verdict(check.name, finding.passed, said)
             log.debug(
                 "check_asked",
@@ -168,19 +168,16 @@ def _client(check: Check) -> httpx2.AsyncClient:
 
 async def _http(client: httpx2.AsyncClient, check: Check) -> Finding:
     """Raises CheckError."""
+    host, seconds = host_of(check.text), check.timeout_seconds
     remedy = "check that it is up, and that `http` of the check is right"
-    seconds = check.timeout_seconds
     async with answered(client, "GET", check.text, seconds=seconds, error=CheckError, remedy=remedy) as response:
         if response.status_code != check.status:
-            return Finding(
-                False, f"{host_of(check.text)} answered with status {response.status_code}, not {check.status}"
-            )
+            return Finding(False, f"{host} answered with status {response.status_code}, not {check.status}")
         if check.contains is None:
             return Finding(True, f"status {check.status}")
-        found = await _holds(response, check.contains)
-    if found:
-        return Finding(True, f"status {check.status}, and the answer holds what it should")
-    return Finding(False, f"the answer of {host_of(check.text)} does not hold {check.contains!r}")
+        if await _holds(response, check.contains):
+            return Finding(True, f"status {check.status}, and the answer holds what it should")
+    return Finding(False, f"the answer of {host} does not hold {shown(check.contains)}")
 
 
 async def _holds(response: httpx2.Response, text: str) -> bool:
@@ -197,9 +194,10 @@ async def _holds(response: httpx2.Response, text: str) -> bool:
 
 
 def _without_secrets(check: Check, said: str) -> str:
-    for secret in filter(None, (check.token, check.password)):
+    url = check.text if check.probe == "http" else check.url
+    for secret in filter(None, (url, check.token, check.password)):
         said = said.replace(secret, redact.MASK)
-    return said
+    return redact.text(said)
 
 
 def _surprise(exc: Exception) -> Finding:

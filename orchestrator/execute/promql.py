@@ -72,7 +72,7 @@ async def _post(client: httpx2.AsyncClient, check: Check, endpoint: str, form: M
     """What the server says in `data`. A POST, so that the query may be long."""
     url = address(check.url or "", endpoint)
     seconds = check.timeout_seconds
-    sent = {**form, "timeout": f"{seconds:.3f}s"}
+    sent = {**form, "timeout": f"{seconds * 1000:.0f}ms"}
     async with answered(
         client, "POST", url, seconds=seconds, error=CheckError, remedy=_NO_ANSWER, form=sent
     ) as response:
@@ -115,8 +115,8 @@ def read(data: Any, wanted: str) -> Sequence[Series]:
     try:
         if kind == "scalar" and wanted == "vector":
             return [Series("", (_sample(result),))]
-        if kind in ("vector", "matrix") and kind == wanted:
-            return [_series(one) for one in result or ()]
+        if kind == wanted and isinstance(result, list):
+            return [_series(one) for one in result]
     except _NotASample:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as exc:

@@ -148,7 +148,7 @@ class _Entry:
             self.report.at(self.where, "`min` or `max` is missing: what may the query's samples be?")
         if form.min is not None and form.max is not None and form.min > form.max:
             self._at("min", "nothing is at least this and at most `max`")
-        if form.equals is not None and (form.min is not None or form.max is not None):
+        if probe == "sql" and form.equals is not None and (form.min is not None or form.max is not None):
             self._at("equals", "`equals` goes without `min` and `max`", on_key=True)
 
     def _server(self) -> str:
