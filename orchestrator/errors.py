@@ -13,6 +13,7 @@
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
     │   ├── DiscoveryError          a source of tenants
+    │   ├── CheckError              what a check between waves asks
     │   └── DaemonError             the daemon, as seen from the command line
     ├── EmbeddedServerError         the private PostgreSQL of the demo and the tests
     └── TargetError                 one target could not be migrated; becomes its recorded outcome
@@ -138,6 +139,10 @@ class UnavailableError(OrchestratorError):
 
 class StoreError(UnavailableError):
     """The store cannot be used."""
+
+
+class CheckError(UnavailableError):
+    """A check gets no answer."""
 
 
 class DaemonError(UnavailableError):

@@ -24,22 +24,13 @@ from sqlalchemy.engine import make_url
 from orchestrator.databases.binaries import NOBODY
 from orchestrator.databases.embedded import free_port, scratch
 from orchestrator.databases.quoting import backquoted
+from tests import watched
 
 # Set where a missing server must not go unnoticed.
 REQUIRED = "TEST_MYSQL_REQUIRED"
 START_SECONDS = 60.0
 CLOSING_SECONDS = 3.0
 USER = "orchestrator"
-# Ends the server when our end of the pipe closes, also by kill -9 of the run, and takes its files along.
-_WATCHDOG = """
-exec 3<&0
-"$@" </dev/null >"$HOME_DIR/server.log" 2>&1 3<&- &
-server=$!
-read -r _ <&3
-kill -9 $server
-wait $server
-rm -rf -- "$HOME_DIR"
-"""
 # mariadbd keeps its privileges in files that `--init-file` changes: no client, and no moment without a password.
 _INIT = """
 DELETE FROM mysql.global_priv;
@@ -98,7 +89,7 @@ async def server() -> AsyncIterator[MySQLServer]:
         yield server
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(_stop, process, home)
+            await anyio.to_thread.run_sync(watched.stop, process, home)
 
 
 def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
@@ -115,29 +106,14 @@ def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
     _install([program("mariadb-install-db") or "", "--no-defaults", *files], home)
     files += [f"--socket={home}/socket", f"--pid-file={home}/pid", f"--init-file={init}"]
     command = [program("mariadbd") or "", "--no-defaults", f"--port={port}", *files, *_SETTINGS]
-    return _launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
+    return watched.launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
 
 
 def _install(command: list[str], home: Path) -> None:
     options = ["--skip-test-db", "--auth-root-authentication-method=socket", "--skip-name-resolve"]
-    made = subprocess.run([*command, *options], capture_output=True, text=True, **_child(home))
+    made = subprocess.run([*command, *options], capture_output=True, text=True, **watched.child(home))
     if made.returncode:
         raise AssertionError(f"mariadb-install-db failed:\n{(made.stdout + made.stderr)[:2000]}")
-
-
-def _launch(command: Sequence[str], home: Path) -> subprocess.Popen[bytes]:
-    watched = ["/bin/sh", "-c", _WATCHDOG, "watchdog", *command]
-    null = subprocess.DEVNULL
-    return subprocess.Popen(watched, stdin=subprocess.PIPE, stdout=null, stderr=null, **_child(home))
-
-
-def _child(home: Path) -> dict[str, Any]:
-    """In a session of its own, so out of reach of Ctrl-C, and never as root."""
-    environ = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME_DIR": str(home), "LC_ALL": "C"}
-    options: dict[str, Any] = {"cwd": "/", "start_new_session": True, "env": environ}
-    if os.geteuid() == 0:
-        options |= {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-    return options
 
 
 async def _wait(server: MySQLServer, process: subprocess.Popen[bytes], home: Path) -> None:
@@ -152,12 +128,6 @@ async def _wait(server: MySQLServer, process: subprocess.Popen[bytes], home: Pat
                 said = log.read_text(errors="replace")[-2000:] if log.exists() else "(none)"
                 raise AssertionError(f"MariaDB did not start: {exc}; its log ends:\n{said}") from exc
         await anyio.sleep(0.05)
-
-
-def _stop(process: subprocess.Popen[bytes] | None, home: Path) -> None:
-    if process is not None:
-        process.communicate()  # the watchdog hears that we are done
-    shutil.rmtree(home, ignore_errors=True)
 
 
 @asynccontextmanager

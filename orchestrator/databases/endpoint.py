@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import httpx2
 
+from orchestrator.databases.fetching import answered, body, host_of
 from orchestrator.errors import DiscoveryError
 from orchestrator.registry.answers import Row
 from orchestrator.registry.model import Discovery
 
 LARGEST_BYTES = 50_000_000
 FORM = 'it should answer with a JSON list such as [{"tenant": "acme", "shard": "pg-1", "database": "acme"}]'
+_NO_ANSWER = "check that it is up, and that `url` of the entry is right"
 
 
 async def ask(
@@ -26,23 +27,17 @@ async def ask(
     headers = {"Accept": "application/json"}
     if discovery.token is not None:
         headers["Authorization"] = f"Bearer {discovery.token}"
-    host = urlsplit(discovery.text).hostname
-    try:
-        with anyio.fail_after(seconds):
-            async with (
-                httpx2.AsyncClient(headers=headers, timeout=seconds, transport=transport) as client,
-                client.stream("GET", discovery.text) as response,
-            ):
-                if response.status_code != 200:
-                    raise _refused(host, response.status_code)
-                return await anyio.to_thread.run_sync(_rows, host, await _body(host, response))
-    except (TimeoutError, httpx2.TimeoutException) as exc:
-        raise DiscoveryError(f"{host} gave no whole answer within {seconds:g} s", remedy="look at its load") from exc
-    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
-        raise DiscoveryError(
-            f"{host} cannot be asked: {exc or type(exc).__name__}",
-            remedy="check that it is up, and that `url` of the entry is right",
-        ) from exc
+    host = host_of(discovery.text)
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=seconds, transport=transport) as client,
+        answered(client, "GET", discovery.text, seconds=seconds, error=DiscoveryError, remedy=_NO_ANSWER) as response,
+    ):
+        if response.status_code != 200:
+            raise _refused(host, response.status_code)
+        content = await body(response, LARGEST_BYTES)
+        if content is None:
+            raise DiscoveryError(f"{host} answers with more than {LARGEST_BYTES:,} bytes", remedy=FORM)
+        return await anyio.to_thread.run_sync(_rows, host, content)
 
 
 def _refused(host: str | None, status: int) -> DiscoveryError:
@@ -52,15 +47,6 @@ def _refused(host: str | None, status: int) -> DiscoveryError:
     elif status == 404 or 300 <= status < 400:
         remedy = "correct `url` of the entry: redirections are not followed"
     return DiscoveryError(f"{host} answered with status {status}", remedy=remedy)
-
-
-async def _body(host: str | None, response: httpx2.Response) -> bytes:
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > LARGEST_BYTES:
-            raise DiscoveryError(f"{host} answers with more than {LARGEST_BYTES:,} bytes", remedy=FORM)
-    return bytes(content)
 
 
 def _rows(host: str | None, content: bytes) -> Sequence[Row]:

@@ -124,12 +124,12 @@ class LocalExpedition:
         self._route, self._driver, self._surveyor = route, driver, surveyor
         self._publish, self._is_behind = publish, is_behind
 
-    async def survey(self, migrations: Sequence[Migration]) -> Sequence[Reading]:
+    async def survey(self, migrations: Sequence[Migration], *, every: bool = False) -> Sequence[Reading]:
         registry = self._route.registry()
         wanted = {migration.key: migration for migration in migrations}
         known = (registry.by_key[key] for key in wanted if key in registry.by_key)
         # One that must be connected to anyway is read then, under its lock, which is what counts.
-        targets = [target for target in known if not self._is_behind(target)]
+        targets = [target for target in known if every or not self._is_behind(target)]
         readings: list[Reading] = []
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from orchestrator.registry import endpoints
 from orchestrator.registry.document import Where
 from orchestrator.registry.forms import DiscoverForm
 from orchestrator.registry.model import FILE, MYSQL_DIALECTS, Discovery, Question
 from orchestrator.registry.places import Checks, is_inside
 from orchestrator.registry.report import Report
-from orchestrator.registry.secrets import Complaint, Reference, Secrets, pieces
+from orchestrator.registry.secrets import Secrets
 
 QUESTIONS: tuple[Question, ...] = ("databases", "schemas", "query", "files", "url")
 # Which databases can be asked what.
@@ -59,7 +60,9 @@ class _Entry:
         self._check_belongings(question)
         text, token = getattr(form, question), None
         if question == "url":
-            text, token = self._url(), self._token()
+            text = endpoints.url(self.report, (*self.where, "url"), form.url or "", self.secrets)
+            if form.token is not None:
+                token = endpoints.token(self.report, (*self.where, "token"), form.token, self.secrets)
         elif question == "files":
             self._check_glob(text)
         elif question != "query":
@@ -149,37 +152,6 @@ class _Entry:
         path = PurePosixPath(text)
         if path.is_absolute() or ".." in path.parts or "**" in text.replace("**/", ""):
             self._at("files", 'this must be a glob of files in the shard\'s folder, such as "*.db" or "**/*.db"')
-
-    def _url(self) -> str:
-        try:
-            url = self.secrets.expand(self.form.url or "").strip()
-        except Complaint as exc:
-            self.report.at((*self.where, "url"), *exc.messages)
-            return ""
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            usable = False
-        if not usable or any(c.isspace() for c in url):
-            self._at("url", "this is not the URL of an endpoint: write https://host/path")
-        elif parts.username is not None or parts.password is not None:
-            self._at("url", "a URL with a user or password in it gets into logs: give a `token` by reference")
-        return url
-
-    def _token(self) -> str | None:
-        if self.form.token is None:
-            return None
-        try:
-            if not any(isinstance(piece, Reference) for piece in pieces(self.form.token)):
-                raise Complaint("a secret does not belong into this file: write ${NAME} or ${file:/path}")
-            token = self.secrets.expand(self.form.token).strip()
-            if not token.isascii() or not token.isprintable() or " " in token or not token:
-                raise Complaint("this does not stand for a token: one word of printable ASCII characters")
-        except Complaint as exc:
-            self.report.at((*self.where, "token"), *exc.messages)
-            return None
-        return token
 
 
 def _derived(form: DiscoverForm, question: Question, text: str) -> str:

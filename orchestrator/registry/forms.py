@@ -126,6 +126,7 @@ Seconds = Annotated[
     BeforeValidator(_seconds),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": _WRITTEN}),
 ]
+Bound = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[
     str,
     AfterValidator(_checked_limit),
@@ -294,6 +295,49 @@ class OnFailureForm(Form):
     then: Reaction = Field("pause", description="What happens then. `rollback` takes back what the rollout changed.")
 
 
+class CheckForm(Form):
+    """What must hold after a wave before the rollout goes on: one of `sql`, `promql` and `http`."""
+
+    model_config = ConfigDict(title="Check")
+
+    name: Name
+    sql: Query | None = Field(
+        None, description="One statement whose first row's first value is true, or as `min`, `max` or `equals` say."
+    )
+    shard: Name | None = Field(None, description="With `sql`: where `database` is.")
+    database: Filled | None = Field(None, description="With `sql`: the database to ask; for SQLite a file.")
+    schema_: Filled | None = Field(None, alias="schema", description="With `sql`: looked into first (PostgreSQL).")
+    on: Literal["tenants"] | None = Field(
+        None, description="With `sql`, and without `shard`: ask each tenant that the wave has migrated."
+    )
+    sample: Count | None = Field(None, description="With `on: tenants`: ask so many of them, always the same ones.")
+    track: Name | None = Field(None, description="With `on: tenants`: ask the databases of this track only.")
+    promql: Query | None = Field(None, description="A query of which every sample must be within `min` and `max`.")
+    url: WithReferences | None = Field(None, description="With `promql`: the Prometheus server.")
+    for_: Seconds | None = Field(
+        None, alias="for", description="With `promql`: it must have been so for so long, such as 5m."
+    )
+    empty: Literal["pass", "fail"] | None = Field(
+        None, description="With `promql`: what it means that nothing comes back; `fail` when left out."
+    )
+    http: WithReferences | None = Field(None, description="The URL of an endpoint; redirections are not followed.")
+    status: Annotated[int, Field(ge=100, le=599)] | None = Field(
+        None, description="With `http`: the status to answer with; 200 when left out."
+    )
+    contains: Filled | None = Field(None, description="With `http`: a text that the answer must hold.")
+    token: WithReferences | None = Field(
+        None, description="Sent as bearer token with `promql` or `http`; by reference only, such as ${TOKEN}."
+    )
+    user: Filled | None = Field(None, description="With `password`, instead of `token`: for basic authentication.")
+    password: WithReferences | None = Field(None, description="By reference only, such as ${PASSWORD}.")
+    min: Bound | None = Field(None, description="What comes back must be at least this.")
+    max: Bound | None = Field(None, description="What comes back must be at most this.")
+    equals: Text | None = Field(None, description="With `sql`: what comes back must be this number or text.")
+    every: Seconds = Field(15.0, description="How often to ask, such as 15s.")
+    deadline: Seconds = Field(300.0, description="The rollout pauses when it does not pass for so long, such as 5m.")
+    timeout: Seconds = Field(10.0, description="How long one question may take, such as 10s.")
+
+
 class WaveForm(Form):
     """An ordered part of a rollout, and the gate after it."""
 
@@ -310,6 +354,9 @@ class WaveForm(Form):
     max_failures: Limit | None = Field(None, description="Over `on_failure.max`, for this wave.")
     soak: SoakSeconds = Field(0.0, description="Wait so long after its last target, such as 10m.")
     approval: Boolean = Field(False, description="A person must approve before the next wave begins.")
+    checks: Annotated[list[CheckForm], BeforeValidator(_none_is_no_list)] = Field(
+        default_factory=list, description="What must hold after its `soak` before the rollout goes on."
+    )
 
 
 class StrategyForm(Form):

@@ -40,7 +40,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     targets = Places(report, checks).targets(
         {int(i): form for i, form in _entries(report, "tenants", forms.TenantForm)}
     )
-    built_strategies = strategies.build(report, strategy_forms)
+    built_strategies = strategies.build(report, strategy_forms, checks, secrets)
     found = discoveries.build(report, discover_forms, checks, secrets)
     report.close()
     ordered = sorted(targets, key=lambda target: target.key)

@@ -19,6 +19,7 @@ Unprovisioned = Literal["migrate", "skip", "fail"]
 NewTenants = Literal["ignore", "append"]
 Reaction = Literal["pause", "abort", "rollback"]
 Question = Literal["databases", "schemas", "query", "files", "url"]
+Probe = Literal["sql", "promql", "http"]
 
 # The source of the targets that the registry file names.
 FILE = "file"
@@ -154,6 +155,40 @@ class FailureBudget:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """What must hold after a wave before the rollout goes on. Asked again every so often until it does.
+
+    `probe` says how: `text` is SQL, PromQL or a URL. SQL is asked of a database of `shard`; where there is none, of the
+    wave's own targets: those of `track`, and of them `sample` tenants. What comes back must be true, or within `least`
+    and `most`, or be `equals`. `url` is the Prometheus server; what must hold there does so for `for_seconds`. URLs may
+    hold secrets, as `token` and `password` do: they are left out of the repr.
+    """
+
+    name: str
+    probe: Probe
+    text: str = field(repr=False)
+    shard: str | None = None
+    database: str | None = None
+    schema: str | None = None
+    sample: int | None = None
+    track: str | None = None
+    least: float | None = None
+    most: float | None = None
+    equals: str | None = None
+    url: str | None = field(default=None, repr=False)
+    empty_passes: bool = False
+    for_seconds: float = 0.0
+    status: int = 200
+    contains: str | None = None
+    token: str | None = field(default=None, repr=False)
+    user: str | None = None
+    password: str | None = field(default=None, repr=False)
+    every_seconds: float = 15.0
+    deadline_seconds: float = 300.0
+    timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Wave:
     """An ordered part of a rollout, and the gate after it: what must hold before the next wave begins.
 
@@ -171,6 +206,7 @@ class Wave:
     on_failure: FailureBudget = field(default_factory=FailureBudget)
     soak_seconds: float = 0.0
     approval: bool = False
+    checks: tuple[Check, ...] = ()
 
 
 EVERYONE = Wave("everyone")

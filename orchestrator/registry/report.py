@@ -18,6 +18,7 @@ _SENTENCES = {
     "string_type": "this must be text, not {found}",
     "float_parsing": "this must be a number",
     "float_type": "this must be a number, not {found}",
+    "finite_number": "this must be a number",
     "greater_than": "this must be more than {gt}",
     "int_parsing_size": "this number is too large",
     "int_parsing": "this must be a whole number",

@@ -6,21 +6,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import SelectorError
-from orchestrator.registry import forms, selector
+from orchestrator.registry import forms, gates, selector
 from orchestrator.registry.document import Where
 from orchestrator.registry.model import EVERYONE, FailureBudget, Strategy, Wave
+from orchestrator.registry.places import Checks
 from orchestrator.registry.report import Report
+from orchestrator.registry.secrets import Secrets
 
 # In a strategy with waves: three tenants that fail in the same way have told all that a fourth would.
 SAME_SIGNATURE = 3
 
 
-def build(report: Report, strategies: Mapping[str, forms.StrategyForm]) -> dict[str, Strategy]:
+def build(
+    report: Report, strategies: Mapping[str, forms.StrategyForm], places: Checks, secrets: Secrets
+) -> dict[str, Strategy]:
     """Return the strategies; the report gets what is wrong with them."""
-    return {name: _strategy(report, ("strategies", name), name, form) for name, form in strategies.items()}
+    return {
+        name: _strategy(report, ("strategies", name), name, form, gates.Builder(report, places, secrets))
+        for name, form in strategies.items()
+    }
 
 
-def _strategy(report: Report, where: Where, name: str, form: forms.StrategyForm) -> Strategy:
+def _strategy(report: Report, where: Where, name: str, form: forms.StrategyForm, gate: gates.Builder) -> Strategy:
     budget = _budget(report, where, form)
     for index, key in enumerate(form.order):
         try:
@@ -30,7 +37,10 @@ def _strategy(report: Report, where: Where, name: str, form: forms.StrategyForm)
     if not form.waves:
         waves: Sequence[Wave] = (replace(EVERYONE, on_failure=budget),)
     else:
-        waves = [_wave(budget, wave) for wave in form.waves]
+        waves = [
+            replace(_wave(budget, wave), checks=gate.checks((*where, "waves", index, "checks"), wave.checks))
+            for index, wave in enumerate(form.waves)
+        ]
         _check(report, (*where, "waves"), form.waves)
     return Strategy(
         name, form.max_concurrent, tuple(waves), tuple(form.order), form.approval, form.four_eyes, form.new_tenants

@@ -306,7 +306,7 @@ class Controller:
     async def _cut_short(self, expedition: Expedition) -> None:
         """After an abort by force: what ran is pending again, with the heads that it has come to."""
         cut = await self._standing.load(BY_FORCE)
-        found = {r.migration.key: r.plan.heads for r in await expedition.survey(cut) if r.plan is not None}
+        found = {r.migration.key: r.plan.heads for r in await expedition.survey(cut, every=True) if r.plan is not None}
         await self._standing.save([replace(m, to_heads=found[m.key]) for m in cut if m.key in found])
 
     async def _turn(self) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import anyio
 
 from orchestrator import events
-from orchestrator.rollout import decide, step, tell
+from orchestrator.rollout import asking, decide, step, tell
 from orchestrator.rollout.ports import Checks, Verdict
 from orchestrator.rollout.standing import Standing
 from orchestrator.rollout.state import RolloutState
@@ -84,8 +84,7 @@ class Gatekeeper:
 
     async def _ask(self, index: int, changed: anyio.Event) -> None:
         """Ask the wave's checks once; when they have not passed within their deadline, pause."""
-        rollout, wave = self._standing.rollout, self._standing.rollout.waves[index]
-        pace = self._checks.pace(rollout.request.strategy, wave.name)
+        wave = self._standing.rollout.waves[index]
         since = wave.checking_since
         if since is None:
             since = events.now()
@@ -95,15 +94,15 @@ class Gatekeeper:
         verdicts = await self._asked(wave, changed)
         if verdicts is None:
             return  # a command came between
-        failed = [verdict.said for verdict in verdicts if not verdict.passed]
-        if not failed:
+        unmet = asking.unmet(asking.complete(wave.checks, verdicts))
+        if unmet is None:
             return await self._mark(index, "checked_at")
-        said = f"checks after wave {wave.name}: {'; '.join(failed)}"
-        deadline = since + timedelta(seconds=pace.deadline)
+        said = f"checks after wave {wave.name}: {unmet}"
+        deadline = since + timedelta(seconds=wave.check_deadline)
         if events.now() >= deadline:
-            return await self._pause(f"{said} (not passed within {pace.deadline:g} s)")
+            return await self._pause(f"{said} (not passed within {wave.check_deadline:g} s)")
         await self._tell_waiting(f"waiting for {said}")
-        await _until(self._standing.changed, min(deadline, events.now() + timedelta(seconds=pace.every)))
+        await _until(self._standing.changed, min(deadline, events.now() + timedelta(seconds=wave.check_every)))
 
     async def _asked(self, wave: WaveRun, changed: anyio.Event) -> list[Verdict] | None:
         """The checks' verdicts; None when something changed before they came."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
@@ -110,35 +110,6 @@ class Share:
     migrations: Sequence[Migration]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What came of one check. `said` tells it to people, shortened and without secrets: "errors: 0.7, at most 0.5"."""
-
-    name: str
-    passed: bool
-    said: str
-
-
-class Pace(NamedTuple):
-    """Ask a wave's checks again `every` so many seconds, for at most `deadline` seconds."""
-
-    every: float
-    deadline: float
-
-
-class Checks(Protocol):
-    """The checks of a strategy's waves, as the registry has them now."""
-
-    def pace(self, strategy: str, wave: str) -> Pace: ...
-
-    async def ask(self, strategy: str, wave: str, targets: Sequence[TargetKey]) -> Sequence[Verdict]:
-        """Ask all checks of the wave once, each within a time of its own; `targets` are what the wave has changed.
-
-        What cannot be asked has not passed, and says why.
-        """
-        ...
-
-
 class Control(Protocol):
     """A running rollout, as the driver of one of its shares sees it."""
 
@@ -173,8 +144,9 @@ class Reading:
 class Expedition(Protocol):
     """One rollout, ready to be carried out: its history is read and does not change any more."""
 
-    async def survey(self, migrations: Sequence[Migration]) -> Sequence[Reading]:
-        """Read the heads of the targets, in bounded time whatever the servers do; those not read are left out."""
+    async def survey(self, migrations: Sequence[Migration], *, every: bool = False) -> Sequence[Reading]:
+        """Read the heads of the targets, in bounded time whatever the servers do; those not read are left out. Unless
+        `every` one is wanted, so are those that were just seen to be behind."""
         ...
 
     def limit(self, most: int | None) -> None:
@@ -195,4 +167,25 @@ class Dispatcher(Protocol):
 
     async def prepare(self, rollout: Rollout) -> Expedition:
         """Raises HistoryError when the track's files cannot be read or no longer have the rollout's goal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What asking a check came to. `said` is for people: with the check's name, in one line, without secrets."""
+
+    name: str
+    passed: bool
+    said: str
+
+
+class Checks(Protocol):
+    """Asks what must hold after a wave."""
+
+    async def ask(self, strategy: str, wave: str, targets: Sequence[TargetKey]) -> Sequence[Verdict]:
+        """Ask all checks of the wave once, each within its own time; `targets` are those that the wave migrated.
+
+        Never raises but for the store. What cannot be asked has not passed, and says why; nor has a wave that the
+        registry no longer has, or no longer with checks.
+        """
         ...

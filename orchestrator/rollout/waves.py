@@ -12,6 +12,7 @@ from orchestrator.registry.model import EVERYONE, FailureBudget, Strategy
 class WaveRun:
     """A wave of one rollout. Which targets are in it, its migrations say.
 
+    `checks` names its checks; they are asked every `check_every` seconds, for at most `check_deadline` seconds.
     `accepted`: so many of its failures somebody has seen and gone on in spite of; they do not count against its budget.
     `ended_at`: its last target had ended, and it soaks from then on. `checking_since`: its checks are being asked.
     `passed_at`: what must hold before the next wave does.
@@ -23,6 +24,8 @@ class WaveRun:
     soak_seconds: float = 0.0
     approval: bool = False
     checks: tuple[str, ...] = ()
+    check_every: float = 15.0
+    check_deadline: float = 300.0
     accepted: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -53,6 +56,9 @@ def planned(strategy: Strategy) -> tuple[WaveRun, ...]:
             min((most for most in (strategy.max_concurrent, wave.max_concurrent) if most is not None), default=None),
             wave.soak_seconds,
             wave.approval,
+            tuple(check.name for check in wave.checks),
+            min((check.every_seconds for check in wave.checks), default=0.0),
+            max((check.deadline_seconds for check in wave.checks), default=0.0),
         )
         for wave in strategy.waves
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.events import Event, now
 from orchestrator.execute import render
+from orchestrator.execute.checks import WaveChecks
 from orchestrator.execute.dispatch import Histories, LocalDispatcher
 from orchestrator.execute.drive import Driver
 from orchestrator.execute.migrate import Migrator
@@ -32,10 +33,10 @@ from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
-from orchestrator.registry.model import MYSQL_DIALECTS, Target, TargetKey
+from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
-from orchestrator.rollout.ports import Checks, Pace, Verdict
+from orchestrator.rollout.ports import Checks
 from orchestrator.settings import Settings
 from orchestrator.store.engine import Store, open_store
 
@@ -56,14 +57,6 @@ class Parts:
     workers: Workers
     databases: Mapping[str, Database]
     checks: Checks
-
-
-class _NoChecks:
-    def pace(self, strategy: str, wave: str) -> Pace:
-        return Pace(15.0, 300.0)
-
-    async def ask(self, strategy: str, wave: str, targets: Sequence[TargetKey]) -> Sequence[Verdict]:
-        return ()
 
 
 @asynccontextmanager
@@ -121,7 +114,18 @@ def _joined(
         lambda: source.current, histories, driver, surveyor, publish, total, is_behind, compile_plan
     )
     return Parts(
-        settings, source, bus, fleet, metrics, store, histories, surveyor, dispatcher, workers, databases, _NoChecks()
+        settings,
+        source,
+        bus,
+        fleet,
+        metrics,
+        store,
+        histories,
+        surveyor,
+        dispatcher,
+        workers,
+        databases,
+        WaveChecks(lambda: source.current, limits(settings), total),
     )
 
 

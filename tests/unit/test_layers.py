@@ -48,7 +48,9 @@ PURE = [
     "rollout/state.py",
     "rollout/decide.py",
     "rollout/progress.py",
+    "rollout/asking.py",
     "execute/classify.py",
+    "execute/verdicts.py",
 ]
 IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}
 

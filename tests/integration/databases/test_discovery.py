@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from orchestrator.errors import DiscoveryError
 from orchestrator.registry.answers import Row
 from orchestrator.registry.model import Discovery, Registry, Shard, Track
 from tests import engine
+from tests.endpoints import Endpoint, says, says_nothing, serving
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases, unique_names
 
@@ -167,56 +165,14 @@ async def test_a_control_database_can_be_a_file(files: Shard, tmp_path: Path) ->
 # An endpoint
 
 
-class Endpoint(ThreadingHTTPServer):
-    """Answers each request with `status` and `body`; keeps the headers of the last one."""
-
-    daemon_threads = True
-    status = 200
-    body = b"[]"
-    headers: dict[str, str] = {}  # noqa: RUF012 - set on the instance
-    wait_seconds = 0.0
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        return None  # a client that went away
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/tenants?key=hunter2"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_GET(self) -> None:
-        self.server.headers = dict(self.headers)
-        time.sleep(self.server.wait_seconds)
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    def log_message(self, *arguments: object) -> None:
-        return None
-
-
-@contextmanager
-def serving() -> Iterator[Endpoint]:
-    server = Endpoint(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def at(server: Endpoint, **fields: Any) -> Discovery:
+    return Discovery("e", "url", f"{server.url}/tenants?key=hunter2", **fields)
 
 
 async def test_an_endpoint_is_asked_with_its_token() -> None:
-    with serving() as server:
-        server.body = json.dumps([{"tenant": "acme", "labels": {"tier": "free"}}]).encode()
-        rows = await endpoint.ask(Discovery("e", "url", server.url, token="s3cret"), seconds=5)
-        assert server.headers["Authorization"] == "Bearer s3cret"
+    with serving(says(200, json.dumps([{"tenant": "acme", "labels": {"tier": "free"}}]).encode())) as server:
+        rows = await endpoint.ask(at(server, token="s3cret"), seconds=5)
+        assert server.asked[0].headers["Authorization"] == "Bearer s3cret"
     assert rows == [{"tenant": "acme", "labels": {"tier": "free"}}]
 
 
@@ -234,27 +190,23 @@ async def test_an_endpoint_is_asked_with_its_token() -> None:
 async def test_what_is_wrong_with_an_endpoint_is_told_and_no_secret(
     status: int, body: bytes, message: str, remedy: str
 ) -> None:
-    with serving() as server:
-        server.status, server.body = status, body
-        with pytest.raises(DiscoveryError) as caught:
-            await endpoint.ask(Discovery("e", "url", server.url, token="hunter2"), seconds=5)
+    with serving(says(status, body)) as server, pytest.raises(DiscoveryError) as caught:
+        await endpoint.ask(at(server, token="hunter2"), seconds=5)
     assert message in caught.value.message
     assert remedy in (caught.value.remedy or "")
     assert "hunter2" not in str(caught.value)
 
 
 async def test_an_endpoint_that_cannot_be_asked_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with serving() as server:
-        server.wait_seconds = 0.5
-        with pytest.raises(DiscoveryError, match=r"127.0.0.1 gave no whole answer within 0.1 s"):
-            await endpoint.ask(Discovery("e", "url", server.url), seconds=0.1)
-        server.wait_seconds, server.body = 0, b"[" + b" " * 100 + b"]"
+    silent = pytest.raises(DiscoveryError, match=r"127.0.0.1 gave no whole answer within 0.1 s")
+    with serving(says_nothing) as server, silent:
+        await endpoint.ask(at(server), seconds=0.1)
+    with serving(says(200, b"[" + b" " * 100 + b"]")) as server:
         monkeypatch.setattr(endpoint, "LARGEST_BYTES", 50)
         with pytest.raises(DiscoveryError, match="more than 50 bytes"):
-            await endpoint.ask(Discovery("e", "url", server.url), seconds=5)
-        url = server.url
+            await endpoint.ask(at(server), seconds=5)
     with pytest.raises(DiscoveryError, match=r"127\.0\.0\.1 cannot be asked") as caught:
-        await endpoint.ask(Discovery("e", "url", url), seconds=5)
+        await endpoint.ask(at(server), seconds=5)
     assert "hunter2" not in str(caught.value)
 
 

@@ -7,11 +7,16 @@ from pathlib import Path
 import pytest
 
 from orchestrator.registry import manifest
-from orchestrator.registry.model import Discovery, FailureBudget, Registry, Strategy, Target, Track, Wave
+from orchestrator.registry.model import Check, Discovery, FailureBudget, Registry, Strategy, Target, Track, Wave
 from tests.unit.registry.files import ENVIRON, SHARDS, TENANTS, TRACKS, VALID, loaded, write
 
 EXAMPLE = Path(__file__).parents[3] / "tenants.example.yaml"
-EXAMPLE_ENVIRON = {"PG_EU_1_PASSWORD": "p@ss", "PG_US_1_URL": "postgresql://u:p%40@pg-us-1.internal"}
+EXAMPLE_ENVIRON = {
+    "PG_EU_1_PASSWORD": "p@ss",
+    "PG_US_1_URL": "postgresql://u:p%40@pg-us-1.internal",
+    "PROMETHEUS_PASSWORD": "s3cret",
+    "HEALTH_TOKEN": "t0ken",
+}
 
 
 def test_sources_of_tenants_are_read(tmp_path: Path) -> None:
@@ -50,6 +55,53 @@ discover:
     assert (url.token, url.refresh_seconds) == ("s3cret", 90.0)
     assert "s3cret" not in repr(url)
     assert "k&y" not in repr(url)
+
+
+CHECKS = """
+strategies:
+  canary:
+    waves:
+      - name: first
+        count: 1
+        checks:
+          - {name: queue, sql: "SELECT count(*) FROM dead", shard: pg, database: saas, schema: ops, max: 0}
+          - {name: rows, sql: "SELECT true", on: tenants, sample: 20, track: app, deadline: 10m, timeout: 5s}
+          - name: errors
+            promql: sum(rate(errors[5m]))
+            url: https://prom/${PASSWORD}
+            user: me
+            password: ${PASSWORD}
+            max: 0.5
+            for: 5m
+            empty: pass
+          - {name: page, http: "https://app/healthz?key=${PASSWORD}", token: "${PASSWORD}", status: 204, contains: ok}
+      - {name: rest, checks: [{name: late, sql: "SELECT 1", on: tenants, equals: 1, every: 30s}]}
+"""
+
+
+def test_checks_become_values_without_secrets_in_their_repr(tmp_path: Path) -> None:
+    registry = loaded(tmp_path, TRACKS + SHARDS + TENANTS + CHECKS)
+    first, rest = registry.strategies["canary"].waves
+    queue, rows, errors, page = first.checks
+    assert queue == Check(
+        "queue", "sql", "SELECT count(*) FROM dead", shard="pg", database="saas", schema="ops", most=0.0
+    )
+    assert rows == Check(
+        "rows", "sql", "SELECT true", sample=20, track="app", deadline_seconds=600.0, timeout_seconds=5.0
+    )
+    assert (errors.url, errors.user, errors.password) == ("https://prom/s3cret", "me", "s3cret")
+    assert (errors.most, errors.least, errors.for_seconds, errors.empty_passes) == (0.5, None, 300.0, True)
+    assert (page.text, page.token, page.status) == ("https://app/healthz?key=s3cret", "s3cret", 204)
+    assert (page.every_seconds, page.deadline_seconds, page.timeout_seconds) == (15.0, 300.0, 10.0)
+    assert rest.checks == (Check("late", "sql", "SELECT 1", equals="1", every_seconds=30.0),)
+    assert "s3cret" not in repr(registry)
+
+
+def test_a_check_that_changes_changes_the_registry(tmp_path: Path) -> None:
+    text = TRACKS + SHARDS + TENANTS + CHECKS
+    assert loaded(tmp_path, text).digest == loaded(tmp_path, text).digest
+    assert loaded(tmp_path, text).digest != loaded(tmp_path, text.replace("max: 0.5", "max: 0.6")).digest
+    assert loaded(tmp_path, text).digest != loaded(tmp_path, text, {"PASSWORD": "other"}).digest
 
 
 def test_a_file_becomes_a_registry(tmp_path: Path) -> None:
@@ -187,9 +239,8 @@ def test_the_example_can_be_read() -> None:
 def test_the_example_shows_every_key_that_works() -> None:
     text = EXAMPLE.read_text()
     schema = manifest.json_schema()
-    keys = {
-        key for form in ("Track", "Shard", "Tenant", "Strategy") for key in schema["$defs"][f"{form}Form"]["properties"]
-    }
+    forms = ("Track", "Shard", "Tenant", "Strategy", "Wave", "Check")
+    keys = {key for form in forms for key in schema["$defs"][f"{form}Form"]["properties"]}
     assert {key for key in keys if f"{key}:" not in text} == set()
 
 

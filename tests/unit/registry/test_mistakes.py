@@ -208,6 +208,61 @@ DISCOVER = [
     ),
 ]
 
+
+def gate(check: str) -> str:
+    """A strategy with one check after its first wave."""
+    return f"strategies: {{s: {{waves: [{{name: a, count: 1, checks: [{check}]}}, {{name: b}}]}}}}"
+
+
+SQL = "sql: SELECT true, shard: pg, database: d"
+PROM = "promql: up, url: 'http://prom:9090', min: 1"
+CHECK = [
+    (gate("▶{name: c}"), "one of `sql`, `promql` or `http` is missing"),
+    (gate("▶{sql: SELECT 1, on: tenants}"), "`name` is missing"),
+    (gate(f"{{name: c, {SQL}, ▶http: 'http://h'}}"), "`sql` and `http` are two questions: make them two checks"),
+    (gate("▶{name: c, sql: SELECT true}"), "`shard` and `database` must say where to ask; or write `on: tenants`"),
+    (gate("▶{name: c, sql: SELECT true, shard: pg}"), "`database` must say where to ask"),
+    (gate("{name: c, sql: SELECT true, shard: ▶gp, database: d}"), "unknown shard 'gp'; known are pg"),
+    (gate("{name: c, sql: SELECT true, on: tenants, ▶shard: pg}"), "asks where the tenants are: leave out `shard`"),
+    (gate("{name: c, sql: SELECT true, on: ▶everyone}"), "this must be 'tenants'"),
+    (gate("{name: c, sql: SELECT true, on: tenants, track: ▶ap}"), "unknown track 'ap'; did you mean 'app'?"),
+    (gate("{name: c, sql: SELECT true, on: tenants, sample: ▶0}"), "this must be at least 1"),
+    (gate(f"{{name: c, {SQL}, ▶sample: 5}}"), "`sample` goes with `on: tenants`"),
+    (gate("{name: c, sql: ▶'', on: tenants}"), "must not be empty"),
+    (gate("{name: c, sql: ▶'SELECT ${X}', on: tenants}"), "references work in"),
+    (gate(f"{{name: c, {SQL}, ▶status: 200}}"), "`status` goes with `http`, not with `sql`"),
+    (gate(f"{{name: c, {SQL}, ▶token: '${{A:-b}}'}}"), "`token` goes with `promql` or `http`, not with `sql`"),
+    (gate(f"{{name: c, {SQL}, ▶for: 5m}}"), "`for` goes with `promql`, not with `sql`"),
+    (gate(f"{{name: c, {SQL}, min: ▶2, max: 1}}"), "nothing is at least this and at most `max`"),
+    (gate(f"{{name: c, {SQL}, min: 2, ▶equals: 1}}"), "`equals` goes without `min` and `max`"),
+    (gate(f"{{name: c, {SQL}, max: ▶nan}}"), "this must be a number"),
+    (gate(f"{{name: c, {SQL}, max: ▶many}}"), "this must be a number"),
+    (gate(f"{{name: c, {SQL}, every: ▶0}}"), "a duration of at least 1s"),
+    (gate(f"{{name: c, {SQL}, ▶evry: 5s}}"), "did you mean 'every'?"),
+    (gate(f"{{name: c, {SQL}}}, {{name: ▶c, {SQL}}}"), "this strategy has a check 'c' already (line"),
+    (gate("▶{name: c, promql: up, min: 1}"), "`url` is missing: the Prometheus server to ask"),
+    (gate("▶{name: c, promql: up, url: 'http://prom'}"), "`min` or `max` is missing: what may the query's samples be?"),
+    (gate("{name: c, promql: up, min: 1, url: ▶prom}"), "this is not the URL of an endpoint"),
+    (gate("{name: c, promql: up, min: 1, url: ▶'http://prom/api/v1/query'}"), "end the URL before /api/v1"),
+    (gate("{name: c, promql: up, min: 1, url: ▶'http://u:p@prom'}"), "or `user` and `password`, by reference"),
+    (gate(f"{{name: c, {PROM}, ▶equals: 1}}"), "`equals` goes with `sql`, not with `promql`"),
+    (gate(f"{{name: c, {PROM}, empty: ▶yes}}"), "this must be 'pass' or 'fail'"),
+    (gate(f"{{name: c, {PROM}, ▶user: u}}"), "`user` goes with `password`, which is missing"),
+    (gate(f"{{name: c, {PROM}, ▶password: '${{A:-b}}'}}"), "`password` goes with `user`, which is missing"),
+    (gate(f"{{name: c, {PROM}, user: u, password: ▶hunter2}}"), "write ${NAME} or ${file:/path}"),
+    (gate(f"{{name: c, {PROM}, user: ▶'a:b', password: '${{A:-b}}'}}"), "must not hold a colon"),
+    (
+        gate(f"{{name: c, {PROM}, ▶token: '${{A:-b}}', user: u, password: '${{A:-b}}'}}"),
+        "two ways to be let in: keep one",
+    ),
+    (gate("{name: c, http: ▶'${MISSING}/x'}"), "the environment variable MISSING is not set"),
+    (gate("{name: c, http: ▶ftp://h}"), "this is not the URL of an endpoint"),
+    (gate("{name: c, http: 'http://h', status: ▶99}"), "this must be at least 100"),
+    (gate("{name: c, http: 'http://h', token: ▶hunter2}"), "write ${NAME} or ${file:/path}"),
+    (gate("{name: c, http: 'http://h', token: ▶''}"), "write ${NAME} or ${file:/path}"),
+    ("strategies: {s: {▶checks: []}}", "unknown key 'checks'"),
+]
+
 ON_MYSQL = [
     (f"[{{id: a, shard: my, database: ▶{'ü' * 65}}}]", "a database's name must not be longer than 64 characters"),
     ("[{id: a, shard: my, database: a, ▶schema: s}]", "mysql has no schemas within a database: name a database"),
@@ -235,7 +290,9 @@ def test_a_file_that_is_wrong_as_a_whole_is_told_where(tmp_path: Path, text: str
     assert places_of(error.mistakes) == places
 
 
-@pytest.mark.parametrize(("text", "message"), TRACK + SHARD + TENANT + PLACES + DISCOVER + STRATEGY + NOT_YET, ids=str)
+@pytest.mark.parametrize(
+    ("text", "message"), TRACK + SHARD + TENANT + PLACES + DISCOVER + STRATEGY + CHECK + NOT_YET, ids=str
+)
 def test_an_entry_that_is_wrong_is_told_where(tmp_path: Path, text: str, message: str) -> None:
     clean, places = marked(whole(text))
     error = refused(tmp_path, clean)
@@ -268,6 +325,22 @@ def test_a_schema_needs_a_database_that_has_schemas(tmp_path: Path) -> None:
 )
 def test_files_are_asked_for_otherwise_than_servers(tmp_path: Path, entry: str, message: str) -> None:
     text, places = marked(f"{TRACKS}shards: {{f: {{url: 'sqlite:///.'}}}}\ntenants: []\ndiscover: [{entry}]")
+    error = refused(tmp_path, text)
+    assert message in error.message
+    assert places_of(error.mistakes) == places
+
+
+@pytest.mark.parametrize(
+    ("url", "check", "message"),
+    [
+        ("sqlite:///.", "database: ▶../c.db", "this must be a file in the shard's folder"),
+        ("sqlite:///.", "database: c.db, ▶schema: s", "sqlite has no schemas within a database"),
+        ("mysql://h", "database: c, ▶schema: s", "mysql has no schemas within a database"),
+    ],
+)
+def test_a_check_asks_a_place_that_its_shard_can_have(tmp_path: Path, url: str, check: str, message: str) -> None:
+    asked = gate(f"{{name: c, sql: SELECT 1, shard: f, {check}}}")
+    text, places = marked(f"{TRACKS}shards: {{f: {{url: '{url}'}}}}\ntenants: []\n{asked}")
     error = refused(tmp_path, text)
     assert message in error.message
     assert places_of(error.mistakes) == places

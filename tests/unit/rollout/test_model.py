@@ -140,7 +140,8 @@ class Conduct(RuleBasedStateMachine):
             case Stop():
                 self._react(following)
             case step.Hold(until, _) if self.rollout.state is not RolloutState.PAUSED:
-                assert until is not None and until > self.now, "nothing would ever wake it"
+                assert until is not None, "nothing would ever wake it"
+                assert until > self.now
 
     # What people and time do
 
@@ -337,7 +338,7 @@ class Conduct(RuleBasedStateMachine):
         self._move(waves=tuple(waves))
 
 
-EXAMPLES = 2_000 if os.environ.get("SOAK") else 150
+EXAMPLES = 4_000 if os.environ.get("SOAK") else 200
 TestConduct = pytest.mark.soak(Conduct.TestCase) if os.environ.get("SOAK") else Conduct.TestCase
 TestConduct.settings = settings(
     max_examples=EXAMPLES,

@@ -1,0 +1,53 @@
+"""Asks over HTTP, in bounded time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import anyio
+import httpx2
+
+from orchestrator.errors import UnavailableError
+
+
+def host_of(url: str) -> str | None:
+    """What messages call a URL: the rest of it may hold a secret."""
+    return urlsplit(url).hostname
+
+
+@asynccontextmanager
+async def answered(
+    client: httpx2.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    seconds: float,
+    error: type[UnavailableError],
+    remedy: str,
+    form: Mapping[str, str] | None = None,
+) -> AsyncIterator[httpx2.Response]:
+    """The answer, of which nothing is read yet; reading it must end within the `seconds` as well, however it drips.
+
+    Raises `error`, with the remedy where nothing answers.
+    """
+    host = host_of(url)
+    try:
+        with anyio.fail_after(seconds):
+            async with client.stream(method, url, data=form) as response:
+                yield response
+    except (TimeoutError, httpx2.TimeoutException) as exc:
+        raise error(f"{host} gave no whole answer within {seconds:g} s", remedy="look at its load") from exc
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as exc:
+        raise error(f"{host} cannot be asked: {exc or type(exc).__name__}", remedy=remedy) from exc
+
+
+async def body(response: httpx2.Response, most_bytes: int) -> bytes | None:
+    """The whole of the answer; None when it is larger than that."""
+    content = bytearray()
+    async for chunk in response.aiter_bytes():
+        content += chunk
+        if len(content) > most_bytes:
+            return None
+    return bytes(content)
