@@ -141,7 +141,7 @@ class StoreError(UnavailableError):
     """The store cannot be used."""
 
 
-class CheckError(UnavailableError):
+class CheckError(OrchestratorError):
     """A check gets no answer."""
 
 

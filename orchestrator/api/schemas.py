@@ -129,6 +129,14 @@ class Wave(Body):
     checks: list[str]
 
 
+class Coverage(Body):
+    """Whether each target that was planned is in exactly one recorded state."""
+
+    planned: int
+    accounted: int
+    holds: bool
+
+
 class Rollout(Body):
     id: str
     track: str
@@ -149,6 +157,7 @@ class Rollout(Body):
     waves: list[Wave]
     counts: dict[states.MigrationState, int] = Field(description="Every state; the numbers sum up to `total`.")
     total: int
+    coverage: Coverage
     eta_seconds: float | None
     failures: list[FailureGroup] = Field(description="Largest first; left out (empty) in listings.")
     executions: dict[str, int] = Field(
@@ -343,6 +352,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         waves=[wave(run, view.by_wave.get(run.name, {})) for run in it.waves],
         counts=counts,
         total=it.total,
+        coverage=Coverage(planned=it.total, accounted=sum(counts.values()), holds=states.covered(it.total, counts)),
         eta_seconds=view.eta_seconds,
         failures=[
             FailureGroup(

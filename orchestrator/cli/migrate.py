@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
 import typer
@@ -33,6 +33,7 @@ def migrate(
     direction: options.Direction = "upgrade",
     strategy: options.Strategy = "default",
     max_concurrent: options.MaxConcurrent = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve whatever the strategy wants approved.")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     config: options.Config = None,
@@ -54,7 +55,7 @@ def migrate(
         preview = anyio.run(_preview, configured, request)
         screen.answer(preview, tables.preview, as_json)
         raise typer.Exit(UNREACHABLE if any(g["state"] == "unreachable" for g in preview["groups"]) else 0)
-    ended = anyio.run(_migrate, configured, request)
+    ended = anyio.run(_migrate, configured, request, yes)
     screen.answer(ended, summary.summary, as_json)
     if ended["state"] != "succeeded" and not as_json:
         screen.remark(f"\n{_how_to_go_on(ended['to'])}")
@@ -100,7 +101,7 @@ async def _preview(settings: Settings, request: Request) -> shapes.Preview:
     return cast(shapes.Preview, schemas.preview(request, groups).model_dump(mode="json"))
 
 
-async def _migrate(settings: Settings, request: Request) -> shapes.Rollout:
+async def _migrate(settings: Settings, request: Request, approve: bool) -> shapes.Rollout:
     from orchestrator.api import schemas
     from orchestrator.service import foreground
 
@@ -119,7 +120,12 @@ async def _migrate(settings: Settings, request: Request) -> shapes.Rollout:
         async with interrupt.handled(stop, leaving=LEAVING), live.following(tally):
             with _logs_on_screen():
                 view = await foreground.migrate(
-                    settings, request, started=lambda view: None, listen=listen, interrupted=stopping
+                    settings,
+                    request,
+                    started=lambda view: None,
+                    listen=listen,
+                    interrupted=stopping,
+                    approve=approve,
                 )
     return cast(shapes.Rollout, schemas.rollout(view).model_dump(mode="json"))
 

@@ -15,10 +15,11 @@ from orchestrator.client import shapes
 if TYPE_CHECKING:
     from orchestrator.client.daemon import Command, Daemon
 
+STOPPED = ("paused", "awaiting_approval")
 Answer = TypeVar("Answer")
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rollouts to list, newest first.")]
 States = Annotated[list[str] | None, typer.Option("--state", help="Only in this state; may be repeated.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for its end (or a pause), and exit as `migrate` does.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for its end, a pause or a gate; exit as `migrate` does.")]
 Key = Annotated[str | None, typer.Option("--idempotency-key", help="Given again, no second rollout is started.")]
 Migrations = Annotated[bool, typer.Option("--migrations", help="Every target's part, too; with --state only some.")]
 
@@ -192,7 +193,7 @@ def _ask(server: str, question: Callable[[Daemon], Awaitable[Answer]]) -> Answer
 
 
 def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
-    """Show a rollout live until it ends, or pauses; as it is then."""
+    """Show a rollout live until it ends, or waits for a person; as it is then."""
 
     async def followed(daemon: Daemon) -> shapes.Rollout:
         rollout = await daemon.rollout(rollout_id)
@@ -203,14 +204,14 @@ def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
 
 
 async def follow(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = False) -> None:
-    """Show the rollout's events live until it has ended; with `to_pause`, at most until it is paused."""
+    """Show the rollout's events live until it has ended; with `to_pause`, at most until it waits for a person."""
     if rollout["state"] in FINISHED:
         return
     tally = Tally(rollout["id"], f"{rollout['track']} to {rollout['to']}", rollout["total"])
     async with live.following(tally):
         async for event in daemon.events(rollout["id"]):
             live.hear(tally, event.name, event.data)
-            if to_pause and tally.state == "paused" and (await daemon.rollout(rollout["id"]))["state"] == "paused":
+            if to_pause and tally.state in STOPPED and (await daemon.rollout(rollout["id"]))["state"] in STOPPED:
                 return  # asked again, since the events of an earlier pause are told first
 
 

@@ -34,10 +34,12 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
     outcomes = [(state, n) for state, n in rollout["counts"].items() if n]
     if len(outcomes) > 1 or failed(rollout):
         yield counts(outcomes)
+    if failed(rollout) or len(rollout["waves"]) > 1 or not rollout["coverage"]["holds"]:
+        yield screen.indented(accounted(rollout))
     if "fallback" in rollout["executions"] or len(rollout["executions"]) > 1:
         yield screen.indented(Text(executed(rollout["executions"]), "dim"))
     if rollout["failures"]:
-        yield Text(f"\n{causes(rollout['failures'])}")
+        yield Text(f"\n{causes(rollout['failures'], 'target' if rollout['track'] == '*' else 'tenant')}")
     for group in rollout["failures"]:
         yield from cause(group)
 
@@ -73,6 +75,13 @@ def executed(executions: Mapping[str, int]) -> str:
 def at_goal(rollout: Rollout) -> str:
     """`198 of 200 at head`."""
     return f"{_sum(rollout, AT_GOAL):,} of {rollout['total']:,} at {rollout['to']}"
+
+
+def accounted(rollout: Rollout) -> Text:
+    """Whether every target that was planned is in a recorded state."""
+    coverage = rollout["coverage"]
+    said = f"{coverage['accounted']:,} of {coverage['planned']:,} planned targets accounted for"
+    return Text(said, "dim") if coverage["holds"] else Text(f"{said}: this is a bug, please report it", "red")
 
 
 def failed(rollout: Rollout) -> int:
@@ -114,9 +123,9 @@ def waves(found: Sequence[Wave]) -> RenderableType:
     return screen.indented(grid)
 
 
-def causes(groups: Sequence[FailureGroup]) -> str:
-    """`2 causes, 41 targets`."""
-    return f"{screen.plural(len(groups), 'cause')}, {screen.plural(sum(g['count'] for g in groups), 'target')}:"
+def causes(groups: Sequence[FailureGroup], whom: str = "tenant") -> str:
+    """`2 causes, 41 tenants`."""
+    return f"{screen.plural(len(groups), 'cause')}, {screen.plural(sum(g['count'] for g in groups), whom)}:"
 
 
 def cause(group: FailureGroup) -> Iterator[RenderableType]:

@@ -22,6 +22,12 @@ class FailureGroup(TypedDict):
     tenants: list[str]
 
 
+class Coverage(TypedDict):
+    planned: int
+    accounted: int
+    holds: bool
+
+
 class Wave(TypedDict):
     name: str
     total: int
@@ -51,6 +57,7 @@ class Rollout(TypedDict):
     waves: list[Wave]
     counts: dict[str, int]
     total: int
+    coverage: Coverage
     eta_seconds: float | None
     failures: list[FailureGroup]
     executions: dict[str, int]

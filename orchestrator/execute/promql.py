@@ -117,7 +117,7 @@ def read(data: Any, wanted: str) -> Sequence[Series]:
             return [Series("", (_sample(result),))]
         if kind == wanted and isinstance(result, list):
             return [_series(one) for one in result]
-    except _NotASample:
+    except CheckError:
         raise
     except (TypeError, ValueError, KeyError, AttributeError) as exc:
         raise CheckError("the server does not answer as Prometheus does", remedy=_WRONG) from exc
@@ -128,14 +128,12 @@ def read(data: Any, wanted: str) -> Sequence[Series]:
     raise CheckError("the server does not answer as Prometheus does", remedy=_WRONG)
 
 
-class _NotASample(CheckError):
-    """The query gives histograms, not numbers."""
-
-
 def _series(one: Any) -> Series:
     labels = _labels(one["metric"])
     if "histogram" in one or "histograms" in one:
-        raise _NotASample(remedy="take a function of them, such as histogram_quantile(…)")
+        raise CheckError(
+            "the query gives histograms, not numbers", remedy="take a function of them, such as histogram_quantile(…)"
+        )
     samples = one["values"] if "values" in one else [one["value"]]
     return Series(labels, tuple(map(_sample, samples)))
 

@@ -200,6 +200,12 @@ class FleetCollector(Collector):
             ),
         )
         yield _gauge(
+            "rollout_unaccounted_targets",
+            "Targets of an active rollout that are in no recorded state: always 0, or a bug.",
+            ["rollout"],
+            (((rollout,), picture.total - sum(picture.counts.values())) for rollout, picture in active),
+        )
+        yield _gauge(
             "rollout_progress_ratio",
             "Finished part of an active rollout, 0 to 1.",
             ["rollout"],

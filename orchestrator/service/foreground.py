@@ -40,11 +40,13 @@ async def migrate(
     started: Callable[[RolloutView], None],
     listen: Callable[[events.Event], object],
     interrupted: anyio.Event,
+    approve: bool = False,
 ) -> RolloutView:
     """Carry out one rollout and return it as it ended.
 
-    `listen` gets every event. When `interrupted` is set, and when the failure budget pauses the rollout (nobody could
-    resume it), it is aborted: what runs has its time to end, the rest is cancelled. Raises what
+    `listen` gets every event. When `interrupted` is set, and when the rollout pauses (nobody could resume it) or waits
+    for an approval (unless `approve` gives each), it is aborted: what runs has its time to end, the rest is cancelled.
+    Raises what
     `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does not tell its
     tenants: they would be left out.
     """
@@ -57,7 +59,7 @@ async def migrate(
         started(view)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(source.refresh, service.registry_read)  # tenants may appear meanwhile
-            await _until_ended(service, parts, view.rollout.id, interrupted)
+            await _until_ended(service, parts, view.rollout.id, interrupted, request.created_by if approve else None)
             tasks.cancel_scope.cancel()
         return await service.rollout(view.rollout.id)
 
@@ -101,7 +103,9 @@ async def _looking(settings: Settings, source: RegistrySource) -> AsyncIterator[
         yield service
 
 
-async def _until_ended(service: Orchestrator, parts: Parts, rollout_id: str, interrupted: anyio.Event) -> None:
+async def _until_ended(
+    service: Orchestrator, parts: Parts, rollout_id: str, interrupted: anyio.Event, approver: str | None
+) -> None:
     async with parts.bus.stream(_is_pause) as pauses, anyio.create_task_group() as tasks:
 
         async def stop_when_interrupted() -> None:
@@ -111,9 +115,24 @@ async def _until_ended(service: Orchestrator, parts: Parts, rollout_id: str, int
 
         async def stop_when_paused() -> None:
             async for delivery in pauses:
-                assert isinstance(delivery.event, events.RolloutStateChanged)
+                told = delivery.event
+                assert isinstance(told, events.RolloutStateChanged)
                 with suppress(StateError):
-                    await service.stop(rollout_id, delivery.event.reason or "paused")
+                    await stop_at(told)
+
+        async def stop_at(told: events.RolloutStateChanged) -> None:
+            if told.state == RolloutState.PAUSED:
+                await service.stop(rollout_id, told.reason or "paused")
+            elif approver is None:
+                await service.stop(rollout_id, f"{told.waiting}: give --yes to approve, or start it on a daemon")
+            else:
+                await approved(approver)
+
+        async def approved(by: str) -> None:
+            try:
+                await service.approve(rollout_id, by=by)
+            except StateError as exc:
+                await service.stop(rollout_id, exc.message)
 
         tasks.start_soon(stop_when_interrupted)
         tasks.start_soon(stop_when_paused)
@@ -122,7 +141,9 @@ async def _until_ended(service: Orchestrator, parts: Parts, rollout_id: str, int
 
 
 def _is_pause(event: events.Event) -> bool:
-    return isinstance(event, events.RolloutStateChanged) and event.state == RolloutState.PAUSED
+    """Whether the rollout goes on only when somebody says so."""
+    stopped = (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
+    return isinstance(event, events.RolloutStateChanged) and event.state in stopped
 
 
 def _user() -> str:

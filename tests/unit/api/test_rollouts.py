@@ -52,6 +52,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         ],
         "counts": counts,
         "total": 2,
+        "coverage": {"planned": 2, "accounted": 2, "holds": True},
         "eta_seconds": 12.5,
         "failures": [],
         "executions": {},

@@ -32,6 +32,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         waves=[],
         counts={name: counts.get(name, 0) for name in STATES},
         total=sum(counts.values()),
+        coverage={"planned": sum(counts.values()), "accounted": sum(counts.values()), "holds": True},
         eta_seconds=None,
         failures=failures or [],
         executions={},
