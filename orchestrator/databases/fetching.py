@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 
-from orchestrator.errors import UnavailableError
+from orchestrator.errors import OrchestratorError
 
 
 def host_of(url: str) -> str | None:
@@ -24,7 +24,7 @@ async def answered(
     url: str,
     *,
     seconds: float,
-    error: type[UnavailableError],
+    error: type[OrchestratorError],
     remedy: str,
     form: Mapping[str, str] | None = None,
 ) -> AsyncIterator[httpx2.Response]:
