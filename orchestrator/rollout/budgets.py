@@ -17,19 +17,19 @@ class Stop:
     reason: str
 
 
-def over_budget(budget: FailureBudget, wave: str, tally: WaveTally) -> Stop | None:
-    """Whether the failures of a wave so far exceed its budget, and what follows.
+def over_budget(budget: FailureBudget, tally: WaveTally, wave: str | None = None) -> Stop | None:
+    """Whether the failures of a wave so far exceed its budget, and what follows; `wave` is named where there are more.
 
     >>> from orchestrator.rollout.state import MigrationState
     >>> tally = WaveTally()
     >>> tally.counts.update({MigrationState.FAILED: 3, MigrationState.PENDING: 97})
-    >>> over_budget(FailureBudget(count=2), "everyone", tally).reason
+    >>> over_budget(FailureBudget(count=2), tally).reason
     '3 of 100 targets failed, more than the 2 that are allowed'
     """
     reason = _reason(budget, tally)
     if reason is None:
         return None
-    return Stop(budget.then, reason if wave == "everyone" else f"wave {wave}: {reason}")
+    return Stop(budget.then, reason if wave is None else f"wave {wave}: {reason}")
 
 
 def _reason(budget: FailureBudget, tally: WaveTally) -> str | None:

@@ -118,7 +118,8 @@ def exceeded(rollout: Rollout, tally: Tally, wave: WaveRun) -> Stop | None:
         return None
     if tally.wave(wave.name).failures <= wave.accepted:
         return None
-    return budgets.over_budget(wave.budget, wave.name, tally.wave(wave.name))
+    named = wave.name if len(rollout.waves) > 1 else None
+    return budgets.over_budget(wave.budget, tally.wave(wave.name), named)
 
 
 def _left(rollout: Rollout, tally: Tally, first: int) -> bool:

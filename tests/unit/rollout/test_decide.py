@@ -41,7 +41,7 @@ def test_a_budget_is_exceeded_by_more_failures_than_it_allows(
     budget: FailureBudget, counts: dict[MigrationState, int], then: str | None
 ) -> None:
     tally = WaveTally(Counter({S.SUCCEEDED: 10 - sum(counts.values()), **counts}))
-    stop = over_budget(budget, "everyone", tally)
+    stop = over_budget(budget, tally)
     assert (stop.then if stop else None) == then
 
 
