@@ -322,3 +322,26 @@ async def test_an_abort_by_force_ends_what_runs_and_its_transaction(
         assert all(m.failure is not None and "by force" in m.failure.message for m in cut)
         for database in databases:
             assert not await engine.fetch(pg, database, "SELECT 1 FROM pg_class WHERE relname IN ('alpha', 'b')")
+
+
+async def test_the_way_back_may_be_replayed(pg: Server, make_databases: MakeDatabases, project: Track) -> None:
+    databases = await make_databases(8)
+    track = replace(project, execution="auto")
+    async with engine.running(_registry(pg, track, databases, Strategy("canary"))) as running:
+        done = await running.rollout(strategy="canary")
+        await running.service.rollback(done.rollout.id, by="anna")
+        assert await _ends(running, done.rollout.id) is RolloutState.ROLLED_BACK
+        view = await running.service.rollout(done.rollout.id)
+        assert view.executions == {"online": 2, "replay": 6}
+        assert [await _heads(pg, database) for database in databases] == [[]] * 8
+
+
+async def test_a_stamp_is_taken_back(pg: Server, make_databases: MakeDatabases, project: Track) -> None:
+    databases = await make_databases(2)
+    async with engine.running(_registry(pg, project, databases, Strategy("canary"))) as running:
+        await running.rollout(to="alpha", select="tenant=t000")
+        done = await running.rollout(to="beta", direction=Direction.STAMP)
+        assert [await _heads(pg, database) for database in databases] == [["beta"], ["beta"]]
+        await running.service.rollback(done.rollout.id, by="anna")
+        assert await _ends(running, done.rollout.id) is RolloutState.ROLLED_BACK
+        assert [await _heads(pg, database) for database in databases] == [["alpha"], []]

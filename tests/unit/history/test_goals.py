@@ -9,6 +9,7 @@ import pytest
 from orchestrator.errors import HistoryError
 from orchestrator.history import scripts
 from orchestrator.history.revisions import History
+from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Direction, Planner
 from orchestrator.registry.model import Track
 from tests import environments
@@ -164,3 +165,53 @@ def test_what_of_a_goal_a_build_does_not_have(history: History) -> None:
     assert history.missing(("gone@base",)) == ("gone",)
     assert history.missing(("reporting@gone",)) == ("gone",)
     assert history.missing(("four", "gone")) == ("gone",)
+
+
+@pytest.mark.parametrize(
+    ("since", "goal", "direction"),
+    [
+        ((), "main@head", "upgrade"),
+        (("two",), "heads", "upgrade"),
+        (("x1",), "extra@+1", "upgrade"),
+        (("four", "x1"), "heads", "upgrade"),
+        (("four",), "reporting@+1", "upgrade"),
+        (("four", "r2"), "reporting@two", "downgrade"),
+        (("four",), "base", "downgrade"),
+        (("four", "r2", "x2"), "one", "downgrade"),
+    ],
+)
+def test_the_way_back_takes_back_what_was_run_and_nothing_else(
+    history: History, since: Heads, goal: str, direction: Direction
+) -> None:
+    meant = history.resolve(goal, direction)
+    steps = Planner(history, meant, direction).plan(since, since).steps
+    assert steps
+    opposite: Direction = "downgrade" if direction == "upgrade" else "upgrade"
+    for done in range(len(steps) + 1):
+        heads = history.after(since, steps[:done], direction)
+        back = Return(history, meant, direction).plan(heads, since)
+        assert (back.problem, back.direction, back.goal) == (None, opposite, tuple(sorted(since)))
+        assert back.steps == tuple(reversed(steps[:done]))
+        assert history.after(heads, back.steps, opposite) == tuple(sorted(since))
+
+
+def test_the_way_back_is_not_gone_from_elsewhere(history: History) -> None:
+    way = Return(history, ("three",), "upgrade")
+    beyond = way.plan(("four",), ("one",))
+    assert beyond.steps == ()
+    assert "somebody else has changed it. Nothing was taken back" in str(beyond.problem)
+    beside = way.plan(("three", "r1"), ("one",))
+    assert beside.problem is not None
+    before = way.plan((), ("one",))
+    assert before.problem is not None
+    unknown = way.plan(("zz",), ("one",))
+    assert (unknown.unknown, unknown.steps) == (("zz",), ())
+    assert way.plan(None, ()).steps == ()
+
+
+def test_a_stamp_is_taken_back_by_a_stamp(history: History) -> None:
+    way = Return(history, ("three",), "stamp")
+    assert way.plan(("three",), ("one",)).steps == ("one",)
+    assert way.plan(("three",), ()).steps == ("base",)
+    assert way.plan(("one",), ("one",)).steps == ()
+    assert way.plan(("two",), ("one",)).problem is not None
