@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -17,6 +18,7 @@ from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
 from orchestrator.history.revisions import History
+from orchestrator.plan.bound import BoundPlanner
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.ports import Control, Reading, Share
@@ -103,10 +105,19 @@ class LocalDispatcher:
                 file=history.snapshot.folder,
                 remedy="deploy the build that has it and resume, or abort the rollout",
             )
+        if aim.history_digest != history.digest and rollout.is_bound:
+            raise HistoryError(
+                "env.py or revision files are no longer those of the plan that the rollout is bound to",
+                track=track.name,
+                file=history.snapshot.folder,
+                remedy="put them back and resume, or abort the rollout and make a new plan",
+            )
         if aim.history_digest not in ("", history.digest):
             log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
-        planner = Planner(history, aim.goal, rollout.request.direction.planned)
-        return Way(history, planner, Courses(rollout.id, rollout.total, history, self._compile, self._publish))
+        direction = rollout.request.direction.planned
+        courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)
+        bound = partial(BoundPlanner, history, aim.goal, direction) if rollout.is_bound else None
+        return Way(history, Planner(history, aim.goal, direction), courses, bound)
 
     def _strategy_limit(self, registry: Registry, rollout: Rollout) -> int | None:
         strategy = registry.strategies.get(rollout.request.strategy)
@@ -150,7 +161,7 @@ class LocalExpedition:
     def _reading(self, migration: Migration, heads: Heads | None, exc: TargetError | None) -> Reading:
         if exc is not None:
             return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
-        plan = self._route.ways[migration.track].planner.plan(heads, migration.from_heads)
+        plan = self._route.ways[migration.track].planner_for(migration).plan(heads, migration.from_heads)
         return Reading(migration, plan=plan)
 
     async def run(self, share: Share, control: Control) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from orchestrator.events import RolloutEvent
+from orchestrator.plan.bound import Planned
 from orchestrator.rollout.ports import StoredEvent
 from orchestrator.rollout.state import (
     Aim,
@@ -73,6 +74,8 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "goal": rollout.goal,
         "history_digest": rollout.history_digest,
         "several": {track: [list(aim.goal), aim.history_digest] for track, aim in rollout.several.items()} or None,
+        "plan_digest": request.plan_digest,
+        "irreversible": dict(rollout.irreversible) or None,
         "total": rollout.total,
         "created_at": rollout.created_at,
         "started_at": rollout.started_at,
@@ -93,6 +96,7 @@ def rollout_from(row: RowMapping) -> Rollout:
             idempotency_key=row["idempotency_key"],
             foreground=row["foreground"],
             max_concurrent=row["max_concurrent"],
+            plan_digest=row["plan_digest"],
         ),
         goal=row["goal"],
         total=row["total"],
@@ -105,6 +109,7 @@ def rollout_from(row: RowMapping) -> Rollout:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         several={track: Aim(tuple(goal), digest) for track, (goal, digest) in (row["several"] or {}).items()},
+        irreversible=row["irreversible"] or {},
     )
 
 
@@ -123,6 +128,7 @@ def migration_row(migration: Migration) -> dict[str, Any]:
         "place": migration.place,
         "steps": migration.steps,
         "execution": migration.execution,
+        "planned": None if migration.planned is None else [list(migration.planned.heads), migration.planned.steps],
         "started_at": migration.started_at,
         "finished_at": migration.finished_at,
         **_failure_columns(migration.failure),
@@ -177,6 +183,7 @@ def migration_from(row: RowMapping) -> Migration:
         place=row["place"],
         steps=row["steps"],
         execution=row["execution"],
+        planned=None if row["planned"] is None else Planned(tuple(row["planned"][0]), row["planned"][1]),
         failure=failure_from(row),
         started_at=row["started_at"],
         finished_at=row["finished_at"],

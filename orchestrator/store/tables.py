@@ -82,6 +82,8 @@ rollouts = Table(
     Column("goal", Revisions, nullable=False),
     Column("history_digest", Text, nullable=False),
     Column("several", JSON(none_as_null=True)),
+    Column("plan_digest", Text),
+    Column("irreversible", JSON(none_as_null=True)),
     Column("total", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -108,6 +110,7 @@ migrations = Table(
     Column("place", Text, nullable=False),
     Column("steps", Integer),
     Column("execution", String(16)),
+    Column("planned", JSON(none_as_null=True)),
     Column("failure_kind", Text),
     Column("failure_message", Text),
     Column("failure_remedy", Text),
@@ -143,4 +146,14 @@ events = Table(
     Column("name", Text, nullable=False),
     Column("data", JSON, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+)
+
+# What plans said, so that a rollout that is refused can be told what differs. Only the newest are kept.
+plans = Table(
+    "plans",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Index(None, "made_at"),
 )
