@@ -35,6 +35,7 @@ class Rollout(TypedDict):
     direction: str
     goal: list[str]
     goals: dict[str, list[str]]
+    plan_digest: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -44,6 +45,7 @@ class Rollout(TypedDict):
     eta_seconds: float | None
     failures: list[FailureGroup]
     executions: dict[str, int]
+    irreversible: dict[str, str]
 
 
 # `from` is a word of the language.
@@ -92,6 +94,7 @@ class PlanGroup(TypedDict):
     count: int
     tenants: list[str]
     problem: str | None
+    irreversible: dict[str, str]
 
 
 class Preview(TypedDict):
@@ -123,6 +126,7 @@ class CompiledGroup(TypedDict):
     count: int
     targets: list[str]
     problem: str | None
+    irreversible: dict[str, str]
 
 
 class CompiledPlan(TypedDict):
@@ -173,6 +177,7 @@ class Asked(TypedDict, total=False):
     select: str
     strategy: str
     direction: str
+    plan_digest: str
     dry_run: bool
 
 

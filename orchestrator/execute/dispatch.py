@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 
 import structlog
 
@@ -116,7 +116,8 @@ class LocalDispatcher:
             log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
         direction = rollout.request.direction.planned
         courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)
-        bound = partial(BoundPlanner, history, aim.goal, direction) if rollout.is_bound else None
+        # One for all targets that were planned alike.
+        bound = cache(partial(BoundPlanner, history, aim.goal, direction)) if rollout.is_bound else None
         return Way(history, Planner(history, aim.goal, direction), courses, bound)
 
     def _strategy_limit(self, registry: Registry, rollout: Rollout) -> int | None:

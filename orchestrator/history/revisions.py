@@ -22,7 +22,6 @@ from orchestrator.history.places import line_of
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
 
-
 # Names of files, and digests of what is in them.
 Contents = tuple[tuple[str, str], ...]
 

@@ -25,6 +25,7 @@ class BoundPlanner:
         self, revisions: Revisions, goal: Heads, direction: Direction = "upgrade", planned: Planned | None = None
     ) -> None:
         self._revisions, self._goal, self._direction, self._planned = revisions, goal, direction, planned
+        self._plans: dict[Heads | None, Plan] = {}
 
     def plan(self, heads: Heads | None, since: Heads | None = None) -> Plan:
         """Only planned steps, in their order, whatever the heads are by now; `since` says nothing here.
@@ -32,7 +33,13 @@ class BoundPlanner:
         Of a target that was to be left alone because it has no version table, and still has none, the ordinary plan:
         the track's policy tells how it ends.
         """
-        known, planned = tuple(sorted(heads or ())), self._planned
+        key = None if heads is None else tuple(sorted(heads))
+        if key not in self._plans:
+            self._plans[key] = self._made(key)
+        return self._plans[key]
+
+    def _made(self, heads: Heads | None) -> Plan:
+        known, planned = heads or (), self._planned
         if unknown := self._revisions.unknown((*known, *(planned.heads if planned else ()))):
             return Plan(known, self._goal, self._direction, unknown=unknown, provisioned=heads is not None)
         if planned is None:
@@ -49,7 +56,7 @@ class BoundPlanner:
         return plan if self._revisions.is_relative(self._goal) else replace(plan, goal=self._goal)
 
     def _stamp(self, heads: Heads | None, planned: Planned, written: tuple[str, ...]) -> Plan:
-        known = tuple(sorted(heads or ()))
+        known = heads or ()
         left = self._revisions.steps(known, self._goal, "stamp")
         if left and known != tuple(sorted(planned.heads)):
             now, before = (", ".join(found) or "nothing" for found in (known, planned.heads))
@@ -57,6 +64,6 @@ class BoundPlanner:
         return Plan(known, self._goal, "stamp", written if left else (), provisioned=heads is not None)
 
     def _refused(self, heads: Heads | None, why: str) -> Plan:
-        known, provisioned = tuple(sorted(heads or ())), heads is not None
+        known, provisioned = heads or (), heads is not None
         problem = f"{why}. Nothing was run"
         return Plan(known, self._goal, self._direction, provisioned=provisioned, problem=problem)

@@ -20,7 +20,13 @@ def between(planned: Manifest, now: Manifest) -> Sequence[str]:
     changed |= {track for track in now.goals if planned.goals.get(track) != now.goals.get(track)}
     if planned.direction != now.direction:
         changed = set(now.goals)
-    return [*goals, *_targets(planned, now), *_files(planned, now), *_heads(planned, now), *_runs(planned, now, changed)]
+    return [
+        *goals,
+        *_targets(planned, now),
+        *_files(planned, now),
+        *_heads(planned, now),
+        *_runs(planned, now, changed),
+    ]
 
 
 def hinted(planned: Hints | None, now: Manifest) -> Sequence[str]:

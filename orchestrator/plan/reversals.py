@@ -29,9 +29,9 @@ def not_past(waves: Sequence[tuple[str, Iterable[Sequence[str]]]], known: Mappin
     tells of all those steps.
 
     >>> not_past([("canary", [("a",)]), ("rest", [("a",), ("a", "b")])], {"b": "its downgrade is empty"})
-    "not reversible past wave 1 (canary): wave 2 (rest) runs b, which cannot be taken back: its downgrade is empty"
+    'not reversible past wave 1 (canary): wave 2 (rest) runs b, which cannot be taken back: its downgrade is empty'
     >>> not_past([("everyone", [("a", "b")])], {"b": "it has no downgrade"})
-    "not reversible: the first wave (everyone) runs b, which cannot be taken back: it has no downgrade"
+    'not reversible: the first wave (everyone) runs b, which cannot be taken back: it has no downgrade'
     """
     for number, (name, groups) in enumerate(waves):
         steps = dict.fromkeys(step for steps in groups for step in steps if step in known)

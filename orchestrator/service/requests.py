@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.errors import ConfigurationError, DiscoveryError
+from orchestrator.history.revisions import History
+from orchestrator.plan.bound import Planned
 from orchestrator.registry import selector
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, TargetKey, Track
@@ -71,6 +74,11 @@ def goal_of(request: Request, track: Track) -> str:
     return track.goal if request.to in ("", EVERY) else request.to
 
 
+def aim(request: Request, history: History) -> Aim:
+    """Where a track's targets are to be brought. Raises HistoryError."""
+    return Aim(history.resolve(goal_of(request, history.track), request.direction.planned), history.digest)
+
+
 def select(registry: Registry, track: str, text: str) -> Sequence[Target]:
     """The targets of `track`, or of every one, that the selector takes.
 
@@ -93,15 +101,20 @@ def freeze(
     *,
     now: datetime,
     entropy: bytes,
+    planned: Mapping[TargetKey, Planned] | None = None,
+    irreversible: Mapping[str, str] | None = None,
 ) -> tuple[Rollout, Sequence[Migration]]:
-    """A new rollout and its migrations, one for each target, in the registry's order."""
+    """A new rollout and its migrations, one for each target, in the registry's order. `planned`: by the plan that it is
+    bound to."""
     rollout_id = new_rollout_id(now, entropy)
     if request.track == EVERY:
         rollout = Rollout(rollout_id, request, (), len(targets), now, several=aims)
     else:
         aim = aims[request.track]
         rollout = Rollout(rollout_id, request, aim.goal, len(targets), now, history_digest=aim.history_digest)
-    return rollout, frozen(rollout_id, registry, targets)
+    rollout = replace(rollout, irreversible=irreversible or {})
+    migrations = frozen(rollout_id, registry, targets)
+    return rollout, [replace(one, planned=planned.get(one.key)) for one in migrations] if planned else migrations
 
 
 def frozen(rollout_id: str, registry: Registry, targets: Sequence[Target], first: int = 0) -> Sequence[Migration]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.plan import manifest as manifests
 from orchestrator.plan.manifest import Manifest
@@ -38,8 +39,9 @@ class StorePlans:
 
 
 def _keep(connection: Connection, row: dict[str, Any]) -> Written[None]:
-    connection.execute(delete(plans).where(plans.c.digest == row["digest"]))
-    connection.execute(insert(plans), row)
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    again = {"made_at": row["made_at"], "manifest": row["manifest"]}
+    connection.execute(insert(plans).values(row).on_conflict_do_update(index_elements=["digest"], set_=again))
     newest = select(plans.c.digest).order_by(plans.c.made_at.desc(), plans.c.digest).limit(KEPT)
-    connection.execute(delete(plans).where(plans.c.digest.not_in(newest.scalar_subquery())))
+    connection.execute(delete(plans).where(plans.c.digest.not_in(newest)))
     return Written(None)
