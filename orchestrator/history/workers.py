@@ -235,7 +235,7 @@ class Workers:
                     stdin=subprocess.DEVNULL,
                     stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,
                     # Sets of texts have one order, on every machine: what is compiled twice must come out alike.
-                    env={"PYTHONHASHSEED": "0", **os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
+                    env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(import_path())},
                     start_new_session=True,
                 )
             self._control = ours

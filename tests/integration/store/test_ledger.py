@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from orchestrator.errors import ConflictError, NotFoundError, StateError, StoreError
+from orchestrator.plan.bound import Planned
 from orchestrator.rollout.ports import Ledger
 from orchestrator.rollout.state import (
     OUTCOMES,
@@ -74,6 +75,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         idempotency_key=AWKWARD,
         foreground=True,
         max_concurrent=7,
+        plan_digest="a" * 40,
     )
     rollout = Rollout(
         id="20260301-123015-abcd",
@@ -88,6 +90,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         accepted_failures=3,
         started_at=START + timedelta(microseconds=1),
         finished_at=START + timedelta(days=400),
+        irreversible={"a1": AWKWARD},
     )
     assert unset(rollout) == unset(request) == []
     await store.ledger.create(rollout, [], created(rollout))
@@ -125,6 +128,7 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         to_heads=(),
         steps=2,
         execution="fallback",
+        planned=Planned(("a1", AWKWARD), 2),
         failure=failure,
         started_at=START,
         finished_at=START + timedelta(seconds=1),
