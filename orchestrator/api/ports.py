@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.events import Event
+from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout.ports import StoredEvent
@@ -81,6 +82,7 @@ class CompiledGroup:
     digest: str
     problem: str | None = None
     irreversible: Mapping[str, str] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, slots=True)

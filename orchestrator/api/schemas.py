@@ -191,6 +191,14 @@ class Step(Body):
     reason: str | None = Field(description="Why it has to run online.")
 
 
+class Finding(Body):
+    """What somebody who approves the plan should know of a step; `revision` null: of all of them."""
+
+    kind: Literal["irreversible", "online", "outside_transaction", "half_applied"]
+    revision: str | None
+    message: str
+
+
 class CompiledGroup(Body):
     """Targets with equal heads, and so with one plan."""
 
@@ -206,6 +214,7 @@ class CompiledGroup(Body):
     targets: list[str] = Field(description="The tenants.")
     problem: str | None = Field(description="Why nothing is run where something should be.")
     irreversible: Irreversible
+    findings: list[Finding]
 
 
 class CompiledPlan(Body):
@@ -420,4 +429,7 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
         targets=list(group.tenants),
         problem=group.problem,
         irreversible=dict(group.irreversible),
+        findings=[
+            Finding(kind=one.kind, revision=one.revision, message=redact.text(one.message)) for one in group.findings
+        ],
     )

@@ -87,7 +87,7 @@ def _planned(found: shapes.CompiledPlan) -> Iterator[RenderableType]:
         yield _headline(group)
         if group["steps"]:
             yield screen.indented(_steps(group))
-            yield from summary.irreversible(group["irreversible"])
+            yield from _findings(group)
         elif group["problem"]:
             yield screen.indented(Text(group["problem"]))
     yield f"\ndigest {found['digest']}"
@@ -98,6 +98,14 @@ def _headline(group: shapes.CompiledGroup) -> Text:
     text.append_text(screen.state(group["state"]))
     text.append(f"  {summary.named(group['targets'][:3], group['count'], shown=3)}", "dim")
     return text
+
+
+def _findings(group: shapes.CompiledGroup) -> Iterator[RenderableType]:
+    """What is not in the table of steps."""
+    for finding in group["findings"]:
+        if finding["kind"] != "online":
+            of = f"{finding['revision']}: " if finding["revision"] else ""
+            yield screen.indented(Text(f"{of}{finding['message']}", "yellow"))
 
 
 def _steps(group: shapes.CompiledGroup) -> Table:

@@ -116,6 +116,12 @@ class Step(TypedDict):
     reason: str | None
 
 
+class Finding(TypedDict):
+    kind: str
+    revision: str | None
+    message: str
+
+
 class CompiledGroup(TypedDict):
     track: str
     heads: list[str]
@@ -127,6 +133,7 @@ class CompiledGroup(TypedDict):
     targets: list[str]
     problem: str | None
     irreversible: dict[str, str]
+    findings: list[Finding]
 
 
 class CompiledPlan(TypedDict):

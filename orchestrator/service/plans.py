@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.api.ports import CompiledGroup, CompiledPlan, PlanGroup
@@ -11,6 +11,7 @@ from orchestrator.errors import TargetError
 from orchestrator.execute.render import compile_plan
 from orchestrator.history.revisions import History
 from orchestrator.observe.fleet import Fleet
+from orchestrator.plan import findings
 from orchestrator.plan import manifest as manifests
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.manifest import Manifest, PlannedGroup
@@ -42,9 +43,9 @@ async def made(
     """Read the heads of the targets and compile the plan of each group. Raises HistoryError; changes nothing."""
     history, groups = await survey.grouped(registry, track, targets, to, direction)
     found = []
-    for (state, plan), alike in groups.items():
-        alike.sort(key=lambda target: target.tenant)
-        found.append(await _group(parts, registry, history, state, plan, alike))
+    for (state, plan), together in groups.items():
+        for alike in _by_dialect(registry, together):
+            found.append(await _group(parts, registry, history, state, plan, alike))
     found.sort(key=lambda group: (-len(group.steps), group.heads, group.state, group.tenants))
     aim = Aim(history.resolve(to, direction), history.digest)
     manifest = Manifest(
@@ -55,6 +56,14 @@ async def made(
         tuple(map(_planned, found)),
     )
     return Made(CompiledPlan(found, manifests.digest(manifest)), manifest, {track.name: aim})
+
+
+def _by_dialect(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """The targets of each kind of database, by tenant: their SQL is not the same."""
+    members: dict[str, list[Target]] = {}
+    for target in sorted(targets, key=lambda target: target.tenant):
+        members.setdefault(registry.shards[target.shard].dialect, []).append(target)
+    yield from (members[dialect] for dialect in sorted(members))
 
 
 def joined(several: Sequence[Made]) -> Made:
@@ -116,7 +125,16 @@ async def _group(
     shown = tuple(part.revisions if isinstance(part, Online) else part for part in script)
     digest = compiled.digest if compiled else ""
     lasting = {} if plan.direction == "stamp" else irreversible(history, plan.steps)
-    return CompiledGroup(track, plan.heads, state, plan.steps, tenants, online, shown, digest, irreversible=lasting)
+    told = findings.of(
+        plan.steps,
+        irreversible=lasting,
+        online=online,
+        compiled=compiled,
+        keeps_ddl=plan.direction != "stamp" and registry.shards[alike[0].shard].dialect != "postgresql",
+    )
+    return CompiledGroup(
+        track, plan.heads, state, plan.steps, tenants, online, shown, digest, irreversible=lasting, findings=told
+    )
 
 
 async def _compiled(

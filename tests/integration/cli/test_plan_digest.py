@@ -74,9 +74,11 @@ async def test_a_plan_does_not_hang_on_the_order_of_hashes_or_on_the_folder(proj
 async def test_the_plan_says_what_cannot_be_taken_back(project: Project) -> None:
     environments.add_revision(project.folder / "project", "gamma", "beta", "op.execute('SELECT 1')")
     done = await project.run("plan")
-    assert "gamma cannot be taken back: its downgrade is empty" in done.out
+    assert "gamma: it cannot be taken back: its downgrade is empty" in done.out
+    assert done.out.count("the server does not take DDL back") == 1
     [group] = json.loads((await project.run("plan", "--json")).out)["groups"]
     assert group["irreversible"] == {"gamma": "its downgrade is empty"}
+    assert {finding["kind"] for finding in group["findings"]} == {"half_applied", "irreversible", "online"}
     assert "gamma cannot be taken back" in (await project.run("migrate", "--dry-run")).out
 
 

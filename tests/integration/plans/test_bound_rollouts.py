@@ -435,3 +435,21 @@ async def test_a_digest_is_the_same_on_every_machine_and_after_every_restart(
             digests.append((plan.digest, plan.groups[0].digest))
             assert (plan.groups[0].digest != "") == (execution == "auto")
     assert len(set(digests)) == 1
+
+
+async def test_findings_tell_what_the_sql_does_not(scene: Scene) -> None:
+    project = scene.folder / "project"
+    environments.use_transaction_per_migration(project)
+    create = "op.create_index('i', 'gamma', ['id'], postgresql_concurrently=True)"
+    index = f"with op.get_context().autocommit_block():\n    {create}"
+    environments.add_revision(project, "delta", "gamma", index, "op.drop_index('i')")
+    environments.add_revision(project, "odd", "delta", "op.get_bind().execute(sa.text('SELECT 1'))")
+    track = replace(scene.registry.tracks["app"], execution="auto")
+    async with engine.running(replace(scene.registry, tracks={"app": track})) as one:
+        [group] = (await one.service.plan(engine.head())).groups
+    assert [(finding.kind, finding.revision) for finding in group.findings] == [
+        ("outside_transaction", "delta"),
+        ("irreversible", "odd"),
+        ("online", "odd"),
+    ]
+    assert "CREATE INDEX CONCURRENTLY i ON gamma (id)" in group.findings[0].message
