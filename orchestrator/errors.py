@@ -9,6 +9,7 @@
     ├── RequestError                one request cannot be met; the daemon goes on
     │   ├── NotFoundError           no such rollout or tenant
     │   ├── ConflictError           another active rollout holds some of the targets
+    │   ├── PlanChangedError        what would run is not what was planned
     │   └── StateError              the rollout is not in a state that allows this
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
@@ -124,6 +125,16 @@ class ConflictError(RequestError):
 
     def __init__(self, message: str, *, rollout: str, targets: Sequence[str] = (), remedy: str | None = None) -> None:
         self.rollout, self.targets = rollout, tuple(targets)
+        super().__init__(message, remedy=remedy)
+
+
+class PlanChangedError(RequestError):
+    """What would run is no longer what was planned."""
+
+    exit_code = 4  # the gate of an approval, not a wrong request
+
+    def __init__(self, message: str, *, differences: Sequence[str] = (), remedy: str | None = None) -> None:
+        self.differences = tuple(differences)
         super().__init__(message, remedy=remedy)
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Protocol
 
 from orchestrator.events import Event
+from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout.ports import StoredEvent
@@ -49,7 +50,8 @@ class RolloutView:
 class PlanGroup:
     """Targets with equal heads and so with equal steps. `tenants` holds the first few names, `count` all.
 
-    `problem` says why nothing is run where something should be.
+    `problem` says why nothing is run where something should be, `irreversible` which steps cannot be taken back, and
+    why.
     """
 
     track: str
@@ -59,6 +61,7 @@ class PlanGroup:
     count: int
     tenants: tuple[str, ...]
     problem: str | None = None
+    irreversible: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class CompiledGroup:
 
     `online` tells why a revision is run by env.py; without an entry it is SQL. `script` is what is sent, message by
     message, with the revisions that env.py runs between them; made for the first of the targets. `digest` covers the
-    SQL of all of them; `problem` as in `PlanGroup`.
+    SQL of all of them; `problem` and `irreversible` as in `PlanGroup`.
     """
 
     track: str
@@ -79,12 +82,14 @@ class CompiledGroup:
     script: tuple[str | tuple[str, ...], ...]
     digest: str
     problem: str | None = None
+    irreversible: Mapping[str, str] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CompiledPlan:
-    """What a rollout would do. `digest` covers the revision files, the groups' SQL and the targets with their
-    places."""
+    """What a rollout would do. `digest` covers goals and direction, env.py and revision files, the groups' steps and
+    SQL, and the targets with their places: a rollout can be bound to it."""
 
     groups: Sequence[CompiledGroup]
     digest: str
@@ -120,11 +125,15 @@ class Orchestrator(Protocol):
         ...
 
     async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
-        """The rollout, and whether it was made by this call (False: same idempotency key as an earlier one)."""
+        """The rollout, and whether it was made by this call (False: same idempotency key as an earlier one).
+
+        Raises PlanChangedError when it is to be bound to a plan that no longer holds.
+        """
         ...
 
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
-        """What `start_rollout` would do, by reading the heads of all selected targets. Changes nothing."""
+        """What `start_rollout` would do, by reading the heads of all selected targets. Changes nothing. Raises
+        PlanChangedError as `start_rollout` does."""
         ...
 
     async def plan(self, request: Request) -> CompiledPlan:

@@ -41,6 +41,7 @@ KINDS: Mapping[type[errors.OrchestratorError], Kind] = {
     errors.ConflictError: Kind(
         HTTPStatus.CONFLICT, "targets-held", "Another active rollout holds some of the targets."
     ),
+    errors.PlanChangedError: Kind(HTTPStatus.CONFLICT, "plan-changed", "What would run is no longer what was planned."),
     errors.StateError: Kind(HTTPStatus.CONFLICT, "wrong-state", "The rollout is not in a state that allows this."),
     errors.RequestError: Kind(HTTPStatus.BAD_REQUEST, "request-refused", "The request cannot be met."),
     errors.RegistryError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "registry-mistakes", "The registry has mistakes."),
@@ -81,6 +82,7 @@ class Problem(BaseModel):
     remedy: str | None = Field(None, description="What to do next.")
     rollout: str | None = Field(None, description="The rollout in the way.")
     targets: list[str] | None = Field(None, description="The targets that it holds.")
+    differences: list[str] | None = Field(None, description="What is no longer as it was planned.")
     errors: list[FieldProblem] | None = None
     mistakes: list[MistakeProblem] | None = None
     reasons: dict[str, str] | None = Field(None, description="What is not ready, by name.")
@@ -113,6 +115,8 @@ def told(error: errors.OrchestratorError, kind: Kind) -> Problem:
     match error:
         case errors.ConflictError():
             members |= {"rollout": error.rollout, "targets": list(error.targets)}
+        case errors.PlanChangedError():
+            members["differences"] = [redact.text(line) for line in error.differences]
         case errors.RegistryError():
             members["mistakes"] = [
                 MistakeProblem(line=m.line, column=m.column, path=m.path, message=redact.text(m.message))

@@ -34,14 +34,16 @@ def requested(body: schemas.StartRollout, client: str, idempotency_key: str | No
         direction=body.direction,
         created_by=client,
         idempotency_key=idempotency_key,
+        plan_digest=body.plan_digest,
     )
 
 
 def same(asked: Request, earlier: Request) -> bool:
     """Whether two requests under one idempotency key ask for the same rollout."""
 
-    def meant(request: Request) -> tuple[str, ...]:
-        return (request.track, request.to, request.select, request.strategy, request.direction)
+    def meant(request: Request) -> tuple[str | None, ...]:
+        bound = request.plan_digest
+        return (request.track, request.to, request.select, request.strategy, request.direction, bound)
 
     return meant(asked) == meant(earlier)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from orchestrator.api import ports
 from orchestrator.events import timestamp
 from orchestrator.observe import redact
+from orchestrator.plan.manifest import DIGEST
 from orchestrator.registry.discovery import Source as Found
 from orchestrator.rollout import state as states
 from orchestrator.rollout.waves import WaveRun
@@ -26,6 +27,10 @@ EXAMPLES = 20
 # Nobody means a control character; databases and logs do not take them well.
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 Word = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Digest = Annotated[str, Field(pattern=f"^{DIGEST}$")]
+Irreversible = Annotated[
+    dict[str, str], Field(description="Which of the steps cannot be taken back, and why, where that is sure.")
+]
 
 
 class Body(BaseModel):
@@ -51,7 +56,9 @@ class StartRollout(BaseModel):
     select: str = Field("", max_length=10_000, pattern=_PRINTABLE, description="Label selector; empty for all targets.")
     strategy: Word = "default"
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
-    plan_digest: None = Field(None, description="Not yet: a rollout cannot be bound to a reviewed plan.")
+    plan_digest: Digest | None = Field(
+        None, description="Of a plan: start, or show in a dry run, only just what it says; else answer what differs."
+    )
     dry_run: bool = Field(False, description="Answer what would be done; change nothing.")
 
 
@@ -149,7 +156,7 @@ class Rollout(Body):
     direction: states.Direction
     goal: list[str] = Field(description="The revisions that `to` meant, or a relative goal as it was given.")
     goals: dict[str, list[str]] = Field(description="The same by track.")
-    plan_digest: str | None
+    plan_digest: str | None = Field(description="Of the plan that it is bound to.")
     created_at: Moment
     started_at: Moment | None
     finished_at: Moment | None
@@ -164,6 +171,7 @@ class Rollout(Body):
         description="Targets that were migrated, by how: `online`, `replay`, `mixed`, or `fallback` where the server "
         "refused the SQL and env.py was run; left out (empty) in listings."
     )
+    irreversible: Irreversible
 
 
 class Migration(Body):
@@ -211,6 +219,7 @@ class PlanGroup(Body):
     count: int
     tenants: list[str] = Field(description="The first few.")
     problem: str | None = Field(description="Why nothing is run where something should be.")
+    irreversible: Irreversible
 
 
 class Preview(Body):
@@ -232,6 +241,14 @@ class Step(Body):
     reason: str | None = Field(description="Why it has to run online.")
 
 
+class Finding(Body):
+    """What somebody who approves the plan should know of a step; `revision` null: of all of them."""
+
+    kind: Literal["irreversible", "online", "outside_transaction", "half_applied"]
+    revision: str | None
+    message: str
+
+
 class CompiledGroup(Body):
     """Targets with equal heads, and so with one plan."""
 
@@ -246,6 +263,8 @@ class CompiledGroup(Body):
     count: int
     targets: list[str] = Field(description="The tenants.")
     problem: str | None = Field(description="Why nothing is run where something should be.")
+    irreversible: Irreversible
+    findings: list[Finding]
 
 
 class CompiledPlan(Body):
@@ -255,7 +274,10 @@ class CompiledPlan(Body):
     to: str
     direction: states.Direction
     total: int
-    digest: str = Field(description="Of the revision files, the SQL, and the targets with their places.")
+    digest: str = Field(
+        description="Of goals and direction, env.py and the revision files, each group's steps and SQL, and the "
+        "targets with their places. A rollout is bound to it with `plan_digest`."
+    )
     groups: list[CompiledGroup]
 
 
@@ -344,7 +366,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         direction=asked.direction,
         goal=sorted({revision for aim in it.aims.values() for revision in aim.goal}),
         goals={track: list(aim.goal) for track, aim in it.aims.items()},
-        plan_digest=None,
+        plan_digest=asked.plan_digest,
         created_at=it.created_at,
         started_at=it.started_at,
         finished_at=it.finished_at,
@@ -364,6 +386,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
             for group in view.failures
         ],
         executions=dict(view.executions),
+        irreversible=dict(it.irreversible),
     )
 
 
@@ -436,6 +459,7 @@ def preview(asked: states.Request, groups: Iterable[ports.PlanGroup]) -> Preview
             count=group.count,
             tenants=list(group.tenants),
             problem=group.problem,
+            irreversible=dict(group.irreversible),
         )
         for group in groups
     ]
@@ -473,4 +497,8 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
         count=len(group.tenants),
         targets=list(group.tenants),
         problem=group.problem,
+        irreversible=dict(group.irreversible),
+        findings=[
+            Finding(kind=one.kind, revision=one.revision, message=redact.text(one.message)) for one in group.findings
+        ],
     )

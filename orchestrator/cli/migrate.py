@@ -33,6 +33,7 @@ def migrate(
     direction: options.Direction = "upgrade",
     strategy: options.Strategy = "default",
     max_concurrent: options.MaxConcurrent = None,
+    plan_digest: options.PlanDigest = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve whatever the strategy wants approved.")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
@@ -41,7 +42,7 @@ def migrate(
 ) -> None:
     """Bring targets to a goal, here and now; no daemon is needed.
 
-    Exits with 0 when all are at the goal, 3 when targets failed, 4 when it was stopped.
+    Exits with 0 when all are at the goal, 3 when targets failed, 4 when it was stopped, or is not what was planned.
     """
     from orchestrator import settings
     from orchestrator.cli import remarks
@@ -49,7 +50,7 @@ def migrate(
 
     [wanted] = options.words(Direction, [direction], "--direction")
     configured = settings.load(config=config, store_url=store_url, max_concurrent=max_concurrent)
-    request = Request(track or "", to, select, strategy, wanted, max_concurrent=max_concurrent)
+    request = Request(track or "", to, select, strategy, wanted, max_concurrent=max_concurrent, plan_digest=plan_digest)
     remarks.configure()
     if dry_run:
         preview = anyio.run(_preview, configured, request)

@@ -36,6 +36,9 @@ Select = Annotated[
 Direction = Annotated[str, typer.Option("--direction", help="upgrade, downgrade or stamp.")]
 Strategy = Annotated[str, typer.Option("--strategy", help="How to go over the targets, as named in the registry.")]
 MaxConcurrent = Annotated[int | None, typer.Option("--max-concurrent", min=1, help="Most targets at once.")]
+PlanDigest = Annotated[
+    str | None, typer.Option("--plan-digest", help="Start only if just what this plan says would be done.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Server = Annotated[

@@ -30,7 +30,8 @@ def plan(
 ) -> None:
     """Show what would run: groups of targets with equal heads, and which of their revisions are SQL.
 
-    Reads the targets' heads and changes nothing. The digest is of all that would run, and where.
+    Reads the targets' heads and changes nothing. The digest is of all that would run, and where: `migrate` and `rollout
+    start` take it with --plan-digest, and start only if that is still so.
     """
     found = _found(track, to, select, direction, config)
     screen.answer(found, _planned, as_json)
@@ -86,6 +87,7 @@ def _planned(found: shapes.CompiledPlan) -> Iterator[RenderableType]:
         yield _headline(group)
         if group["steps"]:
             yield screen.indented(_steps(group))
+            yield from _findings(group)
         elif group["problem"]:
             yield screen.indented(Text(group["problem"]))
     yield f"\ndigest {found['digest']}"
@@ -96,6 +98,14 @@ def _headline(group: shapes.CompiledGroup) -> Text:
     text.append_text(screen.state(group["state"]))
     text.append(f"  {summary.named(group['targets'][:3], group['count'], shown=3)}", "dim")
     return text
+
+
+def _findings(group: shapes.CompiledGroup) -> Iterator[RenderableType]:
+    """What is not in the table of steps."""
+    for finding in group["findings"]:
+        if finding["kind"] != "online":
+            of = f"{finding['revision']}: " if finding["revision"] else ""
+            yield screen.indented(Text(f"{of}{finding['message']}", "yellow"))
 
 
 def _steps(group: shapes.CompiledGroup) -> Table:

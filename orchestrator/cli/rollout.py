@@ -33,6 +33,7 @@ def start(
     select: options.Select = "",
     direction: options.Direction = "upgrade",
     strategy: options.Strategy = "default",
+    plan_digest: options.PlanDigest = None,
     dry_run: options.DryRun = False,
     wait: Wait = False,
     idempotency_key: Key = None,
@@ -41,6 +42,8 @@ def start(
 ) -> None:
     """Start a rollout."""
     asked = shapes.Asked(track=track, to=to, select=select, strategy=strategy, direction=direction)
+    if plan_digest is not None:
+        asked["plan_digest"] = plan_digest
     if dry_run:
         preview = _ask(server, lambda daemon: daemon.preview(asked))
         return screen.answer(preview, tables.preview, as_json)

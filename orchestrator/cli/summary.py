@@ -31,6 +31,9 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
         yield screen.indented(Text(rollout["waiting"], "yellow"))
     if len(rollout["waves"]) > 1:
         yield waves(rollout["waves"])
+    if rollout["plan_digest"]:
+        yield screen.indented(Text(f"bound to plan {rollout['plan_digest'].partition('-')[0]}", "dim"))
+    yield from irreversible(rollout["irreversible"])
     outcomes = [(state, n) for state, n in rollout["counts"].items() if n]
     if len(outcomes) > 1 or failed(rollout):
         yield counts(outcomes)
@@ -42,6 +45,12 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
         yield Text(f"\n{causes(rollout['failures'], 'target' if rollout['track'] == '*' else 'tenant')}")
     for group in rollout["failures"]:
         yield from cause(group)
+
+
+def irreversible(steps: Mapping[str, str]) -> Iterator[RenderableType]:
+    """Which steps cannot be taken back, a line each."""
+    for revision, why in steps.items():
+        yield screen.indented(Text(f"{revision} cannot be taken back: {why}", "yellow"))
 
 
 def headline(rollout: Rollout) -> Text:

@@ -109,6 +109,9 @@ def preview(planned: Preview) -> Iterator[RenderableType]:
     """What a rollout would do: a headline, the groups, and where to look when targets do not answer."""
     yield headline(planned)
     yield plan(planned["groups"])
+    yield from summary.irreversible(
+        {revision: why for group in planned["groups"] for revision, why in group["irreversible"].items()}
+    )
     if any(group["state"] == "unreachable" for group in planned["groups"]):
         yield "why targets cannot be reached: orchestrator check --connect"
 

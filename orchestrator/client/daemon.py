@@ -37,7 +37,7 @@ class Daemon:
     """A client of one daemon; use it in an `async with` block.
 
     Every method raises DaemonError when the daemon cannot be reached or fails, ConfigurationError when it refuses
-    what was asked for, NotFoundError, ConflictError (naming the rollout in the way) and StateError.
+    what was asked for, NotFoundError, ConflictError (naming the rollout in the way), PlanChangedError and StateError.
     """
 
     def __init__(

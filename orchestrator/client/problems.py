@@ -11,12 +11,14 @@ from orchestrator.errors import (
     DaemonError,
     NotFoundError,
     OrchestratorError,
+    PlanChangedError,
     RequestError,
     StateError,
 )
 
 # What the last part of a problem's type says where the status does not say it all.
 _HELD = "targets-held"
+_CHANGED = "plan-changed"
 _TOKEN = "set ORCHESTRATOR_TOKEN to a token with the right for this"
 
 
@@ -52,6 +54,8 @@ def _conflict(body: Mapping[str, Any], message: str, remedy: str | None) -> Orch
         rollout = str(body.get("rollout") or "")
         instead = f"wait for it (orchestrator rollout watch {rollout}) or abort it" if rollout else None
         return ConflictError(message, rollout=rollout, targets=body.get("targets") or (), remedy=remedy or instead)
+    if str(body.get("type", "")).endswith(_CHANGED):
+        return PlanChangedError(message, differences=body.get("differences") or (), remedy=remedy)
     return StateError(message, remedy=remedy)
 
 

@@ -50,6 +50,7 @@ class Rollout(TypedDict):
     direction: str
     goal: list[str]
     goals: dict[str, list[str]]
+    plan_digest: str | None
     created_at: str
     started_at: str | None
     finished_at: str | None
@@ -61,6 +62,7 @@ class Rollout(TypedDict):
     eta_seconds: float | None
     failures: list[FailureGroup]
     executions: dict[str, int]
+    irreversible: dict[str, str]
 
 
 # `from` is a word of the language.
@@ -109,6 +111,7 @@ class PlanGroup(TypedDict):
     count: int
     tenants: list[str]
     problem: str | None
+    irreversible: dict[str, str]
 
 
 class Preview(TypedDict):
@@ -130,6 +133,12 @@ class Step(TypedDict):
     reason: str | None
 
 
+class Finding(TypedDict):
+    kind: str
+    revision: str | None
+    message: str
+
+
 class CompiledGroup(TypedDict):
     track: str
     heads: list[str]
@@ -140,6 +149,8 @@ class CompiledGroup(TypedDict):
     count: int
     targets: list[str]
     problem: str | None
+    irreversible: dict[str, str]
+    findings: list[Finding]
 
 
 class CompiledPlan(TypedDict):
@@ -190,6 +201,7 @@ class Asked(TypedDict, total=False):
     select: str
     strategy: str
     direction: str
+    plan_digest: str
     dry_run: bool
 
 

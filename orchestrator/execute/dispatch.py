@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import structlog
 
@@ -18,6 +19,7 @@ from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
 from orchestrator.history.revisions import History
 from orchestrator.plan.back import Return
+from orchestrator.plan.bound import BoundPlanner
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.ports import Control, Reading, Share
@@ -103,11 +105,21 @@ class LocalDispatcher:
                 file=history.snapshot.folder,
                 remedy="deploy the build that has it and resume, or abort the rollout",
             )
+        if aim.history_digest != history.digest and rollout.is_bound:
+            raise HistoryError(
+                "env.py or revision files are no longer those of the plan that the rollout is bound to",
+                track=track.name,
+                file=history.snapshot.folder,
+                remedy="put them back and resume, or abort the rollout and make a new plan",
+            )
         if aim.history_digest not in ("", history.digest):
             log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
         direction = rollout.request.direction.planned
         planner, back = Planner(history, aim.goal, direction), Return(history, aim.goal, direction)
-        return Way(history, planner, back, Courses(rollout.id, rollout.total, history, self._compile, self._publish))
+        courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)
+        # One for all targets that were planned alike.
+        bound = cache(partial(BoundPlanner, history, aim.goal, direction)) if rollout.is_bound else None
+        return Way(history, planner, back, courses, bound)
 
 
 class LocalExpedition:
@@ -147,7 +159,7 @@ class LocalExpedition:
     def _reading(self, migration: Migration, heads: Heads | None, exc: TargetError | None) -> Reading:
         if exc is not None:
             return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
-        plan = self._route.ways[migration.track].planner.plan(heads, migration.from_heads)
+        plan = self._route.ways[migration.track].planner_for(migration).plan(heads, migration.from_heads)
         return Reading(migration, plan=plan)
 
     def limit(self, most: int | None) -> None:

@@ -21,7 +21,8 @@ from orchestrator.execute.survey import ShardHealth
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan.back import Return
-from orchestrator.plan.steps import Plan, Planner
+from orchestrator.plan.bound import BoundPlanner, Planned
+from orchestrator.plan.steps import Plan, Planner, Planning
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Control, Share
@@ -32,12 +33,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Along which history, to which goal, the targets of one track are brought; and how what was done is taken back."""
+    """Along which history, to which goal, the targets of one track are brought; and how what was done is taken back.
+    `bound` makes the planner of one target where the rollout is bound to a plan."""
 
     history: History
     planner: Planner
     back: Return
     courses: Courses
+    bound: Callable[[Planned | None], BoundPlanner] | None = None
+
+    def planner_for(self, migration: Migration) -> Planning:
+        if migration.reverting:
+            return self.back
+        return self.planner if self.bound is None else self.bound(migration.planned)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +203,7 @@ class _One:
             route.registry(),
             target,
             way.history,
-            way.back if self.migration.reverting else way.planner,
+            way.planner_for(self.migration),
             way.courses,
             on_heads=self._note_heads,
             on_step=self._note_step,
@@ -203,6 +211,8 @@ class _One:
             since=self.migration.from_heads,
             suspect=self.suspect,
             cut_short=self.cut_short,
+            bound=way.bound is not None,
+            left_alone=way.bound is not None and not (self.migration.planned and self.migration.planned.steps),
         )
 
     async def _note_heads(self, plan: Plan) -> None:

@@ -23,8 +23,7 @@ from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
-from orchestrator.plan.back import Return
-from orchestrator.plan.steps import Plan, Planner
+from orchestrator.plan.steps import Plan, Planning
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
 Heads = tuple[str, ...]
@@ -39,12 +38,13 @@ class Work:
     `since`: the heads that the target had when this rollout first touched it, where it did before.
     `suspect`: an attempt before ended with the worker process, so this one gets a process of its own: a revision that
     crashes must not take other targets with it twice. `cut_short`: the daemon ended in the middle of an attempt before.
+    `bound`: only what was planned may run; `left_alone`: that is nothing.
     """
 
     registry: Registry
     target: Target
     history: History
-    planner: Planner | Return
+    planner: Planning
     courses: Courses
     on_heads: Callable[[Plan], Awaitable[None]]
     on_step: Callable[[str, float], None]
@@ -52,6 +52,8 @@ class Work:
     since: Heads | None = None
     suspect: bool = False
     cut_short: bool = False
+    bound: bool = False
+    left_alone: bool = False
 
     @property
     def alone(self) -> bool:
@@ -122,7 +124,7 @@ class Migrator:
             try:
                 heads = await self._provided(work, place, guard, attempt)
                 plan = work.planner.plan(heads, work.since)
-                _refuse_impossible(plan)
+                _refuse_impossible(plan, work.bound)
                 await work.on_heads(plan)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
@@ -149,6 +151,8 @@ class Migrator:
             verdict = newcomers.verdict(work.track, work.target, await guard.tables())
             if isinstance(verdict, TargetError):
                 raise verdict
+            if work.left_alone:
+                raise _unplanned("the plan was to leave it alone. Nothing was run")
             if verdict is not None:
                 return await self._adopted(work, place, guard, verdict, attempt)
         await guard.make_schema()
@@ -273,7 +277,14 @@ def _not_there(heads: Heads, expected: str) -> MigrationFailedError:
     )
 
 
-def _refuse_impossible(plan: Plan) -> None:
+def _unplanned(message: str) -> MigrationFailedError:
+    remedy = "make a new plan, and start a rollout under its digest"
+    return MigrationFailedError(message, kind="unplanned", remedy=remedy)
+
+
+def _refuse_impossible(plan: Plan, bound: bool) -> None:
+    if plan.problem and bound:
+        raise _unplanned(plan.problem)
     if plan.problem:
         raise MigrationFailedError(plan.problem, kind="goal", remedy="name a revision as the goal of another rollout")
     if plan.unknown:

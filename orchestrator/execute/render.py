@@ -42,14 +42,16 @@ async def compile_plan(workers: Workers, registry: Registry, target: Target, his
 
 
 def _another(registry: Registry, target: Target) -> Target:
-    for other in registry.targets:
-        if (
-            other.track == target.track
-            and other.tenant != target.tenant
-            and _dialect(registry, other) == _dialect(registry, target)
-        ):
-            return other
-    return target  # rendered twice all the same: what is made up on the way differs
+    """The first by name: the same whatever order the registry has them in."""
+    others = (
+        other
+        for other in registry.targets
+        if other.track == target.track
+        and other.tenant != target.tenant
+        and _dialect(registry, other) == _dialect(registry, target)
+    )
+    # Rendered twice also where there is none: what is made up on the way differs.
+    return min(others, key=lambda other: other.tenant, default=target)
 
 
 def _dialect(registry: Registry, target: Target) -> str:

@@ -7,7 +7,7 @@ also of a history whose files may only be executed in a worker process.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,13 @@ from orchestrator.history.places import line_of
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
 
+# Names of files, and digests of what is in them.
+Contents = tuple[tuple[str, str], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class RevisionFile:
-    """One revision as its file declares it."""
+    """One revision as its file declares it; `irreversible`: why it cannot be taken back, where that is sure."""
 
     revision: str
     down: tuple[str, ...]
@@ -33,14 +36,15 @@ class RevisionFile:
     labels: tuple[str, ...]
     doc: str
     file: str
+    irreversible: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A track's files at one moment; picklable.
 
-    `digest` covers the content of env.py and all revision files, which lie in `folder` and `version_folders`. `env_py`
-    is known of files that were read to plan with them.
+    `digest` covers env.py and all revision files, which lie in `folder` and `version_folders`; `contents` has the
+    digest of each by name. `env_py` is known of files that were read to plan with them.
     """
 
     folder: str
@@ -49,6 +53,7 @@ class Snapshot:
     digest: str
     files: tuple[RevisionFile, ...]
     env_py: EnvPy = field(default_factory=EnvPy)
+    contents: Contents = ()
 
 
 class History:
@@ -72,6 +77,11 @@ class History:
     @property
     def env_py(self) -> EnvPy:
         return self.snapshot.env_py
+
+    @cached_property
+    def irreversible(self) -> Mapping[str, str]:
+        """Why a revision cannot be taken back, for those of which it is sure."""
+        return {file.revision: file.irreversible for file in self.snapshot.files if file.irreversible is not None}
 
     @cached_property
     def is_async(self) -> bool:
@@ -268,12 +278,27 @@ def argument(goal: Heads) -> str | tuple[str, ...] | None:
 
 
 def digest_of(folder: str, version_folders: tuple[str, ...], recursive: bool) -> str:
-    """SHA-256 over places and contents of env.py and all revision files."""
-    total = hashlib.sha256()
-    for file in python_files(folder, version_folders, recursive):
-        total.update(f"{file}\0".encode())
-        total.update(hashlib.sha256(file.read_bytes()).digest() if file.exists() else b"-")
-    return total.hexdigest()
+    """SHA-256 over names and contents of env.py and all revision files, wherever they lie."""
+    return digest_over(contents_of(folder, version_folders, recursive))
+
+
+def digest_over(contents: Contents) -> str:
+    return hashlib.sha256(repr(sorted(contents)).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def contents_of(folder: str, version_folders: tuple[str, ...], recursive: bool) -> Contents:
+    """Env.py and all revision files: their names, below the script folder or below their own, and digests."""
+    return tuple(
+        (_named(file, folder, version_folders), hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "")
+        for file in python_files(folder, version_folders, recursive)
+    )
+
+
+def _named(file: Path, folder: str, version_folders: tuple[str, ...]) -> str:
+    if file.is_relative_to(folder):
+        return file.relative_to(folder).as_posix()
+    own = next(Path(versions) for versions in version_folders if file.is_relative_to(versions))
+    return (own.name / file.relative_to(own)).as_posix()
 
 
 def python_files(folder: str, version_folders: tuple[str, ...], recursive: bool) -> Iterator[Path]:

@@ -12,8 +12,9 @@ from alembic.util import CommandError
 
 from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
+from orchestrator.history import reversals
 from orchestrator.history.places import line_of, null_byte
-from orchestrator.history.revisions import RevisionFile, Snapshot, digest_of, python_files
+from orchestrator.history.revisions import RevisionFile, Snapshot, contents_of, digest_over, python_files
 from orchestrator.registry.model import Track
 
 
@@ -49,13 +50,14 @@ def _read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
             remedy="point script_location at the folder with it",
         )
     places = (str(folder), tuple(map(str, scripts._version_locations)), bool(scripts.recursive_version_locations))
-    digest = digest_of(*places)
+    contents = contents_of(*places)
     loaded = list(_execute(track, scripts, places))
     _check_unique(track, loaded)
     _check_functions(track, loaded)
     # The files are executed once: what was loaded serves the run as well, ready before threads ask for it.
     scripts.revision_map = RevisionMap(lambda: loaded)
-    return Snapshot(*places, digest, tuple(_as_file(script) for script in loaded)), scripts
+    files = tuple(_as_file(script) for script in loaded)
+    return Snapshot(*places, digest_over(contents), files, contents=contents), scripts
 
 
 def _execute(track: Track, scripts: ScriptDirectory, places: tuple[str, tuple[str, ...], bool]) -> Iterator[Script]:
@@ -107,6 +109,7 @@ def _as_file(script: Script) -> RevisionFile:
         tuple(sorted(script._orig_branch_labels or ())),
         (script.doc or "").strip(),
         script.path,
+        reversals.irreversible(script.path, script.module),
     )
 
 

@@ -234,7 +234,8 @@ class Workers:
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
+                    # Sets of texts have one order, on every machine: what is compiled twice must come out alike.
+                    env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(import_path())},
                     start_new_session=True,
                 )
             self._control = ours

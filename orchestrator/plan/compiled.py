@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 
@@ -175,8 +175,9 @@ def undivided(rendering: Rendering) -> Rendering:
 
 
 def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:
-    """SHA-256 over all that the segments would send."""
-    return hashlib.sha256(repr((segments, create_version)).encode()).hexdigest()
+    """SHA-256 over all that the segments would send; not over the reasons, which may be worded by anybody."""
+    sent = [replace(segment, reasons=()) if isinstance(segment, Online) else segment for segment in segments]
+    return hashlib.sha256(repr((sent, create_version)).encode()).hexdigest()
 
 
 class _Cut:

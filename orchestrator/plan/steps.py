@@ -90,6 +90,15 @@ def make(
     except UnplannableError as exc:
         problem = f"{exc.message}; {exc.remedy}" if exc.remedy else exc.message
         return Plan(known, goal, direction, provisioned=provisioned, problem=problem)
+    return along(revisions, heads, origin, all_steps, direction)
+
+
+def along(
+    revisions: Revisions, heads: Heads | None, origin: Heads, all_steps: tuple[str, ...], direction: Direction
+) -> Plan:
+    """What is left, for `heads`, of the steps that lead on from `origin`; a `problem` where they are not on that way.
+    Not for stamps."""
+    known, provisioned = tuple(sorted(heads or ())), heads is not None
     end = revisions.after(origin, all_steps, direction)
     begun, now, ended = map(revisions.ancestors, (origin, known, end))
     upwards = direction == "upgrade"
@@ -104,6 +113,14 @@ def make(
         return Plan(known, end, direction, provisioned=provisioned, problem=problem)
     steps = tuple(step for step in all_steps if (step in now) is not upwards)
     return Plan(known, end, direction, steps, provisioned=provisioned)
+
+
+class Planning(Protocol):
+    """What makes the plans of a target."""
+
+    def plan(self, heads: Heads | None, since: Heads | None = None) -> Plan:
+        """As `make`."""
+        ...
 
 
 class Planner:

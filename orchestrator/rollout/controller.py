@@ -182,17 +182,19 @@ class Controller:
             if self._expedition is not None:
                 self._expedition.limit(most)
 
-    async def welcome(self, targets: Sequence[Target], freeze: Freeze, *, append: bool) -> None:
+    async def welcome(
+        self, targets: Sequence[Target], freeze: Freeze, *, append: bool, reason: str | None = None
+    ) -> None:
         """Take in those of the targets that are not the rollout's yet, or record that they are left to the next one.
 
-        `freeze` makes them migrations at positions from the given one on.
+        `freeze` makes them migrations at positions from the given one on; `reason` says why they are left.
         """
         async with self._standing.lock:
             known = self._standing.tally
             fresh = [target for target in targets if target.key not in known and target.key not in self._left]
             if not fresh or not self._standing.loaded or self.rollout.state.finished:
                 return
-            migrations, reason = freeze(fresh, self.rollout.total), None
+            migrations = freeze(fresh, self.rollout.total)
             if append and not (self.rollout.aborting or self.rollout.rolling_back or self._draining):
                 try:
                     return await self._extend(migrations)

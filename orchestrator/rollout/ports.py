@@ -64,6 +64,10 @@ class Ledger(Protocol):
         """Raises NotFoundError."""
         ...
 
+    async def requested(self, idempotency_key: str) -> Rollout | None:
+        """The rollout that was made under this key."""
+        ...
+
     async def rollouts(
         self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
     ) -> Sequence[Rollout]:

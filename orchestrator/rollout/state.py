@@ -14,6 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from orchestrator.plan import steps
+from orchestrator.plan.bound import Planned
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.waves import ALL_AT_ONCE, WaveRun
 
@@ -117,7 +118,8 @@ class Migration:
     `from_heads` is what the target had before this rollout first touched it (None: not read yet) and is written
     before any DDL; `to_heads` is what it had when it ended. `attempts` counts starts, over restarts too.
     `execution` tells how it was carried out: `online`, `replay`, `mixed`, or `fallback` (env.py took on what the server
-    had refused). `reverting`: the rollout takes back what it changed, and the way goes to `from_heads`.
+    had refused). `planned`, of a rollout that is bound to a plan, is what was planned for the target; None where it
+    could not be read then. `reverting`: the rollout takes back what it changed, and the way goes to `from_heads`.
     """
 
     rollout: str
@@ -133,6 +135,7 @@ class Migration:
     to_heads: tuple[str, ...] | None = None
     steps: int | None = None
     execution: str | None = None
+    planned: Planned | None = None
     failure: Failure | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
@@ -156,7 +159,7 @@ EVERY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asked for. `track` and `to` may be `EVERY`."""
+    """What somebody asked for. `track` and `to` may be `EVERY`. `plan_digest`: only what that plan says may run."""
 
     track: str
     to: str
@@ -167,6 +170,7 @@ class Request:
     idempotency_key: str | None = None
     foreground: bool = False
     max_concurrent: int | None = None
+    plan_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +188,9 @@ class Rollout:
 
     `goal` and `history_digest` are those of `Aim`; for a rollout over several tracks, `several` has them for each. A
     `foreground` rollout belongs to one process and ends with it. `aborting`: an abort was asked for; what runs may end,
-    nothing new starts. `rolling_back`: what the rollout changed is being taken back, or was. `approval`:
-    a person must approve before the first wave. `waiting`: what it waits for, in words.
+    nothing new starts. `rolling_back`: what the rollout changed is being taken back, or was. `approval`: a person must
+    approve before the first wave. `waiting`: what it waits for, in words. `irreversible`: which steps cannot be taken
+    back, and why, as far as the targets' heads were known when it was made.
     """
 
     id: str
@@ -207,6 +212,12 @@ class Rollout:
     approved_at: datetime | None = None
     approved_by: str | None = None
     waiting: str | None = None
+    irreversible: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether nothing may run but what a plan says."""
+        return self.request.plan_digest is not None
 
     @property
     def track(self) -> str:

@@ -12,7 +12,8 @@ from orchestrator.service import requests
 
 
 async def welcome(controller: Controller, registry: Registry) -> None:
-    """Take them into the rollout where its strategy says so, or record that they are left to the next one."""
+    """Take them into the rollout where its strategy says so, or record that they are left to the next one: always, by a
+    rollout that is bound to a plan, which does not name them."""
     rollout = controller.rollout
     wanted = selector.parse(rollout.request.select)
     targets = [one for one in registry.targets if one.track in rollout.aims and wanted.matches(one)]
@@ -21,4 +22,6 @@ async def welcome(controller: Controller, registry: Registry) -> None:
     def freeze(fresh: Sequence[Target], first: int) -> Sequence[Migration]:
         return requests.frozen(rollout, registry, fresh, rollout.waves[-1].name, first)
 
-    await controller.welcome(targets, freeze, append=strategy.new_tenants == "append")
+    append = strategy.new_tenants == "append"
+    left = "the rollout is bound to a plan that does not name them" if append and rollout.is_bound else None
+    await controller.welcome(targets, freeze, append=append and left is None, reason=left)

@@ -11,10 +11,11 @@ import anyio.abc
 import structlog
 
 from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
-from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
+from orchestrator.errors import OrchestratorError, PlanChangedError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
+from orchestrator.plan.bound import Planned
 from orchestrator.registry.discovery import Source
-from orchestrator.registry.model import FILE, Registry, Target, Track
+from orchestrator.registry.model import FILE, Registry, Target, TargetKey, Track
 from orchestrator.registry.source import ReloadResult
 from orchestrator.rollout import decide, progress, tell
 from orchestrator.rollout.controller import Controller
@@ -31,7 +32,8 @@ from orchestrator.rollout.state import (
     RolloutState,
     summed,
 )
-from orchestrator.service import appearing, plans, reopening, requests
+from orchestrator.service import appearing, binding, plans, reopening, requests
+from orchestrator.service.plans import Made
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 
@@ -66,6 +68,8 @@ class Orchestrator:
     async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
         if self._draining:
             raise UnavailableError("the daemon is shutting down", remedy="ask again when it has started anew")
+        if request.plan_digest is not None:
+            return await self._start_bound(request)
         registry = self.registry
         tracks = requests.find_tracks(registry, request.track)
         requests.check_whole(registry, tracks, self.sources())
@@ -73,47 +77,103 @@ class Orchestrator:
         concerned = {target.track for target in targets}
         if requests.find_strategy(registry, request.strategy).new_tenants == "append":
             concerned = {track.name for track in tracks}  # a track may have its first target while it runs
-        aims = {one.name: await self._aim(registry, request, one) for one in tracks if one.name in concerned}
+        histories = {
+            one.name: await self._parts.histories.current(registry, one) for one in tracks if one.name in concerned
+        }
+        aims = {name: requests.aim(request, history) for name, history in histories.items()}
+        lasting = plans.lasting(self._parts.fleet, request.direction.planned, histories, aims, targets)
+        return await self._start(request, registry, targets, aims, None, lasting)
+
+    async def _start_bound(self, request: Request) -> tuple[RolloutView, bool]:
+        """Start what the plan says, if that is still what would be done."""
+        if (earlier := await self._requested(request)) is not None:
+            return await self.rollout(earlier.id), False
+        registry = self.registry
+        try:
+            made = await self._as_planned(request, registry)
+        except PlanChangedError:
+            if (earlier := await self._requested(request)) is not None:  # the same request, a moment before
+                return await self.rollout(earlier.id), False
+            raise
+        targets = [one for one in registry.targets if one.key in made.manifest.places]
+        lasting = {step: why for group in made.plan.groups for step, why in group.irreversible.items()}
+        return await self._start(request, registry, targets, made.aims, binding.planned(made.manifest), lasting)
+
+    async def _requested(self, request: Request) -> Rollout | None:
+        key = request.idempotency_key
+        return None if key is None else await self._ledger.requested(key)
+
+    async def _start(
+        self,
+        request: Request,
+        registry: Registry,
+        targets: Sequence[Target],
+        aims: Mapping[str, Aim],
+        planned: Mapping[TargetKey, Planned] | None,
+        lasting: Mapping[str, str],
+    ) -> tuple[RolloutView, bool]:
         if request.to in ("", EVERY):
-            request = replace(request, to=EVERY if request.track == EVERY else tracks[0].goal)
-        rollout, migrations = requests.freeze(request, registry, targets, aims, now=now(), entropy=os.urandom(2))
+            request = replace(request, to=EVERY if request.track == EVERY else registry.tracks[request.track].goal)
+        rollout, migrations = requests.freeze(
+            request,
+            registry,
+            targets,
+            aims,
+            now=now(),
+            entropy=os.urandom(2),
+            planned=planned,
+            irreversible=lasting,
+        )
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
             if stored.id == rollout.id:
                 self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
 
-    async def _aim(self, registry: Registry, request: Request, track: Track) -> Aim:
-        history = await self._parts.histories.current(registry, track)
-        return Aim(history.resolve(requests.goal_of(request, track), request.direction.planned), history.digest)
-
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
         registry = self.registry
         requests.find_strategy(registry, request.strategy)
+        if request.plan_digest is not None:
+            return plans.groups((await self._as_planned(request, registry)).plan)
         groups: list[PlanGroup] = []
-        for track, targets in self._by_track(request):
+        for track, targets in self._by_track(request, registry):
             goal, direction = requests.goal_of(request, track), request.direction.planned
             groups += await self.survey.preview(registry, track, targets, goal, direction)
         return groups
 
     async def plan(self, request: Request) -> CompiledPlan:
-        made = [
-            await plans.compiled(
-                self._parts,
-                self.survey,
-                track,
-                targets,
-                requests.goal_of(request, track),
-                request.direction.planned,
-            )
-            for track, targets in self._by_track(request)
-        ]
-        return made[0] if len(made) == 1 else plans.joined(made)
+        made = await self._made(request, self.registry)
+        await self._parts.store.plans.keep(made.plan.digest, made.manifest, now())
+        return made.plan
 
-    def _by_track(self, request: Request) -> Sequence[tuple[Track, Sequence[Target]]]:
-        tracks = requests.find_tracks(self.registry, request.track)
-        requests.check_whole(self.registry, tracks, self.sources())
-        targets = requests.select(self.registry, request.track, request.select)
+    async def _as_planned(self, request: Request, registry: Registry) -> Made:
+        """The plan as it is now, if it is the one that the request is bound to. Raises PlanChangedError."""
+        digest = binding.readable(request.plan_digest)
+        requests.find_strategy(registry, request.strategy)
+        made = await self._made(request, registry)
+        await binding.check(self._parts.store.plans, digest, made)
+        return made
+
+    async def _made(self, request: Request, registry: Registry) -> Made:
+        return plans.joined(
+            [
+                await plans.made(
+                    self._parts,
+                    self.survey,
+                    registry,
+                    track,
+                    targets,
+                    requests.goal_of(request, track),
+                    request.direction.planned,
+                )
+                for track, targets in self._by_track(request, registry)
+            ]
+        )
+
+    def _by_track(self, request: Request, registry: Registry) -> Sequence[tuple[Track, Sequence[Target]]]:
+        tracks = requests.find_tracks(registry, request.track)
+        requests.check_whole(registry, tracks, self.sources())
+        targets = requests.select(registry, request.track, request.select)
         parts = [(track, [target for target in targets if target.track == track.name]) for track in tracks]
         return [(track, members) for track, members in parts if members]
 

@@ -2,40 +2,114 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from orchestrator.api.ports import CompiledGroup, CompiledPlan
+from orchestrator.api.ports import CompiledGroup, CompiledPlan, PlanGroup
 from orchestrator.databases.base import Place
 from orchestrator.errors import TargetError
 from orchestrator.execute.render import compile_plan
 from orchestrator.history.revisions import History
+from orchestrator.observe.fleet import Fleet
+from orchestrator.plan import findings
+from orchestrator.plan import manifest as manifests
 from orchestrator.plan.compiled import Compiled, Online
-from orchestrator.plan.steps import Direction, Plan
-from orchestrator.registry.model import Registry, Target, Track
-from orchestrator.rollout.state import FleetState
-from orchestrator.service.survey import FleetSurvey
+from orchestrator.plan.manifest import Manifest, PlannedGroup
+from orchestrator.plan.reversals import irreversible
+from orchestrator.plan.steps import Direction, Plan, Planner
+from orchestrator.registry.model import Registry, Target, TargetKey, Track
+from orchestrator.rollout.state import Aim, FleetState
+from orchestrator.service.survey import NAMES_SHOWN, FleetSurvey
 from orchestrator.service.wiring import Parts, limits
 
 
-async def compiled(
-    parts: Parts, survey: FleetSurvey, track: Track, targets: Sequence[Target], to: str, direction: Direction
-) -> CompiledPlan:
+class Made(NamedTuple):
+    """A plan, what of it a rollout can be bound to, and where its tracks are to be brought."""
+
+    plan: CompiledPlan
+    manifest: Manifest
+    aims: Mapping[str, Aim]
+
+
+async def made(
+    parts: Parts,
+    survey: FleetSurvey,
+    registry: Registry,
+    track: Track,
+    targets: Sequence[Target],
+    to: str,
+    direction: Direction,
+) -> Made:
     """Read the heads of the targets and compile the plan of each group. Raises HistoryError; changes nothing."""
-    registry = parts.source.current
     history, groups = await survey.grouped(registry, track, targets, to, direction)
     found = []
-    for (state, plan), alike in groups.items():
-        alike.sort(key=lambda target: target.tenant)
-        found.append(await _group(parts, registry, history, state, plan, alike))
+    for (state, plan), together in groups.items():
+        for alike in _by_dialect(registry, together):
+            found.append(await _group(parts, registry, history, state, plan, alike))
     found.sort(key=lambda group: (-len(group.steps), group.heads, group.state, group.tenants))
-    return CompiledPlan(found, _digest(registry, history, found, targets))
+    aim = Aim(history.resolve(to, direction), history.digest)
+    manifest = Manifest(
+        direction,
+        {track.name: aim.goal},
+        {track.name: dict(history.snapshot.contents)},
+        _places(registry, history, targets, found),
+        tuple(map(_planned, found)),
+    )
+    return Made(CompiledPlan(found, manifests.digest(manifest)), manifest, {track.name: aim})
 
 
-def joined(made: Sequence[CompiledPlan]) -> CompiledPlan:
+def _by_dialect(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """The targets of each kind of database, by tenant: their SQL is not the same."""
+    members: dict[str, list[Target]] = {}
+    for target in sorted(targets, key=lambda target: target.tenant):
+        members.setdefault(registry.shards[target.shard].dialect, []).append(target)
+    yield from (members[dialect] for dialect in sorted(members))
+
+
+def joined(several: Sequence[Made]) -> Made:
     """The plans of several tracks as one."""
-    digest = hashlib.sha256("".join(sorted(plan.digest for plan in made)).encode()).hexdigest()
-    return CompiledPlan([group for plan in made for group in plan.groups], digest)
+    if len(several) == 1:
+        return several[0]
+    manifest = manifests.joined([one.manifest for one in several])
+    plan = CompiledPlan([group for one in several for group in one.plan.groups], manifests.digest(manifest))
+    return Made(plan, manifest, {track: aim for one in several for track, aim in one.aims.items()})
+
+
+def groups(plan: CompiledPlan) -> Sequence[PlanGroup]:
+    """The plan without its SQL."""
+    return [
+        PlanGroup(
+            one.track,
+            one.heads,
+            one.state,
+            one.steps,
+            len(one.tenants),
+            one.tenants[:NAMES_SHOWN],
+            one.problem,
+            one.irreversible,
+        )
+        for one in plan.groups
+    ]
+
+
+def lasting(
+    fleet: Fleet,
+    direction: Direction,
+    histories: Mapping[str, History],
+    aims: Mapping[str, Aim],
+    targets: Sequence[Target],
+) -> Mapping[str, str]:
+    """Which steps a rollout over these targets cannot take back, and why: as far as their heads were read before."""
+    if direction == "stamp":
+        return {}
+    planners = {name: Planner(history, aims[name].goal, direction) for name, history in histories.items()}
+    pictures = ((one.track, fleet.target(one.tenant, one.track)) for one in targets)
+    seen = {(track, found.heads) for track, found in pictures if found is not None and found.read_at is not None}
+    return {
+        step: why
+        for track, heads in sorted(seen)
+        for step, why in irreversible(histories[track], planners[track].plan(heads).steps).items()
+    }
 
 
 async def _group(
@@ -46,10 +120,21 @@ async def _group(
         heads, problem = (plan.heads, plan.problem) if plan else ((), None)
         return CompiledGroup(track, heads, state, (), tenants, {}, (), "", problem)
     place = Place(history.env_py.settled(alike[0]), registry.url_for(alike[0]), limits(parts.settings))
-    made, online = await _compiled(parts, registry, history, alike[0], plan)
-    script = parts.databases[place.url.get_backend_name()].script(place, made) if made else ()
+    compiled, online = await _compiled(parts, registry, history, alike[0], plan)
+    script = parts.databases[place.url.get_backend_name()].script(place, compiled) if compiled else ()
     shown = tuple(part.revisions if isinstance(part, Online) else part for part in script)
-    return CompiledGroup(track, plan.heads, state, plan.steps, tenants, online, shown, made.digest if made else "")
+    digest = compiled.digest if compiled else ""
+    lasting = {} if plan.direction == "stamp" else irreversible(history, plan.steps)
+    told = findings.of(
+        plan.steps,
+        irreversible=lasting,
+        online=online,
+        compiled=compiled,
+        keeps_ddl=plan.direction != "stamp" and registry.shards[alike[0].shard].dialect != "postgresql",
+    )
+    return CompiledGroup(
+        track, plan.heads, state, plan.steps, tenants, online, shown, digest, irreversible=lasting, findings=told
+    )
 
 
 async def _compiled(
@@ -74,9 +159,26 @@ async def _compiled(
     return made, {name: why for one in stretches for name, why in zip(one.revisions, one.reasons, strict=True)}
 
 
-def _digest(registry: Registry, history: History, groups: Sequence[CompiledGroup], targets: Sequence[Target]) -> str:
-    places = sorted((target.tenant, registry.place_of(target)) for target in targets)
-    steps = [
-        (group.heads, group.state, group.steps, sorted(group.online), group.digest, group.tenants) for group in groups
-    ]
-    return hashlib.sha256(repr((history.digest, steps, places)).encode()).hexdigest()
+def _planned(group: CompiledGroup) -> PlannedGroup:
+    online = tuple(step for step in group.steps if step in group.online)
+    return PlannedGroup(group.track, group.heads, group.state.value, group.steps, online, group.digest, group.tenants)
+
+
+def _places(
+    registry: Registry, history: History, targets: Sequence[Target], groups: Sequence[CompiledGroup]
+) -> Mapping[TargetKey, str]:
+    fresh = {tenant for one in groups if one.state is FleetState.UNPROVISIONED for tenant in one.tenants}
+    return {target.key: _place(registry, history.env_py.settled(target), target.tenant in fresh) for target in targets}
+
+
+def _place(registry: Registry, target: Target, unprovisioned: bool) -> str:
+    """Where the target is, and how its sessions find their way there, as the registry has it: relative to its folder,
+    wherever that lies. What an unprovisioned target would be stamped with first belongs to it."""
+    shard = registry.shards[target.shard]
+    url, asked = shard.url, [str(shard.url.query[name]) for name in ("host", "port") if name in shard.url.query]
+    server = f"{shard.dialect}://{','.join([url.host or '', *asked])}{f':{url.port}' if url.port else ''}"
+    folder = f"{url.database or ''}/" if shard.dialect == "sqlite" else ""
+    table = ".".join(filter(None, (target.version_table_schema or target.schema, target.version_table)))
+    path = f", search path {', '.join(target.search_path)}" if target.search_path else ""
+    adopted = f", adopted at {target.adopt}" if unprovisioned and target.adopt is not None else ""
+    return f"{server}/{folder}{target.database} {table}{path}{adopted}"

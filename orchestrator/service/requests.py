@@ -8,12 +8,14 @@ from dataclasses import replace
 from datetime import datetime
 
 from orchestrator.errors import ConfigurationError, DiscoveryError
+from orchestrator.history.revisions import History
 from orchestrator.plan import waves
+from orchestrator.plan.bound import Planned
 from orchestrator.registry import selector
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, TargetKey, Track
 from orchestrator.rollout.state import EVERY, Aim, Migration, Request, Rollout, new_rollout_id
-from orchestrator.rollout.waves import planned
+from orchestrator.rollout.waves import planned as planned_waves
 
 
 def find_track(registry: Registry, name: str) -> Track:
@@ -74,6 +76,11 @@ def goal_of(request: Request, track: Track) -> str:
     return track.goal if request.to in ("", EVERY) else request.to
 
 
+def aim(request: Request, history: History) -> Aim:
+    """Where a track's targets are to be brought. Raises HistoryError."""
+    return Aim(history.resolve(goal_of(request, history.track), request.direction.planned), history.digest)
+
+
 def select(registry: Registry, track: str, text: str) -> Sequence[Target]:
     """The targets of `track`, or of every one, that the selector takes.
 
@@ -96,8 +103,13 @@ def freeze(
     *,
     now: datetime,
     entropy: bytes,
+    planned: Mapping[TargetKey, Planned] | None = None,
+    irreversible: Mapping[str, str] | None = None,
 ) -> tuple[Rollout, Sequence[Migration]]:
-    """A new rollout and its migrations, one for each target, wave by wave. Raises what `waves.assign` raises."""
+    """A new rollout and its migrations, one for each target, wave by wave; `planned`: by the plan that it is bound to.
+
+    Raises what `waves.assign` raises.
+    """
     rollout_id = new_rollout_id(now, entropy)
     strategy = find_strategy(registry, request.strategy)
     rollout = Rollout(
@@ -106,7 +118,7 @@ def freeze(
         (),
         len(targets),
         now,
-        waves=planned(strategy),
+        waves=planned_waves(strategy),
         approval=strategy.approval,
         four_eyes=strategy.four_eyes,
     )
@@ -115,10 +127,11 @@ def freeze(
     else:
         aim = aims[request.track]
         rollout = replace(rollout, goal=aim.goal, history_digest=aim.history_digest)
+    rollout = replace(rollout, irreversible=irreversible or {})
     migrations: list[Migration] = []
     for part in waves.assign(strategy, targets, rollout_id):
         migrations += frozen(rollout, registry, part.targets, part.wave.name, len(migrations))
-    return rollout, migrations
+    return rollout, [replace(one, planned=planned.get(one.key)) for one in migrations] if planned else migrations
 
 
 def frozen(

@@ -14,6 +14,7 @@ from orchestrator.events import TargetObserved, now
 from orchestrator.execute.dispatch import observed, unread
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, Found
 from orchestrator.history.revisions import History
+from orchestrator.plan.reversals import irreversible
 from orchestrator.plan.steps import Direction, Plan, Planner
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.state import FleetState
@@ -75,10 +76,9 @@ class FleetSurvey:
         self, registry: Registry, track: Track, targets: Sequence[Target], to: str, direction: Direction
     ) -> Sequence[PlanGroup]:
         """What a rollout would do, by groups of targets with equal heads. Raises HistoryError."""
-        _, groups = await self.grouped(registry, track, targets, to, direction)
+        history, groups = await self.grouped(registry, track, targets, to, direction)
         return [
-            _group(track.name, state, plan, sorted(one.tenant for one in alike))
-            for (state, plan), alike in groups.items()
+            _group(history, state, plan, sorted(one.tenant for one in alike)) for (state, plan), alike in groups.items()
         ]
 
     async def grouped(
@@ -143,7 +143,9 @@ def _by_policy(target: Target, track: Track, plan: Plan) -> Plan:
     return replace(plan, steps=(), problem=f"the track says `unprovisioned: {track.unprovisioned}`")
 
 
-def _group(track: str, state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
+def _group(history: History, state: FleetState, plan: Plan | None, tenants: Sequence[str]) -> PlanGroup:
     heads, steps = (plan.heads, plan.steps) if plan is not None else ((), ())
     problem = plan.problem if plan is not None else None
-    return PlanGroup(track, heads, state, steps, len(tenants), tuple(tenants[:NAMES_SHOWN]), problem)
+    lasting = irreversible(history, steps) if plan is not None and plan.direction != "stamp" else {}
+    shown = tuple(tenants[:NAMES_SHOWN])
+    return PlanGroup(history.track.name, heads, state, steps, len(tenants), shown, problem, lasting)

@@ -200,9 +200,9 @@ def _update(connection: Connection, changed: Sequence[Migration]) -> None:
 
 
 def _new_values(migration: Migration) -> dict[str, Any]:
-    """All but the place in the frozen set, which is never written again."""
+    """All but the place in the frozen set and what was planned, which are never written again."""
     values = migration_row(migration)
-    del values["position"]
+    del values["position"], values["planned"]
     return values | {f"of_{name}": values.pop(name) for name in ("rollout", "tenant", "track")}
 
 

@@ -10,15 +10,17 @@ from orchestrator.store import lock, schema
 from orchestrator.store.connections import Connections
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
+from orchestrator.store.plans import StorePlans
 from orchestrator.store.writer import Publish, open_writer
 
 
 class Store:
     """An open store."""
 
-    def __init__(self, place: Place, ledger: StoreLedger) -> None:
+    def __init__(self, place: Place, ledger: StoreLedger, plans: StorePlans) -> None:
         self.place = place
         self.ledger = ledger
+        self.plans = plans
 
     def driver_lock(self, on_lost: Callable[[], None]) -> AbstractAsyncContextManager[None]:
         """Be the one process that drives the rollouts of this store; see `lock.driver_lock`."""
@@ -41,6 +43,6 @@ async def open_store(url: str, publish: Publish = _nobody) -> AsyncIterator[Stor
     try:
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish) as writer:
-            yield Store(place, StoreLedger(connections, writer))
+            yield Store(place, StoreLedger(connections, writer), StorePlans(connections, writer))
     finally:
         await connections.dispose()

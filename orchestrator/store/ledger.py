@@ -90,6 +90,11 @@ class StoreLedger:
             raise rules.unknown(rollout_id)
         return rollout_from(rows[0])
 
+    async def requested(self, idempotency_key: str) -> Rollout | None:
+        """The rollout that was made under this key."""
+        rows = await self._rows(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key))
+        return rollout_from(rows[0]) if rows else None
+
     async def rollouts(
         self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
     ) -> Sequence[Rollout]:

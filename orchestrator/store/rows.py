@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from orchestrator.events import RolloutEvent
+from orchestrator.plan.bound import Planned
 from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout.ports import StoredEvent
 from orchestrator.rollout.state import (
@@ -83,6 +84,8 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "approved_at": rollout.approved_at,
         "approved_by": _optional(rollout.approved_by),
         "waiting": _optional(rollout.waiting),
+        "plan_digest": request.plan_digest,
+        "irreversible": dict(rollout.irreversible) or None,
         "total": rollout.total,
         "created_at": rollout.created_at,
         "started_at": rollout.started_at,
@@ -103,6 +106,7 @@ def rollout_from(row: RowMapping) -> Rollout:
             idempotency_key=row["idempotency_key"],
             foreground=row["foreground"],
             max_concurrent=row["max_concurrent"],
+            plan_digest=row["plan_digest"],
         ),
         goal=row["goal"],
         total=row["total"],
@@ -121,6 +125,7 @@ def rollout_from(row: RowMapping) -> Rollout:
         approved_at=row["approved_at"],
         approved_by=row["approved_by"],
         waiting=row["waiting"],
+        irreversible=row["irreversible"] or {},
     )
 
 
@@ -155,6 +160,7 @@ def migration_row(migration: Migration) -> dict[str, Any]:
         "place": migration.place,
         "steps": migration.steps,
         "execution": migration.execution,
+        "planned": None if migration.planned is None else [list(migration.planned.heads), migration.planned.steps],
         "started_at": migration.started_at,
         "finished_at": migration.finished_at,
         "reverting": migration.reverting,
@@ -210,6 +216,7 @@ def migration_from(row: RowMapping) -> Migration:
         place=row["place"],
         steps=row["steps"],
         execution=row["execution"],
+        planned=None if row["planned"] is None else Planned(tuple(row["planned"][0]), row["planned"][1]),
         failure=failure_from(row),
         started_at=row["started_at"],
         finished_at=row["finished_at"],

@@ -89,6 +89,8 @@ rollouts = Table(
     Column("approved_at", UtcDateTime),
     Column("approved_by", Text),
     Column("waiting", Text),
+    Column("plan_digest", Text),
+    Column("irreversible", JSON(none_as_null=True)),
     Column("total", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -115,6 +117,7 @@ migrations = Table(
     Column("place", Text, nullable=False),
     Column("steps", Integer),
     Column("execution", String(16)),
+    Column("planned", JSON(none_as_null=True)),
     Column("failure_kind", Text),
     Column("failure_message", Text),
     Column("failure_remedy", Text),
@@ -151,4 +154,14 @@ events = Table(
     Column("name", Text, nullable=False),
     Column("data", JSON, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+)
+
+# What plans said, so that a rollout that is refused can be told what differs. Only the newest are kept.
+plans = Table(
+    "plans",
+    metadata,
+    Column("digest", String(80), primary_key=True),
+    Column("made_at", UtcDateTime, nullable=False),
+    Column("manifest", JSON, nullable=False),
+    Index(None, "made_at"),
 )

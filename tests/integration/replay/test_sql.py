@@ -84,7 +84,9 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
         ["asks", "online", "it asks the connection for an answer: inspect()"],
         ["omega", "sql"],
     ]
-    assert lines[5] == ["1", "target", "at alpha: behind  t003"]
+    assert [line[0] for line in lines[5:7]] == ["asks:", "omega:"]
+    assert all(line[2] == "cannot be taken back: its downgrade is empty" for line in lines[5:7])
+    assert lines[7] == ["1", "target", "at alpha: behind  t003"]
     assert lines[-1][0] == "digest"
     again = await run("plan", cwd=tmp_path)
     assert again.out == done.out, "nothing changed, so nothing does"

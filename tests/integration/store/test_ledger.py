@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from orchestrator.errors import ConflictError, NotFoundError, StateError, StoreError
+from orchestrator.plan.bound import Planned
 from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout.ports import Ledger
 from orchestrator.rollout.state import (
@@ -76,6 +77,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         idempotency_key=AWKWARD,
         foreground=True,
         max_concurrent=7,
+        plan_digest="a" * 40,
     )
     rollout = Rollout(
         id="20260301-123015-abcd",
@@ -112,6 +114,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         waiting=AWKWARD,
         started_at=START + timedelta(microseconds=1),
         finished_at=START + timedelta(days=400),
+        irreversible={"a1": AWKWARD},
     )
     assert unset(rollout) == unset(request) == []
     await store.ledger.create(rollout, [], created(rollout))
@@ -149,6 +152,7 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         to_heads=(),
         steps=2,
         execution="fallback",
+        planned=Planned(("a1", AWKWARD), 2),
         failure=failure,
         started_at=START,
         finished_at=START + timedelta(seconds=1),

@@ -14,6 +14,7 @@ from orchestrator import errors
 from orchestrator.api import ports
 from orchestrator.events import Event, RolloutCreated, RolloutEvent, RolloutStateChanged
 from orchestrator.observe.bus import Bus
+from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Target, TargetKey, Track
 from orchestrator.rollout.ports import StoredEvent
@@ -170,6 +171,8 @@ class FakeOrchestrator:
         script = ("BEGIN;\nSELECT 1;\nCOMMIT;", ("c3",))
         online = {"c3": "it asks postgresql://u:hunter2@h/d for an answer"}
         group = ports.CompiledGroup("app", ("a1",), FleetState.BEHIND, ("b2", "c3"), tenants, online, script, "d1")
+        told = [Finding("online", "c3", "it asks postgresql://u:hunter2@h/d")]
+        group = replace(group, irreversible={"b2": "its downgrade is empty"}, findings=told)
         return ports.CompiledPlan([group], "d0")
 
     async def rollouts(

@@ -56,6 +56,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "eta_seconds": 12.5,
         "failures": [],
         "executions": {},
+        "irreversible": {},
     }
 
 
@@ -77,10 +78,22 @@ async def test_a_dry_run_previews_and_changes_nothing(client: httpx2.AsyncClient
                 "count": 2,
                 "tenants": ["acme", "globex"],
                 "problem": None,
+                "irreversible": {},
             }
         ],
     }
     assert fake.held == {}
+
+
+async def test_a_digest_is_part_of_what_is_asked_for(client: httpx2.AsyncClient) -> None:
+    digest, headers = "a" * 40, {"Idempotency-Key": "release-7"}
+    first = await client.post("/api/v1/rollouts", json=ASKED | {"plan_digest": digest}, headers=headers)
+    assert (first.status_code, first.json()["plan_digest"]) == (201, digest)
+    again = await client.post("/api/v1/rollouts", json=ASKED | {"plan_digest": digest}, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    for other in (ASKED | {"plan_digest": "b" * 40}, ASKED):
+        refused = await client.post("/api/v1/rollouts", json=other, headers=headers)
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:orchestrator:problem:idempotency-key-reused")
 
 
 async def test_the_same_key_answers_with_the_same_rollout(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:

@@ -24,6 +24,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         direction="upgrade",
         goal=["r3"],
         goals={"app": ["r3"]},
+        plan_digest=None,
         created_at="2026-01-02T03:04:05.000Z",
         started_at="2026-01-02T03:04:05.000Z",
         finished_at="2026-01-02T03:04:09.000Z" if state in ("succeeded", "failed", "aborted") else None,
@@ -36,6 +37,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         eta_seconds=None,
         failures=failures or [],
         executions={},
+        irreversible={},
     )
 
 

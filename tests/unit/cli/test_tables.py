@@ -107,7 +107,7 @@ def test_migrations_tell_their_error() -> None:
 
 def plan(*groups: Any, direction: str = "upgrade") -> Preview:
     fields = ("heads", "state", "steps", "count", "tenants", "problem")
-    shown = [dict(zip(fields, (*one, None)[: len(fields)], strict=True)) for one in groups]
+    shown = [dict(zip(fields, (*one, None)[: len(fields)], strict=True), irreversible={}) for one in groups]
     total = sum(one["count"] for one in shown)
     return Preview(dry_run=True, track="app", to="head", direction=direction, total=total, groups=shown)  # type: ignore[typeddict-item]
 

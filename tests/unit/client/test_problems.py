@@ -43,6 +43,13 @@ def test_a_conflict_names_the_rollout_in_the_way() -> None:
     assert "rollout watch r1" in found.remedy
 
 
+def test_a_plan_that_no_longer_holds_is_a_gate_that_says_what_differs() -> None:
+    changed = errors.PlanChangedError("not as planned", differences=["targets: 1 more than planned (acme)"])
+    found = problems.error(*as_sent(changed), SERVER)
+    assert isinstance(found, errors.PlanChangedError)
+    assert (found.differences, found.exit_code) == (("targets: 1 more than planned (acme)",), 4)
+
+
 @pytest.mark.parametrize("error", [errors.SelectorError("bad"), errors.HistoryError("bad", track="app")])
 def test_what_was_asked_for_is_refused_with_exit_code_2(error: errors.OrchestratorError) -> None:
     assert problems.error(*as_sent(error), SERVER).exit_code == 2

@@ -1,0 +1,1 @@
+"""Plans, and rollouts that are bound to one."""
