@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 from orchestrator.api import ports
 from orchestrator.events import timestamp
 from orchestrator.observe import redact
+from orchestrator.plan import reversals
 from orchestrator.plan.manifest import DIGEST
 from orchestrator.registry.discovery import Source as Found
 from orchestrator.rollout import state as states
@@ -172,6 +173,7 @@ class Rollout(Body):
         "refused the SQL and env.py was run; left out (empty) in listings."
     )
     irreversible: Irreversible
+    not_reversible: str | None = Field(description="How far it can be rolled back, in words; null: to the end.")
 
 
 class Migration(Body):
@@ -387,6 +389,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         ],
         executions=dict(view.executions),
         irreversible=dict(it.irreversible),
+        not_reversible=reversals.not_past([(run.name, [run.irreversible]) for run in it.waves], it.irreversible),
     )
 
 

@@ -33,7 +33,8 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
         yield waves(rollout["waves"])
     if rollout["plan_digest"]:
         yield screen.indented(Text(f"bound to plan {rollout['plan_digest'].partition('-')[0]}", "dim"))
-    yield from irreversible(rollout["irreversible"])
+    if rollout["not_reversible"]:
+        yield screen.indented(Text(rollout["not_reversible"], "yellow"))
     outcomes = [(state, n) for state, n in rollout["counts"].items() if n]
     if len(outcomes) > 1 or failed(rollout):
         yield counts(outcomes)

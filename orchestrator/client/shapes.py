@@ -63,6 +63,7 @@ class Rollout(TypedDict):
     failures: list[FailureGroup]
     executions: dict[str, int]
     irreversible: dict[str, str]
+    not_reversible: str | None
 
 
 # `from` is a word of the language.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 
 import structlog
@@ -18,6 +18,7 @@ from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
 from orchestrator.history.revisions import History
+from orchestrator.plan import reversals
 from orchestrator.plan.back import Return
 from orchestrator.plan.bound import BoundPlanner
 from orchestrator.plan.steps import Planner
@@ -165,8 +166,25 @@ class LocalExpedition:
     def limit(self, most: int | None) -> None:
         self._route.slots.resize(most)
 
+    def lasting(self, readings: Sequence[Reading]) -> Mapping[str, Mapping[str, str]]:
+        found: dict[str, dict[str, str]] = {}
+        for reading in readings:
+            if reading.plan is not None and reading.plan.direction == "upgrade":
+                history = self._route.ways[reading.migration.track].history
+                steps = reversals.irreversible(history, reading.plan.steps)
+                found.setdefault(reading.migration.wave, {}).update(steps)
+        return found
+
     def irreversible(self, migrations: Sequence[Migration]) -> str | None:
-        return None
+        found: dict[str, str] = {}
+        concerned = 0
+        for migration in migrations:
+            way = self._route.ways[migration.track]
+            steps = way.back.undone(migration.to_heads, migration.from_heads or ())
+            lasting = reversals.irreversible(way.history, steps)
+            concerned += bool(lasting)
+            found.update(lasting)
+        return reversals.told(found, concerned) if found else None
 
     async def run(self, share: Share, control: Control) -> None:
         await self._driver.run(share, self._route, control)

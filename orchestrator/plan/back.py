@@ -31,6 +31,13 @@ class Return:
             return Plan(known, back, self._opposite, provisioned=provisioned, problem=_moved(known, back, end))
         return Plan(known, back, self._opposite, self._steps(known, back, forward), provisioned=provisioned)
 
+    def undone(self, heads: Heads | None, since: Heads) -> tuple[str, ...]:
+        """The steps whose downgrades are run on the way back from these heads; None: not known, so all that the rollout
+        may have run. The way back of a downgrade is an upgrade."""
+        if self._direction != "upgrade":
+            return ()
+        return self._forward.plan(since, since).steps if heads is None else self.plan(heads, since).steps
+
     @property
     def _opposite(self) -> Direction:
         opposites: dict[Direction, Direction] = {"upgrade": "downgrade", "downgrade": "upgrade", "stamp": "stamp"}

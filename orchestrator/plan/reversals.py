@@ -44,3 +44,13 @@ def not_past(waves: Sequence[tuple[str, Iterable[Sequence[str]]]], known: Mappin
             return f"not reversible: the first wave ({name}) {runs}"
         return f"not reversible past wave {number} ({waves[number - 1][0]}): wave {number + 1} ({name}) {runs}"
     return None
+
+
+def told(found: Mapping[str, str], targets: int) -> str:
+    """
+    >>> told({"b": "it has no downgrade", "c": "its downgrade is empty"}, 40)
+    '40 targets have run b (it has no downgrade) and 1 more that cannot be taken back'
+    """
+    step, why = next(iter(found.items()))
+    more = f" and {len(found) - 1} more that cannot be taken back" if len(found) > 1 else ""
+    return f"{targets} target{'s have' if targets != 1 else ' has'} run {step} ({why}){more}"

@@ -282,6 +282,9 @@ class Controller:
         now = events.now()
         readings = await expedition.survey(await self._standing.pending())
         await self._standing.save([decide.settled(reading, now) for reading in readings if reading.plan is not None])
+        async with self._standing.lock:
+            # Saved with the next step.
+            self._standing.rollout = decide.lasting(self.rollout, expedition.lasting(readings))
 
     async def _run_wave(self, expedition: Expedition, index: int) -> None:
         wave = await self._gates.open(index)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from orchestrator.errors import StateError
 from orchestrator.registry.model import TargetKey
-from orchestrator.rollout import step
+from orchestrator.rollout import step, waves
 from orchestrator.rollout.budgets import Stop
 from orchestrator.rollout.ports import Reading
 from orchestrator.rollout.state import (
@@ -52,6 +52,14 @@ def reaction(rollout: Rollout, stop: Stop, irreversible: str | None) -> dict[str
         return None
     told = f"; what was changed cannot be taken back: {irreversible}" if stop.then == "rollback" else ""
     return {"state": RolloutState.PAUSED, "reason": stop.reason + told}
+
+
+def lasting(rollout: Rollout, found: Mapping[str, Mapping[str, str]]) -> Rollout:
+    """The rollout, with further steps that cannot be taken back and why, by wave."""
+    known = dict(rollout.irreversible)
+    for steps in found.values():
+        known.update(steps)
+    return replace(rollout, waves=waves.lasting(rollout.waves, found), irreversible=known)
 
 
 def accepting(rollout: Rollout, tally: Tally) -> tuple[WaveRun, ...]:

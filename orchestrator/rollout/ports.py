@@ -157,6 +157,10 @@ class Expedition(Protocol):
         """Migrate so many of the rollout's targets at once from now on; None: as many as the process allows."""
         ...
 
+    def lasting(self, readings: Sequence[Reading]) -> Mapping[str, Mapping[str, str]]:
+        """Which steps that are to be run cannot be taken back, and why, by wave."""
+        ...
+
     def irreversible(self, migrations: Sequence[Migration]) -> str | None:
         """Why what the rollout did to these targets cannot be taken back, in words; None when it can be."""
         ...

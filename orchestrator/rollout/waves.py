@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from orchestrator.registry.model import EVERYONE, FailureBudget, Strategy
@@ -15,7 +16,8 @@ class WaveRun:
     `checks` names its checks; they are asked every `check_every` seconds, for at most `check_deadline` seconds.
     `accepted`: so many of its failures somebody has seen and gone on in spite of; they do not count against its budget.
     `ended_at`: its last target had ended, and it soaks from then on. `checking_since`: its checks are being asked.
-    `passed_at`: what must hold before the next wave does.
+    `passed_at`: what must hold before the next wave does. `irreversible`: steps of its targets that cannot be taken
+    back.
     """
 
     name: str
@@ -34,6 +36,7 @@ class WaveRun:
     approved_at: datetime | None = None
     approved_by: str | None = None
     passed_at: datetime | None = None
+    irreversible: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -45,6 +48,14 @@ class WaveRun:
 
 
 ALL_AT_ONCE = (WaveRun(EVERYONE.name),)
+
+
+def lasting(waves: Sequence[WaveRun], found: Mapping[str, Iterable[str]]) -> tuple[WaveRun, ...]:
+    """The waves, with further steps that cannot be taken back, by wave."""
+    return tuple(
+        replace(wave, irreversible=tuple(dict.fromkeys([*wave.irreversible, *found.get(wave.name, ())])))
+        for wave in waves
+    )
 
 
 def planned(strategy: Strategy) -> tuple[WaveRun, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import anyio.abc
@@ -81,7 +82,7 @@ class Orchestrator:
             one.name: await self._parts.histories.current(registry, one) for one in tracks if one.name in concerned
         }
         aims = {name: requests.aim(request, history) for name, history in histories.items()}
-        lasting = plans.lasting(self._parts.fleet, request.direction.planned, histories, aims, targets)
+        lasting = partial(plans.lasting, self._parts.fleet, request.direction.planned, histories, aims)
         return await self._start(request, registry, targets, aims, None, lasting)
 
     async def _start_bound(self, request: Request) -> tuple[RolloutView, bool]:
@@ -96,7 +97,7 @@ class Orchestrator:
                 return await self.rollout(earlier.id), False
             raise
         targets = [one for one in registry.targets if one.key in made.manifest.places]
-        lasting = {step: why for group in made.plan.groups for step, why in group.irreversible.items()}
+        lasting = partial(plans.lasting_as_planned, made.plan, request.direction.planned)
         return await self._start(request, registry, targets, made.aims, binding.planned(made.manifest), lasting)
 
     async def _requested(self, request: Request) -> Rollout | None:
@@ -110,7 +111,7 @@ class Orchestrator:
         targets: Sequence[Target],
         aims: Mapping[str, Aim],
         planned: Mapping[TargetKey, Planned] | None,
-        lasting: Mapping[str, str],
+        lasting: Callable[[Sequence[Target]], Mapping[str, str]],
     ) -> tuple[RolloutView, bool]:
         if request.to in ("", EVERY):
             request = replace(request, to=EVERY if request.track == EVERY else registry.tracks[request.track].goal)
@@ -122,7 +123,7 @@ class Orchestrator:
             now=now(),
             entropy=os.urandom(2),
             planned=planned,
-            irreversible=lasting,
+            lasting=lasting,
         )
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))

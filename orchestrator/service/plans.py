@@ -100,8 +100,8 @@ def lasting(
     targets: Sequence[Target],
 ) -> Mapping[str, str]:
     """Which steps a rollout over these targets cannot take back, and why: as far as their heads were read before."""
-    if direction == "stamp":
-        return {}
+    if direction != "upgrade":
+        return {}  # a downgrade is taken back by an upgrade
     planners = {name: Planner(history, aims[name].goal, direction) for name, history in histories.items()}
     pictures = ((one.track, fleet.target(one.tenant, one.track)) for one in targets)
     seen = {(track, found.heads) for track, found in pictures if found is not None and found.read_at is not None}
@@ -110,6 +110,15 @@ def lasting(
         for track, heads in sorted(seen)
         for step, why in irreversible(histories[track], planners[track].plan(heads).steps).items()
     }
+
+
+def lasting_as_planned(plan: CompiledPlan, direction: Direction, targets: Sequence[Target]) -> Mapping[str, str]:
+    """The same, by a plan."""
+    if direction != "upgrade":
+        return {}
+    keys = {target.key for target in targets}
+    mine = [one for one in plan.groups if any(TargetKey(tenant, one.track) in keys for tenant in one.tenants)]
+    return {step: why for group in mine for step, why in group.irreversible.items()}
 
 
 async def _group(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from orchestrator.plan.bound import Planned
 from orchestrator.registry import selector
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry, Strategy, Target, TargetKey, Track
+from orchestrator.rollout import decide
 from orchestrator.rollout.state import EVERY, Aim, Migration, Request, Rollout, new_rollout_id
 from orchestrator.rollout.waves import planned as planned_waves
 
@@ -104,11 +105,11 @@ def freeze(
     now: datetime,
     entropy: bytes,
     planned: Mapping[TargetKey, Planned] | None = None,
-    irreversible: Mapping[str, str] | None = None,
+    lasting: Callable[[Sequence[Target]], Mapping[str, str]] = lambda targets: {},
 ) -> tuple[Rollout, Sequence[Migration]]:
     """A new rollout and its migrations, one for each target, wave by wave; `planned`: by the plan that it is bound to.
 
-    Raises what `waves.assign` raises.
+    `lasting` tells which steps of targets cannot be taken back, and why. Raises what `waves.assign` raises.
     """
     rollout_id = new_rollout_id(now, entropy)
     strategy = find_strategy(registry, request.strategy)
@@ -127,10 +128,12 @@ def freeze(
     else:
         aim = aims[request.track]
         rollout = replace(rollout, goal=aim.goal, history_digest=aim.history_digest)
-    rollout = replace(rollout, irreversible=irreversible or {})
     migrations: list[Migration] = []
+    found: dict[str, Mapping[str, str]] = {}
     for part in waves.assign(strategy, targets, rollout_id):
         migrations += frozen(rollout, registry, part.targets, part.wave.name, len(migrations))
+        found[part.wave.name] = lasting(part.targets)
+    rollout = decide.lasting(rollout, found)
     return rollout, [replace(one, planned=planned.get(one.key)) for one in migrations] if planned else migrations
 
 

@@ -142,6 +142,7 @@ def _wave_from(values: Mapping[str, Any]) -> WaveRun:
         if name.endswith(("_at", "_since")) and value is not None
     }
     given = {**values, **moments, "budget": FailureBudget(**values["budget"]), "checks": tuple(values["checks"])}
+    given["irreversible"] = tuple(values["irreversible"])
     return WaveRun(**given)
 
 

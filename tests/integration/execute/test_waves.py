@@ -345,3 +345,35 @@ async def test_a_stamp_is_taken_back(pg: Server, make_databases: MakeDatabases, 
         await running.service.rollback(done.rollout.id, by="anna")
         assert await _ends(running, done.rollout.id) is RolloutState.ROLLED_BACK
         assert [await _heads(pg, database) for database in databases] == [["alpha"], []]
+
+
+async def test_what_cannot_be_taken_back_is_told_before_and_refused_as_a_whole(
+    pg: Server, make_databases: MakeDatabases, project: Track, tmp_path: Path
+) -> None:
+    environments.add_revision(tmp_path / "project", "gamma", "beta", "op.execute('CREATE TABLE gamma (id int)')")
+    databases = await make_databases(6)
+    await _break(pg, databases[5])
+    back = FailureBudget(0, then="rollback")
+    waves = (Wave("few", select="tenant=t000"), Wave("everyone", on_failure=back))
+    strategy = Strategy("canary", 1, waves, approval=True)
+    async with engine.running(_registry(pg, project, databases, strategy)) as running:
+        await running.rollout(select="tenant=t000")
+        await running.service.survey.once()
+        rollout = await _start(running)
+        await running.reaches(rollout, RolloutState.AWAITING_APPROVAL)
+        waiting = (await running.service.rollout(rollout)).rollout
+        assert waiting.irreversible == {"gamma": "its downgrade is empty"}
+        assert [wave.irreversible for wave in waiting.waves] == [(), ("gamma",)]
+        await running.service.approve(rollout, by="bert")
+        await running.reaches(rollout, RolloutState.PAUSED)
+        paused = str((await running.service.rollout(rollout)).rollout.reason)
+        assert "what was changed cannot be taken back: " in paused
+        assert "have run gamma (its downgrade is empty)" in paused
+        before = [await _heads(pg, database) for database in databases]
+        with pytest.raises(StateError, match="cannot be rolled back"):
+            await running.service.rollback(rollout, by="anna")
+        await running.service.abort(rollout, by="anna")
+        await _ends(running, rollout)
+        with pytest.raises(StateError, match="cannot be rolled back"):
+            await running.service.rollback(rollout, by="anna")
+        assert [await _heads(pg, database) for database in databases] == before

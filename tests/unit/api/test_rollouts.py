@@ -57,6 +57,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "failures": [],
         "executions": {},
         "irreversible": {},
+        "not_reversible": None,
     }
 
 

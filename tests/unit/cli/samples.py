@@ -38,6 +38,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         failures=failures or [],
         executions={},
         irreversible={},
+        not_reversible=None,
     )
 
 
