@@ -21,11 +21,12 @@ from orchestrator.history.findings import EnvPy
 from orchestrator.history.places import line_of
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
+from orchestrator.registry.precautions import Verification
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionFile:
-    """One revision as its file declares it."""
+    """One revision as its file declares it; `verify`: what must hold when it was applied."""
 
     revision: str
     down: tuple[str, ...]
@@ -33,6 +34,7 @@ class RevisionFile:
     labels: tuple[str, ...]
     doc: str
     file: str
+    verify: tuple[Verification, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,11 @@ class History:
 
     def __contains__(self, revision: str) -> bool:
         return revision in self._files
+
+    def verify(self, revision: str) -> tuple[Verification, ...]:
+        """What its file says must hold when it was applied; nothing of one that this build does not have."""
+        file = self._files.get(revision)
+        return file.verify if file is not None else ()
 
     def unknown(self, heads: Heads) -> Heads:
         """Those of `heads` that this build does not have."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionMap
@@ -14,7 +15,9 @@ from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
 from orchestrator.history.places import line_of, null_byte
 from orchestrator.history.revisions import RevisionFile, Snapshot, digest_of, python_files
+from orchestrator.registry import verifications
 from orchestrator.registry.model import Track
+from orchestrator.registry.precautions import Verification
 
 
 def read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
@@ -55,7 +58,7 @@ def _read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
     _check_functions(track, loaded)
     # The files are executed once: what was loaded serves the run as well, ready before threads ask for it.
     scripts.revision_map = RevisionMap(lambda: loaded)
-    return Snapshot(*places, digest, tuple(_as_file(script) for script in loaded)), scripts
+    return Snapshot(*places, digest, tuple(_as_file(track, script) for script in loaded)), scripts
 
 
 def _execute(track: Track, scripts: ScriptDirectory, places: tuple[str, tuple[str, ...], bool]) -> Iterator[Script]:
@@ -99,7 +102,7 @@ def _check_functions(track: Track, scripts: list[Script]) -> None:
             )
 
 
-def _as_file(script: Script) -> RevisionFile:
+def _as_file(track: Track, script: Script) -> RevisionFile:
     return RevisionFile(
         script.revision,
         _as_tuple(script.down_revision),
@@ -107,7 +110,25 @@ def _as_file(script: Script) -> RevisionFile:
         tuple(sorted(script._orig_branch_labels or ())),
         (script.doc or "").strip(),
         script.path,
+        _verify(track, script),
     )
+
+
+def _verify(track: Track, script: Script) -> tuple[Verification, ...]:
+    """The list `verify` of the file; a function of that name is the project's own business."""
+    written = getattr(script.module, "verify", None)
+    if written is None or callable(written) or isinstance(written, ModuleType):
+        return ()
+    try:
+        return verifications.declared(script.revision, written)
+    except ValueError as exc:
+        raise HistoryError(
+            f"revision {script.revision!r}: {exc}",
+            track=track.name,
+            file=script.path,
+            line=line_of(script.path, "verify"),
+            remedy="correct it; nothing was started",
+        ) from exc
 
 
 def _where(exc: BaseException, places: tuple[str, tuple[str, ...], bool]) -> tuple[str | None, int | None]:

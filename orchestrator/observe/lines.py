@@ -20,6 +20,8 @@ NAMES: Mapping[type[events.Event], str] = {
     events.RolloutCreated: "rollout_created",
     events.RolloutStateChanged: "rollout_state_changed",
     events.MigrationStarted: "migration_started",
+    events.BackupTaken: "backup_taken",
+    events.BackupFailed: "backup_failed",
     events.StepApplied: "step_applied",
     events.MigrationRetried: "migration_retried",
     events.ReplayRefused: "replay_refused",
@@ -74,9 +76,9 @@ def level(event: events.Event) -> Level:
             return "warning"
         case events.TargetsAppeared(reason=reason):
             return "info" if reason is None else "warning"
-        case events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
+        case events.BackupFailed() | events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
             return "warning"
-        case events.RolloutCreated() | events.PlanJudged() | events.SourceRecovered():
+        case events.BackupTaken() | events.RolloutCreated() | events.PlanJudged() | events.SourceRecovered():
             return "info"
         case _:
             return "debug"

@@ -254,7 +254,7 @@ class Orchestrator:
         async def on_loaded() -> None:  # what has appeared since it was made
             await appearing.welcome(controller, self.registry)
 
-        controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure, on_loaded)
+        controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.waves[-1].on_failure, on_loaded)
         self._controllers[rollout.id], self._ends[rollout.id] = controller, anyio.Event()
         if self._draining:
             controller.drain()
