@@ -43,7 +43,7 @@ mariadb: ## Install MariaDB for the tests, where it is missing, apt-get is there
 	@if PATH="$$PATH:/usr/sbin" command -v mariadbd >/dev/null || [ -n "$$TEST_MYSQL_DSN" ]; then :; \
 	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then echo "MariaDB is not installed: its tests will be skipped"; \
 	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		mariadb-server-core mariadb-client-core || echo "MariaDB could not be installed: its tests will be skipped"; fi
+		mariadb-server-core mariadb-client-core mariadb-client || echo "MariaDB could not be installed: its tests will be skipped"; fi
 
 check: install ## Lint, format and types
 	$(BIN)/ruff check .

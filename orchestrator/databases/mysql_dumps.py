@@ -82,8 +82,8 @@ class MySQLDumper:
         with file.open("wb") as output, _read_from(option_file(self._place)) as descriptor:
             options = [f"--defaults-file=/dev/fd/{descriptor}", *_OPTIONS, "--", self._place.url.database or ""]
             variables = {**programs.inherited(), "LC_ALL": "C"}
-            for name in ("MYSQL_HOST", "MYSQL_TCP_PORT", "MYSQL_UNIX_PORT", "MYSQL_PWD"):
-                variables.pop(name, None)
+            # A person's stored login comes over the option file otherwise: MySQL's programs always read it.
+            variables["MYSQL_TEST_LOGIN_FILE"] = "/nonexistent"
             ended = await programs.run([self._program, *options], variables, output=output, descriptors=[descriptor])
         if ended.code:
             raise dumps.failed(self._program.name, ended, self._place.url.password, transient=_TRANSIENT)

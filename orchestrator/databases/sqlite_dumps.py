@@ -46,7 +46,7 @@ class SQLiteDumper:
 
         with (
             _told("copy"),
-            closing(sqlite3.connect(f"{Path(self._file).as_uri()}?mode=ro", uri=True)) as source,
+            closing(sqlite3.connect(f"{Path(self._file).as_uri()}?mode=ro", uri=True, timeout=0)) as source,
             closing(sqlite3.connect(file)) as copy,
         ):
             copy.execute("PRAGMA synchronous = OFF")  # it is written through when it is whole

@@ -94,8 +94,10 @@ class Backups:
         TargetUnreachableError when the lock is lost.
         """
         backup = wanted(subject.registry, subject.occasion.strategy, subject.occasion.wave)
+        if backup is None:
+            return
         dumper = guard.dumper
-        if backup is None or not dumper.is_there or await self._is_done(subject, backup):
+        if not dumper.is_there or await self._is_done(subject, backup):
             return
         async with self._turn(backup, subject.target.shard, guard):
             began = time.monotonic()

@@ -54,7 +54,7 @@ def folder_name(tenant: str, track: str, place: str) -> str:
     True
     """
     digest = hashlib.sha256("\0".join((tenant, track, place)).encode(errors="surrogatepass")).hexdigest()[:12]
-    return f"{_ODD.sub('_', f'{tenant}.{track}')[:_LONGEST].lstrip('.')}-{digest}"
+    return f"{_ODD.sub('_', f'{tenant}.{track}')[:_LONGEST].lstrip('.-')}-{digest}"
 
 
 class Shelf:
