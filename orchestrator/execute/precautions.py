@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.databases.base import Guard, Place
 from orchestrator.execute import verify
-from orchestrator.execute.backup import Backups, Subject
+from orchestrator.execute.backup import Backups
+from orchestrator.execute.making import Subject
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import TargetKey
 
