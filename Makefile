@@ -40,10 +40,10 @@ test: install .venv/histories .venv-oldest/installed mariadb ## Run the tests, r
 
 # The packages without the system's service: the tests start a server of their own.
 mariadb: ## Install MariaDB for the tests, where it is missing, apt-get is there and we are root
-	@if PATH="$$PATH:/usr/sbin" command -v mariadbd >/dev/null || [ -n "$$TEST_MYSQL_DSN" ]; then :; \
+	@if (PATH="$$PATH:/usr/sbin"; command -v mariadbd && command -v mariadb-dump) >/dev/null || [ -n "$$TEST_MYSQL_DSN" ]; then :; \
 	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then echo "MariaDB is not installed: its tests will be skipped"; \
 	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		mariadb-server-core mariadb-client-core || echo "MariaDB could not be installed: its tests will be skipped"; fi
+		mariadb-server-core mariadb-client-core mariadb-client || echo "MariaDB could not be installed: its tests will be skipped"; fi
 
 check: install ## Lint, format and types
 	$(BIN)/ruff check .

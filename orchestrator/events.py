@@ -91,6 +91,23 @@ class MigrationStarted(MigrationEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackupTaken(MigrationEvent):
+    """A target was backed up before its first change; `path` is None where a command keeps backups elsewhere."""
+
+    seconds: float
+    path: str | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackupFailed(MigrationEvent):
+    """A target could not be backed up, so it was not touched."""
+
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepApplied(MigrationEvent):
     """One revision was applied and is in the version table, its transaction possibly not yet committed."""
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import anyio
 from sqlalchemy.engine import URL
 
+from orchestrator.databases.dumper import Dumper
 from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
@@ -118,6 +119,24 @@ class Guard(Protocol):
     @property
     def rules(self) -> SessionRules:
         """What every other connection to the target must fulfil while this guard holds the lock."""
+        ...
+
+    @property
+    def dumper(self) -> Dumper:
+        """What backs the target up by the database's own means."""
+        ...
+
+    async def ask(self, question: str, seconds: float) -> Sequence[tuple[object, ...]]:
+        """The first rows of a question, two at most, in a transaction that reads only and ends at once.
+
+        Raises MigrationFailedError of kind `verify` for what the server refuses, or what takes longer than `seconds`,
+        with a message that shows none of the target's data; TargetLockedError, retriable, when a table is locked; and
+        TargetUnreachableError.
+        """
+        ...
+
+    async def count(self, table: str, seconds: float) -> int | None:
+        """The number of rows of `table`, or `schema.table`, as it is written; None: there is none. Raises as `ask`."""
         ...
 
     async def heads(self) -> Heads | None:

@@ -10,7 +10,7 @@ from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases import refusals
+from orchestrator.databases import questions, refusals
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
@@ -22,6 +22,7 @@ from orchestrator.databases.mysql_connecting import (
     unreachable,
     whole_seconds,
 )
+from orchestrator.databases.mysql_dumps import MySQLDumper
 from orchestrator.databases.mysql_sessions import Locks
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import backquoted
@@ -167,6 +168,18 @@ class MySQLGuard:
 
     async def make_schema(self) -> None:
         return None
+
+    @property
+    def dumper(self) -> MySQLDumper:
+        return MySQLDumper(self._place, mariadb=self._mariadb)
+
+    async def ask(self, question: str, seconds: float) -> Sequence[tuple[object, ...]]:
+        with self._asking(seconds):
+            return await questions.of_mysql(self._connection, self._place, question, seconds, mariadb=self._mariadb)
+
+    async def count(self, table: str, seconds: float) -> int | None:
+        name = ".".join(map(backquoted, table.split(".")))
+        return await questions.counted(lambda: self.ask(f"SELECT count(*) FROM {name}", seconds))
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with self._asking():

@@ -13,7 +13,7 @@ import anyio
 import asyncpg
 
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases import refusals, schemas, version_tables
+from orchestrator.databases import questions, refusals, schemas, version_tables
 from orchestrator.databases.base import Found, Heads, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
@@ -25,7 +25,8 @@ from orchestrator.databases.connecting import (
 )
 from orchestrator.databases.fingerprint import normalised, query
 from orchestrator.databases.polling import backoff
-from orchestrator.databases.quoting import literal
+from orchestrator.databases.postgresql_dumps import PostgreSQLDumper
+from orchestrator.databases.quoting import dotted, literal
 from orchestrator.databases.replay import Replay
 from orchestrator.databases.scripts import Message, VersionTable, messages
 from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
@@ -229,6 +230,17 @@ class PostgreSQLGuard:
     async def make_schema(self) -> None:
         with bounded(self._place):
             self._identity = (*self._identity[:-1], await schemas.make(self._connection, self._place))
+
+    @property
+    def dumper(self) -> PostgreSQLDumper:
+        has_schema = self._place.target.schema is None or self._identity[-1] is not None
+        return PostgreSQLDumper(self._place, self._connection, self.application_name, has_schema=has_schema)
+
+    async def ask(self, question: str, seconds: float) -> Sequence[tuple[object, ...]]:
+        return await questions.of_postgresql(self._connection, self._place, question, seconds)
+
+    async def count(self, table: str, seconds: float) -> int | None:
+        return await questions.counted(lambda: self.ask(f"SELECT count(*) FROM {dotted(table)}", seconds))
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with bounded(self._place):

@@ -12,6 +12,15 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def dotted(name: str) -> str:
+    """A table's name, with its schema before a dot, as SQL.
+
+    >>> dotted("sales.Orders")
+    '"sales"."Orders"'
+    """
+    return ".".join(map(quoted, name.split(".")))
+
+
 def backquoted(identifier: str) -> str:
     """An SQL identifier of MySQL, whatever its `sql_mode`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.databases.base import Place
-from orchestrator.errors import TargetLockedError, WrongDatabaseError
+from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
 
 # Kind of the error, remedy, and whether time may cure it.
 Cause = tuple[str, str, bool]
@@ -63,6 +63,17 @@ def elsewhere(place: Place, found: str) -> WrongDatabaseError:
     return WrongDatabaseError(
         f"the connection to {place.name} leads to database {found!r}; nothing was run on it",
         remedy="correct the shard's URL, or what stands between it and the server",
+    )
+
+
+# The kind of the error when a target could not be backed up.
+BACKUP = "backup"
+
+
+def backup_failed(message: str, remedy: str, *, retriable: bool = False) -> MigrationFailedError:
+    """A backup could not be made, so the target is left as it was."""
+    return MigrationFailedError(
+        f"the backup failed: {message}; the target was not touched", kind=BACKUP, remedy=remedy, retriable=retriable
     )
 
 

@@ -9,18 +9,23 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import anyio
 import anyio.to_thread
 
+from orchestrator.databases import questions
 from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
-from orchestrator.databases.quoting import quoted
+from orchestrator.databases.quoting import dotted, quoted
 from orchestrator.databases.refusals import lock_held
+from orchestrator.databases.sqlite_dumps import SQLiteDumper
+from orchestrator.databases.threads import interruptible
 from orchestrator.errors import TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
@@ -108,6 +113,16 @@ class SQLiteGuard:
     async def make_schema(self) -> None:
         return None
 
+    @property
+    def dumper(self) -> SQLiteDumper:
+        return SQLiteDumper(self._place, self._file)
+
+    async def ask(self, question: str, seconds: float) -> Sequence[tuple[object, ...]]:
+        return await interruptible(partial(_answer, self._place, question, seconds))
+
+    async def count(self, table: str, seconds: float) -> int | None:
+        return await questions.counted(lambda: self.ask(f"SELECT count(*) FROM {dotted(table)}", seconds))
+
     async def blockers(self, backends: Sequence[int]) -> str | None:
         return None
 
@@ -142,6 +157,11 @@ def _tables(place: Place) -> tuple[str, ...]:
     with _opened(place) as connection:
         rows = connection.execute(_TABLES).fetchall()
     return place.neighbours().leave([row[0] for row in rows])
+
+
+def _answer(place: Place, question: str, seconds: float, gone: threading.Event) -> Sequence[tuple[object, ...]]:
+    with _opened(place) as connection:
+        return questions.of_sqlite(connection, place, question, seconds, gone)
 
 
 @contextmanager

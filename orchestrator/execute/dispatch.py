@@ -9,7 +9,7 @@ import structlog
 
 from orchestrator.errors import HistoryError, TargetError
 from orchestrator.events import Event, TargetObserved
-from orchestrator.execute import classify
+from orchestrator.execute import classify, verify
 from orchestrator.execute.courses import Compile, Courses
 from orchestrator.execute.drive import Driver, Route, Way
 from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
@@ -147,6 +147,9 @@ class LocalExpedition:
 
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
             reading = self._reading(wanted[target.key], heads, exc)
+            way = self._route.ways[target.track]
+            if exc is None and verify.is_owed(way.history, wanted[target.key].from_heads, heads):
+                return  # its migration sees to that
             readings.append(reading)
             if exc is not None:
                 self._publish(unread(target, exc))

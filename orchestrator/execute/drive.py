@@ -15,6 +15,7 @@ from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachabl
 from orchestrator.execute import classify
 from orchestrator.execute.courses import Courses
 from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
+from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.retry import Retries, RetryPolicy
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import ShardHealth
@@ -198,7 +199,7 @@ class _One:
 
     def _work(self, target: Target) -> Work:
         route = self.drive.route
-        way = route.ways[self.migration.track]
+        way, rollout = route.ways[self.migration.track], self.drive.share.rollout
         return Work(
             route.registry(),
             target,
@@ -208,12 +209,16 @@ class _One:
             on_heads=self._note_heads,
             on_step=self._note_step,
             on_refused=self._note_refusal,
+            occasion=Occasion(rollout.id, rollout.request.strategy, self.migration.wave, self._record),
             since=self.migration.from_heads,
             suspect=self.suspect,
             cut_short=self.cut_short,
             bound=way.bound is not None,
             left_alone=way.bound is not None and not (self.migration.planned and self.migration.planned.steps),
         )
+
+    async def _record(self, event: events.MigrationEvent) -> None:
+        await self.drive.control.record(self.migration, event)
 
     async def _note_heads(self, plan: Plan) -> None:
         """Heads as found, durable before any DDL; kept from the first touch of this rollout on."""

@@ -18,7 +18,9 @@ from orchestrator.execute import newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
+from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
+from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
@@ -49,6 +51,7 @@ class Work:
     on_heads: Callable[[Plan], Awaitable[None]]
     on_step: Callable[[str, float], None]
     on_refused: Callable[[TargetError], None]
+    occasion: Occasion
     since: Heads | None = None
     suspect: bool = False
     cut_short: bool = False
@@ -99,7 +102,7 @@ class Migrator:
     ) -> None:
         """`settled` gives a target the version table that its track's env.py works on, as it is known by now."""
         self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
-        self._settled = settled
+        self._settled, self._care = settled, Care()
 
     async def read_heads(self, registry: Registry, target: Target) -> Heads | None:
         """What the target's version table holds; None: no version table. Raises TargetError."""
@@ -121,27 +124,34 @@ class Migrator:
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
+            precautions = Precautions(self._care, work, place, guard)
             try:
-                heads = await self._provided(work, place, guard, attempt)
+                heads = await self._provided(work, place, guard, attempt, precautions)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan, work.bound)
                 await work.on_heads(plan)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
+                    await precautions.after(plan, plan.heads)
                     return Done(plan.heads, plan.heads, 0)
                 if work.cut_short and _keeps_ddl(place):
                     raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
+                await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
-                    return await self._brought(work, place, plan, guard, turn, attempt)
+                    done = await self._brought(work, place, plan, guard, turn, attempt)
+                await precautions.after(plan, done.to_heads)
+                return done
             except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 if exc.kind == WORKER_DIED and _keeps_ddl(place):
                     raise _maybe_half_applied(exc.message, attempt.to_heads or ()) from exc
                 raise
 
-    async def _provided(self, work: Work, place: Place, guard: Guard, attempt: Attempt) -> Heads | None:
+    async def _provided(
+        self, work: Work, place: Place, guard: Guard, attempt: Attempt, precautions: Precautions
+    ) -> Heads | None:
         """The target's heads, after what is to be done first where there is no version table."""
         heads = await guard.heads()
         plan = work.planner.plan(heads, work.since)
@@ -154,7 +164,9 @@ class Migrator:
             if work.left_alone:
                 raise _unplanned("the plan was to leave it alone. Nothing was run")
             if verdict is not None:
+                await precautions.before(plan)
                 return await self._adopted(work, place, guard, verdict, attempt)
+        await precautions.before(plan)
         await guard.make_schema()
         return None
 

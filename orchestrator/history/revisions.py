@@ -21,6 +21,7 @@ from orchestrator.history.findings import EnvPy
 from orchestrator.history.places import line_of
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
+from orchestrator.registry.precautions import Verification
 
 # Names of files, and digests of what is in them.
 Contents = tuple[tuple[str, str], ...]
@@ -28,7 +29,10 @@ Contents = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class RevisionFile:
-    """One revision as its file declares it; `irreversible`: why it cannot be taken back, where that is sure."""
+    """One revision as its file declares it.
+
+    `irreversible`: why it cannot be taken back, where that is sure; `verify`: what must hold when it was applied.
+    """
 
     revision: str
     down: tuple[str, ...]
@@ -37,6 +41,7 @@ class RevisionFile:
     doc: str
     file: str
     irreversible: str | None = None
+    verify: tuple[Verification, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,11 @@ class History:
 
     def __contains__(self, revision: str) -> bool:
         return revision in self._files
+
+    def verify(self, revision: str) -> tuple[Verification, ...]:
+        """What its file says must hold when it was applied; nothing of one that this build does not have."""
+        file = self._files.get(revision)
+        return file.verify if file is not None else ()
 
     def unknown(self, heads: Heads) -> Heads:
         """Those of `heads` that this build does not have."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 from alembic.script import Script, ScriptDirectory
 from alembic.script.revision import RevisionMap
@@ -15,7 +16,9 @@ from orchestrator.history import config as configuration
 from orchestrator.history import reversals
 from orchestrator.history.places import line_of, null_byte
 from orchestrator.history.revisions import RevisionFile, Snapshot, contents_of, digest_over, python_files
+from orchestrator.registry import verifications
 from orchestrator.registry.model import Track
+from orchestrator.registry.precautions import Verification
 
 
 def read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
@@ -56,7 +59,7 @@ def _read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
     _check_functions(track, loaded)
     # The files are executed once: what was loaded serves the run as well, ready before threads ask for it.
     scripts.revision_map = RevisionMap(lambda: loaded)
-    files = tuple(_as_file(script) for script in loaded)
+    files = tuple(_as_file(track, script) for script in loaded)
     return Snapshot(*places, digest_over(contents), files, contents=contents), scripts
 
 
@@ -101,7 +104,7 @@ def _check_functions(track: Track, scripts: list[Script]) -> None:
             )
 
 
-def _as_file(script: Script) -> RevisionFile:
+def _as_file(track: Track, script: Script) -> RevisionFile:
     return RevisionFile(
         script.revision,
         _as_tuple(script.down_revision),
@@ -110,7 +113,25 @@ def _as_file(script: Script) -> RevisionFile:
         (script.doc or "").strip(),
         script.path,
         reversals.irreversible(script.path, script.module),
+        _verify(track, script),
     )
+
+
+def _verify(track: Track, script: Script) -> tuple[Verification, ...]:
+    """The list `verify` of the file; a function of that name is the project's own business."""
+    written = getattr(script.module, "verify", None)
+    if written is None or callable(written) or isinstance(written, ModuleType):
+        return ()
+    try:
+        return verifications.declared(script.revision, written)
+    except ValueError as exc:
+        raise HistoryError(
+            f"revision {script.revision!r}: {exc}",
+            track=track.name,
+            file=script.path,
+            line=line_of(script.path, "verify"),
+            remedy="correct it; nothing was started",
+        ) from exc
 
 
 def _where(exc: BaseException, places: tuple[str, tuple[str, ...], bool]) -> tuple[str | None, int | None]:

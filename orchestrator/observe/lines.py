@@ -21,6 +21,8 @@ NAMES: Mapping[type[events.Event], str] = {
     events.RolloutStateChanged: "rollout_state_changed",
     events.WaveChanged: "wave_changed",
     events.MigrationStarted: "migration_started",
+    events.BackupTaken: "backup_taken",
+    events.BackupFailed: "backup_failed",
     events.StepApplied: "step_applied",
     events.MigrationRetried: "migration_retried",
     events.ReplayRefused: "replay_refused",
@@ -82,9 +84,11 @@ def level(event: events.Event) -> Level:
             return "warning"
         case events.TargetsAppeared(reason=reason):
             return "info" if reason is None else "warning"
-        case events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
+        case events.BackupFailed() | events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
             return "warning"
-        case events.RolloutCreated() | events.WaveChanged() | events.PlanJudged() | events.SourceRecovered():
+        case events.BackupTaken() | events.RolloutCreated() | events.WaveChanged() | events.PlanJudged():
+            return "info"
+        case events.SourceRecovered():
             return "info"
         case _:
             return "debug"

@@ -30,6 +30,7 @@ Eta = Callable[[int, Mapping[Any, int], float], float | None]
 MAX_REVISIONS = 200
 
 _MIGRATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
+_BACKUP_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200)
 _LOCK_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -70,6 +71,19 @@ class Metrics:
             "Time spent waiting for a target's lock, whether it was had or not.",
             ["shard"],
             buckets=_LOCK_BUCKETS,
+            registry=registry,
+        )
+        self.backups = Counter(
+            "orchestrator_backups",
+            "Backups before a change, by result: taken or failed.",
+            ["shard", "result"],
+            registry=registry,
+        )
+        self.backup_durations = Histogram(
+            "orchestrator_backup_duration_seconds",
+            "Time that backups took, checks included and turns not, however they ended.",
+            ["shard"],
+            buckets=_BACKUP_BUCKETS,
             registry=registry,
         )
         self.rollouts = Counter(
@@ -133,6 +147,10 @@ class Metrics:
                 self.retries.labels(event.track, event.shard, event.reason).inc()
             case events.ReplayRefused():
                 self.fallbacks.labels(event.track, event.shard).inc()
+            case events.BackupTaken() | events.BackupFailed():
+                result = "taken" if isinstance(event, events.BackupTaken) else "failed"
+                self.backups.labels(event.shard, result).inc()
+                self.backup_durations.labels(event.shard).observe(event.seconds)
             case events.LockWaited():
                 self.lock_waits.labels(event.shard).observe(event.seconds)
             case events.RolloutStateChanged(state=state) if state in FINISHED:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, WrapValidator
 
 from orchestrator.registry import secrets
 from orchestrator.registry.model import Execution, Isolation, NewTenants, Reaction, Unprovisioned
+from orchestrator.registry.precautions import May
 from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
 
 LONGEST_NAME = 200
@@ -148,6 +149,21 @@ class Form(BaseModel):
         return not keys & (cls.decisive | required)
 
 
+class VerifyForm(Form):
+    """What must hold on a target after its migration: either `sql`, or `rows` that are counted before and after."""
+
+    model_config = ConfigDict(title="Verification")
+
+    name: Filled | None = Field(None, description="What messages call it.")
+    sql: Query | None = Field(None, description="SQL that gives one row; it is run in a transaction that reads only.")
+    expect: Text | None = Field(None, description="What the row's first value must be; true when left out.")
+    rows: Filled | None = Field(None, description="A table, `orders` or `sales.orders`, that is counted.")
+    may: May | None = Field(None, description="What its rows may do: `grow` when left out, or `shrink`, or `stay`.")
+    within: Limit | None = Field(None, description="How far against `may`: a count, or a percentage such as 1%.")
+    revision: Filled | None = Field(None, description="Only where this revision was among those that were run.")
+    timeout: Seconds = Field(60.0, description="How long it may take, such as 30s or 5m.")
+
+
 class TrackForm(Form):
     """One Alembic migration history. Give `script_location` or `config`, not both."""
 
@@ -196,6 +212,9 @@ class TrackForm(Form):
     )
     adopt: Filled | None = Field(
         None, description="The revision at which databases with tables but without a version table are taken to be."
+    )
+    verify: Annotated[list[VerifyForm], BeforeValidator(_none_is_no_list)] = Field(
+        default_factory=list, description="What must hold on each target after its migration."
     )
 
 
@@ -338,6 +357,38 @@ class CheckForm(Form):
     timeout: Seconds = Field(10.0, description="How long one question may take, such as 10s.")
 
 
+class BackupForm(Form):
+    """How each target is backed up before it is changed. A wave's keys come over the strategy's."""
+
+    model_config = ConfigDict(title="Backup")
+
+    directory: Filled | None = Field(None, description="Where backups are kept, relative to this file.")
+    command: Query | None = Field(
+        None,
+        description="A command for the shell that makes the backup instead of pg_dump and mariadb-dump. It finds "
+        "ORCHESTRATOR_TENANT, ORCHESTRATOR_DATABASE, ORCHESTRATOR_BACKUP_FILE, PGHOST, … in its environment.",
+    )
+    check: Query | None = Field(None, description="A command for the shell that fails when the backup is no good.")
+    concurrency: Count = Field(2, description="How many backups are made at once.")
+    per_shard: Count | None = Field(None, description="How many of them on one shard; as many when left out.")
+    deadline: Seconds = Field(1800.0, description="How long one may take, its check included, such as 30m.")
+    keep: Count = Field(3, description="How many are kept of each target, the new one included.")
+
+
+NO_BACKUP = BackupForm.model_validate({})
+
+
+def _backup_or_none(value: Any, validate: Any) -> Any:
+    return NO_BACKUP if value == "none" else validate(value)
+
+
+def _allow_none(schema: dict[str, Any]) -> None:
+    schema["anyOf"].append({"const": "none"})
+
+
+BackupOrNone = Annotated[BackupForm | None, WrapValidator(_backup_or_none)]
+
+
 class WaveForm(Form):
     """An ordered part of a rollout, and the gate after it."""
 
@@ -356,6 +407,9 @@ class WaveForm(Form):
     approval: Boolean = Field(False, description="A person must approve before the next wave begins.")
     checks: Annotated[list[CheckForm], BeforeValidator(_none_is_no_list)] = Field(
         default_factory=list, description="What must hold after its `soak` before the rollout goes on."
+    )
+    backup: BackupOrNone = Field(
+        None, description="Over the strategy's, key by key; `none` to do without.", json_schema_extra=_allow_none
     )
 
 
@@ -378,6 +432,9 @@ class StrategyForm(Form):
     )
     approval: Boolean = Field(False, description="A person must approve before the first wave begins.")
     four_eyes: Boolean = Field(False, description="Who approves must not be who started the rollout.")
+    backup: BackupOrNone = Field(
+        None, description="Each target is backed up before it is changed.", json_schema_extra=_allow_none
+    )
     waves: list[WaveForm] | None = Field(
         None, description="In order; the last one takes all that are left. One wave of all when left out."
     )

@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.engine import URL
 
+from orchestrator.registry.precautions import Backup, Verification
+
 Isolation = Literal["thread", "process"]
 Execution = Literal["auto", "replay", "online"]
 Unprovisioned = Literal["migrate", "skip", "fail"]
@@ -61,6 +63,7 @@ class Track:
     unprovisioned: Unprovisioned = "migrate"
     adopt: str | None = None
     search_path: tuple[str, ...] = ()
+    verify: tuple[Verification, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,7 @@ class Wave:
     It takes the targets that `select` chooses of those which no earlier wave took, and of these `count` tenants, or
     `percent` of the rollout's; with none of the three, all that are left. `optional`: it may come out empty.
     `soak_seconds` are waited after its last target, then `checks` must pass, then a person must approve if `approval`.
+    `backup`: how each target is backed up before it is changed, the strategy's where the wave has none of its own.
     """
 
     name: str
@@ -207,6 +211,7 @@ class Wave:
     soak_seconds: float = 0.0
     approval: bool = False
     checks: tuple[Check, ...] = ()
+    backup: Backup | None = None
 
 
 EVERYONE = Wave("everyone")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from orchestrator.errors import SelectorError
-from orchestrator.registry import forms, gates, selector
+from orchestrator.registry import backups, forms, gates, selector
 from orchestrator.registry.document import Where
 from orchestrator.registry.model import EVERYONE, FailureBudget, Strategy, Wave
 from orchestrator.registry.places import Checks
@@ -42,6 +42,7 @@ def _strategy(report: Report, where: Where, name: str, form: forms.StrategyForm,
             for index, wave in enumerate(form.waves)
         ]
         _check(report, (*where, "waves"), form.waves)
+    waves = backups.placed(report, where, form, waves)
     return Strategy(
         name, form.max_concurrent, tuple(waves), tuple(form.order), form.approval, form.four_eyes, form.new_tenants
     )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
 
+from orchestrator.registry import verifications
 from orchestrator.registry.document import Where
 from orchestrator.registry.forms import TrackForm
 from orchestrator.registry.model import Track
@@ -55,6 +56,7 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         search_path=tuple(form.search_path),
         unprovisioned=form.unprovisioned,
         adopt=form.adopt,
+        verify=verifications.build(report, (*where, "verify"), form.verify),
     )
 
 

@@ -1,0 +1,156 @@
+"""Back a target up before its first change; where that fails, it is not touched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+
+from orchestrator.databases.base import Guard
+from orchestrator.databases.dumper import Dumper
+from orchestrator.databases.refusals import BACKUP, backup_failed
+from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
+from orchestrator.events import BackupFailed, BackupTaken
+from orchestrator.execute.making import Making, Subject, filing
+from orchestrator.execute.online import lost
+from orchestrator.execute.shelf import About, Kept, Shelf
+from orchestrator.execute.slots import Slots
+from orchestrator.registry.model import DEFAULT_STRATEGY, Registry
+from orchestrator.registry.precautions import Backup
+
+
+def wanted(registry: Registry, strategy: str, wave: str) -> Backup | None:
+    """How targets of this wave are backed up as the registry has it now; None: they are not.
+
+    Raises MigrationFailedError when strategy or wave are gone: then nobody knows whether they should be.
+    """
+    found = registry.strategies.get(strategy, DEFAULT_STRATEGY if strategy == DEFAULT_STRATEGY.name else None)
+    if found is not None:
+        for one in found.waves:
+            if one.name == wave:
+                return one.backup
+    gone = f"strategy {strategy!r} is" if found is None else f"wave {wave!r} of strategy {strategy!r} is"
+    raise MigrationFailedError(
+        f"{gone} no longer in the registry, which says how to back the target up; the target was not touched",
+        kind=BACKUP,
+        remedy="put it back, then retry; or start another rollout",
+    )
+
+
+class Backups:
+    """Takes backups, a few at a time over the process. One instance serves all tasks."""
+
+    def __init__(self) -> None:
+        self._slots = Slots(1)
+        self._done: dict[object, About] = {}  # of commands that keep them where we cannot look
+
+    async def take(self, subject: Subject, guard: Guard) -> None:
+        """Have a good backup of the target from before this rollout's first change of it, where its wave wants one.
+
+        The target's lock is held meanwhile, also while others have their turn: nobody else but its application can
+        change it between backup and migration. Raises MigrationFailedError of kind `backup`, and
+        TargetUnreachableError when the lock is lost.
+        """
+        backup = wanted(subject.registry, subject.occasion.strategy, subject.occasion.wave)
+        if backup is None:
+            return
+        dumper = guard.dumper
+        if not dumper.is_there or await self._is_done(subject, backup):
+            return
+        async with self._turn(backup, subject.target.shard, guard):
+            began = time.monotonic()
+            try:
+                kept = await self._made(subject, backup, dumper, guard)
+            except TargetError as exc:
+                await subject.occasion.record(_failed(subject, exc, time.monotonic() - began))
+                raise
+            self._done[subject.target.key] = subject.about
+            await subject.occasion.record(_taken(subject, kept, time.monotonic() - began))
+
+    async def _is_done(self, subject: Subject, backup: Backup) -> bool:
+        """Whether a try before has made it: a second one, of a target that was changed in part, would be worse."""
+        if backup.directory is not None:
+            shelf = Shelf(backup.directory, subject.about)
+            if await filing(shelf.find) is not None:
+                return True
+            return backup.command is not None and self._remembers(subject)
+        return self._remembers(subject)
+
+    def _remembers(self, subject: Subject) -> bool:
+        done, about = self._done.get(subject.target.key), subject.about
+        return done is not None and (done.rollout, done.direction) == (about.rollout, about.direction)
+
+    @asynccontextmanager
+    async def _turn(self, backup: Backup, shard: str, guard: Guard) -> AsyncIterator[None]:
+        held: list[bool] = []
+
+        async def wait() -> None:
+            self._slots.total = backup.concurrency
+            await self._slots.acquire(shard, backup.per_shard or backup.concurrency)
+            held.append(True)
+
+        try:
+            await while_held(guard, wait)
+            yield
+        finally:
+            if held:
+                self._slots.release(shard)
+
+    async def _made(self, subject: Subject, backup: Backup, dumper: Dumper, guard: Guard) -> Kept | None:
+        making = Making(subject, backup, dumper)
+
+        async def make() -> None:
+            with anyio.move_on_after(backup.deadline_seconds) as limit:
+                await making.run()
+            if limit.cancelled_caught:
+                raise backup_failed(
+                    f"it took longer than {backup.deadline_seconds:g} s", "raise `deadline`, or look at what is slow"
+                )
+
+        if backup.command is not None:
+            await while_held(guard, make)
+        else:
+            async with dumper.ready():
+                await while_held(guard, make)
+        return making.kept
+
+
+async def while_held(guard: Guard, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work` while the guard holds the lock; when that is lost, `work` is cancelled.
+
+    Raises what `work` raises, and TargetUnreachableError, retriable, when the lock was lost.
+    """
+    failures: list[TargetError] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def watch() -> None:
+            await lost(guard, ())
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(watch)
+        try:
+            await work()
+        except TargetError as exc:
+            failures.append(exc)
+        tasks.cancel_scope.cancel()
+    if guard.lost.is_set():
+        raise TargetUnreachableError(
+            "the session that held the target's lock was lost while it was backed up; the target was not touched",
+            kind="guard_lost",
+            remedy="look at the server's log for why it ended the session",
+            retriable=True,
+        )
+    for failure in failures:
+        raise failure
+
+
+def _taken(subject: Subject, kept: Kept | None, seconds: float) -> BackupTaken:
+    where: dict[str, Any] = {} if kept is None else {"path": str(kept.file), "bytes": kept.size}
+    return BackupTaken(**subject.who, **where, seconds=round(seconds, 6))
+
+
+def _failed(subject: Subject, exc: TargetError, seconds: float) -> BackupFailed:
+    return BackupFailed(**subject.who, message=exc.message, seconds=round(seconds, 6))

@@ -1,0 +1,19 @@
+"""For which rollout a target is migrated, and who is told of what happens on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from orchestrator.events import MigrationEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """`strategy` and `wave` are names, looked up in the registry when they are needed. `record` makes an event durable
+    in the rollout's stream, then tells of it."""
+
+    rollout: str
+    strategy: str
+    wave: str
+    record: Callable[[MigrationEvent], Awaitable[None]]

@@ -1,0 +1,70 @@
+"""What is done for one target around its change, under its lock: a backup and counts before, verification after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from orchestrator.databases.base import Guard, Place
+from orchestrator.execute import verify
+from orchestrator.execute.backup import Backups
+from orchestrator.execute.making import Subject
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import TargetKey
+
+if TYPE_CHECKING:
+    from orchestrator.execute.migrate import Work
+
+
+@dataclass(slots=True)
+class Care:
+    """What the precautions of all targets share and remember; one instance serves all tasks.
+
+    `counted`: of each target, rows from before a rollout's first change of it, until they are compared.
+    """
+
+    backups: Backups = field(default_factory=Backups)
+    counted: dict[TargetKey, tuple[str, verify.Counts]] = field(default_factory=dict)
+
+
+class Precautions:
+    """Of one attempt at one target."""
+
+    def __init__(self, care: Care, work: Work, place: Place, guard: Guard) -> None:
+        self._care, self._work, self._place, self._guard = care, work, place, guard
+        self._taken = False
+
+    async def before(self, plan: Plan) -> None:
+        """To be called before anything is changed; a second call does nothing.
+
+        Raises TargetError: the target was not touched, and must not be.
+        """
+        if self._taken:
+            return
+        work = self._work
+        subject = Subject(work.registry, work.target, self._place, work.occasion, plan)
+        await self._care.backups.take(subject, self._guard)
+        await self._count(plan)
+        self._taken = True
+
+    async def _count(self, plan: Plan) -> None:
+        """Not again after a try that may have changed something: those from before count."""
+        work, key = self._work, self._work.target.key
+        wanted = [*verify.guards(verify.chosen(work.history, self._steps(plan), plan.direction))]
+        rollout, _ = self._care.counted.get(key, (None, None))
+        if wanted and rollout != work.occasion.rollout and work.since in (None, plan.heads):
+            self._care.counted[key] = work.occasion.rollout, await verify.count(self._guard, wanted)
+
+    async def after(self, plan: Plan, heads: tuple[str, ...]) -> None:
+        """To be called when the target is at the goal. What a try before has changed is verified as well, also where
+        this one had nothing to run. Raises TargetError."""
+        work, key = self._work, self._work.target.key
+        wanted = verify.chosen(work.history, self._steps(plan), plan.direction)
+        rollout, counts = self._care.counted.get(key, (None, None))
+        await verify.verify(self._guard, wanted, counts if rollout == work.occasion.rollout else None, heads)
+        self._care.counted.pop(key, None)
+
+    def _steps(self, plan: Plan) -> tuple[str, ...]:
+        """All that the rollout runs on the target, this attempt and those before."""
+        since = self._work.since
+        return plan.steps if since in (None, plan.heads) else self._work.planner.plan(since, since).steps
