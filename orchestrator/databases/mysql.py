@@ -9,8 +9,8 @@ import anyio
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
+from orchestrator.databases import mysql_occupancy, refusals
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases import refusals
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
@@ -23,6 +23,7 @@ from orchestrator.databases.mysql_connecting import (
     whole_seconds,
 )
 from orchestrator.databases.mysql_sessions import Locks
+from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
@@ -52,6 +53,11 @@ class MySQL:
 
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
+
+    async def occupancy(self, place: Place) -> Occupancy:
+        async with connected(place, session_name("count", place)) as connection:
+            with bounded(place):
+                return await mysql_occupancy.occupancy(connection)
 
     def looking(self, place: Place) -> SessionRules:
         setup = (f"SET SESSION {', '.join(settings(place.limits, None))}",)

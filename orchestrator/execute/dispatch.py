@@ -13,7 +13,7 @@ from orchestrator.execute.courses import Compile, Courses
 from orchestrator.execute.drive import Driver, Route, Way
 from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
 from orchestrator.execute.settle import Settler, nowhere
-from orchestrator.execute.slots import Slots
+from orchestrator.execute.slots import Part
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
 from orchestrator.history.revisions import History
@@ -73,7 +73,6 @@ class LocalDispatcher:
         driver: Driver,
         surveyor: Surveyor,
         publish: Callable[[Event], None],
-        max_concurrent: int,
         is_behind: Callable[[Target], bool],
         compile_plan: Compile,
     ) -> None:
@@ -81,13 +80,12 @@ class LocalDispatcher:
         self._compile = compile_plan
         self._registry, self._histories, self._is_behind = registry, histories, is_behind
         self._driver, self._surveyor, self._publish = driver, surveyor, publish
-        self._max_concurrent = max_concurrent
 
     async def prepare(self, rollout: Rollout) -> LocalExpedition:
         registry = self._registry()
         ways = {name: await self._way(registry, rollout, name, aim) for name, aim in rollout.aims.items()}
-        most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout) or self._max_concurrent
-        route = Route(Slots(most), self._registry, ways)
+        most = rollout.request.max_concurrent or self._strategy_limit(registry, rollout)
+        route = Route(Part(most), self._registry, ways)
         return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
 
     async def _way(self, registry: Registry, rollout: Rollout, name: str, aim: Aim) -> Way:
@@ -152,6 +150,9 @@ class LocalExpedition:
             return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
         plan = self._route.ways[migration.track].planner.plan(heads, migration.from_heads)
         return Reading(migration, plan=plan)
+
+    def limit(self, most: int | None) -> None:
+        self._driver.allow(self._route, most)
 
     async def run(self, share: Share, control: Control) -> None:
         await self._driver.run(share, self._route, control)

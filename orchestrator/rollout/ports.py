@@ -137,6 +137,13 @@ class Expedition(Protocol):
         """Read the heads of the targets, in bounded time whatever the servers do; those not read are left out."""
         ...
 
+    def limit(self, most: int | None) -> None:
+        """Let so many of the rollout's targets be migrated at once from now on; None: as many as the process allows.
+
+        What runs goes on, also where it is more.
+        """
+        ...
+
     async def run(self, share: Share, control: Control) -> None:
         """Drive a share; returns when each of its migrations has ended or `control` admits no more."""
         ...
