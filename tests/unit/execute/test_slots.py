@@ -50,9 +50,15 @@ def _next(waiting: list[tuple[Part, str, str]], use: Use, limits: dict[str, Limi
         ([(TWO, "a", "x"), (ONE, "a", "x")], [(TWO, "a", "x"), (TWO, "b", "x")], dict.fromkeys("ab", Limits(8)), 9, 1),
         ([(ONE, "a", "x"), (TWO, "a", "x")], [(ONE, "a", "x")], {"a": Limits(8)}, 9, 1),
         # its own shard where it uses fewer counts before what others do there
-        ([(ONE, "a", "x"), (ONE, "b", "x")], [(ONE, "a", "x")] + [(TWO, "b", "x")] * 2, dict.fromkeys("ab", Limits(8)), 9, 1),
+        (
+            [(ONE, "a", "x"), (ONE, "b", "x")],
+            [(ONE, "a", "x"), (TWO, "b", "x"), (TWO, "b", "x")],
+            dict.fromkeys("ab", Limits(8)),
+            9,
+            1,
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_next_claim_is_that_of_the_rollout_and_shard_that_use_fewest(
     waiting: list[tuple[Part, str, str]],
     in_use: list[tuple[Part, str, str]],
