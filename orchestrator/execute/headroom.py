@@ -81,8 +81,9 @@ def throttled(found: Room, shard: Shard) -> tuple[str, str]:
 
 
 def _bears(free: int, reserve: int) -> int:
-    """How many migrations fit into so many connections."""
-    return 0 if free < SESSIONS else max(1, (free - reserve) // SESSIONS)
+    """How many migrations fit into so many connections. One is always left for the next question: were all ours, it
+    would be refused, and look as if there was no room at all."""
+    return 0 if free < SESSIONS else max(1, (free - max(reserve, 1)) // SESSIONS)
 
 
 def _held(name: str, filling: Filling, running: Mapping[str, int]) -> int:

@@ -19,7 +19,7 @@ from orchestrator.execute.headroom import Room
 from orchestrator.execute.slots import Limits, Slots
 from orchestrator.registry.model import Registry, Shard, Target, TargetKey
 
-# A server is asked this often, and earlier when it has refused a connection.
+# A server is asked this often, and oftener when it has refused a connection or has none to spare.
 ASK_EVERY_SECONDS = 3.0
 ASK_AGAIN_SECONDS = 1.0
 # Without an answer for so long, targets find out for themselves.
@@ -56,7 +56,8 @@ class _Watch:
         """Seconds until the server is to be asked."""
         if self.asked_at is None:
             return 0.0
-        return self.asked_at + (ASK_AGAIN_SECONDS if self.urgent else ASK_EVERY_SECONDS) - now
+        soon = self.urgent or self.room.migrations == 0
+        return self.asked_at + (ASK_AGAIN_SECONDS if soon else ASK_EVERY_SECONDS) - now
 
 
 class HeadRooms:
@@ -105,8 +106,10 @@ class HeadRooms:
     ) -> AsyncIterator[None]:
         """While migrations run on the shard: ask its server again and again, through one of these targets."""
         watch = self._watches.setdefault(name, _Watch(name))
-        if not watch.shares and watch.due(anyio.current_time()) <= 0:
-            watch.room, watch.guessed, watch.dry = headroom.ASKING, True, {}
+        if not watch.shares:
+            watch.dry = {}  # patience begins anew, whatever was known before
+            if watch.due(anyio.current_time()) <= 0:
+                watch.room, watch.guessed = headroom.ASKING, True
         watch.shares += 1
         try:
             async with anyio.create_task_group() as tasks:

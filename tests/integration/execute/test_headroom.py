@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from orchestrator.databases.embedded import EmbeddedServer
-from orchestrator.events import MigrationRetried, ShardLimitChanged, ShardThrottled
+from orchestrator.events import MigrationFinished, MigrationRetried, ShardLimitChanged, ShardThrottled
 from orchestrator.execute import rooms
 from orchestrator.registry.model import Registry, Shard, Target, Track
 from orchestrator.rollout.state import Request, RolloutState
@@ -139,7 +139,7 @@ async def test_a_rollout_leaves_applications_their_connections_and_speeds_up_whe
     ):
         view, _ = await running.service.start_rollout(engine.head())
         await running.reaches(view.rollout.id, RolloutState.RUNNING, running=4)
-        await running.reaches(view.rollout.id, RolloutState.RUNNING, succeeded=8)
+        await until(lambda: len(running.of(MigrationFinished)) >= 8)
         assert seen.guards == 4, "13 of 27 are taken, 5 reserved: 4 migrations of 2 sessions each"
         assert seen.sessions <= MOST - SUPERUSERS - RESERVE
         (throttled,) = running.of(ShardThrottled)
@@ -276,7 +276,7 @@ async def test_a_rollouts_limit_changes_while_it_runs(
 
         running.parts.dispatcher.prepare = noted  # type: ignore[method-assign]
         view, _ = await running.service.start_rollout(Request("app", "head", max_concurrent=1))
-        await running.reaches(view.rollout.id, RolloutState.RUNNING, succeeded=2)
+        await until(lambda: len(running.of(MigrationFinished)) >= 2)
         assert seen.guards == 1
         prepared[0].limit(5)
         await running.reaches(view.rollout.id, RolloutState.RUNNING, running=5)

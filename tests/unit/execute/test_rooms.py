@@ -195,8 +195,10 @@ async def test_after_some_minutes_without_room_targets_are_refused_with_the_reas
         assert refusal is not None
         assert (refusal.kind, refusal.retriable) == ("too_many_connections", False)
         assert "has had no connection to spare for 0.2 s (too many)" in refusal.message
+    async with scene.driven():
+        assert scene.rooms.refusal("pg") is None, "who tries again waits again"
         scene.server.says = ROOMY
-        await until(lambda: scene.rooms.refusal("pg") is None)
+        await until(lambda: scene.limit == 8)
 
 
 async def test_a_full_database_waits_while_others_go_on_and_is_tried_in_the_end(
