@@ -172,6 +172,7 @@ class HeadRooms:
     def _tell(self, watch: _Watch, shard: Shard | None, found: Room) -> None:
         """Tell of what has changed since it was told last."""
         if shard is None:
+            watch.cause, watch.told = "", None
             return
         cause, reason = headroom.throttled(found, shard)
         limit, before = found.limits(shard).shard, watch.told

@@ -116,6 +116,7 @@ class Metrics:
 
     def describe_registry(self, *, limits: Mapping[str, int], targets: Mapping[str, int]) -> None:
         """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …)."""
+        self._throttled = {shard: n for shard, n in self._throttled.items() if shard in limits}
         _replace(self.shard_limits, {shard: min(n, self._throttled.get(shard, n)) for shard, n in limits.items()})
         _replace(self.registry_targets, targets)
 

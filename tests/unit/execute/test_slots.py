@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orchestrator.execute.pending import Pending
 from orchestrator.execute.slots import Claim, Limits, Only, Part, Slots, Use, next_claim
+from orchestrator.rollout.state import Migration
 
 ONE, TWO = Part(), Part(2)
 
@@ -235,3 +237,48 @@ def test_limits_are_never_exceeded_and_everybody_is_served(seed: int) -> None:
         return served
 
     assert anyio.run(run) == 30
+
+
+@given(seed=st.integers(0, 100_000))
+def test_shares_are_served_whole_and_in_order_whatever_their_databases_bear(seed: int) -> None:
+    """Several rollouts on several shards, each driven as `Driver.run` does."""
+    drawn = random.Random(seed)
+    limits = {shard: Limits(drawn.randint(1, 4), drawn.choice([None, 1, 2])) for shard in "ab"}
+    shares = [
+        (part, shard, "".join(drawn.choice("xyz") for _ in range(drawn.randrange(12))))
+        for part in (Part(), Part(drawn.randint(1, 3)))
+        for shard in limits
+    ]
+
+    async def run() -> None:
+        slots = Slots(drawn.randint(1, 6))
+        for shard in limits:
+            slots.limit(shard, limits[shard])
+
+        async def one(part: Part, shard: str, database: str) -> None:
+            for _ in range(drawn.randrange(4)):
+                await anyio.lowlevel.checkpoint()
+            slots.release(part, shard, database)
+
+        async def drive(part: Part, shard: str, databases: str) -> None:
+            pending = Pending((Migration("r", str(n), "app", shard), name) for n, name in enumerate(databases))
+            started: dict[str, list[int]] = {}
+            async with anyio.create_task_group() as tasks:
+                while pending:
+                    database = await slots.acquire(part, shard, pending)
+                    assert slots.use.total <= slots.total
+                    assert slots.use.parts[part] <= (part.most or slots.total)
+                    assert slots.use.shards[shard] <= limits[shard].shard
+                    assert slots.use.databases[shard, database] <= limits[shard].of(database)
+                    started.setdefault(database, []).append(int(pending.take(database).tenant))
+                    tasks.start_soon(one, part, shard, database)
+            assert {name: sorted(numbers) for name, numbers in started.items()} == started
+            assert sum(map(len, started.values())) == len(databases)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as tasks:
+                for share in shares:
+                    tasks.start_soon(drive, *share)
+        assert slots.use == Use()
+
+    anyio.run(run)
