@@ -190,6 +190,29 @@ class LockWaited(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardThrottled(Event):
+    """A server has not the connections for as many migrations as the registry allows at once (`allowed`).
+
+    Told again when the cause changes; `reason` is that of the moment, in words.
+    """
+
+    shard: str
+    limit: int
+    allowed: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardLimitChanged(Event):
+    """So many migrations may run on a shard at once from now on; without a `reason`, as many as the registry allows."""
+
+    shard: str
+    limit: int
+    allowed: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetObserved(Event):
     """A target's heads were read, or could not be (`state` is a fleet state)."""
 

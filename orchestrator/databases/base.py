@@ -11,6 +11,7 @@ import anyio
 from sqlalchemy.engine import URL
 
 from orchestrator.databases.dumper import Dumper
+from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
@@ -195,6 +196,13 @@ class Database(Protocol):
         """As `read_heads`, for targets that live in one database, in one session; `found` is called for each.
 
         Raises TargetError when the rest of them cannot be read.
+        """
+        ...
+
+    async def occupancy(self, place: Place) -> Occupancy | None:
+        """Who has the server's connections, asked in a short session; None where there is no server.
+
+        Raises TargetUnreachableError: when it has none left, one that `occupancy.is_full`.
         """
         ...
 

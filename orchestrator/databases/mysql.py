@@ -9,8 +9,8 @@ import anyio
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
+from orchestrator.databases import mysql_occupancy, questions, refusals
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases import questions, refusals
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import (
@@ -24,6 +24,7 @@ from orchestrator.databases.mysql_connecting import (
 )
 from orchestrator.databases.mysql_dumps import MySQLDumper
 from orchestrator.databases.mysql_sessions import Locks
+from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
@@ -53,6 +54,11 @@ class MySQL:
 
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
+
+    async def occupancy(self, place: Place) -> Occupancy:
+        async with connected(place, session_name("count", place)) as connection:
+            with bounded(place):
+                return await mysql_occupancy.occupancy(connection)
 
     def looking(self, place: Place) -> SessionRules:
         setup = (f"SET SESSION {', '.join(settings(place.limits, None))}",)

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import asyncpg
 
+from orchestrator.databases import postgresql_occupancy, questions, refusals, schemas, version_tables
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases import questions, refusals, schemas, version_tables
 from orchestrator.databases.base import Found, Heads, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
@@ -24,6 +24,7 @@ from orchestrator.databases.connecting import (
     unreachable,
 )
 from orchestrator.databases.fingerprint import normalised, query
+from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.postgresql_dumps import PostgreSQLDumper
 from orchestrator.databases.quoting import dotted, literal
@@ -63,6 +64,11 @@ class PostgreSQL:
             with translated(first):
                 _check_name(first, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
                 await version_tables.read_many(connection, places, found)
+
+    async def occupancy(self, place: Place) -> Occupancy:
+        async with connected(place, session_name("count", place)) as connection:
+            with bounded(place):
+                return await postgresql_occupancy.occupancy(connection)
 
     def looking(self, place: Place) -> SessionRules:
         settings = {"application_name": session_name("look", place), **_settings(place)}

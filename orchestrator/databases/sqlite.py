@@ -49,6 +49,9 @@ class SQLite:
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
 
+    async def occupancy(self, place: Place) -> None:
+        return None
+
     def looking(self, place: Place) -> SessionRules:
         return _rules(place, _where(place))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -85,19 +85,14 @@ class Backups:
 
     @asynccontextmanager
     async def _turn(self, backup: Backup, shard: str, guard: Guard) -> AsyncIterator[None]:
-        held: list[bool] = []
+        async with AsyncExitStack() as held:
 
-        async def wait() -> None:
-            self._slots.total = backup.concurrency
-            await self._slots.acquire(shard, backup.per_shard or backup.concurrency)
-            held.append(True)
+            async def wait() -> None:
+                self._slots.resize(backup.concurrency)
+                await held.enter_async_context(self._slots.slot(shard, backup.per_shard or backup.concurrency))
 
-        try:
             await while_held(guard, wait)
             yield
-        finally:
-            if held:
-                self._slots.release(shard)
 
     async def _made(self, subject: Subject, backup: Backup, dumper: Dumper, guard: Guard) -> Kept | None:
         making = Making(subject, backup, dumper)

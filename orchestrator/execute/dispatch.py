@@ -14,7 +14,7 @@ from orchestrator.execute.courses import Compile, Courses
 from orchestrator.execute.drive import Driver, Route, Way
 from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
 from orchestrator.execute.settle import Settler, nowhere
-from orchestrator.execute.slots import Slots
+from orchestrator.execute.slots import Part
 from orchestrator.execute.survey import Surveyor
 from orchestrator.history.library import Library
 from orchestrator.history.revisions import History
@@ -77,7 +77,6 @@ class LocalDispatcher:
         driver: Driver,
         surveyor: Surveyor,
         publish: Callable[[Event], None],
-        max_concurrent: int,
         is_behind: Callable[[Target], bool],
         compile_plan: Compile,
     ) -> None:
@@ -85,12 +84,11 @@ class LocalDispatcher:
         self._compile = compile_plan
         self._registry, self._histories, self._is_behind = registry, histories, is_behind
         self._driver, self._surveyor, self._publish = driver, surveyor, publish
-        self._max_concurrent = max_concurrent
 
     async def prepare(self, rollout: Rollout) -> LocalExpedition:
         registry = self._registry()
         ways = {name: await self._way(registry, rollout, name, aim) for name, aim in rollout.aims.items()}
-        route = Route(Slots(self._max_concurrent), self._registry, ways)
+        route = Route(Part(), self._registry, ways)
         return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
 
     async def _way(self, registry: Registry, rollout: Rollout, name: str, aim: Aim) -> Way:
@@ -167,7 +165,7 @@ class LocalExpedition:
         return Reading(migration, plan=plan)
 
     def limit(self, most: int | None) -> None:
-        self._route.slots.resize(most)
+        self._driver.allow(self._route, most)
 
     def lasting(self, readings: Sequence[Reading]) -> Mapping[str, Mapping[str, str]]:
         found: dict[str, dict[str, str]] = {}

@@ -13,11 +13,13 @@ import structlog
 from orchestrator import events
 from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
 from orchestrator.execute import classify
+from orchestrator.execute.admission import Admission
 from orchestrator.execute.courses import Courses
 from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.retry import Retries, RetryPolicy
-from orchestrator.execute.slots import Slots
+from orchestrator.execute.rooms import HeadRooms
+from orchestrator.execute.slots import Part, Slots
 from orchestrator.execute.survey import ShardHealth
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
@@ -51,9 +53,9 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What all shares of a rollout have in common; `ways` by track."""
+    """What all shares of a rollout have in common; `ways` by track, `part` of the slots."""
 
-    slots: Slots
+    part: Part
     registry: Callable[[], Registry]
     ways: Mapping[str, Way]
 
@@ -65,52 +67,32 @@ class Driver:
         self, migrator: Migrator, slots: Slots, policy: RetryPolicy, publish: Callable[[events.Event], None]
     ) -> None:
         self._migrator, self._slots, self._policy, self._publish = migrator, slots, policy, publish
+        self._rooms = HeadRooms(slots, migrator.occupancy, publish)
+
+    def allow(self, route: Route, most: int | None) -> None:
+        """Let so many migrations of the rollout run at once from now on; None: as many as there are slots."""
+        self._slots.allow(route.part, most)
 
     async def run(self, share: Share, route: Route, control: Control) -> None:
         """Start the share's migrations one by one; return when all that were started have ended."""
         drive = _Drive(self, share, route, control)
-        async with anyio.create_task_group() as tasks:
-            for migration in share.migrations:
-                if not await drive.enter():
-                    break
+        async with drive.admission.open(), anyio.create_task_group() as tasks:
+            while (migration := await drive.admission.next()) is not None:
                 if control.begin(migration):
                     tasks.start_soon(drive.migrate, migration)
                 else:
-                    drive.leave()
+                    drive.admission.leave(migration)
 
 
 class _Drive:
     """One share on its way."""
 
     def __init__(self, driver: Driver, share: Share, route: Route, control: Control) -> None:
-        self._migrator, self._slots = driver._migrator, driver._slots
+        self._migrator = driver._migrator
         self._policy, self._publish = driver._policy, driver._publish
         self.share, self.route, self.control = share, route, control
+        self.admission = Admission(share, route.part, driver._slots, driver._rooms, route.registry, control)
         self.health = ShardHealth()
-
-    async def enter(self) -> bool:
-        """Wait for a slot and for permission, both at once; False when nothing more may start."""
-        while await self.control.admit():
-            await self._acquire()
-            if self.control.admits:
-                return True
-            self.leave()
-        return False
-
-    async def _acquire(self) -> None:
-        shard = self.share.shard
-        limit = self.route.registry().shards[shard].max_concurrent if shard in self.route.registry().shards else 1
-        await self.route.slots.acquire(shard, limit)
-        try:
-            await self._slots.acquire(shard, limit)
-        except BaseException:
-            self.route.slots.release(shard)
-            raise
-
-    def leave(self) -> None:
-        """Give a slot back."""
-        self._slots.release(self.share.shard)
-        self.route.slots.release(self.share.shard)
 
     async def migrate(self, migration: Migration) -> None:
         """Bring one migration to its end; the caller's slot is held on entry and free afterwards."""
@@ -119,7 +101,7 @@ class _Drive:
             await one.run()
         finally:
             if one.in_slot:
-                self.leave()
+                self.admission.leave(migration)
 
 
 class _One:
@@ -157,10 +139,12 @@ class _One:
         async for attempt in stamina.retry_context(on=self._after_failure, attempts=None, timeout=None):
             with attempt:
                 if not self.in_slot:
-                    if not await self.drive.enter():
+                    if not await self.drive.admission.again(self.migration):
                         await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
                         return None
                     self.in_slot = True
+                if (refusal := self.drive.admission.refusal) is not None:
+                    raise refusal
                 target = _find(self.drive.route.registry(), self.migration)  # each time: the registry may change
                 await self._start()
                 return await self.drive._migrator.attempt(self._work(target), self.attempt)
@@ -169,12 +153,13 @@ class _One:
     def _leave_slot(self) -> None:
         if self.in_slot:
             self.in_slot = False
-            self.drive.leave()
+            self.drive.admission.leave(self.migration)
 
     def _after_failure(self, exc: Exception) -> float | bool:
         """Stamina's question: try again after how many seconds?"""
         if not isinstance(exc, TargetError):
             return False
+        self.drive.admission.note(exc)
         wait = self.retries.after(exc)
         if wait is None:
             return False  # the slot is kept until the failure is recorded: it may pause the rollout

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
+from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import HALF_APPLIED, HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import newcomers
@@ -113,6 +114,11 @@ class Migrator:
         """As `read_heads`, for targets in one database; `found` is called for each. Raises TargetError for the rest."""
         places = [self._place(registry, self._settled(target)) for target in targets]
         await self._databases[places[0].url.get_backend_name()].read_many(places, found)
+
+    async def occupancy(self, registry: Registry, target: Target) -> Occupancy | None:
+        """Who has the connections of the target's server; None where there is none. Raises TargetError."""
+        place = self._place(registry, target)
+        return await self._databases[place.url.get_backend_name()].occupancy(place)
 
     async def attempt(self, work: Work, attempt: Attempt) -> Done:
         """Try once to bring the target to the goal; what is learned on the way is noted in `attempt`.

@@ -30,6 +30,8 @@ NAMES: Mapping[type[events.Event], str] = {
     events.MigrationFinished: "migration_finished",
     events.TargetsAppeared: "targets_appeared",
     events.LockWaited: "lock_waited",
+    events.ShardThrottled: "shard_throttled",
+    events.ShardLimitChanged: "shard_limit_changed",
     events.TargetObserved: "target_observed",
     events.RegistryReloaded: "registry_reloaded",
     events.SourceStale: "source_stale",
@@ -82,6 +84,10 @@ def level(event: events.Event) -> Level:
             return "error" if result == "failed" else "info"
         case events.MigrationRetried() | events.ReplayRefused() | events.PlanJudged(differs=True):
             return "warning"
+        case events.ShardThrottled():
+            return "warning"
+        case events.ShardLimitChanged(reason=reason):
+            return "info" if reason is None else "debug"
         case events.TargetsAppeared(reason=reason):
             return "info" if reason is None else "warning"
         case events.BackupFailed() | events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():

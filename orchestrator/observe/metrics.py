@@ -93,8 +93,12 @@ class Metrics:
             "orchestrator_registry_reloads", "Readings of the registry, by result.", ["result"], registry=registry
         )
         self.shard_limits = Gauge(
-            "orchestrator_shard_concurrency_limit", "Migrations that may run at once.", ["shard"], registry=registry
+            "orchestrator_shard_concurrency_limit",
+            "Migrations that may run at once: as the registry says, or fewer where the server has no room for them.",
+            ["shard"],
+            registry=registry,
         )
+        self._throttled: dict[str, int] = {}
         self.registry_targets = Gauge(
             "orchestrator_registry_targets",
             "Targets in the registry, by where they are from.",
@@ -126,7 +130,8 @@ class Metrics:
 
     def describe_registry(self, *, limits: Mapping[str, int], targets: Mapping[str, int]) -> None:
         """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …)."""
-        _replace(self.shard_limits, limits)
+        self._throttled = {shard: n for shard, n in self._throttled.items() if shard in limits}
+        _replace(self.shard_limits, {shard: min(n, self._throttled.get(shard, n)) for shard, n in limits.items()})
         _replace(self.registry_targets, targets)
 
     def describe_sources(
@@ -155,6 +160,11 @@ class Metrics:
                 self.lock_waits.labels(event.shard).observe(event.seconds)
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self.rollouts.labels(event.track, state).inc()
+            case events.ShardLimitChanged():
+                self._throttled[event.shard] = event.limit
+                if event.reason is None:
+                    del self._throttled[event.shard]
+                self.shard_limits.labels(event.shard).set(event.limit)
             case events.RegistryReloaded():
                 self.reloads.labels(event.result).inc()
 

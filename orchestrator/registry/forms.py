@@ -228,6 +228,12 @@ class ShardForm(Form):
         "as well), without a database; or `sqlite:///folder`."
     )
     max_concurrent: Count = Field(8, description="How many of its targets are migrated at once.")
+    max_per_database: Count | None = Field(
+        None, description="How many targets of one database are migrated at once, where several share it."
+    )
+    reserve_connections: Annotated[int, Field(ge=0, le=100_000)] = Field(
+        5, description="Connections that migrations leave to applications: fewer run at once when the server fills up."
+    )
     labels: Labels = Field(default_factory=dict, description="Given to every tenant here; a tenant's own come first.")
 
 

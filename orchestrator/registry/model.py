@@ -68,12 +68,18 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A database server that hosts tenants. `url` carries secrets, and is left out of the repr."""
+    """A database server that hosts tenants. `url` carries secrets, and is left out of the repr.
+
+    `max_per_database`: targets of one database at once, None: as many as of the shard. `reserve_connections` are left
+    to applications, also of a database with a limit of its own.
+    """
 
     name: str
     url: URL = field(repr=False)
     max_concurrent: int = 8
     labels: Mapping[str, str] = field(default_factory=dict)
+    max_per_database: int | None = None
+    reserve_connections: int = 5
 
     @property
     def dialect(self) -> str:

@@ -18,7 +18,14 @@ def build(report: Report, forms: Mapping[str, ShardForm], secrets: Secrets) -> d
     shards: dict[str, Shard] = {}
     for name, form in forms.items():
         if (url := _url(report, name, form, secrets)) is not None:
-            shards[name] = Shard(name, url, form.max_concurrent, dict(form.labels))
+            shards[name] = Shard(
+                name,
+                url,
+                form.max_concurrent,
+                dict(form.labels),
+                max_per_database=form.max_per_database,
+                reserve_connections=form.reserve_connections,
+            )
     _refuse_one_server_twice(report, shards, secrets)
     return shards
 

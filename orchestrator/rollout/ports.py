@@ -153,16 +153,19 @@ class Expedition(Protocol):
         `every` one is wanted, so are those that were just seen to be behind."""
         ...
 
-    def limit(self, most: int | None) -> None:
-        """Migrate so many of the rollout's targets at once from now on; None: as many as the process allows."""
-        ...
-
     def lasting(self, readings: Sequence[Reading]) -> Mapping[str, Mapping[str, str]]:
         """Which steps that are to be run cannot be taken back, and why, by wave."""
         ...
 
     def irreversible(self, migrations: Sequence[Migration]) -> str | None:
         """Why what the rollout did to these targets cannot be taken back, in words; None when it can be."""
+        ...
+
+    def limit(self, most: int | None) -> None:
+        """Let so many of the rollout's targets be migrated at once from now on; None: as many as the process allows.
+
+        What runs goes on, also where it is more.
+        """
         ...
 
     async def run(self, share: Share, control: Control) -> None:

@@ -110,9 +110,7 @@ def _joined(
         return fleet.is_behind(target.tenant, target.track, now(), within_seconds=2 * settings.survey_seconds)
 
     compile_plan = partial(render.compile_plan, workers)
-    dispatcher = LocalDispatcher(
-        lambda: source.current, histories, driver, surveyor, publish, total, is_behind, compile_plan
-    )
+    dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, is_behind, compile_plan)
     return Parts(
         settings,
         source,

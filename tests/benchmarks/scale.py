@@ -74,6 +74,9 @@ class _Database:
         await anyio.lowlevel.checkpoint()
         return self._heads.get(place.target.database)
 
+    async def occupancy(self, place: Place) -> None:
+        return None
+
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[_Guard]:
         await anyio.lowlevel.checkpoint()

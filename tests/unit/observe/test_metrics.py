@@ -145,6 +145,18 @@ def test_a_shard_that_left_the_registry_loses_its_limit() -> None:
     assert it.value("registry_targets", source="file") == 1
 
 
+def test_the_limit_of_a_throttled_shard_is_the_one_that_counts() -> None:
+    it = Observed()
+    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 4}, targets={"file": 2})
+    it.tell(events.ShardLimitChanged(shard="pg-1", limit=3, allowed=8, reason="few connections are left"))
+    assert it.value("shard_concurrency_limit", shard="pg-1") == 3
+    it.metrics.describe_registry(limits={"pg-1": 6, "pg-2": 4}, targets={"file": 2})
+    assert it.value("shard_concurrency_limit", shard="pg-1") == 3, "a reload of the registry frees no connections"
+    assert it.value("shard_concurrency_limit", shard="pg-2") == 4
+    it.tell(events.ShardLimitChanged(shard="pg-1", limit=6, allowed=6))
+    assert it.value("shard_concurrency_limit", shard="pg-1") == 6
+
+
 def large(count: int) -> Observed:
     it = Observed(*(Place(f"tenant-{n}", shard=f"pg-{n % 4}") for n in range(count)))
     it.tell(samples.created(total=count))

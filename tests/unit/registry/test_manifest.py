@@ -118,6 +118,15 @@ def test_a_file_becomes_a_registry(tmp_path: Path) -> None:
     assert registry.strategies == {"careful": Strategy("careful", 2, (everyone,))}
 
 
+def test_a_shard_leaves_connections_to_applications_and_may_limit_each_database(tmp_path: Path) -> None:
+    given = "max_per_database: 2, reserve_connections: 0"
+    shards = f"shards: {{pg: {{url: postgresql://h, {given}}}, plain: {{url: postgresql://i}}}}\n"
+    registry = loaded(tmp_path, TRACKS + shards + TENANTS)
+    pg, plain = registry.shards["pg"], registry.shards["plain"]
+    assert (pg.max_per_database, pg.reserve_connections) == (2, 0)
+    assert (plain.max_per_database, plain.reserve_connections) == (None, 5)
+
+
 def test_an_sqlite_target_is_a_file_in_the_shards_folder(tmp_path: Path) -> None:
     registry = loaded(tmp_path, VALID)
     assert registry.url_for(registry.targets[1]).database == str(tmp_path / "data" / "initech.db")

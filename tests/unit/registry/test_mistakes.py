@@ -106,6 +106,8 @@ SHARD = [
     ("shards: {pg: {url: ▶nonsense}}", "this is not a URL"),
     ("shards: {pg: {url: 'postgresql://h', max_concurrent: ▶0}}", "this must be at least 1"),
     ("shards: {pg: {url: 'postgresql://h', max_concurrent: ▶many}}", "this must be a whole number"),
+    ("shards: {pg: {url: 'postgresql://h', max_per_database: ▶0}}", "this must be at least 1"),
+    ("shards: {pg: {url: 'postgresql://h', reserve_connections: ▶-1}}", "this must be at least 0"),
     ("shards: {pg: {url: 'postgresql://h', max_concurrent: ▶{a: b}}}", "a whole number, not a mapping"),
     ("shards: {pg: {url: 'postgresql://h', labels: ▶[a]}}", "this must be a mapping, not a list"),
     ("shards: {pg: {url: 'postgresql://h', labels: {▶a b: c}}}", "a label's key"),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from orchestrator.errors import StateError
-from orchestrator.execute.slots import next_shard
+from orchestrator.execute.slots import Claim, Limits, Only, Part, Use, next_claim
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import FailureBudget, TargetKey
 from orchestrator.rollout import decide, step
@@ -71,7 +71,7 @@ class Conduct(RuleBasedStateMachine):
         self.rollout = replace(self.rollout, state=RolloutState.RUNNING)
         self.heads: dict[TargetKey, tuple[str, ...]] = dict.fromkeys(self.ledger, OLD)  # the databases
         self.now, self.running, self.tally = START, set[TargetKey](), Tally(self.ledger.values())
-        self.limits, self.total = {"pg0": 2, "pg1": 1}, 2
+        self.limits, self.total = {"pg0": Limits(2), "pg1": Limits(1)}, 2
         self.closed: Rollout | None = None
 
     # What the engine does
@@ -85,11 +85,14 @@ class Conduct(RuleBasedStateMachine):
             return
         name = self.rollout.waves[following.index].name
         pending = [m for m in self.ledger.values() if m.state is S.PENDING and m.wave == name]
-        in_use = Counter(self.ledger[key].shard for key in self.running)
-        shard = next_shard([m.shard for m in pending], in_use, self.limits, self.total)
-        if shard is None:
+        part, use = Part(3), Use()
+        for key in self.running:
+            use.add(part, self.ledger[key].shard, key.tenant)
+        claims = [Claim(part, m.shard, Only(m.tenant), m.position) for m in pending]
+        granted = next_claim(claims, use, self.total, self.limits)
+        if granted is None:
             return
-        chosen = next(m for m in pending if m.shard == shard)
+        chosen = self.ledger[TargetKey(granted[1], "app")]
         self._hold_before_start(chosen, following.index)
         self._open(following.index)
         self.running.add(chosen.key)
@@ -225,7 +228,7 @@ class Conduct(RuleBasedStateMachine):
     def limits_are_never_exceeded(self) -> None:
         used = Counter(self.ledger[key].shard for key in self.running)
         assert len(self.running) <= self.total
-        assert all(used[shard] <= limit for shard, limit in self.limits.items())
+        assert all(used[shard] <= limit.shard for shard, limit in self.limits.items())
         assert {m.key for m in self._in(S.RUNNING)} == self.running
 
     @invariant()
