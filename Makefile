@@ -8,7 +8,7 @@ HISTORIES = $(LOCK) --group histories --constraint requirements.lock
 ARGS ?=
 OLDEST ?= tests/unit tests/integration/history
 
-.PHONY: help install demo test mariadb check bench soak lock clean
+.PHONY: help install demo test mariadb pgbouncer check bench soak lock clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,7 +33,7 @@ install: .venv/installed ## Install the project and its tools into .venv
 demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--tenants 50 --exit")
 	$(BIN)/orchestrator demo $(ARGS)
 
-test: install .venv/histories .venv-oldest/installed mariadb ## Run the tests, real databases included (ARGS="-k slots")
+test: install .venv/histories .venv-oldest/installed mariadb pgbouncer ## Run the tests, real databases included (ARGS="-k slots")
 	$(BIN)/python -m pytest -n 3 -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone
 	.venv-oldest/bin/python -m pytest -n 3 $(OLDEST)
@@ -44,6 +44,12 @@ mariadb: ## Install MariaDB for the tests, where it is missing, apt-get is there
 	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then echo "MariaDB is not installed: its tests will be skipped"; \
 	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
 		mariadb-server-core mariadb-client-core || echo "MariaDB could not be installed: its tests will be skipped"; fi
+
+pgbouncer: ## Install PgBouncer for the tests, where it is missing, apt-get is there and we are root
+	@if PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null; then :; \
+	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then echo "PgBouncer is not installed: its tests will be skipped"; \
+	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends pgbouncer \
+		|| echo "PgBouncer could not be installed: its tests will be skipped"; fi
 
 check: install ## Lint, format and types
 	$(BIN)/ruff check .

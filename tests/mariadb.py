@@ -98,7 +98,7 @@ async def server() -> AsyncIterator[MySQLServer]:
         yield server
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(_stop, process, home)
+            await anyio.to_thread.run_sync(stop, process, home)
 
 
 def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
@@ -115,7 +115,7 @@ def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
     _install([program("mariadb-install-db") or "", "--no-defaults", *files], home)
     files += [f"--socket={home}/socket", f"--pid-file={home}/pid", f"--init-file={init}"]
     command = [program("mariadbd") or "", "--no-defaults", f"--port={port}", *files, *_SETTINGS]
-    return _launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
+    return launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
 
 
 def _install(command: list[str], home: Path) -> None:
@@ -125,7 +125,7 @@ def _install(command: list[str], home: Path) -> None:
         raise AssertionError(f"mariadb-install-db failed:\n{(made.stdout + made.stderr)[:2000]}")
 
 
-def _launch(command: Sequence[str], home: Path) -> subprocess.Popen[bytes]:
+def launch(command: Sequence[str], home: Path) -> subprocess.Popen[bytes]:
     watched = ["/bin/sh", "-c", _WATCHDOG, "watchdog", *command]
     null = subprocess.DEVNULL
     return subprocess.Popen(watched, stdin=subprocess.PIPE, stdout=null, stderr=null, **_child(home))
@@ -154,7 +154,7 @@ async def _wait(server: MySQLServer, process: subprocess.Popen[bytes], home: Pat
         await anyio.sleep(0.05)
 
 
-def _stop(process: subprocess.Popen[bytes] | None, home: Path) -> None:
+def stop(process: subprocess.Popen[bytes] | None, home: Path) -> None:
     if process is not None:
         process.communicate()  # the watchdog hears that we are done
     shutil.rmtree(home, ignore_errors=True)

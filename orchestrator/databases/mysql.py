@@ -122,7 +122,7 @@ class MySQLGuard:
         if number != self._id:
             raise WrongDatabaseError(
                 f"the connection to {self._place.name} goes through a proxy, where the locks of a session do not hold",
-                remedy="give the shard a URL that leads directly to the server",
+                remedy="give the shard a `direct_url` that leads to the server itself, past the proxy; or let its `url` do so",
             )
         self._identity = (name, server)
         await self._end_leftovers(await self._wait_for_lock())

@@ -28,7 +28,7 @@ from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import literal
 from orchestrator.databases.replay import Replay
 from orchestrator.databases.scripts import Message, VersionTable, messages
-from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
+from orchestrator.errors import MigrationFailedError, TargetLockedError
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules
 
@@ -94,7 +94,7 @@ class PostgreSQLGuard:
         self._key = lock_key(place)
         self._table = VersionTable.of(place.target).qualified
         self._identity: tuple[object, ...] = ()
-        self._entering = sql.ENTER.format(proof=schemas.proof(place.target))
+        self._entering = sql.ENTER.format(proof=schemas.proof(place.target), backend=connection.get_server_pid())
         self._entered_with: list[Heads | None] = []
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
@@ -147,11 +147,7 @@ class PostgreSQLGuard:
         name, oid, started, schema, backend, locked, leftovers, found = row.values()
         _check_name(self._place, name)
         if backend != self._connection.get_server_pid():
-            raise WrongDatabaseError(
-                f"the connection to {self._place.name} goes through a transaction-mode pooler, where session locks do "
-                "not hold",
-                remedy="give the shard a URL that leads directly to the server",
-            )
+            raise refusals.pooled(self._place)
         self._identity = (name, oid, started, schema)
         if locked and found is not True:
             held = None if found is False else heads_of(self._place, found.split("\n") if found else ())
