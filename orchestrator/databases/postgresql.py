@@ -28,9 +28,10 @@ from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import literal
 from orchestrator.databases.replay import Replay
 from orchestrator.databases.scripts import Message, VersionTable, messages
-from orchestrator.errors import MigrationFailedError, TargetLockedError
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetLockedError
+from orchestrator.plan import indexes
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
-from orchestrator.sessions import SessionRules
+from orchestrator.sessions import SessionRules, Timeouts
 
 _CLEANUP_SECONDS = 10.0
 
@@ -134,7 +135,7 @@ class PostgreSQLGuard:
             schema=schema,
             works_in=schema,
             current_schema=sql.CURRENT_SCHEMA if schema is not None else None,
-            lock_timeout=settings["lock_timeout"],
+            timeouts=_timeouts(self._place),
         )
 
     async def enter(self, provisioned: bool = False) -> bool:
@@ -231,17 +232,42 @@ class PostgreSQLGuard:
             row = await self._connection.fetchrow(sql.BLOCKERS, _listed(backends))
         return in_words(row) if row is not None else None
 
+    async def invalid_indexes(self) -> tuple[str, ...]:
+        with bounded(self._place):
+            rows = await self._connection.fetch(indexes.all_in(self._place.target.schema))
+        return tuple(row["name"] for row in rows if row["builder"] is None)
+
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
         for message in _messages(self._place, scripts, create_version):
             began = time.monotonic()
+            await self._refuse_invalid(message)
             try:
                 await Replay(self._place, self._connection, self.lost).send(message.text)
             except MigrationFailedError as exc:
+                if message.alone is not None:
+                    await self._restore_timeouts()
                 raise _final(exc, message) from exc.__cause__
             if message.revisions:
                 on_done(message.revisions, time.monotonic() - began)
+
+    async def _restore_timeouts(self) -> None:
+        """After a statement that failed with its limits eased."""
+        with bounded(self._place):
+            await self._connection.execute(_timeouts(self._place).restored(concurrently=True))
+
+    async def _refuse_invalid(self, message: Message) -> None:
+        """Raises TargetError where the message builds an index that is there and invalid."""
+        if message.alone is None or (index := indexes.built(message.alone[1])) is None:
+            return
+        with bounded(self._place):
+            found = await self._connection.fetchrow(indexes.question(index))
+        if found is not None:
+            exc = indexes.refusal(*found)
+            exc.revision, exc.statement = message.alone
+            exc.message = f"revision {exc.revision}: {exc.message}"
+            raise exc
 
     async def state(self) -> Mapping[str, str]:
         with bounded(self._place):
@@ -277,18 +303,19 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
     revision, statement = message.alone
     exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
     exc.revision, exc.statement = revision, statement or None
-    if exc.code != "55P03" and statement:
-        exc.remedy = "look at what the statement left behind (an invalid index: drop it), correct the cause, then retry"
-    elif exc.code != "55P03":
+    if message.follows:
+        exc.kind = HALF_APPLIED
         exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
+    if indexes.may_leave_one(exc.statement, exc.code):
+        exc.remedy = f"{indexes.LOOK}; then {exc.remedy if message.follows else 'correct the cause and retry'}"
+        exc.kind = HALF_APPLIED
     return exc
 
 
 def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:
     """What is sent for a stretch of scripts; the session is set up with the first of it."""
-    settings = _settings(place)
-    setup = f"SELECT {_applied(settings)};\n"
-    for message in messages(scripts, VersionTable.of(place.target), create_version, settings["lock_timeout"]):
+    setup = f"SELECT {_applied(_settings(place))};\n"
+    for message in messages(scripts, VersionTable.of(place.target), create_version, _timeouts(place)):
         yield replace(message, text=setup + message.text)
         setup = ""
 
@@ -302,6 +329,12 @@ def _settings(place: Place) -> dict[str, str]:
         "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
     }
     return settings if path is None else {**settings, "search_path": path}
+
+
+def _timeouts(place: Place) -> Timeouts:
+    limits = place.limits
+    build = max(limits.build_timeout, limits.statement_timeout)
+    return Timeouts(*(f"{it * 1000:.0f}ms" for it in (limits.lock_timeout, limits.statement_timeout, build)))
 
 
 def _applied(settings: Mapping[str, str]) -> str:

@@ -142,10 +142,12 @@ class _One:
         async for attempt in stamina.retry_context(on=self._after_failure, attempts=None, timeout=None):
             with attempt:
                 if not self.in_slot:
+                    left = time.monotonic()
                     if not await self.drive.enter():
                         await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
                         return None
                     self.in_slot = True
+                    self.retries.stood(time.monotonic() - left)
                 target = _find(self.drive.route.registry(), self.migration)  # each time: the registry may change
                 await self._start()
                 return await self.drive._migrator.attempt(self._work(target), self.attempt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,11 +19,14 @@ from orchestrator.execute import newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
+from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.plan import indexes
+from orchestrator.plan.statements import builds_concurrently
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
@@ -114,6 +118,8 @@ class Migrator:
         Raises TargetError. The target's lock is free and no session of ours is left when this ends in any way.
         """
         place = self._place(work.registry, work.history.env_py.settled(work.target))
+        ours = Ours(work.history.after)
+        work = replace(work, on_step=ours.noting(work.on_step))
         began = time.monotonic()
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
@@ -122,20 +128,26 @@ class Migrator:
                 heads = await self._provided(work, place, guard, attempt)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan)
+                ours.plan = plan
                 await work.on_heads(plan)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     return Done(plan.heads, plan.heads, 0)
                 if work.cut_short and _keeps_ddl(place):
                     raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
+                if work.cut_short or work.suspect:
+                    await _tell_invalid_indexes(work, guard)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
-                    return await self._brought(work, place, plan, guard, turn, attempt)
+                    return await self._brought(work, place, plan, guard, turn, attempt, ours)
             except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 if exc.kind == WORKER_DIED and _keeps_ddl(place):
                     raise _maybe_half_applied(exc.message, attempt.to_heads or ()) from exc
+                await _name_invalid_indexes(exc, guard)
+                if (meanwhile := ours.instead_of(exc, attempt.to_heads)) is not None:
+                    raise meanwhile from exc
                 raise
 
     async def _provided(self, work: Work, place: Place, guard: Guard, attempt: Attempt) -> Heads | None:
@@ -168,7 +180,9 @@ class Migrator:
         log.info("adopted", tenant=work.target.tenant, track=work.track.name, revisions=list(goal))
         return heads
 
-    async def _brought(self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt) -> Done:
+    async def _brought(
+        self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt, ours: Ours
+    ) -> Done:
         watched = turn.watched and turn.compiled is None
 
         async def online(part: Plan) -> None:
@@ -176,7 +190,7 @@ class Migrator:
             await self._runner.run(job, guard, work.on_step, alone=work.alone, on_observed=turn.noticed)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
-        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused)
+        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved)
         try:
             await course.run(plan)
         finally:
@@ -290,6 +304,25 @@ async def _witness(replayer: Replayer, turn: Turn) -> None:
         turn.saw(await replayer.fingerprint())
     except TargetError as exc:
         turn.saw(exc)  # the target is at the goal all the same
+
+
+async def _tell_invalid_indexes(work: Work, guard: Guard) -> None:
+    """After an attempt of which nobody knows how it ended."""
+    if found := await guard.invalid_indexes():
+        log.warning(
+            "invalid_indexes",
+            tenant=work.target.tenant,
+            track=work.track.name,
+            indexes=list(found),
+            remedy=indexes.remedy_for(found),
+        )
+
+
+async def _name_invalid_indexes(exc: TargetError, guard: Guard) -> None:
+    statement = exc.statement or ""
+    if isinstance(exc, MigrationFailedError) and builds_concurrently(statement) and not guard.lost.is_set():
+        with suppress(TargetError):
+            indexes.complete(exc, await guard.invalid_indexes())
 
 
 async def _heads_if_possible(guard: Guard) -> Heads | None:
