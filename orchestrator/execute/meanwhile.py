@@ -12,13 +12,18 @@ from orchestrator.plan.steps import Direction, Heads, Plan
 class Ours:
     """What one attempt has done, so that what it has not done is told from it.
 
-    `after(heads, steps, direction)` gives the heads when these steps have run. `plan` is set once there is one.
+    `after(heads, steps, direction)` gives the heads when these steps have run.
     """
 
     def __init__(self, after: Callable[[Heads, tuple[str, ...], Direction], Heads]) -> None:
         self._after = after
         self._done: list[str] = []
-        self.plan: Plan | None = None
+        self._plan: Plan | None = None
+
+    def begins(self, plan: Plan) -> None:
+        """From what the plan found on, what is done is counted."""
+        self._plan = plan
+        self._done.clear()
 
     def noting(self, on_step: Callable[[str, float], None]) -> Callable[[str, float], None]:
         """`on_step`, with a note taken of each step."""
@@ -31,7 +36,7 @@ class Ours:
 
     def moved(self, found: Heads | None) -> HeadsChangedError | None:
         """The error, retriable, where the version table holds what this attempt cannot have written."""
-        plan = self.plan
+        plan = self._plan
         if plan is None or not plan.steps or found is None or found in self._possible(plan):
             return None
         before, now = (", ".join(heads) or "nothing" for heads in (plan.heads, found))

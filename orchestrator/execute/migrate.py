@@ -125,10 +125,10 @@ class Migrator:
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
             try:
-                heads = await self._provided(work, place, guard, attempt)
+                heads = await self._provided(work, place, guard, attempt, ours)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan)
-                ours.plan = plan
+                ours.begins(plan)
                 await work.on_heads(plan)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
@@ -150,10 +150,11 @@ class Migrator:
                     raise meanwhile from exc
                 raise
 
-    async def _provided(self, work: Work, place: Place, guard: Guard, attempt: Attempt) -> Heads | None:
+    async def _provided(self, work: Work, place: Place, guard: Guard, attempt: Attempt, ours: Ours) -> Heads | None:
         """The target's heads, after what is to be done first where there is no version table."""
         heads = await guard.heads()
         plan = work.planner.plan(heads, work.since)
+        ours.begins(plan)
         if heads is not None or plan.direction == "downgrade" or not plan.steps:
             return heads
         if plan.direction == "upgrade":
