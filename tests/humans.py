@@ -24,8 +24,10 @@ class Human:
     async def ended(self) -> int:
         """Its exit code; `said` is what it printed by then. Ended by force after a minute."""
 
+        code = -1
         with anyio.CancelScope(shield=True):
-            return await anyio.to_thread.run_sync(self._wait)
+            code = await anyio.to_thread.run_sync(self._wait)
+        return code
 
     def _wait(self) -> int:
         try:

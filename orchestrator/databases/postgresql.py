@@ -26,9 +26,9 @@ from orchestrator.databases.connecting import (
 from orchestrator.databases.fingerprint import normalised, query
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import literal
-from orchestrator.databases.replay import Replay
+from orchestrator.databases.replay import Sender
 from orchestrator.databases.scripts import Message, VersionTable, messages
-from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetLockedError
+from orchestrator.errors import TargetLockedError
 from orchestrator.plan import indexes
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules, Timeouts
@@ -240,34 +240,12 @@ class PostgreSQLGuard:
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
+        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place))
         for message in _messages(self._place, scripts, create_version):
             began = time.monotonic()
-            await self._refuse_invalid(message)
-            try:
-                await Replay(self._place, self._connection, self.lost).send(message.text)
-            except MigrationFailedError as exc:
-                if message.alone is not None:
-                    await self._restore_timeouts()
-                raise _final(exc, message) from exc.__cause__
+            await sender.send(message)
             if message.revisions:
                 on_done(message.revisions, time.monotonic() - began)
-
-    async def _restore_timeouts(self) -> None:
-        """After a statement that failed with its limits eased."""
-        with bounded(self._place):
-            await self._connection.execute(_timeouts(self._place).restored(concurrently=True))
-
-    async def _refuse_invalid(self, message: Message) -> None:
-        """Raises TargetError where the message builds an index that is there and invalid."""
-        if message.alone is None or (index := indexes.built(message.alone[1])) is None:
-            return
-        with bounded(self._place):
-            found = await self._connection.fetchrow(indexes.question(index))
-        if found is not None:
-            exc = indexes.refusal(*found)
-            exc.revision, exc.statement = message.alone
-            exc.message = f"revision {exc.revision}: {exc.message}"
-            raise exc
 
     async def state(self) -> Mapping[str, str]:
         with bounded(self._place):
@@ -293,23 +271,6 @@ class PostgreSQLGuard:
                     if not await connection.fetchval(sql.END, self.application_name, _listed(backends)):
                         return
                     await anyio.sleep(pause)
-
-
-def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
-    """A statement outside of transactions leaves something behind (an invalid index, or those before it): nobody may
-    try it again without looking."""
-    if message.alone is None:
-        return exc
-    revision, statement = message.alone
-    exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
-    exc.revision, exc.statement = revision, statement or None
-    if message.follows:
-        exc.kind = HALF_APPLIED
-        exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
-    if indexes.may_leave_one(exc.statement, exc.code):
-        exc.remedy = f"{indexes.LOOK}; then {exc.remedy if message.follows else 'correct the cause and retry'}"
-        exc.kind = HALF_APPLIED
-    return exc
 
 
 def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,7 +14,7 @@ from sqlalchemy.engine import URL
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
 from orchestrator.errors import HALF_APPLIED, HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
-from orchestrator.execute import newcomers
+from orchestrator.execute import leftovers, newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
@@ -25,8 +24,6 @@ from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
-from orchestrator.plan import indexes
-from orchestrator.plan.statements import builds_concurrently
 from orchestrator.plan.steps import Plan, Planner
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
@@ -136,7 +133,7 @@ class Migrator:
                 if work.cut_short and _keeps_ddl(place):
                     raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
                 if work.cut_short or work.suspect:
-                    await _tell_invalid_indexes(work, guard)
+                    await leftovers.tell(work.target, guard)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
@@ -145,7 +142,7 @@ class Migrator:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 if exc.kind == WORKER_DIED and _keeps_ddl(place):
                     raise _maybe_half_applied(exc.message, attempt.to_heads or ()) from exc
-                await _name_invalid_indexes(exc, guard)
+                await leftovers.name(exc, guard)
                 if (meanwhile := ours.instead_of(exc, attempt.to_heads)) is not None:
                     raise meanwhile from exc
                 raise
@@ -305,25 +302,6 @@ async def _witness(replayer: Replayer, turn: Turn) -> None:
         turn.saw(await replayer.fingerprint())
     except TargetError as exc:
         turn.saw(exc)  # the target is at the goal all the same
-
-
-async def _tell_invalid_indexes(work: Work, guard: Guard) -> None:
-    """After an attempt of which nobody knows how it ended."""
-    if found := await guard.invalid_indexes():
-        log.warning(
-            "invalid_indexes",
-            tenant=work.target.tenant,
-            track=work.track.name,
-            indexes=list(found),
-            remedy=indexes.remedy_for(found),
-        )
-
-
-async def _name_invalid_indexes(exc: TargetError, guard: Guard) -> None:
-    statement = exc.statement or ""
-    if isinstance(exc, MigrationFailedError) and builds_concurrently(statement) and not guard.lost.is_set():
-        with suppress(TargetError):
-            indexes.complete(exc, await guard.invalid_indexes())
 
 
 async def _heads_if_possible(guard: Guard) -> Heads | None:

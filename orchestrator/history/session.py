@@ -20,10 +20,8 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from orchestrator.errors import WrongDatabaseError
-from orchestrator.history import drivers
-from orchestrator.plan import indexes
-from orchestrator.plan.statements import builds_concurrently, builds_index
-from orchestrator.sessions import SessionRules, Timeouts
+from orchestrator.history import drivers, easing
+from orchestrator.sessions import SessionRules
 
 
 @dataclass(slots=True)
@@ -44,7 +42,6 @@ class Session:
 _current: ContextVar[Session | None] = ContextVar("migration_session", default=None)
 _lock = threading.Lock()
 _MARK = "orchestrator_session"
-_EASED = "orchestrator_eased"
 
 
 @contextmanager
@@ -142,10 +139,8 @@ def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> Non
         return
     if session.before_statement is not None:
         session.before_statement(statement)
-    timeouts = session.rules.timeouts if session.rules is not None else None
-    if timeouts is not None:
-        _restore(timeouts, connection)  # where the statement before has failed
-        _ease(timeouts, connection, statement)
+    if session.rules is not None and session.rules.timeouts is not None:
+        easing.before(session.rules.timeouts, connection, statement)
 
 
 def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> None:
@@ -155,41 +150,7 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
     if session.on_statement is not None:
         session.on_statement(statement, connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT")
     if session.rules is not None and session.rules.timeouts is not None:
-        _restore(session.rules.timeouts, connection)
-
-
-def _ease(timeouts: Timeouts, connection: Connection, statement: str) -> None:
-    """Before a statement that builds an index. Raises TargetError where an index of that name is there and invalid."""
-    concurrently = builds_concurrently(statement)
-    if not concurrently and not builds_index(statement):
-        return
-    if (index := indexes.built(statement)) is not None and (found := _aside(connection, indexes.question(index))):
-        raise indexes.refusal(*found)
-    connection.info[_EASED] = concurrently
-    for part in timeouts.lifted(concurrently=concurrently).split("; "):
-        _aside(connection, part)
-
-
-def _restore(timeouts: Timeouts, connection: Connection) -> None:
-    if _EASED not in connection.info:
-        return
-    concurrently = connection.info.pop(_EASED)
-    try:
-        for part in timeouts.restored(concurrently=concurrently).split("; "):
-            _aside(connection, part)
-    except Exception:  # a transaction that has failed takes nothing more, and takes back what was eased in it
-        connection.info[_EASED] = concurrently
-
-
-def _aside(connection: Connection, sql: str) -> tuple[Any, ...] | None:
-    """Send a statement of ours, past SQLAlchemy; the first row of the answer."""
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(sql)
-        row = cursor.fetchone() if cursor.description else None
-    finally:
-        cursor.close()
-    return None if row is None else tuple(row)
+        easing.restore(session.rules.timeouts, connection)
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:
