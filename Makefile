@@ -8,7 +8,7 @@ HISTORIES = $(LOCK) --group histories --constraint requirements.lock
 ARGS ?=
 OLDEST ?= tests/unit tests/integration/history
 
-.PHONY: help install demo test mariadb check bench soak lock clean
+.PHONY: help install demo test servers check bench soak lock clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,17 +33,22 @@ install: .venv/installed ## Install the project and its tools into .venv
 demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--tenants 50 --exit")
 	$(BIN)/orchestrator demo $(ARGS)
 
-test: install .venv/histories .venv-oldest/installed mariadb ## Run the tests, real databases included (ARGS="-k slots")
+test: install .venv/histories .venv-oldest/installed servers ## Run the tests, real databases included (ARGS="-k slots")
 	$(BIN)/python -m pytest -n 3 -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone
 	.venv-oldest/bin/python -m pytest -n 3 $(OLDEST)
 
-# The packages without the system's service: the tests start a server of their own.
-mariadb: ## Install MariaDB for the tests, where it is missing, apt-get is there and we are root
-	@if (PATH="$$PATH:/usr/sbin"; command -v mariadbd && command -v mariadb-dump) >/dev/null || [ -n "$$TEST_MYSQL_DSN" ]; then :; \
-	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then echo "MariaDB is not installed: its tests will be skipped"; \
-	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends \
-		mariadb-server-core mariadb-client-core mariadb-client || echo "MariaDB could not be installed: its tests will be skipped"; fi
+# Servers besides PostgreSQL that the tests start for themselves: a program, and the package that brings it.
+PROGRAMS := mariadbd=mariadb-server-core mariadb=mariadb-client-core mariadb-dump=mariadb-client \
+	pgbouncer=pgbouncer prometheus=prometheus
+
+servers: ## Install MariaDB, PgBouncer and Prometheus for the tests, where they are missing, apt-get is there and we are root
+	@PATH="$$PATH:/usr/sbin"; missing=; \
+	for pair in $(PROGRAMS); do command -v "$${pair%%=*}" >/dev/null || missing="$$missing $${pair##*=}"; done; \
+	if [ -z "$$missing" ]; then :; \
+	elif ! command -v apt-get >/dev/null || [ "$$(id -u)" != 0 ]; then echo "missing:$$missing; their tests will be skipped"; \
+	else apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing \
+		|| echo "could not be installed:$$missing; their tests will be skipped"; fi
 
 check: install ## Lint, format and types
 	$(BIN)/ruff check .

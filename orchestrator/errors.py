@@ -33,6 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class OrchestratorError(Exception):
@@ -229,6 +230,15 @@ class HeadsChangedError(TargetError):
     """The version table changed since the plan was made."""
 
     kind = "heads_changed"
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        remedy: str | None = "let whoever else migrates the target finish, then retry",
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, remedy=remedy, **fields)
 
 
 class MigrationFailedError(TargetError):

@@ -8,6 +8,34 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Timeouts:
+    """PostgreSQL's limits of a migrating session, as the server takes them: for a lock that a statement waits for, for
+    a statement, and for one that builds an index."""
+
+    lock: str
+    statement: str
+    build: str
+
+    def lifted(self, *, concurrently: bool, local: bool = False) -> str:
+        """SQL before a statement that builds an index. One that does so `concurrently` waits for everybody else's
+        transactions and keeps nobody waiting: it has no limit for locks. `local` to a transaction. A limit that the
+        revision has set itself stays."""
+        return f"{'SET lock_timeout = 0; ' if concurrently else ''}{_changed(self.statement, self.build, local)}"
+
+    def restored(self, *, concurrently: bool, local: bool = False) -> str:
+        """SQL after it."""
+        lock = f"SET lock_timeout = '{self.lock}'; " if concurrently else ""
+        return f"{lock}{_changed(self.build, self.statement, local)}"
+
+
+def _changed(before: str, after: str, local: bool) -> str:
+    return (
+        f"SELECT pg_catalog.set_config('statement_timeout', '{after}', {str(local).lower()}) "
+        f"WHERE pg_catalog.current_setting('statement_timeout')::interval = interval '{before}'"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRules:
     """Settings and proof of identity of a migrating session.
 
@@ -15,9 +43,8 @@ class SessionRules:
     equal `expected`, its last one is the backend's id (0 where there is none). `place` names the target's database
     in messages. `fence` is the index of the column that tells that the guard session still holds the target's lock.
     `schema` names the tenant's schema: the last column before the fence tells that it is there. `current_schema` asks
-    where a session would make a table: that must be `works_in`. `lock_timeout` is the setting that is taken off for
-    statements that wait and keep nobody else waiting. `state` asks for what else makes two sessions behave alike or
-    not: rows of a name and a value.
+    where a session would make a table: that must be `works_in`. `timeouts` are eased for what builds an index. `state`
+    asks for what else makes two sessions behave alike or not: rows of a name and a value.
     """
 
     dialect: str
@@ -30,7 +57,7 @@ class SessionRules:
     schema: str | None = None
     works_in: str | None = None
     current_schema: str | None = None
-    lock_timeout: str | None = None
+    timeouts: Timeouts | None = None
 
     def is_for(self, dialect: str) -> bool:
         """Whether SQLAlchemy's name of a dialect means this kind of database: its URLs say `mysql` or `mariadb` for

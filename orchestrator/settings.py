@@ -31,7 +31,11 @@ class Settings(BaseSettings):
     connect_timeout_seconds: float = Field(10.0, gt=0)
     lock_wait_seconds: float = Field(10.0, ge=0, description="Longest wait for a target that somebody else holds.")
     lock_timeout_seconds: float = Field(2.0, gt=0, description="PostgreSQL lock_timeout, MySQL lock_wait_timeout.")
+    lock_retry_seconds: float = Field(
+        60.0, ge=0, description="How long a target is tried again whose tables or version table others keep locked."
+    )
     statement_timeout_seconds: float = Field(3600.0, gt=0)
+    build_timeout_seconds: float = Field(86_400.0, gt=0, description="PostgreSQL: of what builds an index.")
     survey_seconds: float = Field(300.0, gt=0, description="How often the daemon reads the heads of all targets.")
 
 

@@ -26,12 +26,13 @@ NAMES = 6
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Durations of a migrating session, in seconds."""
+    """Durations of a migrating session, in seconds; `build_timeout` is that of statements that build an index."""
 
     connect: float = 10.0
     lock_wait: float = 10.0
     lock_timeout: float = 2.0
     statement_timeout: float = 3600.0
+    build_timeout: float = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,12 @@ class Guard(Protocol):
         """Who keeps the given backends waiting, in words; None when nobody does. Also proves that we live.
 
         Raises TargetUnreachableError when the guard is lost or gives no answer in time.
+        """
+        ...
+
+    async def invalid_indexes(self) -> tuple[str, ...]:
+        """The first few indexes that were to be built concurrently and are not whole, as SQL names them; without those
+        that somebody is building. Raises TargetUnreachableError.
         """
         ...
 

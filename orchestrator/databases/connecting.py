@@ -13,19 +13,26 @@ import anyio
 import asyncpg
 from sqlalchemy.engine import URL
 
-from orchestrator.databases import refusals
+from orchestrator.databases import poolers, refusals
 from orchestrator.databases.base import Place
 from orchestrator.errors import TargetUnreachableError
 
 
 @asynccontextmanager
 async def connected(
-    place: Place, name: str, settings: Mapping[str, str] | None = None
+    place: Place, name: str, settings: Mapping[str, str] | None = None, *, pooled: bool = False
 ) -> AsyncIterator[asyncpg.Connection[Any]]:
-    """A session of that application_name, with these settings of the server besides."""
+    """A session of that application_name, with these settings of the server besides.
+
+    Raises TargetUnreachableError; of kind `pooler` where something stands between us and the server that shares its
+    sessions, unless `pooled` says that this does no harm.
+    """
     with translated(place):
         connection = await _connect(place, {"application_name": name, **(settings or {})})
     try:
+        if not pooled:
+            with translated(place):
+                await poolers.refuse(place, connection)
         yield connection
     finally:
         with anyio.move_on_after(2, shield=True), suppress(Exception):
@@ -121,6 +128,8 @@ def bounded(place: Place) -> Iterator[None]:
 
 def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
     """The connection's failure in words, with what to do; only what time may cure is retriable."""
+    if "unsupported startup parameter" in str(exc):  # PgBouncer takes few of a session's settings
+        return refusals.pooled(place)
     code = getattr(exc, "sqlstate", None)
     kind, remedy, retriable = _cause(code, exc)
     reason = str(exc).strip().splitlines()[0] if str(exc).strip() else "no answer in time"
@@ -136,8 +145,6 @@ def _cause(code: str | None, exc: BaseException) -> refusals.Cause:
         return "configuration", "correct the options of the shard's URL", False
     if isinstance(exc, UnicodeError):
         return "unreachable", "correct the host of the shard's URL", False
-    if "unsupported startup parameter" in str(exc):
-        return "pooler", "give the shard a URL that leads directly to the server: a pooler refuses our settings", False
     if code is None or code.startswith(("08", "57P")):
         return _CAUSES.get(code or "", refusals.NO_ANSWER)
     return _CAUSES.get(code, refusals.UNUSABLE)

@@ -59,7 +59,7 @@ class Lookups:
         asking, maintenance = _SERVERS[shard.dialect]
         database = discovery.database or maintenance
         named = Target(discovery.name, "", shard.name, database)
-        place = Place(named, shard.url.set(database=database), self._limits)
+        place = Place(named, shard.migration_url.set(database=database), self._limits)
         try:
             return await asking(place, discovery)
         except TargetError as exc:
@@ -67,13 +67,13 @@ class Lookups:
 
 
 async def _ask_postgresql(place: Place, discovery: Discovery) -> Sequence[Row]:
-    async with connecting.connected(place, SESSION) as connection:
+    async with connecting.connected(place, SESSION, pooled=True) as connection:
         with connecting.bounded(place):
-            if discovery.question == "databases":
-                return [{"database": row[0]} for row in await connection.fetch(_DATABASES)]
-            if discovery.question == "schemas":
-                return [{"schema": row[0]} for row in await connection.fetch(_SCHEMAS)]
-            async with connection.transaction(readonly=True):
+            async with connection.transaction(readonly=True):  # within which a pooler changes nothing
+                if discovery.question == "databases":
+                    return [{"database": row[0]} for row in await connection.fetch(_DATABASES)]
+                if discovery.question == "schemas":
+                    return [{"schema": row[0]} for row in await connection.fetch(_SCHEMAS)]
                 return [dict(row) for row in await connection.fetch(discovery.text)]
 
 

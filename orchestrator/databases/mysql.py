@@ -129,7 +129,7 @@ class MySQLGuard:
         if number != self._id:
             raise WrongDatabaseError(
                 f"the connection to {self._place.name} goes through a proxy, where the locks of a session do not hold",
-                remedy="give the shard a URL that leads directly to the server",
+                remedy="give the shard a `direct_url` that leads to the server itself; or let its `url` do so",
             )
         self._identity = (name, server)
         await self._end_leftovers(await self._wait_for_lock())
@@ -190,6 +190,9 @@ class MySQLGuard:
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with self._asking():
             return await sessions.blocker(self._connection, backends, self._id)
+
+    async def invalid_indexes(self) -> tuple[str, ...]:
+        return ()
 
     async def end_backends(self, backends: Sequence[int]) -> None:
         if not backends:

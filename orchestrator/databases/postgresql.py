@@ -28,11 +28,12 @@ from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.postgresql_dumps import PostgreSQLDumper
 from orchestrator.databases.quoting import dotted, literal
-from orchestrator.databases.replay import Replay
+from orchestrator.databases.replay import Sender
 from orchestrator.databases.scripts import Message, VersionTable, messages
-from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
+from orchestrator.errors import TargetLockedError
+from orchestrator.plan import indexes
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
-from orchestrator.sessions import SessionRules
+from orchestrator.sessions import SessionRules, Timeouts
 
 _CLEANUP_SECONDS = 10.0
 
@@ -101,7 +102,7 @@ class PostgreSQLGuard:
         self._key = lock_key(place)
         self._table = VersionTable.of(place.target).qualified
         self._identity: tuple[object, ...] = ()
-        self._entering = sql.ENTER.format(proof=schemas.proof(place.target))
+        self._entering = sql.ENTER.format(proof=schemas.proof(place.target), backend=connection.get_server_pid())
         self._entered_with: list[Heads | None] = []
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
@@ -141,7 +142,7 @@ class PostgreSQLGuard:
             schema=schema,
             works_in=schema,
             current_schema=sql.CURRENT_SCHEMA if schema is not None else None,
-            lock_timeout=settings["lock_timeout"],
+            timeouts=_timeouts(self._place),
         )
 
     async def enter(self, provisioned: bool = False) -> bool:
@@ -154,11 +155,7 @@ class PostgreSQLGuard:
         name, oid, started, schema, backend, locked, leftovers, found = row.values()
         _check_name(self._place, name)
         if backend != self._connection.get_server_pid():
-            raise WrongDatabaseError(
-                f"the connection to {self._place.name} goes through a transaction-mode pooler, where session locks do "
-                "not hold",
-                remedy="give the shard a URL that leads directly to the server",
-            )
+            raise refusals.pooled(self._place)
         self._identity = (name, oid, started, schema)
         if locked and found is not True:
             held = None if found is False else heads_of(self._place, found.split("\n") if found else ())
@@ -253,15 +250,18 @@ class PostgreSQLGuard:
             row = await self._connection.fetchrow(sql.BLOCKERS, _listed(backends))
         return in_words(row) if row is not None else None
 
+    async def invalid_indexes(self) -> tuple[str, ...]:
+        with bounded(self._place):
+            rows = await self._connection.fetch(indexes.all_in(self._place.target.schema))
+        return tuple(row["name"] for row in rows if row["builder"] is None)
+
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
+        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place))
         for message in _messages(self._place, scripts, create_version):
             began = time.monotonic()
-            try:
-                await Replay(self._place, self._connection, self.lost).send(message.text)
-            except MigrationFailedError as exc:
-                raise _final(exc, message) from exc.__cause__
+            await sender.send(message)
             if message.revisions:
                 on_done(message.revisions, time.monotonic() - began)
 
@@ -291,26 +291,10 @@ class PostgreSQLGuard:
                     await anyio.sleep(pause)
 
 
-def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
-    """A statement outside of transactions leaves something behind (an invalid index, or those before it): nobody may
-    try it again without looking."""
-    if message.alone is None:
-        return exc
-    revision, statement = message.alone
-    exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
-    exc.revision, exc.statement = revision, statement or None
-    if exc.code != "55P03" and statement:
-        exc.remedy = "look at what the statement left behind (an invalid index: drop it), correct the cause, then retry"
-    elif exc.code != "55P03":
-        exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
-    return exc
-
-
 def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:
     """What is sent for a stretch of scripts; the session is set up with the first of it."""
-    settings = _settings(place)
-    setup = f"SELECT {_applied(settings)};\n"
-    for message in messages(scripts, VersionTable.of(place.target), create_version, settings["lock_timeout"]):
+    setup = f"SELECT {_applied(_settings(place))};\n"
+    for message in messages(scripts, VersionTable.of(place.target), create_version, _timeouts(place)):
         yield replace(message, text=setup + message.text)
         setup = ""
 
@@ -324,6 +308,12 @@ def _settings(place: Place) -> dict[str, str]:
         "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
     }
     return settings if path is None else {**settings, "search_path": path}
+
+
+def _timeouts(place: Place) -> Timeouts:
+    limits = place.limits
+    build = max(limits.build_timeout, limits.statement_timeout)
+    return Timeouts(*(f"{it * 1000:.0f}ms" for it in (limits.lock_timeout, limits.statement_timeout, build)))
 
 
 def _applied(settings: Mapping[str, str]) -> str:

@@ -19,8 +19,10 @@ OURS = """SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL)
 # Matched by name as well: a backend's number may be another session's by now.
 END = f"""SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM ({OURS}
     AND pid = ANY (pg_catalog.string_to_array($2, ',')::int[])) AS s"""
+# A session that is not the one we were told of is a pooler's: what is locked there would stay locked after us.
 ENTER = f"""SELECT {IDENTITY}, {{proof}} AS schema, pg_catalog.pg_backend_pid(),
-    CASE WHEN pg_catalog.current_database() = $1 THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
+    CASE WHEN pg_catalog.current_database() = $1 AND pg_catalog.pg_backend_pid() = {{backend}}
+    THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
     pg_catalog.array_to_string(ARRAY({OURS.replace("$1", "$4")}), ',') AS leftovers"""
 # Asked with it: whether there is a version table, or what it holds, which fails where there is none.
 PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"

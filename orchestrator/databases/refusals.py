@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.databases.base import Place
-from orchestrator.errors import MigrationFailedError, TargetLockedError, WrongDatabaseError
+from orchestrator.errors import MigrationFailedError, TargetLockedError, TargetUnreachableError, WrongDatabaseError
 
 # Kind of the error, remedy, and whether time may cure it.
 Cause = tuple[str, str, bool]
@@ -29,6 +29,16 @@ FULL: Cause = (
 )
 MISSING: Cause = ("missing_database", "create the database, or correct `database:` of the tenant", False)
 STARTING: Cause = ("starting_up", "wait until the server accepts connections", True)
+
+
+def pooled(place: Place) -> TargetUnreachableError:
+    """A pooler answers in the server's place: its sessions are not ours alone."""
+    return TargetUnreachableError(
+        f"the connection to {place.name} goes through a connection pooler (PgBouncer or the like), which shares its "
+        "sessions with others: neither locks nor settings would hold. Nothing was run",
+        kind="pooler",
+        remedy="give the shard a `direct_url` that leads to the server itself, past the pooler; or let its `url` do so",
+    )
 
 
 def lock_held(place: Place, holder: str | None) -> TargetLockedError:

@@ -11,8 +11,16 @@ import asyncpg
 from orchestrator.databases.base import REPLAY_REFUSED, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
-from orchestrator.databases.scripts import HEADS_CHANGED, VersionTable
-from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, TargetUnreachableError
+from orchestrator.databases.scripts import HEADS_CHANGED, Message, VersionTable
+from orchestrator.errors import (
+    HALF_APPLIED,
+    HeadsChangedError,
+    MigrationFailedError,
+    TargetError,
+    TargetUnreachableError,
+)
+from orchestrator.plan import indexes
+from orchestrator.sessions import Timeouts
 
 WATCH_SECONDS = 1.0
 # So many looks in a row without an answer, and the session is held for lost.
@@ -28,6 +36,57 @@ _BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now
 _END = """SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_get_activity($1)
     WHERE backend_start = $2"""
 _STARTED = "SELECT backend_start FROM pg_catalog.pg_stat_get_activity($1)"
+
+
+class Sender:
+    """Sends a stretch's messages one after the other on the guard's session."""
+
+    def __init__(
+        self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event, timeouts: Timeouts
+    ) -> None:
+        self._place, self._connection, self._lost, self._timeouts = place, connection, lost, timeouts
+
+    async def send(self, message: Message) -> None:
+        """As `Replay.send`; what stays of a failure is told in it.
+
+        Raises also TargetError where the message builds an index that is there and invalid, or is just being built.
+        """
+        await self._refuse_invalid(message)
+        try:
+            await Replay(self._place, self._connection, self._lost).send(message.text)
+        except MigrationFailedError as exc:
+            if message.alone is not None:  # it may have failed with its limits eased
+                with bounded(self._place):
+                    await self._connection.execute(self._timeouts.restored(concurrently=True))
+            raise _final(exc, message) from exc.__cause__
+
+    async def _refuse_invalid(self, message: Message) -> None:
+        if message.alone is None or (index := indexes.built(message.alone[1])) is None:
+            return
+        with bounded(self._place):
+            found = await self._connection.fetchrow(indexes.question(index))
+        if found is not None:
+            exc = indexes.refusal(*found)
+            exc.revision, exc.statement = message.alone
+            exc.message = f"revision {exc.revision}: {exc.message}"
+            raise exc
+
+
+def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
+    """A statement outside of transactions leaves something behind (an invalid index, or those before it): nobody may
+    try it again without looking."""
+    if message.alone is None:
+        return exc
+    revision, statement = message.alone
+    exc.message, exc.kind = f"revision {revision}: {exc.message}", MigrationFailedError.kind
+    exc.revision, exc.statement = revision, statement or None
+    if message.follows:
+        exc.kind = HALF_APPLIED
+        exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
+    if indexes.may_leave_one(exc.statement, exc.code):
+        exc.remedy = f"{indexes.LOOK}; then {exc.remedy if message.follows else 'correct the cause and retry'}"
+        exc.kind = HALF_APPLIED
+    return exc
 
 
 class Replay:

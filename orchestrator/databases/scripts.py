@@ -9,9 +9,10 @@ from functools import lru_cache
 
 from orchestrator.databases.quoting import literal, quoted
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
-from orchestrator.plan.statements import builds_concurrently, terminated
+from orchestrator.plan.statements import builds_concurrently, builds_index, terminated
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import Target
+from orchestrator.sessions import Timeouts
 
 # How a check fails: by making a number of this and the heads, which needs no procedural language.
 HEADS_CHANGED = "the version table holds:"
@@ -22,12 +23,13 @@ class Message:
     """What is sent in one go, and the revisions that are completed when it has succeeded.
 
     `alone`: a statement outside of transactions, with its revision; or the rest of a revision (no statement) that has
-    committed something before. What there is of it stays when it fails.
+    committed something before. `follows`: something of the revision has been committed, and stays when this fails.
     """
 
     text: str
     revisions: tuple[str, ...] = ()
     alone: tuple[str, str] | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ class VersionTable:
 
 @lru_cache(maxsize=64)
 def messages(
-    scripts: tuple[Script, ...], table: VersionTable, create_version: str | None, lock_timeout: str
+    scripts: tuple[Script, ...], table: VersionTable, create_version: str | None, timeouts: Timeouts
 ) -> tuple[Message, ...]:
     """A transaction is one message, so that `now()` differs from one to the next as it does online; a statement outside
     of transactions is one, because several in one message are a transaction to the server."""
@@ -86,19 +88,20 @@ def messages(
     for script in scripts:
         if script.transactional:
             rest = (script.continues, "") if script.continues is not None else None
-            found.append(Message(_transaction(script, table, create_version), script.revisions, rest))
+            text = _transaction(script, table, create_version, timeouts)
+            found.append(Message(text, script.revisions, rest, rest is not None))
         else:
-            found += _alone(script, table, create_version, lock_timeout)
+            found += _alone(script, table, create_version, timeouts)
     return tuple(found)
 
 
-def _transaction(script: Script, table: VersionTable, create_version: str | None) -> str:
+def _transaction(script: Script, table: VersionTable, create_version: str | None, timeouts: Timeouts) -> str:
     lines = ["BEGIN;", _opening(script, table, create_version)]
     for item in script.items:
         if isinstance(item, Begun):
             lines.append(_said(item))
         else:
-            lines += table.moved(item) if isinstance(item, Move) else [terminated(item)]
+            lines += table.moved(item) if isinstance(item, Move) else _within(item, timeouts)
     if script.after != script.before:
         lines.append(table.check(script.after))
     return "\n".join([*lines, "COMMIT;"])
@@ -108,21 +111,31 @@ def _said(begun: Begun) -> str:
     return f"-- revision {' '.join(begun.revision.split())}"
 
 
-def _alone(script: Script, table: VersionTable, create_version: str | None, lock_timeout: str) -> Iterator[Message]:
+def _within(item: str, timeouts: Timeouts) -> list[str]:
+    """A statement in a transaction."""
+    if not builds_index(item):
+        return [terminated(item)]
+    lifted = timeouts.lifted(concurrently=False, local=True)
+    return [f"{lifted};", terminated(item), f"{timeouts.restored(concurrently=False, local=True)};"]
+
+
+def _alone(script: Script, table: VersionTable, create_version: str | None, timeouts: Timeouts) -> Iterator[Message]:
     yield Message(_opening(script, table, create_version))
-    revision = ""
+    revision, follows = "", False
     for item in script.items:
         if isinstance(item, Begun):
-            revision = item.revision
+            revision, follows = item.revision, item.revision == script.continues
             continue
         if isinstance(item, Move):
             yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
-        elif builds_concurrently(item):
-            yield Message("SET lock_timeout = 0;")
-            yield Message(terminated(item), alone=(revision, item))
-            yield Message(f"SET lock_timeout = '{lock_timeout}';")
-        else:
-            yield Message(terminated(item), alone=(revision, item))
+            continue
+        eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
+        if eased:
+            yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
+        yield Message(terminated(item), alone=(revision, item), follows=follows)
+        if eased:
+            yield Message(f"{timeouts.restored(concurrently=concurrently)};")
+        follows = True
     if script.revisions:
         yield Message(table.check(script.after), script.revisions)
 

@@ -129,6 +129,9 @@ class SQLiteGuard:
     async def blockers(self, backends: Sequence[int]) -> str | None:
         return None
 
+    async def invalid_indexes(self) -> tuple[str, ...]:
+        return ()
+
     async def end_backends(self, backends: Sequence[int]) -> None:
         return None
 

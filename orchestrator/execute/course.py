@@ -20,7 +20,7 @@ class Course:
     """One target's way along its plan.
 
     `plan` makes the plan from the heads that are found; `online` runs env.py for one; `on_refused` is told when the
-    server refused compiled SQL, before env.py is tried.
+    server refused compiled SQL, before env.py is tried. `moved` tells of heads that are not our doing.
     """
 
     def __init__(
@@ -31,7 +31,9 @@ class Course:
         online: Callable[[Plan], Awaitable[None]],
         on_step: Callable[[str, float], None],
         on_refused: Callable[[TargetError], None],
+        moved: Callable[[Heads | None], TargetError | None],
     ) -> None:
+        self._moved = moved
         self._guard, self._plan, self._turn = guard, plan, turn
         self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
         self._ways: set[str] = set()
@@ -59,9 +61,12 @@ class Course:
         except TargetError as exc:
             if not is_refusal(exc):
                 raise
+            heads = await self._guard.heads()
+            if (meanwhile := self._moved(heads)) is not None:
+                raise meanwhile from exc
             self._turn.refused = exc.message
             self._on_refused(exc)
-            await self._online(self._plan(await self._guard.heads()))
+            await self._online(self._plan(heads))
 
     async def _online(self, plan: Plan) -> None:
         self._ways.add("online")

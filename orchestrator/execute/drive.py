@@ -139,10 +139,12 @@ class _One:
         async for attempt in stamina.retry_context(on=self._after_failure, attempts=None, timeout=None):
             with attempt:
                 if not self.in_slot:
+                    left = time.monotonic()
                     if not await self.drive.admission.again(self.migration):
                         await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
                         return None
                     self.in_slot = True
+                    self.retries.stood(time.monotonic() - left)
                 if (refusal := self.drive.admission.refusal) is not None:
                     raise refusal
                 target = _find(self.drive.route.registry(), self.migration)  # each time: the registry may change

@@ -15,10 +15,11 @@ from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbou
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import HALF_APPLIED, HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
-from orchestrator.execute import newcomers
+from orchestrator.execute import leftovers, newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
+from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
@@ -126,15 +127,18 @@ class Migrator:
         Raises TargetError. The target's lock is free and no session of ours is left when this ends in any way.
         """
         place = self._place(work.registry, work.history.env_py.settled(work.target))
+        ours = Ours(work.history.after)
+        work = replace(work, on_step=ours.noting(work.on_step))
         began = time.monotonic()
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
             precautions = Precautions(self._care, work, place, guard)
             try:
-                heads = await self._provided(work, place, guard, attempt, precautions)
+                heads = await self._provided(work, place, guard, attempt, precautions, ours)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan, work.bound)
+                ours.begins(plan)
                 await work.on_heads(plan)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
@@ -142,25 +146,31 @@ class Migrator:
                     return Done(plan.heads, plan.heads, 0)
                 if work.cut_short and _keeps_ddl(place):
                     raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
+                if work.cut_short or work.suspect:
+                    await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
-                    done = await self._brought(work, place, plan, guard, turn, attempt)
+                    done = await self._brought(work, place, plan, guard, turn, attempt, ours)
                 await precautions.after(plan, done.to_heads)
                 return done
             except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 if exc.kind == WORKER_DIED and _keeps_ddl(place):
                     raise _maybe_half_applied(exc.message, attempt.to_heads or ()) from exc
+                await leftovers.name(exc, guard)
+                if (meanwhile := ours.instead_of(exc, attempt.to_heads)) is not None:
+                    raise meanwhile from exc
                 raise
 
     async def _provided(
-        self, work: Work, place: Place, guard: Guard, attempt: Attempt, precautions: Precautions
+        self, work: Work, place: Place, guard: Guard, attempt: Attempt, precautions: Precautions, ours: Ours
     ) -> Heads | None:
         """The target's heads, after what is to be done first where there is no version table."""
         heads = await guard.heads()
         plan = work.planner.plan(heads, work.since)
+        ours.begins(plan)
         if heads is not None or plan.direction == "downgrade" or not plan.steps:
             return heads
         if plan.direction == "upgrade":
@@ -191,7 +201,9 @@ class Migrator:
         log.info("adopted", tenant=work.target.tenant, track=work.track.name, revisions=list(goal))
         return heads
 
-    async def _brought(self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt) -> Done:
+    async def _brought(
+        self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt, ours: Ours
+    ) -> Done:
         watched = turn.watched and turn.compiled is None
 
         async def online(part: Plan) -> None:
@@ -199,7 +211,7 @@ class Migrator:
             await self._runner.run(job, guard, work.on_step, alone=work.alone, on_observed=turn.noticed)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
-        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused)
+        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved)
         try:
             await course.run(plan)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.engine import URL
 
@@ -52,3 +53,16 @@ def is_async(env_py: Path) -> bool:
         or (isinstance(node, ast.alias) and node.name in _ASYNC_NAMES)
         for node in ast.walk(tree_of(env_py))
     )
+
+
+def backend_of(connection: Any) -> int | None:
+    """The number of the server's session that a PostgreSQL connection was told when it began; None where the driver
+    does not tell. SQLAlchemy's adapters for asynchronous drivers have theirs within."""
+    inner = getattr(connection, "driver_connection", None) or connection
+    if hasattr(inner, "get_server_pid"):  # asyncpg
+        return int(inner.get_server_pid())
+    if hasattr(inner, "info"):  # psycopg, psycopg2
+        return int(inner.info.backend_pid)
+    if key := getattr(inner, "_backend_key_data", None):  # pg8000
+        return int.from_bytes(key[:4], "big", signed=True)
+    return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError
-from orchestrator.plan.statements import builds_concurrently
+from orchestrator.plan import indexes
 from orchestrator.plan.steps import Heads
 from orchestrator.sessions import SessionRules
 
@@ -132,15 +132,14 @@ class Outside:
 
     def complete(self, exc: MigrationFailedError, redact: Callable[[str], str]) -> None:
         """As `Lasting.complete`; an index that could not be built concurrently stays as well, and is invalid."""
-        invalid = exc.statement is not None and builds_concurrently(exc.statement)
+        invalid = indexes.may_leave_one(exc.statement, exc.code)
         if self._part.count:
             done = "; ".join(_shortened(redact(statement)) for statement in self._part.statements)
             exc.message += f"\nThe revision is half applied: what it did outside of transactions stays ({done})"
             exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, _REMEDY, False
         if invalid:
-            first = "look for an invalid index that the statement left behind (pg_index.indisvalid), and drop it"
             exc.kind, exc.retriable = HALF_APPLIED, False
-            exc.remedy = f"{first}; then {exc.remedy if self._part.count else 'correct the cause and retry'}"
+            exc.remedy = f"{indexes.LOOK}; then {exc.remedy if self._part.count else 'correct the cause and retry'}"
 
 
 _NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}

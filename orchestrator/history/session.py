@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from orchestrator.errors import WrongDatabaseError
-from orchestrator.plan.statements import builds_concurrently
+from orchestrator.history import drivers, easing
 from orchestrator.sessions import SessionRules
 
 
@@ -139,8 +139,8 @@ def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> Non
         return
     if session.before_statement is not None:
         session.before_statement(statement)
-    if _is_concurrent(session, statement):
-        cursor.execute("SET lock_timeout = 0")
+    if session.rules is not None and session.rules.timeouts is not None:
+        easing.before(session.rules.timeouts, connection, statement)
 
 
 def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> None:
@@ -149,13 +149,8 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
         return
     if session.on_statement is not None:
         session.on_statement(statement, connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT")
-    if session.rules is not None and session.rules.lock_timeout and _is_concurrent(session, statement):
-        cursor.execute(f"SET lock_timeout = '{session.rules.lock_timeout}'")
-
-
-def _is_concurrent(session: Session, statement: str) -> bool:
-    is_postgresql = session.rules is not None and session.rules.dialect == "postgresql"
-    return is_postgresql and builds_concurrently(statement)
+    if session.rules is not None and session.rules.timeouts is not None:
+        easing.restore(session.rules.timeouts, connection)
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:
@@ -175,11 +170,15 @@ def _prove(session: Session, connection: Any, record: ConnectionPoolEntry) -> No
     if session.rules is None:
         raise _unwanted()
     row = _ask(session.rules, connection)
+    told = drivers.backend_of(connection) if session.rules.dialect == "postgresql" else None
     problem = session.rules.mismatch(row)
-    if problem:
+    if problem or told not in (None, int(row[-1])):
+        with suppress(Exception):
+            connection.rollback()  # what was set goes to nobody who is given a pooler's session next
         with suppress(Exception):
             connection.close()
-        raise _wrong(session.rules, problem)
+        raise _wrong(session.rules, problem) if problem else _pooled(session.rules)
+    connection.commit()  # a setting made in a transaction that rolls back would be undone
     record.info[_MARK] = session
     backend = int(row[-1])
     session.backends.append(backend)
@@ -195,12 +194,22 @@ def _ask(rules: SessionRules, connection: Any) -> tuple[Any, ...]:
         row = cursor.fetchone()
     finally:
         cursor.close()
-    connection.commit()  # a setting made in a transaction that rolls back would be undone
     return tuple(row)
 
 
 def _unwanted() -> WrongDatabaseError:
     return WrongDatabaseError("a connection was asked for while revisions are only compiled")
+
+
+def _pooled(rules: SessionRules) -> WrongDatabaseError:
+    return WrongDatabaseError(
+        f"env.py opened a connection to {rules.place} through a connection pooler (PgBouncer or the like), which "
+        "shares its sessions with others: neither locks nor settings would hold. Nothing was run on it",
+        kind="pooler",
+        remedy="let env.py take its URL from `sqlalchemy.url`, which leads to the server itself where the shard's "
+        "`direct_url` does; where it reads environment variables, set the track's `isolation: process` and "
+        "`environment:`",
+    )
 
 
 def _wrong(rules: SessionRules, found: str) -> WrongDatabaseError:

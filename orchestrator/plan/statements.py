@@ -80,6 +80,24 @@ def builds_concurrently(sql: str) -> bool:
         return False
 
 
+def builds_index(sql: str) -> bool:
+    """Whether it builds an index, which takes as long as the table is large.
+
+    >>> [builds_index(sql) for sql in ("create unique index i on t (a)", "REINDEX TABLE t", "DROP INDEX i")]
+    [True, True, False]
+    """
+    if "index" not in sql.lower():
+        return False
+    try:
+        return any(words[0] == "reindex" or _creates_index(words) for words in commands(sql))
+    except UnterminatedError:
+        return False
+
+
+def _creates_index(words: list[str]) -> bool:
+    return words[0] == "create" and "index" in words[1:3]
+
+
 def objection(sql: str) -> str | None:
     """Why the text cannot be part of a script; None when it can.
 

@@ -227,6 +227,11 @@ class ShardForm(Form):
         description="`postgresql://user:${PASSWORD}@host:5432` or `mysql://user:${PASSWORD}@host:3306` (`mariadb://` "
         "as well), without a database; or `sqlite:///folder`."
     )
+    direct_url: WithReferences | None = Field(
+        None,
+        description="The way to the server itself, where `url` leads to a connection pooler such as PgBouncer: what "
+        "migrates, looks or discovers takes it.",
+    )
     max_concurrent: Count = Field(8, description="How many of its targets are migrated at once.")
     max_per_database: Count | None = Field(
         None, description="How many targets of one database are migrated at once, where several share it."

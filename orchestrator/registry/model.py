@@ -68,10 +68,11 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A database server that hosts tenants. `url` carries secrets, and is left out of the repr.
+    """A database server that hosts tenants. The URLs carry secrets, and are left out of the repr.
 
-    `max_per_database`: targets of one database at once, None: as many as of the shard. `reserve_connections` are left
-    to applications, also of a database with a limit of its own.
+    `url` says where applications find it, and names it. `direct_url` leads past what stands in between, a connection
+    pooler most of all. `max_per_database`: targets of one database at once, None: as many as of the shard.
+    `reserve_connections` are left to applications, also of a database with a limit of its own.
     """
 
     name: str
@@ -80,6 +81,12 @@ class Shard:
     labels: Mapping[str, str] = field(default_factory=dict)
     max_per_database: int | None = None
     reserve_connections: int = 5
+    direct_url: URL | None = field(default=None, repr=False)
+
+    @property
+    def migration_url(self) -> URL:
+        """Where whoever migrates, looks or asks for tenants connects."""
+        return self.url if self.direct_url is None else self.direct_url
 
     @property
     def dialect(self) -> str:
@@ -271,7 +278,7 @@ class Registry:
             folder = self.source.parent / (shard.url.database or "")
             url = shard.url.set(database=str((folder / target.database).resolve()))
         else:
-            url = shard.url.set(database=target.database)
+            url = shard.migration_url.set(database=target.database)
         return url.set(drivername=f"{shard.dialect}+{driver}") if driver else url
 
     @cached_property
@@ -292,9 +299,12 @@ class Registry:
         return [schema for schema in self._by_place.get((target.shard, target.database), {}) if schema is not None]
 
     def place_of(self, target: Target) -> str:
-        """Server, database, schema and version table of a target in one line, without user or password."""
-        url = self.url_for(target)
-        server = f"{url.host or ''}{f':{url.port}' if url.port else ''}"
+        """Server, database, schema and version table of a target in one line, without user or password.
+
+        It stays when the shard is given a `direct_url`: that is another way to the same place.
+        """
+        url, named = self.url_for(target), self.shards[target.shard].url
+        server = f"{named.host or ''}{f':{named.port}' if named.port else ''}"
         table = ".".join(filter(None, (target.version_table_schema or target.schema, target.version_table)))
         return f"{self.shards[target.shard].dialect}://{server}/{url.database} {table}"
 

@@ -162,13 +162,13 @@ def _targets(registry: Registry, track: Track) -> int:
 def _drivers(registry: Registry, track: Track, asynchronous: bool) -> tuple[str, ...]:
     """Which drivers env.py will be given, over all shards where the track has targets."""
     shards = {target.shard for target in registry.targets if target.track == track.name}
-    urls = [registry.shards[name].url for name in sorted(shards)]
+    urls = [registry.shards[name].migration_url for name in sorted(shards)]
     return tuple(dict.fromkeys(drivers.drivername(url, asynchronous, track.driver) for url in urls))
 
 
 def _shard(registry: Registry, shard: Shard) -> ShardFinding:
     targets = sum(target.shard == shard.name for target in registry.targets)
-    url = shard.url
+    url = shard.migration_url
     place = f"{url.host}:{url.port}" if url.host and url.port else url.host or url.database or "."
     return ShardFinding(shard.name, shard.dialect, place, targets, shard.max_concurrent)
 

@@ -103,7 +103,7 @@ def _joined(
     }
     histories = Histories(Library(workers))
     migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)
-    driver = Driver(migrator, Slots(total), RetryPolicy(), publish)
+    driver = Driver(migrator, Slots(total), RetryPolicy.within(settings.lock_retry_seconds), publish)
     surveyor = Surveyor(migrator, total)
 
     def is_behind(target: Target) -> bool:
@@ -133,4 +133,5 @@ def limits(settings: Settings) -> Limits:
         lock_wait=settings.lock_wait_seconds,
         lock_timeout=settings.lock_timeout_seconds,
         statement_timeout=settings.statement_timeout_seconds,
+        build_timeout=settings.build_timeout_seconds,
     )

@@ -435,7 +435,7 @@ async def test_a_proxy_is_refused(mysql: MySQLServer, database: str, monkeypatch
     with pytest.raises(WrongDatabaseError, match="goes through a proxy") as told:
         async with MySQL().guard(_place(mysql, database)):
             pass
-    assert "directly" in str(told.value.remedy)
+    assert "`direct_url`" in str(told.value.remedy)
 
 
 async def test_a_way_that_leads_to_another_database_is_refused(

@@ -509,7 +509,7 @@ async def test_an_index_that_cannot_be_built_concurrently_fails_with_its_own_rea
         assert (failed.failure.revision, failed.failure.code, failed.execution) == ("delta", "23505", "replay")
         assert "could not create unique index" in failed.failure.message
         assert "CREATE UNIQUE INDEX CONCURRENTLY" in str(failed.failure.statement)
-        assert "drop it" in str(failed.failure.remedy)
+        assert "DROP INDEX CONCURRENTLY public.mine_a; then" in str(failed.failure.remedy)
         assert running.of(ReplayRefused) == []
 
 

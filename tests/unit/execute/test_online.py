@@ -30,6 +30,9 @@ class Guarding:
             raise self.answer
         return None
 
+    async def invalid_indexes(self) -> tuple[str, ...]:
+        return ()
+
     async def end_backends(self, backends: Sequence[int]) -> None:
         self.ended.append(list(backends))
 
