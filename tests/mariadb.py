@@ -76,7 +76,7 @@ async def server() -> AsyncIterator[MySQLServer]:
         yield MySQLServer(dsn)
         return
     if program("mariadbd") is None or program("mariadb-install-db") is None:
-        said = "no MariaDB server on this machine: install mariadb-server (`make mariadb`), or set TEST_MYSQL_DSN"
+        said = "no MariaDB server on this machine: install mariadb-server (`make servers`), or set TEST_MYSQL_DSN"
         if os.environ.get(REQUIRED):
             pytest.fail(said, pytrace=False)
         pytest.skip(said)

@@ -64,7 +64,7 @@ async def before(
     fails where `TEST_PGBOUNCER_REQUIRED` is set."""
     program = mariadb.program("pgbouncer")
     if program is None:
-        said = "no PgBouncer on this machine: install it (`make pgbouncer`)"
+        said = "no PgBouncer on this machine: install it (`make servers`)"
         if os.environ.get(REQUIRED):
             pytest.fail(said, pytrace=False)
         pytest.skip(said)
