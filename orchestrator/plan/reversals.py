@@ -31,7 +31,7 @@ def not_past(waves: Sequence[tuple[str, Iterable[Sequence[str]]]], known: Mappin
     >>> not_past([("canary", [("a",)]), ("rest", [("a",), ("a", "b")])], {"b": "its downgrade is empty"})
     'not reversible past wave 1 (canary): wave 2 (rest) runs b, which cannot be taken back: its downgrade is empty'
     >>> not_past([("everyone", [("a", "b")])], {"b": "it has no downgrade"})
-    'not reversible: the first wave (everyone) runs b, which cannot be taken back: it has no downgrade'
+    'not reversible: it runs b, which cannot be taken back: it has no downgrade'
     """
     for number, (name, groups) in enumerate(waves):
         steps = dict.fromkeys(step for steps in groups for step in steps if step in known)
@@ -41,7 +41,7 @@ def not_past(waves: Sequence[tuple[str, Iterable[Sequence[str]]]], known: Mappin
         more = f" and {len(shown) - 1} more" if len(shown) > 1 else ""
         runs = f"runs {shown[0]}{more}, which cannot be taken back: {known[shown[0]]}"
         if number == 0:
-            return f"not reversible: the first wave ({name}) {runs}"
+            return f"not reversible: {f'the first wave ({name})' if len(waves) > 1 else 'it'} {runs}"
         return f"not reversible past wave {number} ({waves[number - 1][0]}): wave {number + 1} ({name}) {runs}"
     return None
 

@@ -41,7 +41,7 @@ async def test_failures_are_exit_code_3_and_grouped_by_cause_without_a_stack_tra
     done = await project.run("migrate")
     assert done.code == 3
     assert "failed: 0 of 6 at head" in done.out
-    assert "2 causes, 6 targets:" in done.out
+    assert "2 causes, 6 tenants:" in done.out
     assert "5 targets: t001, t002, t003, t004, t005" in done.out
     assert "revision gamma: no such table: nowhere" in done.out
     assert "1 target: t000" in done.out
@@ -165,7 +165,7 @@ async def test_postgresql_tenants_are_migrated_and_failures_told_with_their_sqls
     done = await run("migrate", "--config", str(registry), cwd=tmp_path, env=secret)
     assert done.code == 3, done.err
     assert "3 of 4 at head" in done.out
-    assert "1 cause, 1 target:" in done.out
+    assert "1 cause, 1 tenant:" in done.out
     assert "beta 42P07" in done.out
     assert "t002" in done.out
     assert secret["PG_PASSWORD"] not in done.out + done.err

@@ -70,7 +70,7 @@ async def test_a_revision_that_fails_half_way_is_told_in_the_summary(
     )
     done = await project.run("migrate")
     assert done.code == 3
-    assert "1 cause, 3 targets:" in done.out
+    assert "1 cause, 3 tenants:" in done.out
     assert "gamma 1146" in done.out
     assert "half applied: 1 of its statements stay (CREATE TABLE half ( id INTEGER ))" in done.out
     assert "The version table still says beta" in done.out
