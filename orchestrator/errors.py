@@ -12,6 +12,7 @@
     │   └── StateError              the rollout is not in a state that allows this
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
+    │   │   └── LeadershipLostError another process drives the store's rollouts now
     │   ├── DiscoveryError          a source of tenants
     │   └── DaemonError             the daemon, as seen from the command line
     ├── EmbeddedServerError         the private PostgreSQL of the demo and the tests
@@ -138,6 +139,10 @@ class UnavailableError(OrchestratorError):
 
 class StoreError(UnavailableError):
     """The store cannot be used."""
+
+
+class LeadershipLostError(StoreError):
+    """Another process drives the rollouts of the store now."""
 
 
 class DaemonError(UnavailableError):

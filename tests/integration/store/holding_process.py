@@ -10,7 +10,7 @@ from orchestrator.store.engine import open_store
 
 
 async def main(url: str) -> None:
-    async with open_store(url) as store, store.driver_lock(lambda: None):
+    async with open_store(url) as store, store.driver_lock(print):
         sys.stdout.write("held\n")
         sys.stdout.flush()
         await anyio.sleep_forever()
