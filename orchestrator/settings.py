@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     lock_timeout_seconds: float = Field(2.0, gt=0, description="PostgreSQL lock_timeout, MySQL lock_wait_timeout.")
     statement_timeout_seconds: float = Field(3600.0, gt=0)
     survey_seconds: float = Field(300.0, gt=0, description="How often the daemon reads the heads of all targets.")
+    lease_seconds: float = Field(
+        15.0,
+        ge=1,
+        le=3600,
+        description="PostgreSQL store: how long a leader that says nothing keeps the lead; the same for all daemons.",
+    )
 
 
 def load(**flags: Any) -> Settings:

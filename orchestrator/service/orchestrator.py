@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
+from orchestrator.api.ports import CompiledPlan, Leadership, PlanGroup, Reloaded, RolloutView, TargetView
 from orchestrator.errors import OrchestratorError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.registry.discovery import Source
@@ -31,10 +31,14 @@ from orchestrator.rollout.state import (
     RolloutState,
 )
 from orchestrator.service import appearing, plans, requests
+from orchestrator.service.steering import Steering, by_leader
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 
 log = structlog.get_logger(__name__)
+
+# How often a standby has its clients' event streams read the store.
+FOLLOW_SECONDS = 1.0
 
 
 class Orchestrator:
@@ -46,6 +50,8 @@ class Orchestrator:
         self._controllers: dict[str, Controller] = {}
         self._ends: dict[str, anyio.Event] = {}
         self._draining = False
+        self._launched = 0
+        self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
         self._follow_registry()
 
@@ -56,6 +62,9 @@ class Orchestrator:
     @property
     def active(self) -> Mapping[str, Controller]:
         return self._controllers
+
+    def leadership(self) -> Leadership | None:
+        return self.steering.leadership()
 
     def readiness(self) -> Mapping[str, str]:
         return {"shutdown": "the daemon is shutting down"} if self._draining else {}
@@ -78,7 +87,7 @@ class Orchestrator:
         rollout, migrations = requests.freeze(request, registry, targets, aims, now=now(), entropy=os.urandom(2))
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout))
-            if stored.id == rollout.id:
+            if stored.id == rollout.id and self.steering.leads:  # or who leads takes it up
                 self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
 
@@ -133,12 +142,15 @@ class Orchestrator:
         await self._ledger.rollout(rollout_id)
         return await self._ledger.migrations(rollout_id, states=states, limit=limit, after=after)
 
+    @by_leader
     async def pause(self, rollout_id: str, *, by: str) -> RolloutView:
         return await self._command(rollout_id, "pause", lambda one: one.pause(f"paused by {by}"))
 
+    @by_leader
     async def resume(self, rollout_id: str, *, by: str) -> RolloutView:
         return await self._command(rollout_id, "resume", lambda one: one.resume(f"resumed by {by}"))
 
+    @by_leader
     async def abort(self, rollout_id: str, *, by: str) -> RolloutView:
         return await self.stop(rollout_id, f"aborted by {by}")
 
@@ -146,6 +158,7 @@ class Orchestrator:
         """As `abort`, with a reason of one's own."""
         return await self._command(rollout_id, "abort", lambda one: one.abort(reason))
 
+    @by_leader
     async def retry(self, rollout_id: str, *, by: str) -> RolloutView:
         rollout = await self._ledger.rollout(rollout_id)
         decide.check_command(rollout, "retry")
@@ -202,10 +215,15 @@ class Orchestrator:
         return await self._ledger.events(rollout_id, after=after)
 
     async def subscribe(self, rollout_id: str) -> AsyncIterator[Event]:
-        """The rollout's events as they happen, from now on."""
+        """The rollout's events as they happen, from now on; on a standby, a bare event at intervals."""
         async with self._parts.bus.stream(lambda event: _is_of(event, rollout_id)) as stream:
-            async for delivery in stream:
-                yield delivery.event
+            while True:
+                if not self.steering.leads:
+                    # They happen in another process: this one can only say that it is time to look.
+                    await anyio.sleep(FOLLOW_SECONDS)
+                    yield Event()
+                else:
+                    yield (await anext(stream)).event
 
     # Life
 
@@ -220,6 +238,16 @@ class Orchestrator:
         await self.close_abandoned()
         for rollout in await self._active():
             self._launch(rollout)
+
+    async def take_up(self) -> None:
+        """Carry out the active rollouts that other processes have made since."""
+        launched = self._launched
+        active = await self._active()
+        if launched != self._launched or self._draining:
+            return  # one that was launched while we read may have ended since
+        for rollout in active:
+            if not rollout.request.foreground:
+                self._launch(rollout)
 
     async def finished(self, rollout_id: str) -> None:
         """Wait until this process works no longer on the rollout."""
@@ -256,6 +284,7 @@ class Orchestrator:
 
         controller = Controller(rollout, self._ledger, self._parts.dispatcher, strategy.on_failure, on_loaded)
         self._controllers[rollout.id], self._ends[rollout.id] = controller, anyio.Event()
+        self._launched += 1
         if self._draining:
             controller.drain()
         self._tasks.start_soon(self._carry_out, controller)

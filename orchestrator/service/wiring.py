@@ -74,7 +74,8 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
     workers = Workers()
     workers.start()
     try:
-        async with open_store(settings.store_url.get_secret_value(), bus.publish) as store:
+        url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
+        async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
             yield _joined(settings, source, bus, fleet, metrics, store, workers)
     finally:
         workers.close()

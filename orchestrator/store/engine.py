@@ -25,15 +25,15 @@ class Store:
         self, place: Place, ledger: StoreLedger, commands: Commands, fence: Fence, lease_seconds: float
     ) -> None:
         self.place, self.ledger, self.commands = place, ledger, commands
-        self._fence, self._lease_seconds = fence, lease_seconds
+        self._fence, self.lease_seconds = fence, lease_seconds
 
     def driver_lock(self, on_lost: Callable[[str], None]) -> AbstractAsyncContextManager[object]:
         """Be the one process that drives the rollouts of this store; see `lock.driver_lock`."""
-        return lock.driver_lock(self.place, self._fence, self._lease_seconds, on_lost)
+        return lock.driver_lock(self.place, self._fence, self.lease_seconds, on_lost)
 
     def standing(self, on_lost: Callable[[str], None]) -> AbstractAsyncContextManager[Candidate]:
         """Ask for the lead of a PostgreSQL store, and keep it; see `leadership.standing`."""
-        return leadership.standing(self.place, self._fence, self._lease_seconds, on_lost)
+        return leadership.standing(self.place, self._fence, self.lease_seconds, on_lost)
 
 
 def _nobody(event: Event, sequence: int | None) -> None:

@@ -35,7 +35,8 @@ log = structlog.get_logger(__name__)
 class Candidate:
     """This process, as it asks for the lead, has it, or has lost it.
 
-    `tried` is set once it was asked for, `elected` once it was had. `holder` says in words who has it, as last seen.
+    `tried` is set once it was asked for, `elected` once it was had. `holder` says in words who has it, as last seen,
+    and `left_seconds` what was left of the lease then.
     """
 
     def __init__(self, place: Place, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]) -> None:
@@ -52,6 +53,7 @@ class Candidate:
         self.tried, self.elected = anyio.Event(), anyio.Event()
         self.epoch = 0
         self.holder: str | None = None
+        self.left_seconds = 0.0
         self.deposed: frozenset[str] = frozenset()
 
     @property
@@ -102,7 +104,7 @@ class Candidate:
     async def _claim(self, session: AsyncConnection) -> bool:
         seen = await self._read(session)
         dead = process.is_dead(seen.identity)
-        self.holder = seen.described() if seen.owner else None
+        self.holder, self.left_seconds = seen.leader, max(seen.seconds_left, 0.0)
         if not (seen.expired or dead) or not await self._locked(session, seen.backend):
             return False
         asked_at = lease.clock()
@@ -112,7 +114,7 @@ class Candidate:
         if epoch is None:  # somebody else was quicker, or it has just been renewed
             await self._connections.telling(session.execute(lease.UNLOCK))
             return False
-        self.epoch, self.deposed, self.holder = epoch, frozenset(seen.deposing(dead)), self._me.name
+        self.epoch, self.deposed, self.holder = epoch, frozenset(seen.deposing(dead)), None
         self._trust.renewed(asked_at)
         self._fence.lead(epoch)
         self._fence.on_refused = self._lose
@@ -159,8 +161,8 @@ class Candidate:
         backend = await self._connections.telling(session.scalar(lease.RENEW, values))
         if backend is None:
             seen = await self._read(session)
-            self.holder = seen.described()
-            self._lose(f"{self.holder}, has taken over (epoch {seen.epoch}, ours was {self.epoch})")
+            self.holder = seen.leader
+            self._lose(f"{self.holder or 'another one'} has taken over (epoch {seen.epoch}, ours was {self.epoch})")
         elif backend != self._backend:
             self._lose("a transaction-mode pooler stands before the store; give ORCHESTRATOR_STORE_URL a direct way")
         else:

@@ -83,13 +83,14 @@ class Lease:
             return self.deposed
         return [*self.deposed, self.identity.mark][-DEPOSED_LIMIT:]
 
-    def described(self) -> str:
+    @property
+    def leader(self) -> str | None:
+        """Who has the lead, in words.
+
+        >>> Lease(3, "db1:99:c0ffee", "", 99, "", 4711, [], 9.6).leader
+        'process 99 on db1'
         """
-        >>> Lease(3, "db1:99:c0ffee", "", 99, "", 4711, [], 9.6).described()
-        'process 99 on db1, whose lease ends in 10 s'
-        """
-        host = self.owner.rsplit(":", 2)[0]
-        return f"process {self.pid} on {host}, whose lease ends in {max(self.seconds_left, 0):.0f} s"
+        return f"process {self.pid} on {self.owner.rsplit(':', 2)[0]}" if self.owner else None
 
 
 @dataclass(slots=True)

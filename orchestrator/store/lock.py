@@ -85,5 +85,6 @@ async def _lead(
     async with standing(place, fence, lease_seconds, on_lost) as candidate:
         await candidate.tried.wait()
         if not candidate.elected.is_set():
-            raise taken(place, candidate.holder or "it has just let go")
+            said = f"{candidate.holder}, for {candidate.left_seconds:.0f} s more if it says nothing"
+            raise taken(place, said if candidate.holder else "it has just let go")
         yield candidate

@@ -64,6 +64,7 @@ class FakeOrchestrator:
     seen: dict[TargetKey, tuple[FleetState, tuple[str, ...]]] = field(default_factory=dict)
     known_sources: list[Source] = field(default_factory=list)
     unready: dict[str, str] = field(default_factory=dict)
+    standing: ports.Leadership | None = None
     failing: Exception | None = None
     bus: Bus = field(default_factory=Bus)
     subscriptions: int = 0
@@ -128,6 +129,9 @@ class FakeOrchestrator:
         return ports.RolloutView(it, count(self.work[it.id]), 12.5, failures)
 
     # -- the port --------------------------------------------------------------------------------------------------
+
+    def leadership(self) -> ports.Leadership | None:
+        return self.standing
 
     def readiness(self) -> Mapping[str, str]:
         return self.unready
