@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         15.0,
         ge=1,
         le=3600,
-        description="PostgreSQL store: how long a leader that says nothing keeps the lead; the same for all daemons.",
+        description="PostgreSQL store: how long a daemon that leads, and is not heard of any more, keeps the lead.",
     )
 
 

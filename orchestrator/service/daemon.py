@@ -116,10 +116,11 @@ class _Daemon:
         """Find the tenants, listen, take up what was left or stand by, watch; return when asked to stop."""
         lead = Lead(self._candidate, self._service, self._parts) if self._candidate is not None else None
         await self._service.discover()
+        if lead is not None:
+            await lead.begin()
         url = await background.start(self._listen)
         await background.start(self._signals)
         if lead is not None:
-            await lead.begin()
             await background.start(lead.run)
         else:
             self._parts.metrics.leader.set(1)  # nobody else can

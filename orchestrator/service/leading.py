@@ -70,7 +70,7 @@ class Lead:
         service.steering.stand_by(candidate)
 
     async def begin(self) -> None:
-        """Take the lead if nobody has it; what an earlier daemon left is taken up then."""
+        """Wait until it is known whether we lead or stand by."""
         await self._candidate.tried.wait()
         if not self._candidate.elected.is_set():
             self._parts.bus.publish(StoodBy(leader=self._candidate.holder))

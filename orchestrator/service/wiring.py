@@ -13,6 +13,7 @@ import stamina.instrumentation
 
 from orchestrator.databases import scram
 from orchestrator.databases.base import Database, Limits
+from orchestrator.databases.deposed import Owner
 from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
@@ -95,7 +96,7 @@ def _joined(
 
     total = settings.max_concurrent
     databases: dict[str, Database] = {
-        "postgresql": PostgreSQL(),
+        "postgresql": PostgreSQL(Owner(store.mark, store.deposed)),
         "sqlite": SQLite(),
         **dict.fromkeys(MYSQL_DIALECTS, MySQL()),
     }

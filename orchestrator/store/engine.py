@@ -13,6 +13,7 @@ from orchestrator.store.fence import Fence
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
+from orchestrator.store.process import this_process
 from orchestrator.store.writer import Publish, open_writer
 
 LEASE_SECONDS = 15.0
@@ -26,14 +27,24 @@ class Store:
     ) -> None:
         self.place, self.ledger, self.commands = place, ledger, commands
         self._fence, self.lease_seconds = fence, lease_seconds
+        self._me = this_process()
+
+    @property
+    def mark(self) -> str:
+        """What no other process that uses the store has."""
+        return self._me.mark
+
+    def deposed(self) -> frozenset[str]:
+        """The marks of the processes that led before us and did not give the lead back; empty while we do not lead."""
+        return self._fence.deposed
 
     def driver_lock(self, on_lost: Callable[[str], None]) -> AbstractAsyncContextManager[object]:
         """Be the one process that drives the rollouts of this store; see `lock.driver_lock`."""
-        return lock.driver_lock(self.place, self._fence, self.lease_seconds, on_lost)
+        return lock.driver_lock(self.place, self._me, self._fence, self.lease_seconds, on_lost)
 
     def standing(self, on_lost: Callable[[str], None]) -> AbstractAsyncContextManager[Candidate]:
         """Ask for the lead of a PostgreSQL store, and keep it; see `leadership.standing`."""
-        return leadership.standing(self.place, self._fence, self.lease_seconds, on_lost)
+        return leadership.standing(self.place, self._me, self._fence, self.lease_seconds, on_lost)
 
 
 def _nobody(event: Event, sequence: int | None) -> None:

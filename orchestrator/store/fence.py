@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection, select
 
@@ -19,11 +19,13 @@ class Fence:
 
     def __init__(self) -> None:
         self.epoch: int | None = None
+        self.deposed: frozenset[str] = frozenset()
         self.on_refused: Callable[[str], None] = _nothing
         self._lost: str | None = None
 
-    def lead(self, epoch: int) -> None:
-        self.epoch, self._lost = epoch, None
+    def lead(self, epoch: int, deposed: Collection[str]) -> None:
+        """`deposed`: the marks of processes that led before and did not give the lead back."""
+        self.epoch, self.deposed, self._lost = epoch, frozenset(deposed), None
 
     def release(self) -> None:
         """The lead was given up, by ourselves and with nothing under way."""
@@ -50,7 +52,7 @@ class Fence:
 def lost(reason: str) -> LeadershipLostError:
     return LeadershipLostError(
         f"this process no longer leads the store: {reason}",
-        remedy="nothing is lost: the leader goes on with its rollouts; start this daemon again, and it stands by",
+        remedy="nothing that was recorded is lost; start this process again: a daemon stands by then",
     )
 
 

@@ -23,6 +23,7 @@ from orchestrator.store.fence import Fence
 from orchestrator.store.lease import Lease, Trust
 from orchestrator.store.lifetime import beside
 from orchestrator.store.place import Place
+from orchestrator.store.process import Identity
 
 POLL_SECONDS = 1.0
 LOCK_SECONDS = 1.0
@@ -39,11 +40,13 @@ class Candidate:
     and `left_seconds` what was left of the lease then.
     """
 
-    def __init__(self, place: Place, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
+    ) -> None:
         """`on_lost` is called once, with the reason; from then on nothing may be started."""
         self._connections = Connections(place, purpose="driver", pooled=False)
         self._fence, self._on_lost = fence, on_lost
-        self._me = process.this_process()
+        self._me = me
         self._lease_seconds = lease_seconds
         self._trust = Trust(lease_seconds)
         self._session: AsyncConnection | None = None
@@ -54,7 +57,6 @@ class Candidate:
         self.epoch = 0
         self.holder: str | None = None
         self.left_seconds = 0.0
-        self.deposed: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -108,15 +110,16 @@ class Candidate:
         if not (seen.expired or dead) or not await self._locked(session, seen.backend):
             return False
         asked_at = lease.clock()
-        values = {"epoch": seen.epoch, "dead": dead, "seconds": self._lease_seconds, "deposed": seen.deposing(dead)}
+        deposed = seen.deposing(dead)
+        values = {"epoch": seen.epoch, "dead": dead, "seconds": self._lease_seconds, "deposed": deposed}
         me = {"owner": self._me.name, "machine": self._me.machine, "pid": self._me.pid, "born": self._me.born}
         epoch = await self._connections.telling(session.scalar(lease.CLAIM, {**values, **me}))
         if epoch is None:  # somebody else was quicker, or it has just been renewed
             await self._connections.telling(session.execute(lease.UNLOCK))
             return False
-        self.epoch, self.deposed, self.holder = epoch, frozenset(seen.deposing(dead)), None
+        self.epoch, self.holder = epoch, None
         self._trust.renewed(asked_at)
-        self._fence.lead(epoch)
+        self._fence.lead(epoch, deposed)
         self._fence.on_refused = self._lose
         self.elected.set()
         return True
@@ -241,10 +244,10 @@ def _silent() -> StoreError:
 
 @asynccontextmanager
 async def standing(
-    place: Place, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
+    place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
 ) -> AsyncIterator[Candidate]:
     """Ask for the lead beside the block, and keep it there; leaving gives it back."""
-    candidate = Candidate(place, fence, lease_seconds, on_lost)
+    candidate = Candidate(place, me, fence, lease_seconds, on_lost)
     try:
         async with beside(candidate.run, candidate.release):
             yield candidate

@@ -18,12 +18,13 @@ from orchestrator.store.faults import cannot_open
 from orchestrator.store.fence import Fence
 from orchestrator.store.leadership import Candidate, standing
 from orchestrator.store.place import Place
+from orchestrator.store.process import Identity
 
 SAID_LIMIT = 200
 
 
 def driver_lock(
-    place: Place, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
+    place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
 ) -> AbstractAsyncContextManager[object]:
     """Hold the lock for the length of a block. Raises StoreError naming the holder if another process has it.
 
@@ -31,7 +32,7 @@ def driver_lock(
     and nothing may be started any more. An SQLite file's lock cannot be lost; a store in memory needs none.
     """
     if place.postgresql:
-        return _lead(place, fence, lease_seconds, on_lost)
+        return _lead(place, me, fence, lease_seconds, on_lost)
     return _file_lock(place.path)
 
 
@@ -80,9 +81,9 @@ def _acquire(file: int, path: Path) -> None:
 
 @asynccontextmanager
 async def _lead(
-    place: Place, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
+    place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
 ) -> AsyncIterator[Candidate]:
-    async with standing(place, fence, lease_seconds, on_lost) as candidate:
+    async with standing(place, me, fence, lease_seconds, on_lost) as candidate:
         await candidate.tried.wait()
         if not candidate.elected.is_set():
             said = f"{candidate.holder}, for {candidate.left_seconds:.0f} s more if it says nothing"

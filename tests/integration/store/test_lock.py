@@ -24,8 +24,8 @@ def nothing(reason: str) -> None:
 
 
 @asynccontextmanager
-async def another_driver(url: str) -> AsyncIterator[Process]:
-    command = [sys.executable, "-m", "tests.integration.store.holding_process", url]
+async def another_driver(url: str, lease_seconds: float = 15.0) -> AsyncIterator[Process]:
+    command = [sys.executable, "-m", "tests.integration.store.holding_process", url, str(lease_seconds)]
     async with await anyio.open_process(command, cwd=PROJECT, stderr=None) as process:
         try:
             assert process.stdout is not None
