@@ -13,6 +13,7 @@
     │   └── StateError              the rollout is not in a state that allows this
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
+    │   │   └── LeadershipLostError another process drives the store's rollouts now
     │   ├── DiscoveryError          a source of tenants
     │   ├── CheckError              what a check between waves asks
     │   └── DaemonError             the daemon, as seen from the command line
@@ -155,6 +156,10 @@ class StoreError(UnavailableError):
 
 class CheckError(OrchestratorError):
     """A check gets no answer."""
+
+
+class LeadershipLostError(StoreError):
+    """Another process drives the rollouts of the store now."""
 
 
 class DaemonError(UnavailableError):

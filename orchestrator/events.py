@@ -270,3 +270,25 @@ class TargetsVanished(SourceEvent):
 
     count: int
     examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderElected(Event):
+    """This process leads its store from now on; `epoch` grows with each leader."""
+
+    leader: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderLost(Event):
+    """This process led its store and does so no more; all its work is being cancelled."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoodBy(Event):
+    """This process waits until the one that leads the store, `leader` in words, is gone."""
+
+    leader: str | None

@@ -37,6 +37,12 @@ class Settings(BaseSettings):
     statement_timeout_seconds: float = Field(3600.0, gt=0)
     build_timeout_seconds: float = Field(86_400.0, gt=0, description="PostgreSQL: of what builds an index.")
     survey_seconds: float = Field(300.0, gt=0, description="How often the daemon reads the heads of all targets.")
+    lease_seconds: float = Field(
+        15.0,
+        ge=1,
+        le=3600,
+        description="PostgreSQL store: how long a daemon that leads, and is not heard of any more, keeps the lead.",
+    )
 
 
 def load(**flags: Any) -> Settings:

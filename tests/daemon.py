@@ -89,14 +89,30 @@ class Daemon:
         self._process.wait()
         self._close()
 
-    async def stop(self) -> int:
-        """SIGTERM, and its exit code."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+    def freeze(self) -> None:
+        """As a machine that is paused: it does nothing, and its sessions stay open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    async def exit_code(self) -> int:
+        """Its exit code, once it has ended by itself."""
         with anyio.fail_after(60):
             code = await anyio.to_thread.run_sync(self._process.wait)
         self._close()
         return code
+
+    def said(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines of that name since it was started last."""
+        return [line for line in self.log[self._listening :] if line.get("event") == event]
+
+    async def stop(self) -> int:
+        """SIGTERM, and its exit code."""
+        if self._process.poll() is None:
+            self.thaw()
+            self._process.send_signal(signal.SIGTERM)
+        return await self.exit_code()
 
     def _close(self) -> None:
         self._reader.join()
@@ -105,7 +121,11 @@ class Daemon:
 
     async def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:
-            return await client.request(method, path, **options)
+            try:
+                return await client.request(method, path, **options)
+            except httpx.TransportError as exc:
+                code = self._process.poll()
+                raise AssertionError(f"the daemon (exit code {code}) does not answer: {self.log[-20:]}") from exc
 
     async def post_rollout(self, **body: Any) -> httpx.Response:
         return await self.call("POST", "/api/v1/rollouts", json={"track": "app", "to": "head", **body})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 
 from orchestrator.api import problems, schemas
 from orchestrator.api.dependencies import Service, Stopping
@@ -14,24 +15,33 @@ router = APIRouter(tags=["operations"])
 
 class Health(schemas.Body):
     status: Literal["ok", "ready"]
+    role: Literal["leader", "standby"] | None = None
+    leader: str | None = Field(
+        default=None, description="Who drives the rollouts of the store, where it is another process."
+    )
 
 
-@router.get("/healthz")
+@router.get("/healthz", response_model_exclude_none=True)
 async def show_health() -> Health:
     """The process answers; nothing else is looked at."""
     return Health(status="ok")
 
 
-@router.get("/readyz")
+@router.get("/readyz", response_model_exclude_none=True)
 async def show_readiness(service: Service, stopping: Stopping) -> Health:
-    """Whether the daemon can take work; 503 names what is missing."""
+    """Whether the daemon can take work; 503 names what is missing. A standby can: what it is asked, the leader does."""
     reasons = dict(service.readiness())
     if stopping.is_set():
         reasons["daemon"] = "is stopping"
     if reasons:
         detail = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
         raise problems.Refused(problems.problem(problems.NOT_READY, detail, reasons=reasons))
-    return Health(status="ready")
+    standing = service.leadership()
+    if standing is None:
+        return Health(status="ready")
+    if standing.leads:
+        return Health(status="ready", role="leader")
+    return Health(status="ready", role="standby", leader=standing.leader)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

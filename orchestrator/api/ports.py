@@ -106,11 +106,23 @@ class Reloaded:
     stale: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Leadership:
+    """Whether this process drives the rollouts of its store, and who does, in words; None: nobody, or not known."""
+
+    leads: bool
+    leader: str | None
+
+
 class Orchestrator(Protocol):
     """The service. Errors are those of `orchestrator.errors`: RequestError, ConfigurationError, UnavailableError."""
 
     @property
     def registry(self) -> Registry: ...
+
+    def leadership(self) -> Leadership | None:
+        """None where no other process can lead."""
+        ...
 
     def readiness(self) -> Mapping[str, str]:
         """What is not ready, by name, in words; empty when the daemon can take work."""

@@ -167,7 +167,11 @@ def in_words(row: Any) -> str:
     return f"backend {row['pid']} ({name}, {row['state'] or 'state not visible'}{since})"
 
 
+# Bytes of an application_name that the server keeps.
+NAME_LIMIT = 63
+
+
 def session_name(role: str, place: Place) -> str:
     """An application_name: printable ASCII and at most 63 bytes, as the server would cut it."""
     tenant = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in place.target.tenant)
-    return f"orchestrator {role} {tenant}"[:63]
+    return f"orchestrator {role} {tenant}"[:NAME_LIMIT]

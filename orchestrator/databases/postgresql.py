@@ -23,6 +23,7 @@ from orchestrator.databases.connecting import (
     translated,
     unreachable,
 )
+from orchestrator.databases.deposed import Owner
 from orchestrator.databases.fingerprint import normalised, query
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
@@ -41,7 +42,8 @@ _CLEANUP_SECONDS = 10.0
 class PostgreSQL:
     """`databases.base.Database` for PostgreSQL 12 and newer."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Owner | None = None) -> None:
+        self._owner = owner or Owner()
         self._provisioned = False  # the last target's: the next one is likely to be like it
 
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
@@ -83,8 +85,8 @@ class PostgreSQL:
     async def guard(self, place: Place) -> AsyncIterator[PostgreSQLGuard]:
         path = schemas.search_path(place.target)
         settings = {} if path is None else {"search_path": path}
-        async with connected(place, session_name("guard", place), settings) as connection:
-            guard = PostgreSQLGuard(place, connection)
+        async with connected(place, self._owner.guard_name(place), settings) as connection:
+            guard = PostgreSQLGuard(place, connection, self._owner)
             with translated(place):
                 self._provisioned = await guard.enter(self._provisioned)
             yield guard
@@ -97,8 +99,8 @@ class PostgreSQLGuard:
     `CREATE INDEX CONCURRENTLY` in the migration itself would wait for ever.
     """
 
-    def __init__(self, place: Place, connection: asyncpg.Connection[Any]) -> None:
-        self._place, self._connection = place, connection
+    def __init__(self, place: Place, connection: asyncpg.Connection[Any], owner: Owner) -> None:
+        self._place, self._connection, self._owner = place, connection, owner
         self._key = lock_key(place)
         self._table = VersionTable.of(place.target).qualified
         self._identity: tuple[object, ...] = ()
@@ -187,6 +189,7 @@ class PostgreSQLGuard:
             for pause in backoff(0.025, 1.0):
                 await anyio.sleep(pause)
                 with anyio.CancelScope(shield=True):
+                    await self._owner.end_deposed(self._connection, self._key)
                     row = await self._row(self._entering, *self._question())
                 if row["locked"]:
                     return _numbers(row["leftovers"])

@@ -103,6 +103,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.rollouts = Rollouts()
+        self._standby = False
         self._targets: dict[Key, TargetPicture] = {}
         self._pending: dict[Key, datetime] = {}
         self._goals: dict[str, frozenset[str]] = {}
@@ -130,8 +131,12 @@ class Fleet:
                 self._put((event.tenant, event.track), observed(before, event))
             case events.MigrationFinished() if before := self.target(event.tenant, event.track):
                 self._put((event.tenant, event.track), migrated(before, event, self._goals.get(event.track)))
-        if isinstance(event, events.RolloutEvent):
-            self.rollouts.apply(event)
+            case events.StoodBy():
+                self._standby = True
+            case events.LeaderElected():
+                self._standby = False
+        if isinstance(event, events.RolloutEvent) and not self._standby:
+            self.rollouts.apply(event)  # a standby sees rollouts begin, and not how they go on
 
     def target(self, tenant: str, track: str) -> TargetPicture | None:
         return self._targets.get((tenant, track))

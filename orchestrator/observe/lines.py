@@ -38,6 +38,9 @@ NAMES: Mapping[type[events.Event], str] = {
     events.SourceRecovered: "source_recovered",
     events.TenantsIgnored: "tenants_ignored",
     events.TargetsVanished: "targets_vanished",
+    events.LeaderElected: "leader_elected",
+    events.LeaderLost: "leader_lost",
+    events.StoodBy: "standby",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -95,6 +98,10 @@ def level(event: events.Event) -> Level:
         case events.BackupTaken() | events.RolloutCreated() | events.WaveChanged() | events.PlanJudged():
             return "info"
         case events.SourceRecovered():
+            return "info"
+        case events.LeaderLost():
+            return "error"
+        case events.LeaderElected() | events.StoodBy():
             return "info"
         case _:
             return "debug"

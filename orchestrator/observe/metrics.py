@@ -123,6 +123,11 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self.leader = Gauge(
+            "orchestrator_leader",
+            "1 in the process that drives the store's rollouts, 0 in a standby.",
+            registry=registry,
+        )
         _tell_build(registry)
         registry.register(FleetCollector(fleet, eta or _unknown, clock))
         prometheus_client.ProcessCollector(registry=registry)
@@ -167,6 +172,10 @@ class Metrics:
                 self.shard_limits.labels(event.shard).set(event.limit)
             case events.RegistryReloaded():
                 self.reloads.labels(event.result).inc()
+            case events.LeaderElected():
+                self.leader.set(1)
+            case events.LeaderLost() | events.StoodBy():
+                self.leader.set(0)
 
     def render(self) -> tuple[bytes, str]:
         """The exposition in Prometheus' text format, and its content type."""

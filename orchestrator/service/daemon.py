@@ -14,13 +14,15 @@ import anyio.abc
 import structlog
 
 from orchestrator.databases.discovery import Lookups
-from orchestrator.errors import ConfigurationError, RegistryError, StoreError
+from orchestrator.errors import ConfigurationError, RegistryError
 from orchestrator.registry import selector
 from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
+from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled, limits
 from orchestrator.settings import Settings
+from orchestrator.store.leadership import Candidate
 
 log = structlog.get_logger(__name__)
 
@@ -38,10 +40,16 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
     """
     _refuse_unprotected(settings)
     source = await opened(settings)
-    async with assembled(settings, source) as parts, driving(parts), anyio.create_task_group() as background:
+    async with (
+        assembled(settings, source) as parts,
+        standing(parts) as candidate,
+        anyio.create_task_group() as background,
+    ):
         async with working(parts, settings) as service:
-            daemon = _Daemon(service, parts, settings)
+            daemon = _Daemon(service, parts, settings, candidate)
             await daemon.run(background, announce)
+        if candidate is not None:
+            await candidate.release()  # nothing of ours runs any more: another may take over while we close
         # HTTP answers until the last migration has ended: whoever watches a drain must see its end.
         daemon.stopping.set()
         with anyio.move_on_after(CLOSING_SECONDS):
@@ -54,19 +62,6 @@ async def opened(settings: Settings) -> RegistrySource:
     source = RegistrySource(settings.config, lookup=Lookups(limits(settings)))
     await source.read()
     return source
-
-
-@asynccontextmanager
-async def driving(parts: Parts) -> AsyncIterator[None]:
-    """Hold the store's driver lock; losing it ends the process's work at once."""
-    with anyio.CancelScope() as scope:
-        async with parts.store.driver_lock(on_lost=scope.cancel):
-            yield
-    if scope.cancelled_caught:
-        raise StoreError(
-            "the lock on the store was lost: another process may drive its rollouts now",
-            remedy="look at the store's server, then start the daemon again; it goes on where it was",
-        )
 
 
 @asynccontextmanager
@@ -110,24 +105,34 @@ def _hard_exit() -> Iterator[Callable[[float], None]]:
 
 
 class _Daemon:
-    def __init__(self, service: Orchestrator, parts: Parts, settings: Settings) -> None:
+    def __init__(self, service: Orchestrator, parts: Parts, settings: Settings, candidate: Candidate | None) -> None:
         self._service, self._parts, self._settings = service, parts, settings
+        self._candidate = candidate
         self._asked_to_stop = anyio.Event()
         self.stopping = anyio.Event()
         self.closed = anyio.Event()
 
     async def run(self, background: anyio.abc.TaskGroup, announce: Callable[[str], None]) -> None:
-        """Find the tenants, listen, take up what was left, watch; return when asked to stop."""
+        """Find the tenants, listen, take up what was left or stand by, watch; return when asked to stop."""
+        lead = Lead(self._candidate, self._service, self._parts) if self._candidate is not None else None
         await self._service.discover()
+        if lead is not None:
+            await lead.begin()
         url = await background.start(self._listen)
         await background.start(self._signals)
-        await self._service.resume_active()
+        if lead is not None:
+            await background.start(lead.run)
+        else:
+            self._parts.metrics.leader.set(1)  # nobody else can
+            await self._service.resume_active()
         background.start_soon(self._parts.source.watch, self._service.registry_read)
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
         await self._asked_to_stop.wait()
+        if self._candidate is not None and not self._candidate.elected.is_set():
+            await self._candidate.release()  # who stops must not become the leader meanwhile
 
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[str]) -> None:
         from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late

@@ -18,7 +18,8 @@ from orchestrator.errors import StateError
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Request, RolloutState
-from orchestrator.service.daemon import driving, opened, working
+from orchestrator.service.daemon import opened, working
+from orchestrator.service.leading import driving
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled
 from orchestrator.settings import Settings

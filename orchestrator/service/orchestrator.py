@@ -11,7 +11,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from orchestrator.api.ports import CompiledPlan, PlanGroup, Reloaded, RolloutView, TargetView
+from orchestrator.api.ports import CompiledPlan, Leadership, PlanGroup, Reloaded, RolloutView, TargetView
 from orchestrator.errors import OrchestratorError, PlanChangedError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.plan.bound import Planned
@@ -35,10 +35,14 @@ from orchestrator.rollout.state import (
 )
 from orchestrator.service import appearing, binding, plans, reopening, requests
 from orchestrator.service.plans import Made
+from orchestrator.service.steering import Steering, by_leader
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 
 log = structlog.get_logger(__name__)
+
+# How often a standby has its clients' event streams read the store.
+FOLLOW_SECONDS = 1.0
 
 
 class Orchestrator:
@@ -50,6 +54,8 @@ class Orchestrator:
         self._controllers: dict[str, Controller] = {}
         self._ends: dict[str, anyio.Event] = {}
         self._draining = False
+        self._launched = 0
+        self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
         self._follow_registry()
 
@@ -60,6 +66,9 @@ class Orchestrator:
     @property
     def active(self) -> Mapping[str, Controller]:
         return self._controllers
+
+    def leadership(self) -> Leadership | None:
+        return self.steering.leadership()
 
     def readiness(self) -> Mapping[str, str]:
         return {"shutdown": "the daemon is shutting down"} if self._draining else {}
@@ -127,7 +136,7 @@ class Orchestrator:
         )
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
-            if stored.id == rollout.id:
+            if stored.id == rollout.id and self.steering.leads:  # or who leads takes it up
                 self._launch(stored)
         return await self.rollout(stored.id), stored.id == rollout.id
 
@@ -195,12 +204,15 @@ class Orchestrator:
         await self._ledger.rollout(rollout_id)
         return await self._ledger.migrations(rollout_id, states=states, limit=limit, after=after)
 
+    @by_leader
     async def pause(self, rollout_id: str, *, by: str) -> RolloutView:
         return await self._command(rollout_id, "pause", lambda one: one.pause(f"paused by {by}"))
 
+    @by_leader
     async def resume(self, rollout_id: str, *, by: str) -> RolloutView:
         return await self._command(rollout_id, "resume", lambda one: one.resume(f"resumed by {by}"))
 
+    @by_leader
     async def abort(self, rollout_id: str, *, by: str, force: bool = False) -> RolloutView:
         return await self.stop(rollout_id, f"aborted by {by}{', by force' if force else ''}", force=force)
 
@@ -208,17 +220,21 @@ class Orchestrator:
         """As `abort`, with a reason of one's own."""
         return await self._command(rollout_id, "abort", lambda one: one.abort(reason, force=force))
 
+    @by_leader
     async def approve(self, rollout_id: str, *, by: str, wave: str | None = None) -> RolloutView:
         return await self._command(rollout_id, "approve", lambda one: one.approve(by, wave))
 
+    @by_leader
     async def skip(self, rollout_id: str, *, by: str, tenant: str, track: str | None, reason: str) -> RolloutView:
         told = f"{reason} (skipped by {by})"
         return await self._command(rollout_id, "skip", lambda one: one.skip(tenant, track, told))
 
+    @by_leader
     async def limit(self, rollout_id: str, *, by: str, max_concurrent: int) -> RolloutView:
         log.info("limit_changed", rollout=rollout_id, max_concurrent=max_concurrent, by=by)
         return await self._command(rollout_id, "limit", lambda one: one.limit(max_concurrent))
 
+    @by_leader
     async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:
         rollout, reason = await self._ledger.rollout(rollout_id), f"retried by {by}"
         decide.check_command(rollout, "retry")
@@ -228,6 +244,7 @@ class Orchestrator:
             await self._driven(rollout_id).retry(reason, signature)
         return await self.rollout(rollout_id)
 
+    @by_leader
     async def rollback(self, rollout_id: str, *, by: str) -> RolloutView:
         rollout, reason = await self._ledger.rollout(rollout_id), f"rolled back by {by}"
         decide.check_command(rollout, "rollback")
@@ -283,10 +300,15 @@ class Orchestrator:
         return await self._ledger.events(rollout_id, after=after)
 
     async def subscribe(self, rollout_id: str) -> AsyncIterator[Event]:
-        """The rollout's events as they happen, from now on."""
+        """The rollout's events as they happen, from now on; on a standby, a bare event at intervals."""
         async with self._parts.bus.stream(lambda event: _is_of(event, rollout_id)) as stream:
-            async for delivery in stream:
-                yield delivery.event
+            while True:
+                if not self.steering.leads:
+                    # They happen in another process: this one can only say that it is time to look.
+                    await anyio.sleep(FOLLOW_SECONDS)
+                    yield Event()
+                else:
+                    yield (await anext(stream)).event
 
     # Life
 
@@ -301,6 +323,16 @@ class Orchestrator:
         await self.close_abandoned()
         for rollout in await self._active():
             self._launch(rollout)
+
+    async def take_up(self) -> None:
+        """Carry out the active rollouts that other processes have made since."""
+        launched = self._launched
+        active = await self._active()
+        if launched != self._launched or self._draining:
+            return  # one that was launched while we read may have ended since
+        for rollout in active:
+            if not rollout.request.foreground:
+                self._launch(rollout)
 
     async def finished(self, rollout_id: str) -> None:
         """Wait until this process works no longer on the rollout."""
@@ -336,6 +368,7 @@ class Orchestrator:
 
         controller = Controller(rollout, self._ledger, self._parts.dispatcher, self._parts.checks, on_loaded)
         self._controllers[rollout.id], self._ends[rollout.id] = controller, anyio.Event()
+        self._launched += 1
         if self._draining:
             controller.drain()
         self._tasks.start_soon(self._carry_out, controller)

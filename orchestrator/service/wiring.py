@@ -13,6 +13,7 @@ import stamina.instrumentation
 
 from orchestrator.databases import scram
 from orchestrator.databases.base import Database, Limits
+from orchestrator.databases.deposed import Owner
 from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
@@ -77,7 +78,8 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
     workers = Workers()
     workers.start()
     try:
-        async with open_store(settings.store_url.get_secret_value(), bus.publish) as store:
+        url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
+        async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
             yield _joined(settings, source, bus, fleet, metrics, store, workers)
     finally:
         workers.close()
@@ -97,7 +99,7 @@ def _joined(
 
     total = settings.max_concurrent
     databases: dict[str, Database] = {
-        "postgresql": PostgreSQL(),
+        "postgresql": PostgreSQL(Owner(store.mark, store.deposed)),
         "sqlite": SQLite(),
         **dict.fromkeys(MYSQL_DIALECTS, MySQL()),
     }

@@ -29,13 +29,16 @@ class Connections:
     Units of work are plain functions of a connection. On PostgreSQL they run on the loop, which does other work while
     they wait; on SQLite each runs in a thread, from its BEGIN to its COMMIT: statements are so short there that handing
     each of them to a thread costs several times what it does. Not `pooled` (PostgreSQL only): each connection is its
-    own, outside all transactions, and shows as `purpose` on the server.
+    own, outside all transactions, and shows as `purpose` on the server. `idle_seconds` (PostgreSQL only): a frozen
+    process keeps what its transaction holds no longer than that.
     """
 
-    def __init__(self, place: Place, *, purpose: str = "store", pooled: bool = True) -> None:
+    def __init__(
+        self, place: Place, *, purpose: str = "store", pooled: bool = True, idle_seconds: float = STATEMENT_SECONDS
+    ) -> None:
         self.place = place
         self._database: _PostgreSQL | SQLiteEngine = (
-            _PostgreSQL(place, purpose, pooled) if place.postgresql else SQLiteEngine(place)
+            _PostgreSQL(place, purpose, pooled, idle_seconds) if place.postgresql else SQLiteEngine(place)
         )
 
     async def read(self, run: Run[T]) -> T:
@@ -72,8 +75,8 @@ class Connections:
 
 
 class _PostgreSQL:
-    def __init__(self, place: Place, purpose: str, pooled: bool) -> None:
-        self.engine = _make_engine(place, purpose, pooled)
+    def __init__(self, place: Place, purpose: str, pooled: bool, idle_seconds: float) -> None:
+        self.engine = _make_engine(place, purpose, pooled, idle_seconds)
 
     async def run(self, run: Run[T], *, writes: bool) -> T:
         """A pooled connection may have died while it lay idle: what failed by that before its commit is run again.
@@ -96,9 +99,10 @@ class _PostgreSQL:
         await self.engine.dispose()
 
 
-def _make_engine(place: Place, purpose: str, pooled: bool) -> AsyncEngine:
+def _make_engine(place: Place, purpose: str, pooled: bool, idle_seconds: float) -> AsyncEngine:
     settings = {
         "application_name": f"orchestrator {purpose} {socket.gethostname()}:{os.getpid()}",
+        "idle_in_transaction_session_timeout": f"{idle_seconds * 1000:.0f}ms",
         # A session that its machine left without a word holds its locks for a minute, not for two hours.
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",

@@ -6,25 +6,52 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.events import Event
-from orchestrator.store import lock, schema
+from orchestrator.store import leadership, lock, schema
+from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
+from orchestrator.store.fence import Fence
+from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
+from orchestrator.store.process import this_process
 from orchestrator.store.writer import Publish, open_writer
+
+LEASE_SECONDS = 15.0
 
 
 class Store:
     """An open store."""
 
-    def __init__(self, place: Place, ledger: StoreLedger, plans: StorePlans) -> None:
-        self.place = place
-        self.ledger = ledger
-        self.plans = plans
+    def __init__(
+        self,
+        place: Place,
+        ledger: StoreLedger,
+        plans: StorePlans,
+        commands: Commands,
+        fence: Fence,
+        lease_seconds: float,
+    ) -> None:
+        self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
+        self._fence, self.lease_seconds = fence, lease_seconds
+        self._me = this_process()
 
-    def driver_lock(self, on_lost: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+    @property
+    def mark(self) -> str:
+        """What no other process that uses the store has."""
+        return self._me.mark
+
+    def deposed(self) -> frozenset[str]:
+        """The marks of the processes that led before us and did not give the lead back; empty while we do not lead."""
+        return self._fence.deposed
+
+    def driver_lock(self, on_lost: Callable[[str], None]) -> AbstractAsyncContextManager[object]:
         """Be the one process that drives the rollouts of this store; see `lock.driver_lock`."""
-        return lock.driver_lock(self.place, on_lost)
+        return lock.driver_lock(self.place, self._me, self._fence, self.lease_seconds, on_lost)
+
+    def standing(self, on_lost: Callable[[str], None]) -> AbstractAsyncContextManager[Candidate]:
+        """Ask for the lead of a PostgreSQL store, and keep it; see `leadership.standing`."""
+        return leadership.standing(self.place, self._me, self._fence, self.lease_seconds, on_lost)
 
 
 def _nobody(event: Event, sequence: int | None) -> None:
@@ -32,17 +59,21 @@ def _nobody(event: Event, sequence: int | None) -> None:
 
 
 @asynccontextmanager
-async def open_store(url: str, publish: Publish = _nobody) -> AsyncIterator[Store]:
+async def open_store(
+    url: str, publish: Publish = _nobody, *, lease_seconds: float = LEASE_SECONDS
+) -> AsyncIterator[Store]:
     """Open the store at `sqlite:///orchestrator.db` or `postgresql://…`, its tables made or upgraded.
 
     `publish` is called with each event and its sequence number once it is durable, in order, from the loop's thread;
-    it must not block. Leaving writes what waits. Raises StoreError with a remedy, never with the password.
+    it must not block. Leaving writes what waits. `lease_seconds`: how long the lead of a PostgreSQL store outlives the
+    last word of who has it. Raises StoreError with a remedy, never with the password.
     """
-    place = locate(url)
-    connections = Connections(place)
+    place, fence = locate(url), Fence()
+    connections = Connections(place, idle_seconds=lease_seconds)
     try:
         await schema.bring_to_head(connections)
-        async with open_writer(connections, publish) as writer:
-            yield Store(place, StoreLedger(connections, writer), StorePlans(connections, writer))
+        async with open_writer(connections, publish, fence) as writer:
+            ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
+            yield Store(place, ledger, plans, Commands(connections, fence), fence, lease_seconds)
     finally:
         await connections.dispose()

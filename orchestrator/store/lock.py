@@ -1,7 +1,7 @@
-"""The driver lock: one process at a time drives the rollouts of a store.
+"""The driver lock: one process at a time drives the rollouts of a store, and another is refused.
 
-It ends with its process, however that ends: the kernel and the server see to it. The last word on a target is still
-the lock in the tenant's own database.
+An SQLite file's ends with its process, however that ends: the kernel sees to it. The last word on a target is still the
+lock in the tenant's own database.
 """
 
 from __future__ import annotations
@@ -10,48 +10,29 @@ import fcntl
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-import anyio
-from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from orchestrator.errors import StoreError
-from orchestrator.store.connections import Connections
 from orchestrator.store.faults import cannot_open
-from orchestrator.store.lifetime import beside
+from orchestrator.store.fence import Fence
+from orchestrator.store.leadership import Candidate, standing
 from orchestrator.store.place import Place
+from orchestrator.store.process import Identity
 
-KEYS = {"first": 0x6F726368, "second": 0}
-CHECK_SECONDS = 2.0
-ANSWER_SECONDS = 5.0
 SAID_LIMIT = 200
 
-ACQUIRE = text("SELECT pg_try_advisory_lock(:first, :second)")
-RELEASE = text("SELECT pg_advisory_unlock_all()")
-BACKEND = text("SELECT pg_backend_pid()")
-# `objsubid` 2 marks locks of two keys; another user's application_name is shown to superusers only.
-HOLDER = text(
-    """
-    SELECT activity.pid, activity.application_name, activity.client_addr::text AS address
-    FROM pg_locks AS held JOIN pg_stat_activity AS activity USING (pid)
-    WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 2
-      AND held.classid::bigint = :first AND held.objid::bigint = :second
-      AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    """
-)
 
-
-def driver_lock(place: Place, on_lost: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+def driver_lock(
+    place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
+) -> AbstractAsyncContextManager[object]:
     """Hold the lock for the length of a block. Raises StoreError naming the holder if another process has it.
 
-    On PostgreSQL the lock can be lost with its connection: then `on_lost` is called once, within seconds, and nothing
-    may be started any more. An SQLite file's lock cannot be lost; a store in memory needs none.
+    On PostgreSQL it is the lead of `store.leadership`, and can be lost: then `on_lost` is called once, with the reason,
+    and nothing may be started any more. An SQLite file's lock cannot be lost; a store in memory needs none.
     """
     if place.postgresql:
-        return _session_lock(place, on_lost)
+        return _lead(place, me, fence, lease_seconds, on_lost)
     return _file_lock(place.path)
 
 
@@ -99,68 +80,12 @@ def _acquire(file: int, path: Path) -> None:
 
 
 @asynccontextmanager
-async def _session_lock(place: Place, on_lost: Callable[[], None]) -> AsyncIterator[None]:
-    connections = Connections(place, purpose="driver", pooled=False)
-    try:
-        session = Session(await connections.connect(), on_lost)
-        try:
-            await connections.telling(session.acquire(place))
-            async with beside(session.watch, session.stop):
-                yield
-        finally:
-            await session.release()
-    finally:
-        await connections.dispose()
-
-
-class Session:
-    """The server session that holds the lock."""
-
-    def __init__(self, connection: AsyncConnection, on_lost: Callable[[], None]) -> None:
-        self._connection = connection
-        self._on_lost = on_lost
-        self._backend = 0
-        self._stopped = anyio.Event()
-
-    async def acquire(self, place: Place) -> None:
-        self._backend = await self._connection.scalar(BACKEND)
-        if not await self._connection.scalar(ACQUIRE, KEYS):
-            holder = (await self._connection.execute(HOLDER, KEYS)).first()
-            raise taken(place, described(*holder) if holder else "it has just let go")
-
-    async def watch(self) -> None:
-        """Ask again and again whether the session still lives, until stopped or until it does not."""
-        while await self._is_alive():
-            with anyio.move_on_after(CHECK_SECONDS):
-                await self._stopped.wait()
-                return
-        await self._connection.invalidate()
-        self._on_lost()
-
-    async def _is_alive(self) -> bool:
-        """Another backend's answer means a pooler between us and the server, which may give the lock's to others."""
-        try:
-            with anyio.fail_after(ANSWER_SECONDS, shield=True):
-                return bool(await self._connection.scalar(BACKEND) == self._backend)
-        except (SQLAlchemyError, OSError):
-            return False
-
-    async def stop(self) -> None:
-        self._stopped.set()
-
-    async def release(self) -> None:
-        """Unlock first: the server ends a closed session at its leisure, and the next process should not wait."""
-        with anyio.move_on_after(ANSWER_SECONDS, shield=True):
-            if not self._connection.invalidated:
-                with suppress(SQLAlchemyError, OSError):
-                    await self._connection.execute(RELEASE)
-            await self._connection.close()
-
-
-def described(pid: int, application: str | None, address: str | None) -> str:
-    """
-    >>> described(4711, "orchestrator driver db1:99", "10.0.0.7/32")
-    'session 4711 (orchestrator driver db1:99) from 10.0.0.7'
-    """
-    name = f" ({application})" if application else ""
-    return f"session {pid}{name}" + (f" from {address.partition('/')[0]}" if address else "")
+async def _lead(
+    place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
+) -> AsyncIterator[Candidate]:
+    async with standing(place, me, fence, lease_seconds, on_lost) as candidate:
+        await candidate.tried.wait()
+        if not candidate.elected.is_set():
+            said = f"{candidate.holder}, for {candidate.left_seconds:.0f} s more if it says nothing"
+            raise taken(place, said if candidate.holder else "it has just let go")
+        yield candidate

@@ -165,3 +165,35 @@ plans = Table(
     Column("manifest", JSON, nullable=False),
     Index(None, "made_at"),
 )
+
+# One row. Its key is the epoch, so that who takes over waits for the transactions that have asked for it, and the
+# heartbeat does not.
+leadership = Table(
+    "leadership",
+    metadata,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("owner", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("born", Text, nullable=False),
+    Column("backend", Integer, nullable=False),
+    Column("deposed", JSON, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+
+# What standbys ask of the leader. `taken` is the epoch of the leader that began to carry it out.
+commands = Table(
+    "commands",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("rollout", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("arguments", JSON, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("taken", Integer),
+    Column("answered_at", UtcDateTime),
+    Column("error", JSON(none_as_null=True)),
+    Index(None, "answered_at"),
+)

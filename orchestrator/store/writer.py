@@ -22,6 +22,7 @@ from orchestrator.events import Event
 from orchestrator.store import changes
 from orchestrator.store.changes import MigrationChange, Written
 from orchestrator.store.connections import Connections
+from orchestrator.store.fence import Fence
 from orchestrator.store.lifetime import beside
 
 Publish = Callable[[Event, int | None], None]
@@ -61,9 +62,10 @@ def transactions(tickets: Iterable[Ticket]) -> Iterator[list[Ticket]]:
 class Writer:
     """Writes changes in the order in which they came, and publishes their events in the order of their numbers."""
 
-    def __init__(self, connections: Connections, publish: Publish) -> None:
+    def __init__(self, connections: Connections, publish: Publish, fence: Fence) -> None:
         self._connections = connections
         self._publish = publish
+        self._fence = fence
         streams = anyio.create_memory_object_stream[Ticket](float("inf"))
         self._send: MemoryObjectSendStream[Ticket] = streams[0]
         self._receive: MemoryObjectReceiveStream[Ticket] = streams[1]
@@ -128,7 +130,7 @@ class Writer:
 
     async def _write(self, tickets: Sequence[Ticket]) -> None:
         try:
-            written = await self._connections.write(_work(tickets))
+            written = await self._connections.write(fenced(self._fence, _work(tickets)))
         except Exception as exc:
             for ticket in tickets:
                 ticket.settle(error=_own(exc))
@@ -159,11 +161,21 @@ def _work(tickets: Sequence[Ticket]) -> Work:
     return work
 
 
+def fenced(fence: Fence, work: Callable[[Connection], T]) -> Callable[[Connection], T]:
+    """The work, in a transaction that nobody takes the lead from us in."""
+
+    def checked(connection: Connection) -> T:
+        fence.check(connection)
+        return work(connection)
+
+    return checked
+
+
 def _own(exc: Exception) -> Exception:
     """An exception for one caller of several: raising one object in many tasks would mix their tracebacks."""
     if not isinstance(exc, StoreError):
         return exc
-    own = StoreError(exc.message, remedy=exc.remedy)
+    own = type(exc)(exc.message, remedy=exc.remedy)
     own.__cause__ = exc.__cause__
     return own
 
@@ -173,8 +185,8 @@ def closed() -> OrchestratorError:
 
 
 @asynccontextmanager
-async def open_writer(connections: Connections, publish: Publish) -> AsyncIterator[Writer]:
+async def open_writer(connections: Connections, publish: Publish, fence: Fence) -> AsyncIterator[Writer]:
     """A writer that works beside the block; leaving writes what waits."""
-    writer = Writer(connections, publish)
+    writer = Writer(connections, publish, fence)
     async with beside(writer.run, writer.aclose):
         yield writer

@@ -1,4 +1,4 @@
-"""A process for `test_lock`: takes the driver lock, says so, and keeps it until it is killed."""
+"""A process for `test_lock`: takes the driver lock, says so, and keeps it until it is killed, or says why not."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ import anyio
 from orchestrator.store.engine import open_store
 
 
-async def main(url: str) -> None:
-    async with open_store(url) as store, store.driver_lock(lambda: None):
-        sys.stdout.write("held\n")
-        sys.stdout.flush()
+def tell(reason: str) -> None:
+    sys.stdout.write(f"{reason}\n")
+    sys.stdout.flush()
+
+
+async def main(url: str, lease_seconds: float) -> None:
+    async with open_store(url, lease_seconds=lease_seconds) as store, store.driver_lock(tell):
+        tell("held")
         await anyio.sleep_forever()
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1])
+    anyio.run(main, sys.argv[1], float(sys.argv[2]))

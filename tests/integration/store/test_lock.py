@@ -15,22 +15,17 @@ from anyio.abc import Process
 
 from orchestrator.errors import StoreError
 from orchestrator.store.engine import Store, open_store
-from tests.integration.store.samples import run_sql
 
 PROJECT = Path(__file__).parents[3]
-END_DRIVER_SESSION = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE application_name LIKE 'orchestrator driver %' AND datname = current_database()
-"""
 
 
-def nothing() -> None:
+def nothing(reason: str) -> None:
     pass
 
 
 @asynccontextmanager
-async def another_driver(url: str) -> AsyncIterator[Process]:
-    command = [sys.executable, "-m", "tests.integration.store.holding_process", url]
+async def another_driver(url: str, lease_seconds: float = 15.0) -> AsyncIterator[Process]:
+    command = [sys.executable, "-m", "tests.integration.store.holding_process", url, str(lease_seconds)]
     async with await anyio.open_process(command, cwd=PROJECT, stderr=None) as process:
         try:
             assert process.stdout is not None
@@ -110,26 +105,3 @@ async def test_a_lock_file_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="cannot be opened: Is a directory"):
             async with store.driver_lock(nothing):
                 pass
-
-
-async def test_a_lost_session_is_told_once_and_within_seconds(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("orchestrator.store.lock.CHECK_SECONDS", 0.02)
-    lost: list[str] = []
-    told = anyio.Event()
-
-    def on_lost() -> None:
-        lost.append("lost")
-        told.set()
-
-    async with open_store(postgresql_url) as store:
-        async with store.driver_lock(on_lost):
-            await anyio.sleep(0.1)
-            assert lost == []
-            await run_sql(postgresql_url, END_DRIVER_SESSION)
-            with anyio.fail_after(10):
-                await told.wait()
-            async with store.driver_lock(nothing):
-                pass
-        assert lost == ["lost"]

@@ -65,6 +65,7 @@ class FakeOrchestrator:
     seen: dict[TargetKey, tuple[FleetState, tuple[str, ...]]] = field(default_factory=dict)
     known_sources: list[Source] = field(default_factory=list)
     unready: dict[str, str] = field(default_factory=dict)
+    standing: ports.Leadership | None = None
     failing: Exception | None = None
     bus: Bus = field(default_factory=Bus)
     subscriptions: int = 0
@@ -130,6 +131,9 @@ class FakeOrchestrator:
         return ports.RolloutView(it, counts, 12.5, failures, by_wave={"everyone": counts})
 
     # -- the port --------------------------------------------------------------------------------------------------
+
+    def leadership(self) -> ports.Leadership | None:
+        return self.standing
 
     def readiness(self) -> Mapping[str, str]:
         return self.unready

@@ -3,6 +3,7 @@ from __future__ import annotations
 import anyio
 import httpx2
 
+from orchestrator.api.ports import Leadership
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Discovery
 from orchestrator.rollout.state import MigrationState, RolloutState
@@ -105,3 +106,14 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
         for operation in operations.values():
             assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]
             assert "422" not in operation["responses"]
+
+
+async def test_a_standby_is_ready_and_tells_who_leads(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
+    fake.standing = Leadership(False, "process 7 on db1")
+    answer = await client.get("/readyz")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"status": "ready", "role": "standby", "leader": "process 7 on db1"},
+    )
+    fake.standing = Leadership(True, None)
+    assert (await client.get("/readyz")).json() == {"status": "ready", "role": "leader"}

@@ -104,3 +104,12 @@ def test_writing_an_event_writes_its_line() -> None:
 
 def test_an_event_that_nobody_named_has_no_line() -> None:
     assert lines.line(events.Event()) is None
+
+
+def test_who_leads_is_told_and_a_lost_lead_wants_a_person() -> None:
+    elected = lines.line(events.LeaderElected(leader="db1:7:c0ffee", epoch=3))
+    assert elected == lines.Line("info", "leader_elected", {"leader": "db1:7:c0ffee", "epoch": 3})
+    lost = lines.line(events.LeaderLost(reason="taken over"))
+    assert lost == lines.Line("error", "leader_lost", {"reason": "taken over"})
+    standby = lines.line(events.StoodBy(leader=None))
+    assert standby == lines.Line("info", "standby", {})

@@ -75,6 +75,7 @@ def test_the_exposition_has_every_metric_of_the_contract() -> None:
         "registry_source_refreshed_timestamp_seconds": {"source"},
         "registry_source_ignored": {"source"},
         "oldest_pending_target_seconds": {"track"},
+        "leader": set(),
         "build_info": {"version", "alembic", "sqlalchemy"},
     }
     assert {name: names.get(f"orchestrator_{name}") for name in expected} == expected
@@ -215,3 +216,16 @@ def test_observe_does_not_load_the_web_framework() -> None:
         " orchestrator.observe.bus; sys.exit('fastapi' in sys.modules or 'uvicorn' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_standby_is_no_leader_and_does_not_count_rollouts_whose_end_it_will_not_see() -> None:
+    seen = Observed(Place("acme"), Place("globex"))
+    assert seen.value("leader") == 0
+    seen.tell(events.StoodBy(leader="process 1 on db1"), samples.created())
+    assert seen.value("leader") == 0
+    assert seen.value("rollout_progress_ratio", rollout="r1") is None
+    seen.tell(events.LeaderElected(leader="db2:2:c0ffee", epoch=2), samples.changed())
+    assert seen.value("leader") == 1
+    assert seen.value("rollout_progress_ratio", rollout="r1") == 0
+    seen.tell(events.LeaderLost(reason="taken over"))
+    assert seen.value("leader") == 0
