@@ -21,6 +21,7 @@ REVISIONS = ["one", "two", "three"]
 SOAK = os.environ.get("SOAK")
 KILLS, TARGETS = (20, 90) if SOAK else (3, 20)  # kills on the way, and again on the way back
 BROKEN = (7, 11, 12)
+SLEEP = "time.sleep(random.uniform(0, 0.7))"
 WAVES = [
     {"name": "canary", "select": "canary=true", "soak": "1s"},
     {"name": "third", "percent": 30, "approval": True},
@@ -82,7 +83,10 @@ async def test_waves_that_are_killed_again_and_again_forget_nothing_and_go_back_
 ) -> None:
     project = tmp_path / "project"
     environments.make_project(project)
-    environments.add_tables(project, REVISIONS, before_each="time.sleep(random.uniform(0, 0.7))")
+    environments.add_tables(project, REVISIONS, before_each=SLEEP)
+    slow = f"def downgrade() -> None:\n    {SLEEP}\n"
+    for file in (project / "alembic" / "versions").glob("*.py"):
+        file.write_text(file.read_text().replace("def downgrade() -> None:\n", slow))
     env = project / "alembic" / "env.py"
     alone = "target_metadata=target_metadata, transaction_per_migration=True"
     env.write_text(env.read_text().replace("target_metadata=target_metadata", alone))

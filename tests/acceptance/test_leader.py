@@ -116,7 +116,11 @@ async def test_of_two_daemons_started_at_once_one_leads(make_fleet: Make) -> Non
             assert (await daemon.call("GET", "/healthz")).json() == {"status": "ok"}
         ready = await standby.call("GET", "/readyz")
         assert (ready.status_code, ready.json()["role"]) == (200, "standby")
-        assert f"process {leader.pid} " in ready.json()["leader"]
+
+        async def named() -> bool:  # at first only its session is known
+            return f"process {leader.pid} " in (await standby.call("GET", "/readyz")).json()["leader"]
+
+        await until(named)
         assert (await leader.call("GET", "/readyz")).json() == {"status": "ready", "role": "leader"}
     finally:
         await one.stop()
