@@ -153,7 +153,7 @@ async def test_the_heartbeat_finds_a_takeover_without_any_write(url: str, store:
     async with store.driver_lock(lost):
         await taken_over(url)
         await until(lambda: bool(lost.reasons), seconds=2 * LEASE)
-    assert lost.reasons == ["process 1 on other has taken over (epoch 2, ours was 1)"]
+    assert lost.reasons == ["process 1 on other has taken over (epoch 2, not 1)"]
 
 
 async def test_one_that_cannot_renew_stops_before_another_may_begin(url: str, store: Store) -> None:
@@ -222,10 +222,27 @@ async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it
             frozen.send_signal(signal.SIGCONT)
             assert frozen.stdout is not None
             with anyio.fail_after(10):
-                assert b"could not be renewed in time" in await frozen.stdout.receive()
+                assert b"elsewhere has taken over (epoch 2, not 1)" in await frozen.stdout.receive()
             await anyio.sleep(LEASE)
             assert one.leads
         assert lost.reasons == []
+
+
+async def test_a_frozen_process_that_nobody_has_followed_goes_on(url: str, store: Store) -> None:
+    async with another_driver(url, 1.0) as frozen:
+        frozen.send_signal(signal.SIGSTOP)
+
+        async def ended() -> bool:
+            return await seconds_left(url) < 0
+
+        async def renewed() -> bool:
+            return await seconds_left(url) > 0
+
+        await until(ended, seconds=10)
+        frozen.send_signal(signal.SIGCONT)
+        await until(renewed, seconds=10)
+        assert frozen.returncode is None
+    assert await run_sql(url, "SELECT epoch FROM leadership") == [(1,)]
 
 
 async def test_a_killed_process_of_this_machine_is_followed_at_once(url: str, store: Store) -> None:
