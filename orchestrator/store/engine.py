@@ -13,7 +13,7 @@ from orchestrator.store.fence import Fence
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
-from orchestrator.store.process import this_process
+from orchestrator.store.process import Identity, purpose, this_process
 from orchestrator.store.writer import Publish, open_writer
 
 LEASE_SECONDS = 15.0
@@ -23,11 +23,16 @@ class Store:
     """An open store."""
 
     def __init__(
-        self, place: Place, ledger: StoreLedger, commands: Commands, fence: Fence, lease_seconds: float
+        self,
+        place: Place,
+        me: Identity,
+        ledger: StoreLedger,
+        commands: Commands,
+        fence: Fence,
+        lease_seconds: float,
     ) -> None:
         self.place, self.ledger, self.commands = place, ledger, commands
-        self._fence, self.lease_seconds = fence, lease_seconds
-        self._me = this_process()
+        self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
     @property
     def mark(self) -> str:
@@ -61,12 +66,12 @@ async def open_store(
     it must not block. Leaving writes what waits. `lease_seconds`: how long the lead of a PostgreSQL store outlives the
     last word of who has it. Raises StoreError with a remedy, never with the password.
     """
-    place, fence = locate(url), Fence()
-    connections = Connections(place, idle_seconds=lease_seconds)
+    place, me, fence = locate(url), this_process(), Fence()
+    connections = Connections(place, purpose=purpose("store", me.mark), idle_seconds=lease_seconds)
     try:
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             commands = Commands(connections, fence)
-            yield Store(place, StoreLedger(connections, writer), commands, fence, lease_seconds)
+            yield Store(place, me, StoreLedger(connections, writer), commands, fence, lease_seconds)
     finally:
         await connections.dispose()

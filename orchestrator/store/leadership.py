@@ -45,7 +45,7 @@ class Candidate:
         self, place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
     ) -> None:
         """`on_lost` is called once, with the reason; from then on nothing may be started."""
-        self._connections = Connections(place, purpose="driver", pooled=False)
+        self._connections = Connections(place, purpose=process.purpose("driver", me.mark), pooled=False)
         self._fence, self._on_lost = fence, on_lost
         self._me, self.name = me, me.name
         self._lease_seconds, self._trust = lease_seconds, Trust(lease_seconds)
@@ -75,16 +75,16 @@ class Candidate:
                 self._ended.set()
 
     async def _elected(self) -> bool:
-        pause, told = min(POLL_SECONDS, self._lease_seconds / 5), False
+        pause, told = min(POLL_SECONDS, self._lease_seconds / 5), ""
         while not self._stopped:
             try:
                 if await self.claim():
                     return True
-                told = False
+                told = ""
             except StoreError as exc:
-                if not told:
+                if exc.message != told:
                     log.warning("lead_not_asked_for", message=exc.message, remedy=exc.remedy)
-                told = True
+                told = exc.message
             finally:
                 self.tried.set()
             await self._pause(pause)
@@ -105,6 +105,8 @@ class Candidate:
         self.holder, self.left_seconds = seen.leader, max(seen.seconds_left, 0.0)
         if not (seen.expired or dead) or not await self._locked(session, seen.backend):
             return False
+        if seen.owner:
+            await self._connections.telling(session.execute(lease.END_WRITING, seen.writing))
         asked_at = lease.clock()
         deposed = seen.deposing(dead)
         values = {"epoch": seen.epoch, "dead": dead, "seconds": self._lease_seconds, "deposed": deposed}

@@ -14,7 +14,6 @@ import pytest
 
 from orchestrator.errors import LeadershipLostError, StoreError
 from orchestrator.store import lease, process
-from orchestrator.store.connections import Connections
 from orchestrator.store.engine import Store, open_store
 from orchestrator.store.fence import Fence
 from orchestrator.store.leadership import Candidate, standing
@@ -194,19 +193,24 @@ async def test_a_takeover_waits_for_the_transaction_of_a_leader_that_has_just_as
 
 @asynccontextmanager
 async def frozen_transaction(url: str) -> AsyncIterator[None]:
-    """As a leader's that says nothing any more after its first statement."""
-    connections = Connections(locate(url), idle_seconds=LEASE)
-    [(limit,)] = await connections.read(
-        lambda connection: connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").all()
-    )
-    await connections.dispose()
-    connection = await asyncpg.connect(url, server_settings={"idle_in_transaction_session_timeout": limit})
+    """As the leader's that says nothing any more, with statements sent that the server waits for the end of: so no
+    timeout of the server's ends it."""
+    [(owner,)] = await run_sql(url, "SELECT owner FROM leadership")
+    name = f"orchestrator store #{owner.rpartition(':')[2]} and so on"
+    connection = await asyncpg.connect(url, server_settings={"application_name": name})
     try:
         await connection.execute("BEGIN; SELECT epoch FROM leadership FOR KEY SHARE")
         yield
         assert connection.is_closed()
     finally:
         await connection.close()
+
+
+async def test_a_process_that_is_frozen_between_two_statements_lets_go_within_a_lease(store: Store) -> None:
+    [(limit,)] = await store.ledger._connections.read(
+        lambda connection: connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").all()
+    )
+    assert limit == "1500ms"
 
 
 async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it(url: str, store: Store) -> None:
