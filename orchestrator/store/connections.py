@@ -29,8 +29,8 @@ class Connections:
     Units of work are plain functions of a connection. On PostgreSQL they run on the loop, which does other work while
     they wait; on SQLite each runs in a thread, from its BEGIN to its COMMIT: statements are so short there that handing
     each of them to a thread costs several times what it does. Not `pooled` (PostgreSQL only): each connection is its
-    own, outside all transactions, and shows as `purpose` on the server. `idle_seconds` (PostgreSQL only): a frozen
-    process keeps what its transaction holds no longer than that.
+    own, outside all transactions, and shows as `purpose` on the server. `idle_seconds` (PostgreSQL only): a
+    process that is frozen between two statements keeps what its transaction holds no longer than that.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
-from orchestrator.store.process import this_process
+from orchestrator.store.process import Identity, purpose, this_process
 from orchestrator.store.writer import Publish, open_writer
 
 LEASE_SECONDS = 15.0
@@ -26,6 +26,7 @@ class Store:
     def __init__(
         self,
         place: Place,
+        me: Identity,
         ledger: StoreLedger,
         plans: StorePlans,
         commands: Commands,
@@ -33,8 +34,7 @@ class Store:
         lease_seconds: float,
     ) -> None:
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
-        self._fence, self.lease_seconds = fence, lease_seconds
-        self._me = this_process()
+        self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
     @property
     def mark(self) -> str:
@@ -68,12 +68,12 @@ async def open_store(
     it must not block. Leaving writes what waits. `lease_seconds`: how long the lead of a PostgreSQL store outlives the
     last word of who has it. Raises StoreError with a remedy, never with the password.
     """
-    place, fence = locate(url), Fence()
-    connections = Connections(place, idle_seconds=lease_seconds)
+    place, me, fence = locate(url), this_process(), Fence()
+    connections = Connections(place, purpose=purpose("store", me.mark), idle_seconds=lease_seconds)
     try:
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
-            yield Store(place, ledger, plans, Commands(connections, fence), fence, lease_seconds)
+            yield Store(place, me, ledger, plans, Commands(connections, fence), fence, lease_seconds)
     finally:
         await connections.dispose()

@@ -14,8 +14,8 @@ NEWEST = select(leadership.c.epoch).with_for_update(read=True, key_share=True)
 
 
 class Fence:
-    """Open to all until the process leads (`epoch` None): a rollout may be written by anybody. Once the lead is lost,
-    it stays closed."""
+    """Open until the process leads (`epoch` None): a rollout may be written by anybody. When its lead has ended, it
+    stays closed."""
 
     def __init__(self) -> None:
         self.epoch: int | None = None
@@ -27,12 +27,8 @@ class Fence:
         """`deposed`: the marks of processes that led before and did not give the lead back."""
         self.epoch, self.deposed, self._lost = epoch, frozenset(deposed), None
 
-    def release(self) -> None:
-        """The lead was given up, by ourselves and with nothing under way."""
-        if self._lost is None:
-            self.epoch = None
-
     def close(self, reason: str) -> None:
+        """Who has led writes nothing more, however its lead ended."""
         self._lost = self._lost or reason
 
     def check(self, connection: Connection) -> None:

@@ -26,6 +26,7 @@ from orchestrator.store.place import Place
 from orchestrator.store.process import Identity
 
 POLL_SECONDS = 1.0
+LATE_SECONDS = 2.0
 LOCK_SECONDS = 1.0
 LOCK_PAUSE_SECONDS = 0.02
 RELEASE_SECONDS = 5.0
@@ -44,11 +45,10 @@ class Candidate:
         self, place: Place, me: Identity, fence: Fence, lease_seconds: float, on_lost: Callable[[str], None]
     ) -> None:
         """`on_lost` is called once, with the reason; from then on nothing may be started."""
-        self._connections = Connections(place, purpose="driver", pooled=False)
+        self._connections = Connections(place, purpose=process.purpose("driver", me.mark), pooled=False)
         self._fence, self._on_lost = fence, on_lost
-        self._me = me
-        self._lease_seconds = lease_seconds
-        self._trust = Trust(lease_seconds)
+        self._me, self.name = me, me.name
+        self._lease_seconds, self._trust = lease_seconds, Trust(lease_seconds)
         self._session: AsyncConnection | None = None
         self._backend = self._locked_in = 0
         self._stopped = self._lost = False
@@ -57,10 +57,6 @@ class Candidate:
         self.epoch = 0
         self.holder: str | None = None
         self.left_seconds = 0.0
-
-    @property
-    def name(self) -> str:
-        return self._me.name
 
     @property
     def leads(self) -> bool:
@@ -79,16 +75,16 @@ class Candidate:
                 self._ended.set()
 
     async def _elected(self) -> bool:
-        pause, told = min(POLL_SECONDS, self._lease_seconds / 5), False
+        pause, told = min(POLL_SECONDS, self._lease_seconds / 5), ""
         while not self._stopped:
             try:
                 if await self.claim():
                     return True
-                told = False
+                told = ""
             except StoreError as exc:
-                if not told:
+                if exc.message != told:
                     log.warning("lead_not_asked_for", message=exc.message, remedy=exc.remedy)
-                told = True
+                told = exc.message
             finally:
                 self.tried.set()
             await self._pause(pause)
@@ -109,6 +105,8 @@ class Candidate:
         self.holder, self.left_seconds = seen.leader, max(seen.seconds_left, 0.0)
         if not (seen.expired or dead) or not await self._locked(session, seen.backend):
             return False
+        if seen.owner:
+            await self._connections.telling(session.execute(lease.END_WRITING, seen.writing))
         asked_at = lease.clock()
         deposed = seen.deposing(dead)
         values = {"epoch": seen.epoch, "dead": dead, "seconds": self._lease_seconds, "deposed": deposed}
@@ -126,59 +124,58 @@ class Candidate:
 
     async def _locked(self, session: AsyncConnection, theirs: int) -> bool:
         """Take the session lock, for which the session `theirs` of a leader that is no more is ended."""
-        with anyio.move_on_after(LOCK_SECONDS):
-            while not await self._connections.telling(session.scalar(lease.LOCK, lease.KEYS)):
-                with anyio.CancelScope(shield=True):
-                    ending = session.execute(lease.END_HOLDER, {**lease.KEYS, "backend": theirs})
-                    await self._connections.telling(ending)
-                await anyio.sleep(LOCK_PAUSE_SECONDS)
-            self._locked_in = self._backend
-            return True
-        holder = (await self._connections.telling(session.execute(lease.HOLDER, lease.KEYS))).first()
-        self.holder = lease.session_described(*holder) if holder else self.holder
-        return False
+        deadline = anyio.current_time() + LOCK_SECONDS
+        while not await self._connections.telling(session.scalar(lease.LOCK, lease.KEYS)):
+            if anyio.current_time() >= deadline:
+                holder = (await self._connections.telling(session.execute(lease.HOLDER, lease.KEYS))).first()
+                self.holder = lease.session_described(*holder) if holder else self.holder
+                return False
+            await self._connections.telling(session.execute(lease.END_HOLDER, {**lease.KEYS, "backend": theirs}))
+            await anyio.sleep(LOCK_PAUSE_SECONDS)
+        self._locked_in = self._backend
+        return True
 
     # Being it
 
     async def _keep(self) -> None:
-        pause = self._lease_seconds * lease.RENEW_PART
+        third, failed = self._lease_seconds * lease.RENEW_PART, False
+        pause = third
         while True:
             await self._pause(min(pause, self._trust.seconds_left))
             if self._stopped or self._lost:
                 return
-            if self._trust.seconds_left <= 0:
+            left = self._trust.seconds_left
+            if left <= 0 and failed:
                 return self._lose(f"its lease of {self._lease_seconds:g} s could not be renewed in time")
+            if left <= 0:  # late without having failed: we were asleep, and go on if nobody has taken over
+                await self._drop()
             try:
-                with anyio.fail_after(min(self._lease_seconds * lease.RENEW_PART, self._trust.seconds_left)):
+                with anyio.fail_after(min(third, left) if left > 0 else LATE_SECONDS):
                     await self._renew()
-                pause = self._lease_seconds * lease.RENEW_PART
+                pause, failed = third, False
             except (StoreError, TimeoutError) as exc:
                 log.warning("lease_not_renewed", message=str(exc), seconds_left=round(self._trust.seconds_left, 1))
                 await self._drop()
-                pause = self._lease_seconds * lease.RETRY_PART
+                pause, failed = self._lease_seconds * lease.RETRY_PART, True
 
     async def _renew(self) -> None:
         """Raises StoreError when it could not be asked whether we still lead."""
-        session, asked_at = await self._relocked(), lease.clock()
+        asked_at = lease.clock()
+        session = await self._opened()
         values = {"epoch": self.epoch, "owner": self._me.name, "seconds": self._lease_seconds}
         backend = await self._connections.telling(session.scalar(lease.RENEW, values))
         if backend is None:
             seen = await self._read(session)
             self.holder = seen.leader
-            self._lose(f"{self.holder or 'another one'} has taken over (epoch {seen.epoch}, ours was {self.epoch})")
-        elif backend != self._backend:
-            self._lose("a transaction-mode pooler stands before the store; give ORCHESTRATOR_STORE_URL a direct way")
-        else:
-            self._trust.renewed(asked_at)
-
-    async def _relocked(self) -> AsyncConnection:
-        """The session with the lock, also after the last one was lost: the lease is still ours then."""
-        if self._session is not None:
-            return self._session
-        session = await self._opened()
-        if not await self._locked(session, self._locked_in):
+            return self._lose(f"{self.holder or 'another one'} has taken over (epoch {seen.epoch}, not {self.epoch})")
+        if backend != self._backend:
+            return self._lose(
+                "a transaction-mode pooler stands before the store: ORCHESTRATOR_STORE_URL must go past it"
+            )
+        # The lock went with the last session: the lease was ours all the same.
+        if self._locked_in != self._backend and not await self._locked(session, self._locked_in):
             raise StoreError(f"the lock on the store is held by {self.holder}")
-        return session
+        self._trust.renewed(asked_at)
 
     def _lose(self, reason: str) -> None:
         if self._lost or not self.elected.is_set():
@@ -200,7 +197,7 @@ class Candidate:
     async def _give_back(self) -> None:
         with anyio.move_on_after(RELEASE_SECONDS, shield=True), suppress(StoreError, SQLAlchemyError, OSError):
             if self.elected.is_set() and not self._lost:
-                self._fence.release()
+                self._fence.close("it has given the lead back")
                 session = await self._opened()
                 await session.execute(lease.RELEASE, {"epoch": self.epoch, "owner": self._me.name})
             if self._session is not None:

