@@ -24,6 +24,7 @@ from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled
 from orchestrator.settings import Settings
 from orchestrator.settings import load as load_settings
+from tests.workers import SharedWorkers
 
 
 @dataclass
@@ -107,7 +108,10 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
 async def running(registry: Registry, **settings: Any) -> AsyncIterator[Engine]:
     source = FixedSource(registry)
     chosen: Settings = load_settings(**{"store_url": "sqlite://", **settings})
-    async with assembled(chosen, cast(RegistrySource, source)) as parts, working(parts, chosen) as service:
+    async with (
+        assembled(chosen, cast(RegistrySource, source), SharedWorkers()) as parts,
+        working(parts, chosen) as service,
+    ):
         engine = Engine(service, parts, source)
         parts.bus.subscribe(engine.events.append)
         yield engine

@@ -61,8 +61,9 @@ class Parts:
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator[Parts]:
-    """Prove that Alembic can be used concurrently, open the store, and join the parts.
+async def assembled(settings: Settings, source: RegistrySource, workers: Workers | None = None) -> AsyncIterator[Parts]:
+    """Prove that Alembic can be used concurrently, open the store, and join the parts; `workers`, new ones if None, are
+    closed at the end.
 
     Raises UnsupportedAlembicError and StoreError.
     """
@@ -75,7 +76,7 @@ async def assembled(settings: Settings, source: RegistrySource) -> AsyncIterator
     bus.subscribe(fleet.apply)
     bus.subscribe(metrics.apply)
     bus.subscribe(lines.write)
-    workers = Workers()
+    workers = workers or Workers()
     workers.start()
     try:
         url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
