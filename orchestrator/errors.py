@@ -15,8 +15,8 @@
     │   ├── StoreError              the control database
     │   │   └── LeadershipLostError another process drives the store's rollouts now
     │   ├── DiscoveryError          a source of tenants
-    │   ├── CheckError              what a check between waves asks
     │   └── DaemonError             the daemon, as seen from the command line
+    ├── CheckError                  what a check between waves asks gives no answer
     ├── EmbeddedServerError         the private PostgreSQL of the demo and the tests
     └── TargetError                 one target could not be migrated; becomes its recorded outcome
         ├── TargetUnreachableError  no connection could be had

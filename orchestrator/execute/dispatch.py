@@ -146,7 +146,7 @@ class LocalExpedition:
         def found(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
             reading = self._reading(wanted[target.key], heads, exc)
             way = self._route.ways[target.track]
-            if exc is None and verify.is_owed(way.history, wanted[target.key].from_heads, heads):
+            if exc is None and not every and verify.is_owed(way.history, wanted[target.key].from_heads, heads):
                 return  # its migration sees to that
             readings.append(reading)
             if exc is not None:

@@ -27,6 +27,7 @@ from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Plan, Planning
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
@@ -59,6 +60,11 @@ class Work:
     cut_short: bool = False
     bound: bool = False
     left_alone: bool = False
+
+    @property
+    def reverting(self) -> bool:
+        """Whether what the rollout has done is taken back."""
+        return isinstance(self.planner, Return)
 
     @property
     def alone(self) -> bool:

@@ -52,7 +52,8 @@ class Precautions:
         work, key = self._work, self._work.target.key
         wanted = [*verify.guards(verify.chosen(work.history, self._steps(plan), plan.direction))]
         rollout, _ = self._care.counted.get(key, (None, None))
-        if wanted and rollout != work.occasion.rollout and work.since in (None, plan.heads):
+        untouched = work.since in (None, plan.heads) or work.reverting
+        if wanted and rollout != work.occasion.rollout and untouched:
             self._care.counted[key] = work.occasion.rollout, await verify.count(self._guard, wanted)
 
     async def after(self, plan: Plan, heads: tuple[str, ...]) -> None:
@@ -65,6 +66,8 @@ class Precautions:
         self._care.counted.pop(key, None)
 
     def _steps(self, plan: Plan) -> tuple[str, ...]:
-        """All that the rollout runs on the target, this attempt and those before."""
+        """All that the rollout runs on the target, this attempt and those before; of the way back, what is left."""
         since = self._work.since
-        return plan.steps if since in (None, plan.heads) else self._work.planner.plan(since, since).steps
+        if since in (None, plan.heads) or self._work.reverting:
+            return plan.steps
+        return self._work.planner.plan(since, since).steps

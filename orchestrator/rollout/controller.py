@@ -111,7 +111,7 @@ class Controller:
                 )
 
     async def approve(self, by: str, wave: str | None = None) -> None:
-        """Let the rollout pass the gate that it waits at; `wave` names the one that is meant, \"\" the first."""
+        """Let the rollout pass the gate that it waits at; `wave` names the one that is meant, empty for the first."""
         async with self._standing.lock:
             decide.check_command(self.rollout, "approve")
             decide.check_approval(self.rollout, by, wave)
@@ -176,9 +176,7 @@ class Controller:
         async with self._standing.lock:
             decide.check_command(self.rollout, "limit")
             request = replace(self.rollout.request, max_concurrent=most)
-            await self._standing.move(
-                self.rollout.state, self.rollout.reason, request=request, waiting=self.rollout.waiting
-            )
+            await self._standing.move(self.rollout.state, self.rollout.reason, request=request)
             if self._expedition is not None:
                 self._expedition.limit(most)
 
@@ -210,7 +208,7 @@ class Controller:
         self._standing.rollout = larger
         for migration in migrations:
             self._standing.tally.note(migration)
-        await self._standing.move(self.rollout.state, self.rollout.reason, waiting=self.rollout.waiting)
+        await self._standing.move(self.rollout.state, self.rollout.reason)
 
     def drain(self) -> None:
         """Start nothing more; `run` returns when what runs has ended."""
@@ -255,17 +253,23 @@ class Controller:
             try:
                 return await self._dispatcher.prepare(self.rollout)
             except HistoryError as exc:
-                await self._halt(Stop("pause", str(exc)))
+                await self._pause(str(exc))
             if not await self.admit():
                 if self.rollout.aborting:
                     await self._standing.load()
                     await self._ended()
                 return None
 
+    async def _pause(self, reason: str) -> None:
+        """Wait for a person, on the way back as well."""
+        async with self._standing.lock:
+            if not (self.rollout.state.finished or self.rollout.aborting or self.rollout.state is RolloutState.PAUSED):
+                await self._standing.move(RolloutState.PAUSED, reason)
+
     async def _plan(self, expedition: Expedition) -> None:
         if self.rollout.state not in (RolloutState.PENDING, RolloutState.PLANNING):
             async with self._standing.lock:  # tell what a restart found
-                await self._standing.move(self.rollout.state, self.rollout.reason, waiting=self.rollout.waiting)
+                await self._standing.move(self.rollout.state, self.rollout.reason)
             return
         await self._step(RolloutState.PENDING, RolloutState.PLANNING)
         await self._survey(expedition)

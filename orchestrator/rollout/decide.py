@@ -173,9 +173,7 @@ def check_command(rollout: Rollout, command: Command) -> None:
     if state is RolloutState.ROLLED_BACK or (state in FINISHED and command not in ("retry", "rollback")):
         raise StateError(
             f"rollout {rollout.id} has {_ENDED[state]}; it can no longer be {_PAST[command]}",
-            remedy="start another rollout"
-            if state is RolloutState.ROLLED_BACK
-            else "retry its failed targets, or start another rollout",
+            remedy=_INSTEAD[state],
         )
     if state in FINISHED:
         return
@@ -229,6 +227,12 @@ _PAST = {
     "retry": "retried",
     "skip": "changed",
     "limit": "changed",
+}
+_INSTEAD = {
+    RolloutState.SUCCEEDED: "start another rollout, or take it back with `orchestrator rollout rollback`",
+    RolloutState.FAILED: "retry its failed targets, or start another rollout",
+    RolloutState.ABORTED: "retry its targets, or start another rollout",
+    RolloutState.ROLLED_BACK: "start another rollout",
 }
 _ENDED = {
     RolloutState.SUCCEEDED: "succeeded",

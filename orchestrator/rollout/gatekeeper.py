@@ -28,21 +28,25 @@ class Gatekeeper:
             case step.Mark(index, what):
                 await self._mark(index, what)
             case step.Hold(until, waiting):
-                await self._tell_waiting(waiting)
-                await _until(changed, until)
+                await self._hold(changed, until, waiting)
             case step.Approve(_, waiting):
                 await self._await_approval(waiting)
                 await _until(changed, None)
             case step.Ask(index):
                 await self._ask(index, changed)
 
+    async def _hold(self, changed: anyio.Event, until: datetime | None, waiting: str) -> None:
+        if self._standing.rollout.state is RolloutState.RUNNING:
+            changed = await self._tell_waiting(waiting) or changed
+        await _until(changed, until)
+
     async def open(self, index: int) -> WaveRun:
         """Begin a wave, or go on with it: of one that had ended and has not passed, the gate begins anew."""
         async with self._standing.lock:
             rollout = self._standing.rollout
             wave = rollout.waves[index]
-            if rollout.state is RolloutState.AWAITING_APPROVAL:
-                await self._standing.move(RolloutState.RUNNING, rollout.reason)
+            if rollout.state is RolloutState.AWAITING_APPROVAL or rollout.waiting is not None:
+                await self._standing.move(RolloutState.RUNNING, rollout.reason, waiting=None)
             if rollout.rolling_back:
                 return wave
             if wave.started_at is None:
@@ -76,21 +80,25 @@ class Gatekeeper:
             if rollout.state is RolloutState.RUNNING and not (rollout.aborting or rollout.rolling_back):
                 await self._standing.move(RolloutState.AWAITING_APPROVAL, rollout.reason, waiting=waiting)
 
-    async def _tell_waiting(self, waiting: str) -> None:
+    async def _tell_waiting(self, waiting: str, index: int | None = None) -> anyio.Event | None:
+        """What is set by the next change; None when there is something else to do already."""
         async with self._standing.lock:
             rollout = self._standing.rollout
-            if rollout.state is RolloutState.RUNNING and rollout.waiting != waiting:
+            if rollout.state is not RolloutState.RUNNING or rollout.aborting or rollout.rolling_back:
+                return None
+            if index is not None and self._standing.tally.wave(rollout.waves[index].name).unfinished:
+                return None
+            if rollout.waiting != waiting:
                 await self._standing.move(rollout.state, rollout.reason, waiting=waiting)
+            return self._standing.changed
 
     async def _ask(self, index: int, changed: anyio.Event) -> None:
         """Ask the wave's checks once; when they have not passed within their deadline, pause."""
         wave = self._standing.rollout.waves[index]
-        since = wave.checking_since
-        if since is None:
-            since = events.now()
+        if wave.checking_since is None:
             async with self._standing.lock:
-                await self._standing.mark(index, self._told(index, "checking"), checking_since=since)
-            changed = self._standing.changed
+                await self._standing.mark(index, self._told(index, "checking"), checking_since=events.now())
+            return  # and come back: a command may have come between
         verdicts = await self._asked(wave, changed)
         if verdicts is None:
             return  # a command came between
@@ -98,11 +106,11 @@ class Gatekeeper:
         if unmet is None:
             return await self._mark(index, "checked_at")
         said = f"checks after wave {wave.name}: {unmet}"
-        deadline = since + timedelta(seconds=wave.check_deadline)
+        deadline = wave.checking_since + timedelta(seconds=wave.check_deadline)
         if events.now() >= deadline:
             return await self._pause(f"{said} (not passed within {wave.check_deadline:g} s)")
-        await self._tell_waiting(f"waiting for {said}")
-        await _until(self._standing.changed, min(deadline, events.now() + timedelta(seconds=wave.check_every)))
+        if (following := await self._tell_waiting(f"waiting for {said}", index)) is not None:
+            await _until(following, min(deadline, events.now() + timedelta(seconds=wave.check_every)))
 
     async def _asked(self, wave: WaveRun, changed: anyio.Event) -> list[Verdict] | None:
         """The checks' verdicts; None when something changed before they came."""

@@ -67,7 +67,7 @@ class Standing:
         moved = replace(
             self.rollout,
             **{
-                "waiting": None,
+                "waiting": self.rollout.waiting if state is self.rollout.state else None,
                 **changes,
                 "state": state,
                 "reason": reason,

@@ -15,13 +15,14 @@ from pydantic import SecretStr
 from orchestrator import events
 from orchestrator.api.ports import CompiledPlan, PlanGroup, RolloutView, TargetView
 from orchestrator.errors import StateError
+from orchestrator.observe.bus import Stream
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Request, RolloutState
 from orchestrator.service.daemon import opened, working
 from orchestrator.service.leading import driving
 from orchestrator.service.orchestrator import Orchestrator
-from orchestrator.service.wiring import Parts, assembled
+from orchestrator.service.wiring import assembled
 from orchestrator.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,22 +47,26 @@ async def migrate(
     """Carry out one rollout and return it as it ended.
 
     `listen` gets every event. When `interrupted` is set, and when the rollout pauses (nobody could resume it) or waits
-    for an approval (unless `approve` gives each), it is aborted: what runs has its time to end, the rest is cancelled.
-    Raises what
-    `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does not tell its
-    tenants: they would be left out.
+    for an approval (unless `approve` gives each), it is aborted: what runs may end, the rest is not begun.
+
+    Raises what `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does not
+    tell its tenants: they would be left out.
     """
     request = replace(request, foreground=True, created_by=f"terminal:{_user()}")
     source = await _whole(settings)
     async with assembled(settings, source) as parts, driving(parts), working(parts, settings) as service:
         parts.bus.subscribe(listen)
         await service.close_abandoned()
-        view, _ = await service.start_rollout(request)
-        started(view)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(source.refresh, service.registry_read)  # tenants may appear meanwhile
-            await _until_ended(service, parts, view.rollout.id, interrupted, request.created_by if approve else None)
-            tasks.cancel_scope.cancel()
+        approver = request.created_by if approve else None
+        async with parts.bus.stream(_is_stop) as stops:  # from before it begins, so that none is missed
+            view, _ = await service.start_rollout(request)
+            started(view)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(source.refresh, service.registry_read)  # tenants may appear meanwhile
+                tasks.start_soon(_mind, service, view.rollout.id, stops, approver)
+                tasks.start_soon(_stop_when, interrupted, service, view.rollout.id)
+                await service.finished(view.rollout.id)
+                tasks.cancel_scope.cancel()
         return await service.rollout(view.rollout.id)
 
 
@@ -104,44 +109,38 @@ async def _looking(settings: Settings, source: RegistrySource) -> AsyncIterator[
         yield service
 
 
-async def _until_ended(
-    service: Orchestrator, parts: Parts, rollout_id: str, interrupted: anyio.Event, approver: str | None
-) -> None:
-    async with parts.bus.stream(_is_pause) as pauses, anyio.create_task_group() as tasks:
+async def _stop_when(interrupted: anyio.Event, service: Orchestrator, rollout_id: str) -> None:
+    await interrupted.wait()
+    with suppress(StateError):  # it ended by itself at the same moment
+        await service.stop(rollout_id, "interrupted from the terminal")
 
-        async def stop_when_interrupted() -> None:
-            await interrupted.wait()
-            with suppress(StateError):  # it ended by itself at the same moment
-                await service.stop(rollout_id, "interrupted from the terminal")
 
-        async def stop_when_paused() -> None:
-            async for delivery in pauses:
-                told = delivery.event
-                assert isinstance(told, events.RolloutStateChanged)
-                with suppress(StateError):
-                    await stop_at(told)
-
-        async def stop_at(told: events.RolloutStateChanged) -> None:
+async def _mind(service: Orchestrator, rollout_id: str, stops: Stream, approver: str | None) -> None:
+    """Approve what waits for it, or end a rollout that goes on only when somebody says so."""
+    async for delivery in stops:
+        told = delivery.event
+        assert isinstance(told, events.RolloutStateChanged)
+        with suppress(StateError):
+            if told.rollout != rollout_id:
+                continue
             if told.state == RolloutState.PAUSED:
                 await service.stop(rollout_id, told.reason or "paused")
             elif approver is None:
-                await service.stop(rollout_id, f"{told.waiting}: give --yes to approve, or start it on a daemon")
+                why = "a terminal cannot wait for an approval (--yes gives it, a daemon waits for it)"
+                await service.stop(rollout_id, f"{told.waiting}: {why}")
             else:
-                await approved(approver)
-
-        async def approved(by: str) -> None:
-            try:
-                await service.approve(rollout_id, by=by)
-            except StateError as exc:
-                await service.stop(rollout_id, exc.message)
-
-        tasks.start_soon(stop_when_interrupted)
-        tasks.start_soon(stop_when_paused)
-        await service.finished(rollout_id)
-        tasks.cancel_scope.cancel()
+                await _approve(service, rollout_id, approver)
 
 
-def _is_pause(event: events.Event) -> bool:
+async def _approve(service: Orchestrator, rollout_id: str, by: str) -> None:
+    try:
+        await service.approve(rollout_id, by=by)
+    except StateError as exc:
+        if (await service.rollout(rollout_id)).rollout.state is RolloutState.AWAITING_APPROVAL:
+            await service.stop(rollout_id, exc.message)
+
+
+def _is_stop(event: events.Event) -> bool:
     """Whether the rollout goes on only when somebody says so."""
     stopped = (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
     return isinstance(event, events.RolloutStateChanged) and event.state in stopped

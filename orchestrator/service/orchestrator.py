@@ -76,8 +76,7 @@ class Orchestrator:
     # Rollouts
 
     async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
-        if self._draining:
-            raise UnavailableError("the daemon is shutting down", remedy="ask again when it has started anew")
+        self._refuse_draining()
         if request.plan_digest is not None:
             return await self._start_bound(request)
         registry = self.registry
@@ -257,6 +256,7 @@ class Orchestrator:
 
     async def _reopened(self, rollout_id: str, reopen: reopening.Reopen) -> None:
         """Make a finished rollout active again with what is to be done of it, if anything is."""
+        self._refuse_draining()
         await self.finished(rollout_id)  # its end is written, but its controller may still be leaving
         rollout = await self._ledger.rollout(rollout_id)
         migrations = await self._ledger.migrations(rollout_id)
@@ -270,6 +270,10 @@ class Orchestrator:
             except StateError:
                 return  # somebody else has reopened it at the same moment
             self._launch(opened)
+
+    def _refuse_draining(self) -> None:
+        if self._draining:
+            raise UnavailableError("the daemon is shutting down", remedy="ask again when it has started anew")
 
     async def _command(
         self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[object]]
@@ -326,12 +330,12 @@ class Orchestrator:
 
     async def take_up(self) -> None:
         """Carry out the active rollouts that other processes have made since."""
-        launched = self._launched
+        launched, driven = self._launched, set(self._controllers)
         active = await self._active()
         if launched != self._launched or self._draining:
             return  # one that was launched while we read may have ended since
         for rollout in active:
-            if not rollout.request.foreground:
+            if not rollout.request.foreground and rollout.id not in driven:
                 self._launch(rollout)
 
     async def finished(self, rollout_id: str) -> None:

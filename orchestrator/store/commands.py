@@ -43,6 +43,9 @@ ANSWER = text(
     "UPDATE commands SET answered_at = clock_timestamp(), error = :error WHERE id = :id AND answered_at IS NULL"
 ).bindparams(bindparam("error", type_=JSON(none_as_null=True)))
 
+# What was asked and answered is of use to whoever asks what happened, for a while.
+FORGET = text("DELETE FROM commands WHERE answered_at < clock_timestamp() - interval '7 days'")
+
 WITHDRAWN: Error = {"kind": "withdrawn"}
 
 
@@ -113,6 +116,7 @@ class Commands:
 
     def _take(self, connection: Connection, epoch: int, lost: Error) -> Sequence[Command]:
         self._fence.check(connection)
+        connection.execute(FORGET)
         connection.execute(LEAVE, {"epoch": epoch, "error": dict(lost)})
         rows = connection.execute(TAKE, {"epoch": epoch})
         return sorted((Command(*row) for row in rows), key=lambda command: command.id)
