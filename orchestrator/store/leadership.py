@@ -95,9 +95,12 @@ class Candidate:
         try:
             with anyio.fail_after(self._lease_seconds):
                 return await self._claim(await self._opened())
-        except (StoreError, TimeoutError) as exc:
+        except StoreError:
             await self._drop()
-            raise exc if isinstance(exc, StoreError) else _silent() from exc
+            raise
+        except TimeoutError as exc:
+            await self._drop()
+            raise StoreError("the store did not answer in time", remedy="look for locks and load there") from exc
 
     async def _claim(self, session: AsyncConnection) -> bool:
         seen = await self._read(session)
@@ -233,10 +236,6 @@ class Candidate:
         """Until stopped, or lost, or for that long."""
         with anyio.move_on_after(max(seconds, 0)):
             await self._woken.wait()
-
-
-def _silent() -> StoreError:
-    return StoreError("the store did not answer in time", remedy="look for locks and load on its server")
 
 
 @asynccontextmanager
