@@ -14,6 +14,7 @@ import asyncpg
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
+from orchestrator.databases import sqlite_errors
 from orchestrator.databases.base import Place
 from orchestrator.databases.connecting import FOREIGN, unreachable
 from orchestrator.databases.mysql_connecting import ask
@@ -99,11 +100,11 @@ def of_sqlite(
         return [tuple(row) for row in connection.execute(question).fetchmany(ROWS)]
     except sqlite3.Error as exc:
         said = str(exc)
-        if "locked" in said:
+        if sqlite_errors.is_busy(exc):
             raise _locked(place, None) from exc
-        if "interrupted" in said:
+        if sqlite_errors.is_interrupted(exc):
             raise _too_long(seconds, None) from exc
-        code = "no such table" if "no such table" in said else None
+        code = "no such table" if sqlite_errors.has_no_table(exc) else None
         raise _refused(said, code, shown=isinstance(exc, sqlite3.OperationalError)) from exc
 
 
