@@ -16,9 +16,10 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.fetching import answered, host_of
 from orchestrator.errors import CheckError, TargetError
 from orchestrator.execute import promql
+from orchestrator.execute.answers import one_line
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth
-from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, one_line, shown
+from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, shown
 from orchestrator.observe import redact
 from orchestrator.plan import waves
 from orchestrator.registry.model import DEFAULT_STRATEGY, Check, Registry, Target, TargetKey, Wave
@@ -201,4 +202,5 @@ def _without_secrets(check: Check, said: str) -> str:
 
 
 def _surprise(exc: Exception) -> Finding:
-    return Finding(False, f"it cannot be asked: {type(exc).__name__}: {exc}")
+    """Its text may hold data: the daemon's log has it."""
+    return Finding(False, f"it cannot be asked: {type(exc).__name__}, see the daemon's log")
