@@ -59,7 +59,8 @@ class WaveChecks:
             began = time.monotonic()
             salt = f"{strategy}/{wave.name}/{check.name}"
             finding = await self._asked(registry, check, targets, salt)
-            said = f"{check.name}: {one_line(_without_secrets(check, finding.said))}"
+            url = check.text if check.probe == "http" else check.url
+            said = f"{check.name}: {one_line(redact.text(finding.said, url, check.token, check.password))}"
             verdicts[check.name] = Verdict(check.name, finding.passed, said)
             log.debug(
                 "check_asked",
@@ -192,13 +193,6 @@ async def _holds(response: httpx2.Response, text: str) -> bool:
         return text in content.decode(response.charset_encoding or "utf-8", errors="replace")
     except LookupError:  # an encoding that nobody knows
         return text in content.decode("utf-8", errors="replace")
-
-
-def _without_secrets(check: Check, said: str) -> str:
-    url = check.text if check.probe == "http" else check.url
-    for secret in filter(None, (url, check.token, check.password)):
-        said = said.replace(secret, redact.MASK)
-    return redact.text(said)
 
 
 def _surprise(exc: Exception) -> Finding:

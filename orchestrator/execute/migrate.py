@@ -27,6 +27,7 @@ from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.observe.redact import SHORTEST_SECRET
 from orchestrator.plan.steps import Plan, Planning
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
 
@@ -275,13 +276,8 @@ def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str
 
 def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
     """What must not be shown: passwords in the URL, and all that the environment holds but for a letter or two."""
-    given = [url.password, *(value for name, value in url.query.items() if "password" in name)]
-    values = [value for value in environment.values() if len(value) >= SHORTEST_VALUE]
-    return tuple(str(value) for value in (*given, *values) if value)
-
-
-# Shorter ones, which are flags, would black out half of every message.
-SHORTEST_VALUE = 3
+    given = [url.password or "", *(str(value) for name, value in url.query.items() if "password" in name)]
+    return tuple(value for value in (*given, *environment.values()) if len(value) >= SHORTEST_SECRET)
 
 
 def _keeps_ddl(place: Place) -> bool:

@@ -467,6 +467,14 @@ async def test_an_endpoint_lets_us_in_and_no_proxy_comes_between(monkeypatch: py
         assert "Authorization" not in server.asked[-1].headers
 
 
+async def test_a_password_of_one_letter_does_not_black_out_what_is_said() -> None:
+    with serving(says(503)) as server:
+        verdict = await asked(Check("c", "http", server.url, user="me", password="a"))
+        assert verdict.said == "c: 127.0.0.1 answered with status 503, not 200"
+        told = await asked(Check("c", "http", server.url, user="me", password="answered"))
+        assert told.said == "c: 127.0.0.1 *** with status 503, not 200"
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/?k=hunter2", "http://nowhere.invalid/hunter2", "http://a..b/"])
 async def test_an_endpoint_that_is_not_there_is_no_answer(url: str) -> None:
     verdict = await asked(Check("c", "http", url))
