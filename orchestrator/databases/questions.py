@@ -32,7 +32,7 @@ _NO_TABLE = frozenset({"42P01", "3F000", "1146", "1049", "no such table"})
 _TOO_LONG_MYSQL = frozenset({1969, 3024})
 _LOCKED_MYSQL = frozenset({1205, 3572})
 _INSTRUCTIONS = 10_000
-# Of the drivers, for values that Python has none for. Their messages may show them.
+# Of asyncpg, for values that Python has none for. Its messages may show them; its session stays whole.
 _UNREADABLE = (ValueError, OverflowError)
 _NO_VALUE = "its answer holds a value that cannot be read, as a date before the year 1"
 
@@ -100,8 +100,6 @@ async def of_mysql(connection: Connection, place: Place, question: str, seconds:
             raise
         said = str(exc.args[1]) if len(exc.args) > 1 else str(exc)
         raise _refused(said, str(number), shown=number in _OF_THE_STATEMENT_MYSQL) from exc
-    except _UNREADABLE as exc:
-        raise _refused(_NO_VALUE, None, shown=True) from exc
     finally:
         if connection.connected:
             with suppress(MySQLError):  # where nothing was prepared
