@@ -122,7 +122,7 @@ def approve(
 def abort(
     rollout_id: options.RolloutId,
     force: Annotated[
-        bool, typer.Option("--force", help="Cancel what runs, too; its transactions are rolled back.")
+        bool, typer.Option("--force", help="Cancel what runs, too; open transactions are rolled back.")
     ] = False,
     as_json: options.Json = False,
     server: options.Server = options.DEFAULT_SERVER,
@@ -234,7 +234,10 @@ def advised(rollout: shapes.Rollout) -> str | None:
     name = rollout["id"]
     match rollout["state"]:
         case "paused":
-            return f"go on with `orchestrator rollout resume {name}`, or end it with `abort`"
+            return (
+                f"mend the cause, then `orchestrator rollout retry {name}`; `resume` goes on and accepts the failures "
+                "so far, `rollback` takes back what was changed, `abort` ends it"
+            )
         case "awaiting_approval":
             return f"go on with `orchestrator rollout approve {name}`, or end it with `abort`"
         case "failed" | "aborted":

@@ -34,9 +34,7 @@ def shown(said: Iterable[str], secret: str | None) -> str:
     >>> shown(["…", "cannot reach db as ann:s3cret"], "s3cret")
     '…; cannot reach db as ann:***'
     """
-    lines = list(said)[-LINES_SHOWN:]
-    text = "; ".join(line.replace(secret, redact.MASK) if secret else line for line in lines)
-    text = redact.text(text)
+    text = redact.text("; ".join(list(said)[-LINES_SHOWN:]), secret)
     return text if len(text) <= LONGEST_MESSAGE else f"…{text[1 - LONGEST_MESSAGE :]}"
 
 

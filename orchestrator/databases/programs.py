@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -42,6 +43,12 @@ class Ended:
     code: int
     said: tuple[str, ...]
     printed: bytes = b""
+
+
+def shell() -> list[str]:
+    """A shell for a command line of the operator's: one that fails when a part of a pipe does, where there is one."""
+    bash = shutil.which("bash")
+    return [bash, "-o", "pipefail", "-c"] if bash else ["/bin/sh", "-c"]
 
 
 async def run(

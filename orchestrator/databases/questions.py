@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -14,6 +14,7 @@ import asyncpg
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
+from orchestrator.databases import sqlite_errors
 from orchestrator.databases.base import Place
 from orchestrator.databases.connecting import FOREIGN, unreachable
 from orchestrator.databases.mysql_connecting import ask
@@ -24,11 +25,16 @@ ROWS = 2
 VERIFY = "verify"
 # PostgreSQL's class 42: the statement itself is wrong, so its message tells of the statement. Others may quote data.
 _OF_THE_STATEMENT = ("42", "3F", "25006")
+# Of those, what the server finds only when it already reads: a name in a row that is cast to a table would be told.
+_WHILE_READING = ("42501", "25006")
 _OF_THE_STATEMENT_MYSQL = frozenset({1046, 1049, 1054, 1064, 1142, 1146, 1305, 1370, 1792})
 _NO_TABLE = frozenset({"42P01", "3F000", "1146", "1049", "no such table"})
 _TOO_LONG_MYSQL = frozenset({1969, 3024})
 _LOCKED_MYSQL = frozenset({1205, 3572})
 _INSTRUCTIONS = 10_000
+# Of asyncpg, for values that Python has none for. Its messages may show them; its session stays whole.
+_UNREADABLE = (ValueError, OverflowError)
+_NO_VALUE = "its answer holds a value that cannot be read, as a date before the year 1"
 
 Rows = Sequence[tuple[object, ...]]
 
@@ -36,11 +42,13 @@ Rows = Sequence[tuple[object, ...]]
 async def of_postgresql(connection: asyncpg.Connection[Any], place: Place, question: str, seconds: float) -> Rows:
     """See `databases.base.Guard.ask`. The protocol takes one statement: none can follow that ends the transaction."""
     longest = seconds + place.limits.connect
+    about: tuple[str, ...] = _OF_THE_STATEMENT
     try:
         with anyio.fail_after(longest):
-            async with connection.transaction(readonly=True):
+            async with _taken_back(connection):
                 await connection.execute(f"SET LOCAL statement_timeout = {max(1, round(seconds * 1000))}")
                 cursor = await connection.cursor(question, timeout=longest)
+                about = _WHILE_READING
                 return [tuple(row) for row in await cursor.fetch(ROWS, timeout=longest)]
     except asyncpg.LockNotAvailableError as exc:
         raise _locked(place, exc.sqlstate) from exc
@@ -50,13 +58,26 @@ async def of_postgresql(connection: asyncpg.Connection[Any], place: Place, quest
         code = exc.sqlstate or ""
         if code.startswith(("08", "57")):
             raise unreachable(place, exc) from exc
-        raise _refused(str(exc), code, shown=code.startswith(_OF_THE_STATEMENT)) from exc
+        raise _refused(str(exc), code, shown=code.startswith(about)) from exc
     except asyncpg.InterfaceError as exc:
         if connection.is_closed():
             raise unreachable(place, exc) from exc
         raise _refused(str(exc), None, shown=True) from exc  # a statement that gives no rows, say
+    except _UNREADABLE as exc:
+        raise _refused(_NO_VALUE, None, shown=True) from exc
     except FOREIGN as exc:
         raise unreachable(place, exc) from exc
+
+
+@asynccontextmanager
+async def _taken_back(connection: asyncpg.Connection[Any]) -> AsyncIterator[None]:
+    """A transaction that reads only, and of which nothing stays: neither a setting nor a notification."""
+    transaction = connection.transaction(readonly=True)
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
 
 
 async def of_mysql(connection: Connection, place: Place, question: str, seconds: float, *, mariadb: bool) -> Rows:
@@ -93,18 +114,29 @@ def of_sqlite(
 ) -> Rows:
     """As above; blocks, until `gone` is set at the latest."""
     ends = time.monotonic() + seconds
-    connection.execute("PRAGMA query_only = ON")
     connection.set_progress_handler(lambda: gone.is_set() or time.monotonic() > ends, _INSTRUCTIONS)
     try:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")  # within which no VACUUM INTO writes a file either
         return [tuple(row) for row in connection.execute(question).fetchmany(ROWS)]
-    except sqlite3.Error as exc:
-        said = str(exc)
-        if "locked" in said:
+    except (sqlite3.Error, sqlite3.Warning) as exc:
+        if sqlite_errors.is_busy(exc):
             raise _locked(place, None) from exc
-        if "interrupted" in said:
+        if sqlite_errors.is_interrupted(exc):
             raise _too_long(seconds, None) from exc
-        code = "no such table" if "no such table" in said else None
-        raise _refused(said, code, shown=isinstance(exc, sqlite3.OperationalError)) from exc
+        code = "no such table" if sqlite_errors.has_no_table(exc) else None
+        raise _refused(str(exc), code, shown=_tells_of_the_statement(connection, question, exc)) from exc
+
+
+def _tells_of_the_statement(connection: sqlite3.Connection, question: str, exc: Exception) -> bool:
+    """Rather than of a row that it reads: so it does when the same is said where nothing is read."""
+    if sqlite_errors.of_the_file(exc):
+        return True
+    try:
+        connection.execute(f"EXPLAIN {question}")
+    except (sqlite3.Error, sqlite3.Warning) as again:
+        return str(again) == str(exc)
+    return False
 
 
 async def counted(asking: Callable[[], Any]) -> int | None:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases import questions
+from orchestrator.databases import questions, sqlite_errors
 from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import dotted, quoted
@@ -153,7 +153,7 @@ def _read_heads(place: Place) -> Heads | None:
         try:
             rows = connection.execute(f"SELECT version_num FROM {table}").fetchall()
         except sqlite3.OperationalError as exc:
-            if "no such table" in str(exc):
+            if sqlite_errors.has_no_table(exc):
                 return None
             raise
     return heads_of(place, (row[0] for row in rows))
@@ -193,7 +193,7 @@ def _opened(place: Place) -> Iterator[sqlite3.Connection]:
 
 
 def _unusable(place: Place, exc: sqlite3.Error | OSError) -> TargetUnreachableError:
-    busy = isinstance(exc, sqlite3.Error) and "locked" in str(exc)
+    busy = sqlite_errors.is_busy(exc)
     ours = "check that we may read and write the file and its folder, where the lock file is made"
     free = ours if isinstance(exc, OSError) else "check that it is a SQLite database we may write"
     return TargetUnreachableError(

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+from orchestrator.databases import sqlite_errors
 from orchestrator.databases.base import Place
 from orchestrator.databases.refusals import backup_failed
 from orchestrator.databases.threads import interruptible
@@ -75,7 +76,8 @@ def _told(verb: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as exc:
-        busy = "locked" in str(exc) or "busy" in str(exc)
         raise backup_failed(
-            f"SQLite cannot {verb} it: {exc}", "check space and rights where backups are kept", retriable=busy
+            f"SQLite cannot {verb} it: {exc}",
+            "check space and rights where backups are kept",
+            retriable=sqlite_errors.is_busy(exc),
         ) from exc

@@ -45,7 +45,7 @@ class Backups:
 
     def __init__(self) -> None:
         self._slots = Slots(1)
-        self._done: dict[object, About] = {}  # of commands that keep them where we cannot look
+        self._done: dict[object, tuple[About, object]] = {}  # the newest of each target, and in whose turn it was made
 
     async def take(self, subject: Subject, guard: Guard) -> None:
         """Have a good backup of the target from before this rollout's first change of it, where its wave wants one.
@@ -54,6 +54,8 @@ class Backups:
         change it between backup and migration. Raises MigrationFailedError of kind `backup`, and
         TargetUnreachableError when the lock is lost.
         """
+        if not subject.occasion.backs_up:
+            return
         backup = wanted(subject.registry, subject.occasion.strategy, subject.occasion.wave)
         if backup is None:
             return
@@ -67,21 +69,21 @@ class Backups:
             except TargetError as exc:
                 await subject.occasion.record(_failed(subject, exc, time.monotonic() - began))
                 raise
-            self._done[subject.target.key] = subject.about
+            self._done[subject.target.key] = subject.about, subject.occasion.turn
             await subject.occasion.record(_taken(subject, kept, time.monotonic() - began))
 
     async def _is_done(self, subject: Subject, backup: Backup) -> bool:
-        """Whether a try before has made it: a second one, of a target that was changed in part, would be worse."""
-        if backup.directory is not None:
-            shelf = Shelf(backup.directory, subject.about)
-            if await filing(shelf.find) is not None:
-                return True
-            return backup.command is not None and self._remembers(subject)
-        return self._remembers(subject)
-
-    def _remembers(self, subject: Subject) -> bool:
-        done, about = self._done.get(subject.target.key), subject.about
-        return done is not None and (done.rollout, done.direction) == (about.rollout, about.direction)
+        """Whether a try before has made it. A target that was changed in part is not backed up again, which would be
+        worse; one that is as it was is, since its application may have written more by now."""
+        done, turn = self._done.get(subject.target.key, (None, None))
+        about = subject.about
+        if done is not None and turn is subject.occasion.turn:
+            return (done.rollout, done.direction) == (about.rollout, about.direction)
+        if not subject.occasion.changed:
+            return False
+        if backup.directory is None:
+            return True  # nothing is changed before its backup is made
+        return await filing(Shelf(backup.directory, about).find) is not None
 
     @asynccontextmanager
     async def _turn(self, backup: Backup, shard: str, guard: Guard) -> AsyncIterator[None]:

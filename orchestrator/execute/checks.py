@@ -16,9 +16,10 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.fetching import answered, host_of
 from orchestrator.errors import CheckError, TargetError
 from orchestrator.execute import promql
+from orchestrator.execute.answers import one_line
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth
-from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, one_line, shown
+from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, shown
 from orchestrator.observe import redact
 from orchestrator.plan import waves
 from orchestrator.registry.model import DEFAULT_STRATEGY, Check, Registry, Target, TargetKey, Wave
@@ -58,7 +59,8 @@ class WaveChecks:
             began = time.monotonic()
             salt = f"{strategy}/{wave.name}/{check.name}"
             finding = await self._asked(registry, check, targets, salt)
-            said = f"{check.name}: {one_line(_without_secrets(check, finding.said))}"
+            url = check.text if check.probe == "http" else check.url
+            said = f"{check.name}: {one_line(redact.text(finding.said, url, check.token, check.password))}"
             verdicts[check.name] = Verdict(check.name, finding.passed, said)
             log.debug(
                 "check_asked",
@@ -104,7 +106,7 @@ class WaveChecks:
         gone = [key for key in keys if key not in registry.by_key]
         chosen = _sample([registry.by_key[key] for key in keys if key in registry.by_key], check.sample, salt)
         if not gone and not chosen:
-            return Finding(True, "the wave has migrated no tenant that could be asked")
+            return Finding(False, "the wave has migrated no tenant that could be asked")
         findings: dict[TargetKey, Finding] = {}
         with anyio.move_on_after(check.deadline_seconds):
             async with anyio.create_task_group() as tasks:
@@ -193,12 +195,6 @@ async def _holds(response: httpx2.Response, text: str) -> bool:
         return text in content.decode("utf-8", errors="replace")
 
 
-def _without_secrets(check: Check, said: str) -> str:
-    url = check.text if check.probe == "http" else check.url
-    for secret in filter(None, (url, check.token, check.password)):
-        said = said.replace(secret, redact.MASK)
-    return redact.text(said)
-
-
 def _surprise(exc: Exception) -> Finding:
-    return Finding(False, f"it cannot be asked: {type(exc).__name__}: {exc}")
+    """Its text may hold data: the daemon's log has it."""
+    return Finding(False, f"it cannot be asked: {type(exc).__name__}, see the daemon's log")

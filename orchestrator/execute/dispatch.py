@@ -104,7 +104,7 @@ class LocalDispatcher:
                 file=history.snapshot.folder,
                 remedy="deploy the build that has it and resume, or abort the rollout",
             )
-        if aim.history_digest != history.digest and rollout.is_bound:
+        if aim.history_digest != history.digest and rollout.is_bound and not rollout.rolling_back:
             raise HistoryError(
                 "env.py or revision files are no longer those of the plan that the rollout is bound to",
                 track=track.name,
@@ -118,7 +118,7 @@ class LocalDispatcher:
         courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)
         # One for all targets that were planned alike.
         bound = cache(partial(BoundPlanner, history, aim.goal, direction)) if rollout.is_bound else None
-        return Way(history, planner, back, courses, bound)
+        return Way(history, planner, back, courses, bound, history.is_relative(aim.goal))
 
 
 class LocalExpedition:

@@ -11,7 +11,7 @@ import stamina
 import structlog
 
 from orchestrator import events
-from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
+from orchestrator.errors import HeadsChangedError, OrchestratorError, TargetError, TargetUnreachableError
 from orchestrator.execute import classify
 from orchestrator.execute.admission import Admission
 from orchestrator.execute.courses import Courses
@@ -29,7 +29,7 @@ from orchestrator.plan.steps import Plan, Planner, Planning
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Control, Share
-from orchestrator.rollout.state import INTERRUPTED, Migration, MigrationState
+from orchestrator.rollout.state import Migration, MigrationState
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +44,7 @@ class Way:
     back: Return
     courses: Courses
     bound: Callable[[Planned | None], BoundPlanner] | None = None
+    is_relative: bool = False
 
     def planner_for(self, migration: Migration) -> Planning:
         if migration.reverting:
@@ -113,7 +114,9 @@ class _One:
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
         self.suspect = False
-        self.cut_short = migration.failure is not None and migration.failure.kind == INTERRUPTED
+        self.cut_short = migration.was_cut_short
+        # What an attempt before is known to have come to: what is found beyond it, somebody else has done.
+        self.reached = migration.to_heads if migration.attempts and not self.cut_short else None
         self.began = time.monotonic()
 
     async def run(self) -> None:
@@ -166,6 +169,10 @@ class _One:
         if wait is None:
             return False  # the slot is kept until the failure is recorded: it may pause the rollout
         self.suspect = exc.kind == WORKER_DIED
+        if isinstance(exc, HeadsChangedError):
+            self.reached = self.migration.from_heads
+        elif self.attempt.to_heads is not None and not self.suspect:
+            self.reached = self.attempt.to_heads
         self._leave_slot()
         self.drive._publish(
             events.MigrationRetried(
@@ -186,7 +193,7 @@ class _One:
 
     def _work(self, target: Target) -> Work:
         route = self.drive.route
-        way, rollout = route.ways[self.migration.track], self.drive.share.rollout
+        way = route.ways[self.migration.track]
         return Work(
             route.registry(),
             target,
@@ -196,7 +203,7 @@ class _One:
             on_heads=self._note_heads,
             on_step=self._note_step,
             on_refused=self._note_refusal,
-            occasion=Occasion(rollout.id, rollout.request.strategy, self.migration.wave, self._record),
+            occasion=self._occasion(),
             since=self.migration.from_heads,
             suspect=self.suspect,
             cut_short=self.cut_short,
@@ -204,12 +211,22 @@ class _One:
             left_alone=way.bound is not None and not (self.migration.planned and self.migration.planned.steps),
         )
 
+    def _occasion(self) -> Occasion:
+        rollout, wave = self.drive.share.rollout, self.migration.wave
+        backs_up = any(one.backup for one in rollout.waves if one.name == wave)
+        before = self.reached if self.migration.attempts > 1 else self.migration.from_heads
+        changed = (
+            self.cut_short or self.suspect or (self.migration.attempts > 1 and before != self.migration.from_heads)
+        )
+        return Occasion(rollout.id, rollout.request.strategy, wave, self._record, backs_up, changed, self)
+
     async def _record(self, event: events.MigrationEvent) -> None:
         await self.drive.control.record(self.migration, event)
 
     async def _note_heads(self, plan: Plan) -> None:
         """Heads as found, durable before any DDL; kept from the first touch of this rollout on."""
-        if self.migration.from_heads is None:
+        first = self.migration.attempts == 1 and not self.drive.route.ways[self.migration.track].is_relative
+        if self.migration.from_heads is None or first:
             self.migration = replace(self.migration, from_heads=plan.heads, steps=len(plan.steps))
             if plan.steps:
                 await self.drive.control.record(self.migration)
@@ -225,10 +242,17 @@ class _One:
     def _succeeded(self, done: Done) -> Migration:
         if self.migration.reverting:
             return replace(self.migration, state=MigrationState.ROLLED_BACK, to_heads=done.to_heads, failure=None)
+        if not done.steps and not self.attempt.adopted and self._is_anothers(done):
+            found = replace(self.migration, from_heads=done.to_heads, to_heads=done.to_heads)
+            return replace(found, state=MigrationState.UP_TO_DATE, failure=None)
         # After a crash the target may be at the goal already: it was this rollout that brought it there.
         changed = done.steps > 0 or self.attempt.adopted or self.migration.from_heads not in (None, done.to_heads)
         state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
         return replace(self.migration, state=state, to_heads=done.to_heads, failure=None)
+
+    def _is_anothers(self, done: Done) -> bool:
+        """Whether what is found is not our work: no attempt of ours can have brought it there."""
+        return self.reached is not None and self.reached != done.to_heads
 
     async def _finish_with(self, exc: TargetError) -> None:
         failed = classify.failure(exc)

@@ -84,7 +84,7 @@ class Making:
                 await self._write(file)
             except OSError as exc:
                 raise _of_the_disk(exc) from exc
-            if file is not None and self._shelf is not None and await filing(file.exists):
+            if file is not None and self._shelf is not None:
                 self.kept = await filing(partial(self._shelf.finish, file))
         finally:
             if file is not None and self._shelf is not None and self.kept is None:
@@ -100,6 +100,11 @@ class Making:
             assert file is not None
             await filing(partial(file.touch, mode=0o600))
             await self._dumper.dump(file)
+        if file is not None and not await filing(file.exists):
+            remedy = (
+                "have it write to ORCHESTRATOR_BACKUP_FILE; or leave `directory` out, where it keeps backups itself"
+            )
+            raise backup_failed("the command has left no file", remedy)
         if file is not None and await filing(partial(_is_empty, file)):
             raise backup_failed("it is empty", "look at what makes it")
         if self._backup.command is None and file is not None:
@@ -111,7 +116,7 @@ class Making:
         """A line for the shell, which finds all that it may need in its environment."""
         environment = {**programs.inherited(), **self._dumper.environment, **_variables(self._subject, file)}
         folder = self._subject.registry.source.parent
-        ended = await programs.run(["/bin/sh", "-c", command], environment, folder=folder)
+        ended = await programs.run([*programs.shell(), command], environment, folder=folder)
         if ended.code == _TEMPORARY:
             said = dumps.shown(ended.said, self._subject.place.url.password)
             raise backup_failed(f"{what} asks for another try: {said}", "look at what it says", retriable=True)

@@ -27,6 +27,7 @@ from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.observe.redact import SHORTEST_SECRET
 from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Plan, Planning
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
@@ -146,6 +147,8 @@ class Migrator:
                 _refuse_impossible(plan, work.bound)
                 ours.begins(plan)
                 await work.on_heads(plan)
+                if work.cut_short and work.reverting and _keeps_ddl(place):
+                    raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     await precautions.after(plan, plan.heads)
@@ -281,13 +284,8 @@ def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str
 
 def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
     """What must not be shown: passwords in the URL, and all that the environment holds but for a letter or two."""
-    given = [url.password, *(value for name, value in url.query.items() if "password" in name)]
-    values = [value for value in environment.values() if len(value) >= SHORTEST_VALUE]
-    return tuple(str(value) for value in (*given, *values) if value)
-
-
-# Shorter ones, which are flags, would black out half of every message.
-SHORTEST_VALUE = 3
+    given = [url.password or "", *(str(value) for name, value in url.query.items() if "password" in name)]
+    return tuple(value for value in (*given, *environment.values()) if len(value) >= SHORTEST_SECRET)
 
 
 def _keeps_ddl(place: Place) -> bool:

@@ -14,7 +14,8 @@ import httpx2
 
 from orchestrator.databases.fetching import answered, body, host_of
 from orchestrator.errors import CheckError
-from orchestrator.execute.verdicts import Finding, Series, of_series, one_line
+from orchestrator.execute.answers import one_line
+from orchestrator.execute.verdicts import Finding, Series, of_series
 from orchestrator.registry.model import Check
 
 LARGEST_BYTES = 10_000_000

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
+from orchestrator.execute import answers
 from orchestrator.registry.model import Check
 
-LONGEST = 300
 # So many of several that do not pass are named.
 NAMED = 3
-_LONGEST_VALUE = 60
-_NUMBERS = (int, float, Decimal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Series:
 
 
 def of_rows(check: Check, rows: Sequence[tuple[object, ...]], *, booleans: bool = True) -> Finding:
-    """`booleans`: the database has truth values; where it has none, the number 1 is true, and no other.
+    """`booleans` as in `answers`. Text is shown of a database that the check names, and of no tenant's.
 
     >>> of_rows(Check("queue", "sql", "", most=5), [(7,)]).said
     '7, allowed is at most 5'
@@ -45,39 +43,21 @@ def of_rows(check: Check, rows: Sequence[tuple[object, ...]], *, booleans: bool 
     if not rows[0]:
         return Finding(False, "the answer has no column")
     value = rows[0][0]
+    said = answers.shown(value, texts=check.shard is not None)
     if check.equals is not None:
-        passed = _equals(value, check.equals)
+        passed = answers.equals(value, check.equals, booleans=booleans)
     elif check.least is not None or check.most is not None:
-        passed = isinstance(value, _NUMBERS) and not isinstance(value, bool) and within(check, value)
-    elif isinstance(value, _NUMBERS) and not isinstance(value, bool) and (booleans or value not in (0, 1)):
-        return Finding(False, f"{shown(value)} is neither true nor false: give the check `min`, `max` or `equals`")
+        passed = answers.is_number(value) and within(check, value)
+    elif answers.is_number(value) and (booleans or value not in (0, 1)):
+        return Finding(False, f"{said} is neither true nor false: give the check `min`, `max` or `equals`")
     else:
-        passed = value is True or (type(value) is int and value == 1)
-    return Finding(passed, shown(value) if passed else f"{shown(value)}, {allowed(check)}")
-
-
-def _equals(value: object, wanted: str) -> bool:
-    """
-    >>> _equals(Decimal("3.00"), "3"), _equals(True, "true"), _equals(b"ok", "ok"), _equals(None, "None")
-    (True, True, True, False)
-    """
-    if value is None:
-        return False
-    if isinstance(value, bool):
-        return wanted.lower() == str(value).lower()
-    if isinstance(value, _NUMBERS):
-        try:
-            return Decimal(str(value)) == Decimal(wanted)
-        except InvalidOperation:
-            return False
-    if isinstance(value, bytes):
-        return value == wanted.encode()
-    return str(value) == wanted
+        passed = answers.is_true(value, booleans=booleans)
+    return Finding(passed, said if passed else f"{said}, {allowed(check)}")
 
 
 def within(check: Check, value: float | Decimal) -> bool:
-    """Whether a number is within the check's limits; what is not a number (NaN) never is."""
-    if math.isnan(value):
+    """Whether a number is within the check's limits; what is infinite or not a number (NaN) never is."""
+    if not math.isfinite(value):
         return False
     return (check.least is None or value >= check.least) and (check.most is None or value <= check.most)
 
@@ -147,28 +127,5 @@ def allowed(check: Check) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as people read it, in one line.
-
-    >>> [shown(value) for value in (None, True, 1234567.0, 0.1 + 0.2, "a  b", b"x")]
-    ['null', 'true', '1234567', '0.3', "'a b'", '1 byte']
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    if isinstance(value, bytes):
-        return f"{len(value)} byte{'' if len(value) == 1 else 's'}"
-    if isinstance(value, _NUMBERS):
-        return str(value)[:_LONGEST_VALUE]
-    return repr(one_line(str(value), _LONGEST_VALUE))
-
-
-def one_line(text: str, longest: int = LONGEST) -> str:
-    """
-    >>> one_line("a\\n  b" * 3, 6)
-    'a ba …'
-    """
-    line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 2]} …"
+    """A value of the operator's own, or of a database that is no tenant's."""
+    return answers.shown(value, texts=True)

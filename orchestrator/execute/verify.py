@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from orchestrator.databases.base import Guard
 from orchestrator.databases.questions import VERIFY
 from orchestrator.errors import MigrationFailedError, TargetError, TargetLockedError
+from orchestrator.execute import answers
 from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.precautions import Assertion, RowGuard, Verification, shortened
@@ -16,8 +17,6 @@ from orchestrator.registry.precautions import Assertion, RowGuard, Verification,
 # A table's rows; None: there is no such table.
 Counts = Mapping[RowGuard, int | None]
 FAILURES_SHOWN = 3
-# Digits of a number that is shown: longer ones are rather somebody's than a sum.
-_LONGEST_NUMBER = 20
 _UNKNOWN = "its rows were counted before by a process that has ended since, so that nobody knows what they may be now"
 
 
@@ -96,7 +95,8 @@ def failed(wrong: Sequence[Wrong], heads: Heads) -> MigrationFailedError:
 async def _wrong(guard: Guard, one: Verification, before: Counts | None) -> Wrong | None:
     try:
         if isinstance(one, Assertion):
-            message = judged(one, await guard.ask(one.sql, one.timeout_seconds))
+            rows = await guard.ask(one.sql, one.timeout_seconds)
+            message = judged(one, rows, booleans=guard.rules.dialect == "postgresql")
         elif before is None or one not in before:
             message = _UNKNOWN
         else:
@@ -110,12 +110,14 @@ async def _wrong(guard: Guard, one: Verification, before: Counts | None) -> Wron
     return Wrong(one, message) if message is not None else None
 
 
-def judged(assertion: Assertion, rows: Sequence[tuple[object, ...]]) -> str | None:
-    """What is wrong with an answer; None when the assertion holds.
+def judged(assertion: Assertion, rows: Sequence[tuple[object, ...]], *, booleans: bool = True) -> str | None:
+    """What is wrong with an answer; None when the assertion holds. `booleans` as in `answers`.
 
     >>> judged(Assertion("SELECT count(*) FROM plans", expect="3"), [(3,)])
     >>> judged(Assertion("SELECT count(*) FROM plans", expect="3"), [(4,)])
     'gave 4, not 3'
+    >>> judged(Assertion("SELECT count(*) FROM plans"), [(1,)])
+    'gave 1, not true, which no number is here: give `expect`'
     >>> judged(Assertion("SELECT true"), [])
     'gave no row'
     """
@@ -124,9 +126,12 @@ def judged(assertion: Assertion, rows: Sequence[tuple[object, ...]]) -> str | No
     if len(rows) > 1:
         return "gave more than one row"
     value = rows[0][0] if rows[0] else None
-    if assertion.expect is None:
-        return None if _is_true(value) else f"gave {said(value)}, not true"
-    return None if equals(value, assertion.expect) else f"gave {said(value)}, not {shortened(assertion.expect)}"
+    if assertion.expect is not None:
+        wanted, holds = shortened(assertion.expect), answers.equals(value, assertion.expect, booleans=booleans)
+    else:
+        hint = ", which no number is here: give `expect`" if booleans and answers.is_number(value) else ""
+        wanted, holds = f"true{hint}", answers.is_true(value, booleans=booleans)
+    return None if holds else f"gave {answers.shown(value)}, not {wanted}"
 
 
 def judged_rows(guard: RowGuard, before: int | None, after: int | None) -> str | None:
@@ -152,46 +157,6 @@ def _tolerance(guard: RowGuard, before: int) -> int:
     if guard.within_percent is not None:
         return int(Decimal(str(guard.within_percent)) * before / 100)
     return guard.within_count or 0
-
-
-def _is_true(value: object) -> bool:
-    """True, or 1 where a database has no booleans."""
-    return value is True or (isinstance(value, (int, Decimal, float)) and value == 1)
-
-
-def equals(value: object, expected: str) -> bool:
-    """Whether a value is what the registry has as text.
-
-    >>> equals(Decimal("3.00"), "3"), equals(True, "true"), equals(1, "true"), equals("a", "b"), equals(None, "")
-    (True, True, True, False, False)
-    """
-    if value is None:
-        return False
-    if expected in ("true", "false") and (isinstance(value, bool) or value in (0, 1)):
-        return bool(value) is (expected == "true")
-    if isinstance(value, (int, Decimal, float)) and not isinstance(value, bool):
-        try:
-            return Decimal(str(value)) == Decimal(expected)
-        except InvalidOperation:
-            return False
-    return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)) == expected
-
-
-def said(value: object) -> str:
-    """A value as it may be shown: numbers and what is no value. Text and the like may be a customer's data.
-
-    >>> said(17), said(False), said(None), said("ann@example.org")
-    ('17', 'false', 'NULL', 'a text of 15 characters')
-    """
-    if value is None:
-        return "NULL"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float, Decimal)):
-        return text if len(text := str(value)) <= _LONGEST_NUMBER else f"a number of {len(text)} digits"
-    if isinstance(value, (str, bytes)):
-        return f"a text of {len(value)} characters"
-    return f"a value of type {type(value).__name__}"
 
 
 def guards(wanted: Sequence[Verification]) -> Iterator[RowGuard]:

@@ -12,6 +12,8 @@ from datetime import datetime
 from orchestrator.events import timestamp
 
 MASK = "***"
+# Characters of a secret that is looked for in text: shorter ones would black out half of every message.
+SHORTEST_SECRET = 3
 
 # Up to the last `@` of the word: passwords with an unescaped `@`, `/` or `:` are real, and must not leak their tail.
 _URL_PASSWORD = re.compile(r"(://[^\s:@/]*:)\S+@")
@@ -22,14 +24,20 @@ _BEARER = re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]+")
 _SECRET_KEY = re.compile(rf"(?i)(?:^|[_.-]){_SECRET_WORD}s?$|^(?:set-)?cookie$|^(?:proxy-)?authorization$")
 
 
-def text(value: str) -> str:
-    """Mask passwords in URLs and in `password=…` pairs.
+def text(value: str, *secrets: str | None) -> str:
+    """Mask passwords in URLs and in `password=…` pairs, and these secrets wherever they stand.
 
     >>> text("cannot reach postgresql://migrator:hunter2@db:5432/acme")
     'cannot reach postgresql://migrator:***@db:5432/acme'
     >>> text("host=db password='a b' user=x")
     'host=db password=*** user=x'
+    >>> text("no access for ann with s3cret", "s3cret", "a", None)
+    'no access for ann with ***'
     """
+    # The longest first: one may be a part of another.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        if len(secret) >= SHORTEST_SECRET:
+            value = value.replace(secret, MASK)
     value = _URL_PASSWORD.sub(rf"\1{MASK}@", value)
     value = _ASSIGNMENT.sub(rf"\1{MASK}", value)
     value = _SQL_PASSWORD.sub(rf"\1{MASK}", value)

@@ -19,7 +19,7 @@ from orchestrator.rollout.standing import Standing
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState
 
 Freeze = Callable[[Sequence[Target], int], Sequence[Migration]]
-BY_FORCE = "ended by force; what its transaction had done was rolled back"
+BY_FORCE = "ended by force in the middle; its open transaction was rolled back, what was committed before stays"
 
 
 async def _nothing() -> None:
@@ -51,7 +51,7 @@ class Controller:
         self._begun: set[TargetKey] = set()
         self._skipped: set[TargetKey] = set()
         self._going_back = rollout.rolling_back
-        self._draining = False
+        self._draining = self._renewing = False
         self._driving: anyio.CancelScope | None = None
 
     @property
@@ -62,13 +62,13 @@ class Controller:
 
     @property
     def admits(self) -> bool:
-        return not self._draining and decide.admits(self.rollout, back=self._going_back)
+        return not (self._draining or self._renewing) and decide.admits(self.rollout, back=self._going_back)
 
     @property
     def _leaving(self) -> bool:
         """Whether what is driven now is to come to an end."""
         turning = self.rollout.rolling_back is not self._going_back
-        return self._draining or self.rollout.aborting or turning
+        return self._draining or self._renewing or self.rollout.aborting or turning
 
     async def admit(self) -> bool:
         while self.rollout.state is RolloutState.PAUSED and not self._leaving:
@@ -106,6 +106,7 @@ class Controller:
             decide.check_command(self.rollout, "resume")
             if self.rollout.state is RolloutState.PAUSED:
                 self._standing.tally.forget_streaks()
+                self._renewing = True
                 await self._standing.move(
                     RolloutState.RUNNING, reason, waves=decide.accepting(self.rollout, self._standing.tally)
                 )
@@ -128,18 +129,24 @@ class Controller:
             self._driving.cancel()
 
     async def retry(self, reason: str, signature: str | None = None) -> int:
-        """Put failed targets back to pending, all or those that failed in one way, and go on if the rollout is paused.
-        Returns how many."""
+        """Put failed targets back to pending, all or those that failed in one way, and go on if the rollout is paused,
+        with the files as they are by now. Returns how many; other failures count again when the wave has ended."""
         async with self._standing.lock:
             decide.check_command(self.rollout, "retry")
             self._refuse_ended("retry")
             again = decide.retried(self.rollout, await self._ledger.migrations(self.rollout.id), signature)
+            if not again and signature is not None:
+                raise decide.nothing_to_retry(self.rollout, signature)
+            if not again:
+                return 0
             await self._standing.save(again)
             self._skipped.difference_update(migration.key for migration in again)
             self._standing.tally.forget_streaks()
+            self._renewing = True
             waiting = self.rollout.state in (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
-            state = RolloutState.RUNNING if waiting and again else self.rollout.state
-            await self._standing.move(state, reason, waves=decide.accepting(self.rollout, self._standing.tally))
+            state = RolloutState.RUNNING if waiting else self.rollout.state
+            waves = decide.tolerating(self.rollout, self._standing.tally)
+            await self._standing.move(state, reason, waves=waves)
         return len(again)
 
     async def rollback(self, reason: str) -> None:
@@ -147,12 +154,11 @@ class Controller:
         async with self._standing.lock:
             decide.check_command(self.rollout, "rollback")
             self._refuse_ended("roll back")
-            if self._expedition is None:
-                raise StateError(
-                    f"rollout {self.rollout.id} has not begun",
-                    remedy="abort it: no target was touched",
-                )
-            if (problem := await self._irreversible(self._expedition)) is not None:
+            try:
+                expedition = self._expedition or await self._dispatcher.prepare(decide.back(self.rollout))
+            except HistoryError as exc:
+                raise decide.irreversible(self.rollout, f"its files cannot be used: {exc.message}") from exc
+            if (problem := await self._irreversible(expedition)) is not None:
                 raise decide.irreversible(self.rollout, problem)
             await self._standing.move(RolloutState.RUNNING, reason, rolling_back=True)
 
@@ -168,7 +174,8 @@ class Controller:
             gone = decide.skipped(meant, self._begun, reason, events.now())
             self._skipped.update(migration.key for migration in gone)
             await self._standing.save(gone)
-            self._standing.wake()
+            fewer = decide.accepting(self.rollout, self._standing.tally, fewer=True)
+            await self._standing.move(self.rollout.state, self.rollout.reason, waves=fewer)
         return len(gone)
 
     async def limit(self, most: int) -> None:
@@ -218,13 +225,15 @@ class Controller:
     # The rollout itself
 
     async def run(self) -> None:
-        expedition = self._expedition = await self._prepared()
+        expedition = await self._prepared()
         if expedition is None:
             return
         await self._standing.load()
         await self._on_loaded()
         await self._plan(expedition)
         while not (self._draining and decide.unfinished(self._standing.tally.counts)):
+            if self._renewing and (expedition := await self._prepared()) is None:
+                return
             changed = self._standing.changed
             following = step.next_step(self.rollout, self._standing.tally, events.now())
             if await self._carry_out(following, expedition, changed):
@@ -248,17 +257,23 @@ class Controller:
         return False
 
     async def _prepared(self) -> Expedition | None:
-        """The expedition; a history that cannot be used pauses the rollout until somebody resumes it."""
-        while True:
+        """The expedition, with the files as they are now; a history that cannot be used pauses the rollout until
+        somebody resumes it, aborts it or takes it back. None when there is nothing more to do."""
+        while not self._draining:
+            self._renewing = False
             try:
-                return await self._dispatcher.prepare(self.rollout)
+                self._expedition = await self._dispatcher.prepare(self.rollout)
+                return self._expedition
             except HistoryError as exc:
+                self._expedition = None
                 await self._pause(str(exc))
-            if not await self.admit():
-                if self.rollout.aborting:
-                    await self._standing.load()
-                    await self._ended()
+            while self.rollout.state is RolloutState.PAUSED and not self._draining:
+                await self._standing.changed.wait()
+            if self.rollout.aborting:
+                await self._standing.load()
+                await self._ended()
                 return None
+        return None
 
     async def _pause(self, reason: str) -> None:
         """Wait for a person, on the way back as well."""
@@ -285,8 +300,10 @@ class Controller:
         """Read all heads first: targets at the goal need nothing more, and the others' plans are known."""
         now = events.now()
         readings = await expedition.survey(await self._standing.pending())
-        await self._standing.save([decide.settled(reading, now) for reading in readings if reading.plan is not None])
-        async with self._standing.lock:
+        async with self._standing.lock:  # a command may have changed some of them while they were read
+            tally = self._standing.tally
+            fresh = [r for r in readings if r.plan and tally.state(r.migration.key) is MigrationState.PENDING]
+            await self._standing.save([decide.settled(reading, now) for reading in fresh])
             # Saved with the next step.
             self._standing.rollout = decide.lasting(self.rollout, expedition.lasting(readings))
 
@@ -320,7 +337,9 @@ class Controller:
 
     async def _turn(self) -> None:
         async with self._standing.lock:
-            await self._standing.save(decide.turned(await self._ledger.migrations(self.rollout.id), events.now()))
+            turned = decide.turned(await self._ledger.migrations(self.rollout.id), events.now())
+            self._skipped.difference_update(migration.key for migration in turned)
+            await self._standing.save(turned)
 
     async def _ended(self) -> bool:
         """Close the rollout; False when a retry has made more to do."""
@@ -344,7 +363,11 @@ class Controller:
 
     async def _irreversible(self, expedition: Expedition) -> str | None:
         migrations = await self._ledger.migrations(self.rollout.id)
-        return expedition.irreversible([m for m in migrations if m.changed])
+        begun = [m for m in migrations if m.attempts and m.from_heads is None and not m.state.finished]
+        if begun and self.rollout.irreversible:
+            step = next(iter(self.rollout.irreversible))
+            return f"{len(begun)} targets have just been begun and may run {step}; ask again in a moment"
+        return expedition.irreversible([m for m in migrations if m.changed and not m.is_half_applied])
 
     def _refuse_ended(self, what: str) -> None:
         if self.rollout.state.finished:

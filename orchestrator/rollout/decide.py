@@ -42,14 +42,12 @@ def admits(rollout: Rollout, *, back: bool) -> bool:
 def reaction(rollout: Rollout, stop: Stop, irreversible: str | None) -> dict[str, Any] | None:
     """What becomes of the rollout when something has gone wrong: changes of its fields, or None, since it is
     paused, ends, or goes back already. What is `irreversible` is paused instead of taken back."""
-    if rollout.state.finished or rollout.aborting or rollout.rolling_back:
+    if rollout.state.finished or rollout.aborting or rollout.rolling_back or rollout.state is RolloutState.PAUSED:
         return None
     if stop.then == "abort":
         return {"state": RolloutState.RUNNING, "reason": stop.reason, "aborting": True}
     if stop.then == "rollback" and irreversible is None:
         return {"state": RolloutState.RUNNING, "reason": stop.reason, "rolling_back": True}
-    if rollout.state is RolloutState.PAUSED:
-        return None
     told = f"; what was changed cannot be taken back: {irreversible}" if stop.then == "rollback" else ""
     return {"state": RolloutState.PAUSED, "reason": stop.reason + told}
 
@@ -62,9 +60,33 @@ def lasting(rollout: Rollout, found: Mapping[str, Mapping[str, str]]) -> Rollout
     return replace(rollout, waves=waves.lasting(rollout.waves, found), irreversible=known)
 
 
-def accepting(rollout: Rollout, tally: Tally) -> tuple[WaveRun, ...]:
-    """The rollout's waves, with the failures that whoever gave a command has seen."""
-    return tuple(replace(wave, accepted=tally.wave(wave.name).failures, checking_since=None) for wave in rollout.waves)
+def accepting(rollout: Rollout, tally: Tally, *, fewer: bool = False) -> tuple[WaveRun, ...]:
+    """The rollout's waves, with the failures that whoever resumes it has seen; with `fewer`, no more than are left."""
+    counted = {wave.name: tally.wave(wave.name).failures for wave in rollout.waves}
+    if fewer:
+        return tuple(replace(wave, accepted=min(wave.accepted, counted[wave.name])) for wave in rollout.waves)
+    return tuple(replace(wave, accepted=counted[wave.name], tolerated=0, checking_since=None) for wave in rollout.waves)
+
+
+def tolerating(rollout: Rollout, tally: Tally) -> tuple[WaveRun, ...]:
+    """The rollout's waves, with the failures that a retry leaves: they do not stop what is retried, and count again
+    when the wave has ended."""
+    return tuple(
+        replace(wave, tolerated=tally.wave(wave.name).failures, accepted=0, checking_since=None)
+        for wave in rollout.waves
+    )
+
+
+def back(rollout: Rollout) -> Rollout:
+    """The rollout as it is when what it changed is taken back."""
+    return replace(rollout, rolling_back=True)
+
+
+def nothing_to_retry(rollout: Rollout, signature: str) -> StateError:
+    return StateError(
+        f"no target of rollout {rollout.id} failed with {signature!r}",
+        remedy="`orchestrator rollout show` names the causes",
+    )
 
 
 def unfinished(counts: Mapping[MigrationState, int]) -> int:
@@ -95,7 +117,9 @@ def settled(reading: Reading, now: datetime) -> Migration:
         migration = replace(migration, from_heads=plan.heads, steps=len(plan.steps))
     if plan.unknown or plan.steps or plan.problem:
         return migration  # the driver refuses what cannot be under the target's lock, with the reason
-    changed = migration.from_heads != plan.heads
+    changed = migration.attempts > 0 and migration.from_heads != plan.heads
+    if not changed:
+        migration = replace(migration, from_heads=plan.heads)
     state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
     return replace(migration, state=state, to_heads=plan.heads, finished_at=now)
 
@@ -134,7 +158,7 @@ def skipped(
     Raises StateError when there is none.
     """
     told = Failure("skipped", reason)
-    left = [m for m in migrations if m.state in SKIPPABLE and m.key not in begun]
+    left = [m for m in migrations if m.state in SKIPPABLE and m.key not in begun and not m.reverting]
     if not left:
         states = ", ".join(f"{m.key} is {'running' if m.key in begun else m.state}" for m in migrations)
         raise StateError(f"{states}: it can no longer be skipped", remedy="skip what is pending or has failed")
@@ -145,7 +169,7 @@ def retried(rollout: Rollout, migrations: Sequence[Migration], signature: str | 
     """Failed and cancelled migrations, pending again: all, or those that failed in one way. While, or after, a rollout
     takes back what it changed, only those of the way back."""
     return [
-        replace(m, state=MigrationState.PENDING, failure=None, finished_at=None)
+        replace(m, state=MigrationState.PENDING, failure=_remembered(m), finished_at=None)
         for m in migrations
         if m.state in RETRIABLE
         and (m.reverting or not rollout.rolling_back)
@@ -153,15 +177,21 @@ def retried(rollout: Rollout, migrations: Sequence[Migration], signature: str | 
     ]
 
 
+def _remembered(migration: Migration) -> Failure | None:
+    """What the next attempt must know of the last: that it was cut short, unless a person has seen it as a failure."""
+    return migration.failure if migration.was_cut_short and migration.state is not MigrationState.FAILED else None
+
+
 def turned(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration]:
     """What a rollback makes of migrations: what was changed is pending on its way back, what was never begun is
     cancelled, and the rest stays as it is."""
     changes = []
     for m in migrations:
-        if m.reverting:
+        if m.reverting or m.is_half_applied:  # what has stayed of a revision, no downgrade takes back
             continue
         if m.changed:
-            changes.append(replace(m, state=MigrationState.PENDING, reverting=True, failure=None, finished_at=None))
+            back = replace(m, state=MigrationState.PENDING, reverting=True, finished_at=None)
+            changes.append(replace(back, failure=_remembered(m)))
         elif m.state is MigrationState.PENDING:
             changes.append(replace(m, state=MigrationState.CANCELLED, finished_at=now))
     return changes

@@ -13,10 +13,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from orchestrator.errors import HALF_APPLIED
 from orchestrator.plan import steps
 from orchestrator.plan.bound import Planned
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.waves import ALL_AT_ONCE, WaveRun
+
+# The kind of the failure of a migration that is pending again because its process ended.
+INTERRUPTED = "interrupted"
 
 
 class RolloutState(StrEnum):
@@ -143,16 +147,26 @@ class Migration:
 
     @property
     def changed(self) -> bool:
-        """Whether the target may be elsewhere than where the rollout found it (what is not known counts as changed)."""
-        return self.attempts > 0 and self.from_heads is not None and self.to_heads != self.from_heads
+        """Whether the target may not be as the rollout found it: what is not known, and what was cut short, counts."""
+        if not self.attempts or self.from_heads is None:
+            return False
+        return self.to_heads != self.from_heads or self.was_cut_short
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether an attempt ended in the middle, so that nobody knows what it has left."""
+        return self.failure is not None and self.failure.kind == INTERRUPTED
+
+    @property
+    def is_half_applied(self) -> bool:
+        """Whether something of a revision has stayed that no downgrade takes back."""
+        return self.failure is not None and self.failure.kind == HALF_APPLIED
 
     @property
     def key(self) -> TargetKey:
         return TargetKey(self.tenant, self.track)
 
 
-# The kind of the failure of a migration that is pending again because its process ended.
-INTERRUPTED = "interrupted"
 # Of a request: every track, and each track's own goal.
 EVERY = "*"
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from orchestrator.events import timestamp
 from orchestrator.rollout import budgets
 from orchestrator.rollout.budgets import Stop
-from orchestrator.rollout.state import Rollout, RolloutState
+from orchestrator.rollout.state import MigrationState, Rollout, RolloutState
 from orchestrator.rollout.tally import Tally
 from orchestrator.rollout.waves import WaveRun
 
@@ -116,15 +116,17 @@ def exceeded(rollout: Rollout, tally: Tally, wave: WaveRun) -> Stop | None:
     """Whether the wave's failures are too many, and more than somebody has accepted. Gates that were passed stay so."""
     if wave.passed and not tally.wave(wave.name).unfinished:
         return None
-    if tally.wave(wave.name).failures <= wave.accepted:
+    seen = max(wave.accepted, wave.tolerated) if tally.wave(wave.name).unfinished else wave.accepted
+    if tally.wave(wave.name).failures <= seen:
         return None
     named = wave.name if len(rollout.waves) > 1 else None
     return budgets.over_budget(wave.budget, tally.wave(wave.name), named)
 
 
 def _left(rollout: Rollout, tally: Tally, first: int) -> bool:
-    """Whether anything is to be done from a wave on: what nobody is going to do, nobody has to approve."""
-    return any(tally.wave(wave.name).unfinished for wave in rollout.waves[first:])
+    """Whether anything is to be done from a wave on, or would be after a retry: for nothing, nobody has to approve."""
+    waves = [tally.wave(wave.name) for wave in rollout.waves[first:]]
+    return any(wave.unfinished or wave.counts[MigrationState.CANCELLED] for wave in waves)
 
 
 def current(rollout: Rollout) -> int:

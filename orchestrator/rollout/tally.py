@@ -22,7 +22,7 @@ class Seen(NamedTuple):
     wave: str
     state: MigrationState
     signature: str | None
-    reverting: bool
+    lost: bool
     unturned: bool
 
 
@@ -48,8 +48,8 @@ class WaveTally:
 
     @property
     def worked(self) -> bool:
-        """Whether anything was done, or tried, in it: a wave of targets that were at the goal proves nothing."""
-        return any(self.counts[state] for state in FAILURES | _GOOD)
+        """Whether anything was to be done in it: a wave of targets that were all at the goal proves nothing."""
+        return any(n for state, n in self.counts.items() if state is not MigrationState.UP_TO_DATE)
 
 
 class Tally:
@@ -102,7 +102,7 @@ class Tally:
         if seen.signature is not None:
             wave.signatures[seen.signature] += by
         self.unturned += by if seen.unturned else 0
-        self.lost += by if seen.reverting and seen.state in FAILURES else 0
+        self.lost += by if seen.lost else 0
 
     def _follow(self, seen: Seen) -> None:
         wave = self.wave(seen.wave)
@@ -114,6 +114,7 @@ class Tally:
 
 def _seen(migration: Migration) -> Seen:
     failure = migration.failure if migration.state is _OF_A_REVISION else None
-    unturned = not migration.reverting and (migration.state in UNFINISHED or migration.changed)
     signature = failure.signature if failure else None
-    return Seen(migration.wave, migration.state, signature, migration.reverting, unturned)
+    lost = migration.state in FAILURES and (migration.reverting or migration.is_half_applied)
+    turns = migration.state in UNFINISHED or (migration.changed and not migration.is_half_applied)
+    return Seen(migration.wave, migration.state, signature, lost, not migration.reverting and turns)

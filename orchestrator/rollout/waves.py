@@ -14,10 +14,10 @@ class WaveRun:
     """A wave of one rollout. Which targets are in it, its migrations say.
 
     `checks` names its checks; they are asked every `check_every` seconds, for at most `check_deadline` seconds.
-    `accepted`: so many of its failures somebody has seen and gone on in spite of; they do not count against its budget.
-    `ended_at`: its last target had ended, and it soaks from then on. `checking_since`: its checks are being asked.
-    `passed_at`: what must hold before the next wave does. `irreversible`: steps of its targets that cannot be taken
-    back.
+    `accepted`: so many of its failures somebody has seen and gone on in spite of; they do not count against its budget;
+    `tolerated`: so many that a retry has left, until the wave has ended. `ended_at`: its last target had ended, and it
+    soaks from then on. `checking_since`: its checks are being asked. `passed_at`: what must hold before the next wave
+    does. `irreversible`: steps of its targets that cannot be taken back. `backup`: they are backed up before a change.
     """
 
     name: str
@@ -29,6 +29,7 @@ class WaveRun:
     check_every: float = 15.0
     check_deadline: float = 300.0
     accepted: int = 0
+    tolerated: int = 0
     started_at: datetime | None = None
     ended_at: datetime | None = None
     checking_since: datetime | None = None
@@ -37,6 +38,7 @@ class WaveRun:
     approved_by: str | None = None
     passed_at: datetime | None = None
     irreversible: tuple[str, ...] = ()
+    backup: bool = False
 
     @property
     def ended(self) -> bool:
@@ -70,6 +72,7 @@ def planned(strategy: Strategy) -> tuple[WaveRun, ...]:
             tuple(check.name for check in wave.checks),
             min((check.every_seconds for check in wave.checks), default=0.0),
             max((check.deadline_seconds for check in wave.checks), default=0.0),
+            backup=wave.backup is not None,
         )
         for wave in strategy.waves
     )

@@ -49,8 +49,8 @@ async def migrate(
     `listen` gets every event. When `interrupted` is set, and when the rollout pauses (nobody could resume it) or waits
     for an approval (unless `approve` gives each), it is aborted: what runs may end, the rest is not begun.
 
-    Raises what `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does not
-    tell its tenants: they would be left out.
+    Raises what `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does
+    not tell its tenants: they would be left out.
     """
     request = replace(request, foreground=True, created_by=f"terminal:{_user()}")
     source = await _whole(settings)

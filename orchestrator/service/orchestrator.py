@@ -250,7 +250,7 @@ class Orchestrator:
         if not rollout.state.finished:
             await self._driven(rollout_id).rollback(reason)
             return await self.rollout(rollout_id)
-        expedition = await self._parts.dispatcher.prepare(rollout)
+        expedition = await self._parts.dispatcher.prepare(decide.back(rollout))
         await self._reopened(rollout_id, lambda it, found: reopening.turned(it, found, reason, expedition))
         return await self.rollout(rollout_id)
 

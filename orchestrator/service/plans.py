@@ -184,7 +184,8 @@ def _place(registry: Registry, target: Target, unprovisioned: bool) -> str:
     """Where the target is, and how its sessions find their way there, as the registry has it: relative to its folder,
     wherever that lies. What an unprovisioned target would be stamped with first belongs to it."""
     shard = registry.shards[target.shard]
-    url, asked = shard.url, [str(shard.url.query[name]) for name in ("host", "port") if name in shard.url.query]
+    url = shard.migration_url
+    asked = [str(url.query[name]) for name in ("host", "port") if name in url.query]
     server = f"{shard.dialect}://{','.join([url.host or '', *asked])}{f':{url.port}' if url.port else ''}"
     folder = f"{url.database or ''}/" if shard.dialect == "sqlite" else ""
     table = ".".join(filter(None, (target.version_table_schema or target.schema, target.version_table)))

@@ -47,7 +47,7 @@ def counted(migrations: Sequence[Migration], again: Sequence[Migration]) -> Tall
 
 
 def _opened(rollout: Rollout, migrations: Sequence[Migration], again: Sequence[Migration], reason: str) -> Rollout:
-    waves = decide.accepting(rollout, counted(migrations, again))
+    waves = decide.tolerating(rollout, counted(migrations, again))
     return replace(
         rollout, state=RolloutState.RUNNING, reason=reason, finished_at=None, aborting=False, waves=waves, waiting=None
     )

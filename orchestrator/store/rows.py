@@ -84,6 +84,7 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "approved_at": rollout.approved_at,
         "approved_by": _optional(rollout.approved_by),
         "waiting": _optional(rollout.waiting),
+        "accepted_failures": 0,
         "plan_digest": request.plan_digest,
         "irreversible": dict(rollout.irreversible) or None,
         "total": rollout.total,
@@ -142,7 +143,7 @@ def _wave_from(values: Mapping[str, Any]) -> WaveRun:
         if name.endswith(("_at", "_since")) and value is not None
     }
     given = {**values, **moments, "budget": FailureBudget(**values["budget"]), "checks": tuple(values["checks"])}
-    given["irreversible"] = tuple(values["irreversible"])
+    given["irreversible"] = tuple(values.get("irreversible", ()))
     return WaveRun(**given)
 
 

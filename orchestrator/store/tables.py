@@ -70,6 +70,7 @@ rollouts = Table(
     Column("state", String(32), nullable=False),
     Column("reason", Text),
     Column("aborting", Boolean, nullable=False),
+    Column("accepted_failures", Integer, nullable=False),  # of earlier releases, which may still lead beside us
     Column("track", Text, nullable=False),
     Column("to", Text, nullable=False),
     Column("select", Text, nullable=False),

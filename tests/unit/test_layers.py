@@ -55,6 +55,7 @@ PURE = [
     "rollout/progress.py",
     "rollout/asking.py",
     "execute/classify.py",
+    "execute/answers.py",
     "execute/verdicts.py",
 ]
 IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}

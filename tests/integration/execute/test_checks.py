@@ -89,9 +89,10 @@ async def test_a_control_database_is_asked_and_its_schema_first(pg: Server, make
     ("statement", "fields", "passed", "said"),
     [
         ("SELECT 1 < 2", {}, True, "true"),
-        ("SELECT NULL::bool", {}, False, "null, it must be true"),
+        ("SELECT NULL::bool", {}, False, "NULL, it must be true"),
         ("SELECT count(*) FROM pg_class WHERE false", {}, False, "0 is neither true nor false: give the check `min`"),
         ("SELECT count(*) FROM (VALUES (1)) x", {}, False, "1 is neither true nor false"),
+        ("SELECT count(*) FROM (VALUES (1)) x", {"equals": "true"}, False, "1, allowed is 'true'"),
         ("SELECT 'NaN'::float8", {"most": 1}, False, "nan, allowed is at most 1"),
         ("SELECT 'NaN'::numeric", {"least": 0}, False, "NaN, allowed is at least 0"),
         ("SELECT 'a%b' LIKE '%\\%%' -- $1 %s ?", {}, True, "true"),
@@ -140,7 +141,7 @@ async def test_a_statement_that_takes_too_long_is_no_answer_and_ends(pg: Server,
         sql("SELECT pg_sleep(600) IS NOT NULL", database=database, timeout_seconds=1.0), shards=[engine.shard_of(pg)]
     )
     assert not verdict.passed
-    assert "no answer within 1 s" in verdict.said or "statement timeout" in verdict.said
+    assert "no answer within 1 s" in verdict.said
     assert time.monotonic() - began < 10
 
     async def has_ended() -> bool:
@@ -156,7 +157,7 @@ async def test_a_table_that_is_locked_is_no_answer(pg: Server, make_databases: M
     async with engine.locked_table(pg, database, "t"):
         verdict = await asked(sql("SELECT count(*) = 0 FROM t", database=database), shards=[engine.shard_of(pg)])
     assert not verdict.passed
-    assert "another session keeps locked what is asked for in database" in verdict.said
+    assert "waited in vain for a table that another session keeps locked" in verdict.said
 
 
 async def test_a_server_or_database_that_is_not_there_is_no_answer(pg: Server) -> None:
@@ -245,7 +246,10 @@ async def test_only_databases_of_one_track_are_asked(tmp_path: Path) -> None:
     targets = [Target("acme", "app", "f", "a.db"), Target("acme", "dwh", "f", "b.db")]
     places: dict[str, Any] = {"shards": [Shard("f", make_url("sqlite:///."))], "targets": targets, "folder": tmp_path}
     check = sql("SELECT count(*) FROM orders", None, most=0)
-    assert "1 of 2 tenants do not pass: acme/dwh: cannot ask" in (await asked(check, **places)).said
+    assert (
+        "1 of 2 tenants do not pass: acme/dwh: it cannot be asked: no such table: orders"
+        in (await asked(check, **places)).said
+    )
     assert (await asked(replace(check, track="app"), **places)).passed
     nobody = await asked(replace(check, track="app"), **places, keys=[TargetKey("acme", "dwh")])
     assert nobody == Verdict("c", True, "c: the wave has migrated no tenant that could be asked")
@@ -258,6 +262,7 @@ async def test_only_databases_of_one_track_are_asked(tmp_path: Path) -> None:
     ("statement", "fields", "passed", "said"),
     [
         ("SELECT EXISTS (SELECT * FROM t)", {}, True, "1"),
+        ("SELECT EXISTS (SELECT * FROM t)", {"equals": "true"}, True, "1"),
         ("SELECT NOT EXISTS (SELECT * FROM t)", {}, False, "0, it must be true"),
         ("SELECT count(*) FROM t", {}, False, "3 is neither true nor false"),
         ("SELECT sum(n) FROM t", {"most": 6}, True, "6"),
@@ -317,9 +322,9 @@ async def test_a_slow_statement_ends_on_mysql_too(mysql: MySQLServer, make_mysql
         ("SELECT count(*) = 0 FROM t", {}, True, "1"),
         ("SELECT 'x'", {"equals": "x"}, True, "'x'"),
         ("INSERT INTO t VALUES (1)", {}, False, "attempt to write a readonly database"),
-        ("VACUUM INTO 'copy.db'", {}, False, "cannot VACUUM from within a transaction"),
+        ("VACUUM INTO 'copy.db'", {}, False, "it cannot be asked"),
         ("SELECT 1; DELETE FROM t", {}, False, "one statement at a time"),
-        ("SELECT CAST(x'ff' AS text)", {"equals": "x"}, False, "Could not decode to UTF-8"),
+        ("SELECT CAST(x'ff' AS text)", {"equals": "x"}, False, "an error whose text may hold data"),
         (
             "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c) SELECT count(*) FROM c",
             {"most": 1, "timeout_seconds": 1.0},
@@ -339,6 +344,79 @@ async def test_a_file_is_asked(tmp_path: Path, statement: str, fields: dict[str,
     missing = await asked(sql("SELECT 1", "f", "nowhere.db"), shards=shards, folder=tmp_path)
     assert "there is no database file" in missing.said
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["c ü#.db"]
+
+
+# What is shown of tenants
+
+ANN = "ann@example.org"
+
+
+async def _nothing_shown(statements: Sequence[str], **places: Any) -> None:
+    for statement in statements:
+        for fields in ({}, {"most": 1}, {"equals": "x"}):
+            verdict = await asked(sql(statement, None, **fields), **places)
+            assert not verdict.passed
+            assert "example" not in verdict.said, (statement, verdict)
+
+
+async def test_no_text_of_a_tenant_is_shown(pg: Server, make_databases: MakeDatabases) -> None:
+    databases = await make_databases(1)
+    await engine.execute(pg, databases[0], "CREATE TABLE t (email text)", f"INSERT INTO t VALUES ('{ANN}')")
+    await engine.execute(
+        pg,
+        databases[0],
+        """CREATE FUNCTION told() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+        RAISE EXCEPTION 'no % here', (SELECT email FROM t) USING ERRCODE = '42P01'; END $$""",
+    )
+    places: dict[str, Any] = {"shards": [engine.shard_of(pg)], "targets": engine.targets_of(databases)}
+    asking = ("email", "email::int", "email::regclass", "email::bytea", "ARRAY[email]", "ROW(email)", "told()")
+    await _nothing_shown([f"SELECT {expression} FROM t" for expression in asking], **places)
+    told = await asked(sql("SELECT email::int FROM t", None), **places)
+    assert told.said.endswith("t000/app: it cannot be asked: error 22P02")
+    named = await asked(sql("SELECT email::int FROM t", database=databases[0]), shards=places["shards"])
+    assert named.said == "c: it cannot be asked: error 22P02"
+    text = await asked(sql("SELECT email FROM t", database=databases[0]), shards=places["shards"])
+    assert text.said == f"c: '{ANN}', it must be true"
+
+
+async def test_no_text_of_a_tenant_on_mysql_is_shown(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases
+) -> None:
+    databases = await make_mysql_databases(1)
+    await mariadb.execute(mysql, databases[0], "CREATE TABLE t (email varchar(50))", f"INSERT INTO t VALUES ('{ANN}')")
+    shards = [Shard("pg", make_url(mysql.url("x")).set(database=""))]
+    asking = (
+        "email",
+        "CAST(email AS binary)",
+        "json_extract(email, email)",
+        "updatexml(email, concat('//', email), 'x')",
+    )
+    statements = [f"SELECT {expression} FROM t" for expression in asking]
+    await _nothing_shown(statements, shards=shards, targets=engine.targets_of(databases))
+
+
+async def test_no_text_of_a_tenant_in_a_file_is_shown(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "c.db")) as connection:
+        connection.execute("CREATE TABLE t (email text, raw)")
+        connection.execute("INSERT INTO t VALUES (?, ?)", (ANN, b"\xff" + ANN.encode()))
+        connection.commit()
+    places: dict[str, Any] = {
+        "shards": [Shard("f", make_url("sqlite:///."))],
+        "targets": [Target("acme", "app", "f", "c.db")],
+        "folder": tmp_path,
+    }
+    asking = ("email", "raw", "CAST(raw AS text)", "json_extract('{}', email)", "load_extension(email)")
+    await _nothing_shown([f"SELECT {expression} FROM t" for expression in asking], **places)
+    lost = await asked(sql("SELECT emial FROM t", None), **places)
+    assert lost.said.endswith("it cannot be asked: no such column: emial")
+
+
+async def test_a_value_that_python_has_none_for_is_no_answer(pg: Server, make_databases: MakeDatabases) -> None:
+    [database] = await make_databases(1)
+    verdict = await asked(sql("SELECT '0044-03-15 BC'::date", database=database), shards=[engine.shard_of(pg)])
+    assert not verdict.passed
+    assert "its answer holds a value that cannot be read" in verdict.said
+    assert "44" not in verdict.said
 
 
 # HTTP
@@ -387,6 +465,14 @@ async def test_an_endpoint_lets_us_in_and_no_proxy_comes_between(monkeypatch: py
         assert server.asked[-1].headers["Authorization"] == "Basic bWU6cHc="
         assert (await asked(Check("c", "http", server.url))).passed
         assert "Authorization" not in server.asked[-1].headers
+
+
+async def test_a_password_of_one_letter_does_not_black_out_what_is_said() -> None:
+    with serving(says(503)) as server:
+        verdict = await asked(Check("c", "http", server.url, user="me", password="a"))
+        assert verdict.said == "c: 127.0.0.1 answered with status 503, not 200"
+        told = await asked(Check("c", "http", server.url, user="me", password="answered"))
+        assert told.said == "c: 127.0.0.1 *** with status 503, not 200"
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/?k=hunter2", "http://nowhere.invalid/hunter2", "http://a..b/"])
@@ -442,7 +528,7 @@ async def test_what_the_registry_no_longer_has_has_not_passed() -> None:
         ("canary", "lost", "the registry no longer has the wave 'lost' of strategy 'canary'"),
         ("canary", "rest", "the registry no longer has checks for wave 'rest' of 'canary'"),
         ("default", "everyone", "the registry no longer has checks for wave 'everyone' of 'default'"),
-        ("canary", "first", "c: it cannot be asked: KeyError: 'gone'"),
+        ("canary", "first", "c: it cannot be asked: KeyError, see the daemon's log"),
     ):
         [verdict] = await asker.ask(strategy, wave, [])
         assert not verdict.passed

@@ -237,6 +237,44 @@ async def test_a_downgrade_is_asked_for_rows_and_for_nothing_else(place: Place) 
         assert (await _one(running, to="alpha", direction=Direction.DOWNGRADE)).state.value == "succeeded"
 
 
+async def test_a_count_does_not_pass_by_being_one_where_there_are_truth_values(on_postgresql: Place) -> None:
+    place = on_postgresql
+    await place.fill()
+    async with engine.running(place.registry(Assertion("SELECT count(*) FROM orders WHERE id = 1"))) as running:
+        migration = await _one(running)
+    assert migration.failure is not None
+    assert "gave 1, not true, which no number is here: give `expect`" in migration.failure.message
+
+
+async def test_what_cannot_be_read_fails_and_leaves_the_session_whole(on_postgresql: Place) -> None:
+    place = on_postgresql
+    await place.fill()
+    unreadable, whole = Assertion("SELECT '0044-03-15 BC'::date"), Assertion("SELECT false", "asked after it")
+    async with engine.running(place.registry(unreadable, whole)) as running:
+        migration = await _one(running)
+    assert migration.failure is not None
+    assert "its answer holds a value that cannot be read" in migration.failure.message
+    assert "'asked after it' gave false" in migration.failure.message
+
+
+async def test_what_an_assertion_sets_does_not_stay(on_postgresql: Place) -> None:
+    place = on_postgresql
+    await place.fill()
+    sets = Assertion("SELECT set_config('orchestrator.said', 'here', false) IS NOT NULL")
+    left = Assertion("SELECT coalesce(current_setting('orchestrator.said', true), '') = ''")
+    async with engine.running(place.registry(sets, left)) as running:
+        assert (await _one(running)).failure is None
+
+
+async def test_an_assertion_writes_no_file(on_sqlite: Place, tmp_path: Path) -> None:
+    place = on_sqlite
+    await place.fill()
+    copy = tmp_path / "copy.db"
+    async with engine.running(place.registry(Assertion(f"VACUUM INTO '{copy}'"))) as running:
+        migration = await _one(running)
+    assert (migration.failure.kind, copy.exists()) == ("verify", False)
+
+
 async def test_what_takes_too_long_is_ended(on_postgresql: Place) -> None:
     place = on_postgresql
     await place.fill()

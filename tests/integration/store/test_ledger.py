@@ -100,6 +100,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
                 2.0,
                 9.5,
                 8,
+                9,
                 START,
                 START,
                 START,

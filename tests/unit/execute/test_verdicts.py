@@ -12,11 +12,14 @@ import pytest
 from orchestrator.errors import CheckError
 from orchestrator.execute import promql
 from orchestrator.execute.verdicts import Finding, Series, of_rows, of_series, of_tenants
+from orchestrator.execute.verify import judged
 from orchestrator.registry.model import Check
+from orchestrator.registry.precautions import Assertion
 
 
 def sql(**fields: Any) -> Check:
-    return Check("c", "sql", "SELECT", **fields)
+    """Of a control database, whose texts are shown."""
+    return Check("c", "sql", "SELECT", shard="s", database="d", **fields)
 
 
 @pytest.mark.parametrize(
@@ -24,13 +27,13 @@ def sql(**fields: Any) -> Check:
     [
         (sql(), True, True, "true"),
         (sql(), False, False, "false, it must be true"),
-        (sql(), None, False, "null, it must be true"),
+        (sql(), None, False, "NULL, it must be true"),
         (sql(), 1, False, "1 is neither true nor false: give the check `min`, `max` or `equals`"),
         (sql(), "true", False, "'true', it must be true"),
         (sql(most=5), 5, True, "5"),
         (sql(most=5), Decimal("5.01"), False, "5.01, allowed is at most 5"),
         (sql(least=1, most=5), 0, False, "0, allowed is 1 to 5"),
-        (sql(least=1), None, False, "null, allowed is at least 1"),
+        (sql(least=1), None, False, "NULL, allowed is at least 1"),
         (sql(least=0), True, False, "true, allowed is at least 0"),
         (sql(least=0), "7", False, "'7', allowed is at least 0"),
         (sql(most=5), math.nan, False, "nan, allowed is at most 5"),
@@ -46,7 +49,7 @@ def sql(**fields: Any) -> Check:
         (sql(equals="ok"), b"ok", True, "2 bytes"),
         (sql(equals="false"), False, True, "false"),
         (sql(equals="2026-11-22"), date(2026, 11, 22), True, "'2026-11-22'"),
-        (sql(equals="null"), None, False, "null, allowed is 'null'"),
+        (sql(equals="null"), None, False, "NULL, allowed is 'null'"),
         (sql(equals="x"), "y\n" * 200, False, f"'{'y ' * 29} …', allowed is 'x'"),
     ],
 )
@@ -66,9 +69,77 @@ def test_what_is_not_one_row_is_no_answer(rows: list[tuple[object, ...]], said: 
     assert of_rows(sql(), rows) == Finding(False, said)
 
 
-@pytest.mark.parametrize(("value", "passed"), [(1, True), (0, False), (2, False), (1.0, False), (Decimal(1), False)])
+@pytest.mark.parametrize(
+    ("value", "passed"),
+    [
+        (1, True),
+        (0, False),
+        (2, False),
+        (1.0, True),
+        (Decimal(1), True),
+        (Decimal("1.1"), False),
+        ("1", False),
+        (None, False),
+    ],
+)
 def test_one_is_true_where_there_are_no_truth_values(value: object, passed: bool) -> None:
     assert of_rows(sql(), [(value,)], booleans=False).passed is passed
+    assert of_rows(sql(equals="true"), [(value,)], booleans=False).passed is passed
+    assert (judged(Assertion("SELECT"), [(value,)], booleans=False) is None) is passed
+    assert (judged(Assertion("SELECT", expect="true"), [(value,)], booleans=False) is None) is passed
+
+
+@pytest.mark.parametrize("value", [1, 1.0, Decimal(1), 0, "t", None, False])
+def test_nothing_but_true_is_true_where_there_are_truth_values(value: object) -> None:
+    for check in (sql(), sql(equals="true")):
+        assert not of_rows(check, [(value,)]).passed
+    for assertion in (Assertion("SELECT"), Assertion("SELECT", expect="true")):
+        assert judged(assertion, [(value,)]) is not None
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "passed"),
+    [
+        (True, "True", True),
+        (True, "1", False),
+        (0, "false", False),
+        (0, "0", True),
+        (Decimal("1.50"), "1.5", True),
+        (Decimal("NaN"), "nan", False),
+        (math.nan, "nan", False),
+        (3, "three", False),
+        (b"\xff", "\ufffd", False),
+        ("", "", True),
+        (None, "None", False),
+    ],
+)
+def test_checks_and_verification_compare_alike(value: object, wanted: str, passed: bool) -> None:
+    assert of_rows(sql(equals=wanted), [(value,)]).passed is passed
+    assert (judged(Assertion("SELECT", expect=wanted), [(value,)]) is None) is passed
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("ann@example.org", "a text of 15 characters"),
+        (b"ann", "3 bytes"),
+        (date(1980, 1, 2), "a value of type date"),
+        (["ann"], "a value of type list"),
+        (4_111_111_111_111_111_000_000, "a number of 22 digits"),
+        (Decimal("0.33333333333333333333333"), "0.3333333333"),
+        (17, "17"),
+        (None, "NULL"),
+        (False, "false"),
+    ],
+)
+def test_a_tenant_s_text_is_not_shown(value: object, said: str) -> None:
+    of_tenants_own = Check("c", "sql", "SELECT", equals="x")
+    assert of_rows(of_tenants_own, [(value,)]) == Finding(False, f"{said}, allowed is 'x'")
+    assert judged(Assertion("SELECT", expect="x"), [(value,)]) == f"gave {said}, not x"
+
+
+def test_a_tenant_s_text_that_passes_is_not_shown_either() -> None:
+    assert of_rows(Check("c", "sql", "SELECT", equals="ann"), [("ann",)]) == Finding(True, "a text of 3 characters")
 
 
 def prom(**fields: Any) -> Check:

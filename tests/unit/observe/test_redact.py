@@ -55,6 +55,21 @@ def test_no_password_survives_in_a_url(password: str) -> None:
     assert masked == "connect to postgresql://user:***@host/db failed"
 
 
+def test_given_secrets_are_masked_wherever_they_stand() -> None:
+    assert redact.text("ann said hunter2 twice: xhunter2x", "hunter2") == "ann said *** twice: x***x"
+    assert redact.text("https://h/?k=abc failed", "abc", None, "", "https://h/?k=abc") == "*** failed", (
+        "the longest first"
+    )
+
+
+@pytest.mark.parametrize("secret", ["a", "an", "", None])
+def test_a_secret_of_a_letter_or_two_does_not_black_out_every_message(secret: str | None) -> None:
+    assert redact.text("a table is an answer", secret) == "a table is an answer"
+    assert redact.text(f"postgresql://u:{secret or 'x'}@db/a password={secret or 'x'}", secret) == (
+        "postgresql://u:***@db/a password=***"
+    )
+
+
 def test_values_are_masked_all_the_way_down() -> None:
     item = {
         "url": make_url("postgresql://u:hunter2@db/acme"),

@@ -184,7 +184,7 @@ class Conduct(RuleBasedStateMachine):
         self.tally.forget_streaks()
         waiting = self.rollout.state in (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
         state = RolloutState.RUNNING if waiting and again else self.rollout.state
-        self._move(state=state, waves=decide.accepting(self.rollout, self.tally))
+        self._move(state=state, waves=decide.tolerating(self.rollout, self.tally))
 
     @rule(number=st.integers(0, 15))
     def skip(self, number: int) -> None:
@@ -194,9 +194,11 @@ class Conduct(RuleBasedStateMachine):
         try:
             (gone,) = decide.skipped([self.ledger[key]], self.running, "not now", self.now)
         except StateError:
-            assert key in self.running or self.ledger[key].state in (S.SUCCEEDED, S.SKIPPED, S.ROLLED_BACK)
+            done = self.ledger[key].state in (S.SUCCEEDED, S.SKIPPED, S.ROLLED_BACK)
+            assert done or key in self.running or self.ledger[key].reverting
         else:
             self._record(gone)
+            self._move(waves=decide.accepting(self.rollout, self.tally, fewer=True))
 
     @rule(reached=st.booleans())
     def crash(self, reached: bool) -> None:

@@ -18,7 +18,6 @@ FLAGS = ("rolling_back", "approval", "four_eyes")
 
 
 def upgrade() -> None:
-    op.drop_column("rollouts", "accepted_failures")
     op.add_column("rollouts", sa.Column("waves", sa.JSON()))
     for flag in FLAGS:
         op.add_column("rollouts", sa.Column(flag, sa.Boolean(), nullable=False, server_default=sa.false()))
@@ -32,4 +31,3 @@ def downgrade() -> None:
     op.drop_column("migrations", "reverting")
     for column in ("waiting", "approved_by", "approved_at", *FLAGS, "waves"):
         op.drop_column("rollouts", column)
-    op.add_column("rollouts", sa.Column("accepted_failures", sa.Integer(), nullable=False, server_default="0"))
