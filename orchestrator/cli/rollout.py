@@ -235,8 +235,8 @@ def advised(rollout: shapes.Rollout) -> str | None:
     match rollout["state"]:
         case "paused":
             return (
-                f"mend the cause, then `orchestrator rollout retry {name}`; `resume` goes on and accepts the failures "
-                "so far, `rollback` takes back what was changed, `abort` ends it"
+                f"mend the cause, then `orchestrator rollout retry {name}`; or go on in spite of the failures with "
+                f"`orchestrator rollout resume {name}`, take back what was changed with `rollback`, or end it with `abort`"
             )
         case "awaiting_approval":
             return f"go on with `orchestrator rollout approve {name}`, or end it with `abort`"

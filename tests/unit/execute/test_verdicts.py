@@ -39,7 +39,7 @@ def sql(**fields: Any) -> Check:
         (sql(most=5), math.nan, False, "nan, allowed is at most 5"),
         (sql(least=5), math.nan, False, "nan, allowed is at least 5"),
         (sql(most=5), Decimal("NaN"), False, "NaN, allowed is at most 5"),
-        (sql(least=5), math.inf, True, "inf"),
+        (sql(least=5), math.inf, False, "inf, allowed is at least 5"),
         (sql(equals="3"), 3, True, "3"),
         (sql(equals="3"), Decimal("3.00"), True, "3.00"),
         (sql(equals="0.1"), 0.1, True, "0.1"),
