@@ -236,7 +236,7 @@ def advised(rollout: shapes.Rollout) -> str | None:
         case "paused":
             return (
                 f"mend the cause, then `orchestrator rollout retry {name}`; or go on in spite of the failures with "
-                f"`orchestrator rollout resume {name}`, take back what was changed with `rollback`, or end it with `abort`"
+                f"`orchestrator rollout resume {name}`, take back what was changed with `rollback`, or `abort`"
             )
         case "awaiting_approval":
             return f"go on with `orchestrator rollout approve {name}`, or end it with `abort`"

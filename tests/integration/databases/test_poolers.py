@@ -127,7 +127,8 @@ async def test_a_direct_url_leads_past_the_pooler(
             view = await running.rollout()
             assert view.counts == {"succeeded": 3}, view.failures
             done = (await running.migrations(view))["t000"]
-            assert f":{shard.url.port}/" in done.place, "a place is named by the URL of the applications"
+            assert shard.direct_url is not None
+            assert f":{shard.direct_url.port}/" in done.place
             found = await Lookups(Limits()).ask(registry, Discovery("all", "databases", "x", shard="pg"))
             assert {row["database"] for row in found} >= set(databases)
 
