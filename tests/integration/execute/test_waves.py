@@ -377,3 +377,148 @@ async def test_what_cannot_be_taken_back_is_told_before_and_refused_as_a_whole(
         with pytest.raises(StateError, match="cannot be rolled back"):
             await running.service.rollback(rollout, by="anna")
         assert [await _heads(pg, database) for database in databases] == before
+
+
+def _half(folder: Path) -> Path:
+    """Each revision commits by itself."""
+    environments.use_transaction_per_migration(folder)
+    return folder
+
+
+async def test_a_tenant_that_is_skipped_while_heads_are_read_stays_skipped(
+    pg: Server, make_databases: MakeDatabases, project: Track
+) -> None:
+    databases = await make_databases(2)
+    await engine.provision(pg, databases[0])
+    strategy = Strategy("canary")
+    async with engine.running(_registry(pg, project, databases, strategy)) as running:
+        async with engine.locked_table(pg, databases[0], "alembic_version"):
+            rollout = await _start(running)
+            await running.reaches(rollout, RolloutState.PLANNING)
+            await running.service.skip(rollout, by="anna", tenant="t000", track=None, reason="later")
+        assert await _ends(running, rollout) is RolloutState.SUCCEEDED
+        assert (await running.service.rollout(rollout)).counts == {"skipped": 1, "succeeded": 1}
+        assert await _heads(pg, databases[0]) == []
+
+
+async def test_what_was_skipped_after_a_part_of_it_was_done_is_taken_back(
+    pg: Server, make_databases: MakeDatabases, project: Track, tmp_path: Path
+) -> None:
+    _half(tmp_path / "project")
+    databases = await make_databases(2)
+    await _break(pg, databases[0])
+    strategy = Strategy("canary", 1, (Wave("everyone", on_failure=_budget(0)),))
+    async with engine.running(_registry(pg, project, databases, strategy)) as running:
+        rollout = await _start(running)
+        await running.reaches(rollout, RolloutState.PAUSED, failed=1)
+        assert await _heads(pg, databases[0]) == ["alpha"]
+        await running.service.skip(rollout, by="anna", tenant="t000", track=None, reason="later")
+        await running.service.rollback(rollout, by="anna")
+        with pytest.raises(StateError, match="can no longer be skipped"):
+            await running.service.skip(rollout, by="anna", tenant="t000", track=None, reason="no, leave it")
+        assert await _ends(running, rollout) is RolloutState.ROLLED_BACK
+        assert await _heads(pg, databases[0]) == []
+
+
+async def test_a_gate_is_not_passed_by_an_abort_and_a_retry(
+    pg: Server, make_databases: MakeDatabases, project: Track
+) -> None:
+    databases = await make_databases(6)
+    await _break(pg, databases[0])
+    first = Wave("canary", select="canary=true", on_failure=_budget(1), approval=True)
+    strategy = Strategy("canary", 8, (first, Wave("everyone")), four_eyes=True)
+    async with engine.running(_registry(pg, project, databases, strategy)) as running:
+        rollout = await _start(running)
+        await running.reaches(rollout, RolloutState.AWAITING_APPROVAL)
+        await running.service.abort(rollout, by="anna")
+        assert await _ends(running, rollout) is RolloutState.ABORTED
+        (group,) = (await running.service.rollout(rollout)).failures
+        await running.service.retry(rollout, by="anna", signature=group.signature)
+        await running.reaches(rollout, RolloutState.AWAITING_APPROVAL)
+        await running.service.retry(rollout, by="anna")
+        await running.reaches(rollout, RolloutState.AWAITING_APPROVAL, pending=3)
+        assert [await _heads(pg, database) for database in databases[3:]] == [[]] * 3
+        with pytest.raises(StateError, match="failed with 'nothing'"):
+            await running.service.retry(rollout, by="anna", signature="nothing")
+        view = await running.service.rollout(rollout)
+        assert view.rollout.waiting == "waiting for approval after wave canary"
+        await running.service.abort(rollout, by="anna")
+        await _ends(running, rollout)
+
+
+async def test_what_a_retry_leaves_failed_stops_the_next_wave(
+    pg: Server, make_databases: MakeDatabases, project: Track
+) -> None:
+    databases = await make_databases(6)
+    await _break(pg, databases[0])
+    await engine.provision(pg, databases[1])
+    await engine.execute(pg, databases[1], "CREATE TABLE alpha (id int)")
+    first = Wave("canary", select="canary=true", on_failure=FailureBudget(0))
+    async with engine.running(
+        _registry(pg, project, databases, Strategy("canary", 8, (first, Wave("rest"))))
+    ) as running:
+        rollout = await _start(running)
+        await running.reaches(rollout, RolloutState.PAUSED, failed=2)
+        causes = {group.tenants[0]: group.signature for group in (await running.service.rollout(rollout)).failures}
+        await engine.execute(pg, databases[1], "DROP TABLE alpha")
+        await running.service.retry(rollout, by="anna", signature=causes["t001"])
+        await running.reaches(rollout, RolloutState.PAUSED, failed=1, succeeded=2)
+        assert [await _heads(pg, database) for database in databases[3:]] == [[]] * 3
+        await running.service.abort(rollout, by="anna")
+        await _ends(running, rollout)
+
+
+async def test_a_retry_runs_the_corrected_revision(
+    pg: Server, make_databases: MakeDatabases, project: Track, tmp_path: Path
+) -> None:
+    databases = await make_databases(4)
+    folder = tmp_path / "project"
+    environments.add_revision(folder, "beta", "alpha", "op.execute('SELECT 1/0')", "pass")
+    async with engine.running(_registry(pg, project, databases, _canary())) as running:
+        rollout = await _start(running)
+        await running.reaches(rollout, RolloutState.PAUSED, failed=3)
+        environments.add_revision(folder, "beta", "alpha", "op.execute('CREATE TABLE good (id int)')", "pass")
+        await running.service.retry(rollout, by="anna")
+        assert await _ends(running, rollout) is RolloutState.SUCCEEDED
+        for database in databases:
+            assert await engine.fetch(pg, database, "SELECT 1 FROM pg_class WHERE relname = 'good'")
+
+
+async def test_a_pause_is_not_overruled_by_what_fails_meanwhile(
+    pg: Server, make_databases: MakeDatabases, project: Track
+) -> None:
+    databases = await make_databases(2)
+    await engine.provision(pg, databases[0])
+    await _break(pg, databases[1])
+    everyone = Wave("everyone", on_failure=FailureBudget(0, then="rollback"))
+    async with engine.running(_registry(pg, project, databases, Strategy("canary", 2, (everyone,)))) as running:
+        async with engine.locked_table(pg, databases[1], "beta"):
+            rollout = await _start(running, select="tenant=t001")
+            await running.reaches(rollout, RolloutState.RUNNING, running=1)
+            await running.service.pause(rollout, by="anna")
+        await running.reaches(rollout, RolloutState.PAUSED, failed=1)
+        assert (await running.service.rollout(rollout)).rollout.reason == "paused by anna"
+        await running.service.abort(rollout, by="anna")
+        assert await _ends(running, rollout) is RolloutState.ABORTED
+
+
+async def test_what_a_person_did_at_a_gate_is_theirs(pg: Server, make_databases: MakeDatabases, project: Track) -> None:
+    databases = await make_databases(5)
+    strategy = Strategy("canary", 8, (Wave("few", select="canary=true", approval=True), Wave("everyone")))
+    async with engine.running(_registry(pg, project, databases, strategy)) as running:
+        rollout = await _start(running)
+        await running.reaches(rollout, RolloutState.AWAITING_APPROVAL)
+        create = "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)"
+        tables = (
+            "CREATE TABLE applied (revision varchar(40))",
+            "CREATE TABLE alpha (id int)",
+            "CREATE TABLE beta (id int)",
+        )
+        await engine.execute(pg, databases[4], create, "INSERT INTO alembic_version VALUES ('beta')", *tables)
+        await running.service.approve(rollout, by="bert")
+        assert await _ends(running, rollout) is RolloutState.SUCCEEDED
+        found = {m.tenant: m for m in await running.service.migrations(rollout)}
+        assert (found["t004"].state, found["t004"].changed) == ("up_to_date", False)
+        await running.service.rollback(rollout, by="anna")
+        assert await _ends(running, rollout) is RolloutState.ROLLED_BACK
+        assert [await _heads(pg, database) for database in databases] == [[], [], [], [], ["beta"]]
