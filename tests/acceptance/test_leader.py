@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 
 from orchestrator.databases.embedded import Server
-from tests import command, engine, environments
+from tests import command, engine, environments, humans
 from tests.daemon import ENDED, Daemon, write_registry
 from tests.engine import until
 from tests.servers import MakeDatabases
@@ -285,3 +285,24 @@ async def test_a_command_that_nobody_takes_is_withdrawn_and_the_answer_says_so(
             assert answer.status_code == 503
             assert "withdrawn, and nothing was done" in answer.json()["detail"]
             assert (await standby.rollout(rollout))["state"] == "running"
+
+
+async def test_two_daemons_and_people_at_the_same_tenants_apply_each_revision_once(
+    make_fleet: Make, tmp_path: Path
+) -> None:
+    fleet = await make_fleet(6)
+    async with pair(fleet) as (leader, standby):
+        people = [humans.upgrading(tmp_path / "project", fleet.server, name) for name in fleet.databases[:4]]
+        started = await standby.post_rollout()
+        assert started.status_code == 201
+        refused = await leader.post_rollout()
+        assert (refused.status_code, refused.json()["rollout"]) == (409, started.json()["id"])
+        for human in people:
+            await human.ended()
+        after = await leader.ended(started.json()["id"])
+        done = {state: n for state, n in after["counts"].items() if n}
+        assert done.keys() <= {"succeeded", "up_to_date", "locked"}, after["failures"]
+        if "locked" in done:
+            assert (await standby.call("POST", f"/api/v1/rollouts/{after['id']}/retry")).status_code == 200
+            assert whole(await leader.ended(after["id"]), fleet)
+    assert await fleet.applied() == [[(name, 1) for name in REVISIONS]] * len(fleet.databases)
