@@ -98,11 +98,8 @@ async def _wrong(guard: Guard, one: Verification, before: Counts | None) -> Wron
             rows = await guard.ask(one.sql, one.timeout_seconds)
             message = judged(one, rows, booleans=guard.rules.dialect == "postgresql")
         elif before is None or one not in before:
-            return Wrong(
-                one,
-                _UNKNOWN,
-                remedy="look at the table yourself, then leave the target out of what is left: `rollout skip`",
-            )
+            remedy = "compare the table with a backup yourself: no retry can tell any more"
+            return Wrong(one, _UNKNOWN, remedy=remedy)
         else:
             message = judged_rows(one, before[one], await guard.count(one.table, one.timeout_seconds))
     except TargetLockedError as exc:
