@@ -89,7 +89,7 @@ class LocalDispatcher:
         registry = self._registry()
         ways = {name: await self._way(registry, rollout, name, aim) for name, aim in rollout.aims.items()}
         route = Route(Part(), self._registry, ways)
-        return LocalExpedition(route, self._driver, self._surveyor, self._publish, self._is_behind)
+        return LocalExpedition(route, self._histories, self._driver, self._surveyor, self._publish, self._is_behind)
 
     async def _way(self, registry: Registry, rollout: Rollout, name: str, aim: Aim) -> Way:
         track = registry.tracks.get(name)
@@ -127,13 +127,25 @@ class LocalExpedition:
     def __init__(
         self,
         route: Route,
+        histories: Histories,
         driver: Driver,
         surveyor: Surveyor,
         publish: Callable[[Event], None],
         is_behind: Callable[[Target], bool],
     ) -> None:
-        self._route, self._driver, self._surveyor = route, driver, surveyor
+        self._route, self._histories, self._driver, self._surveyor = route, histories, driver, surveyor
         self._publish, self._is_behind = publish, is_behind
+
+    async def outdated(self) -> bool:
+        registry = self._route.registry()
+        for name, way in self._route.ways.items():
+            try:
+                history = await self._histories.current(registry, registry.tracks[name])
+            except (HistoryError, KeyError):
+                return True
+            if history.digest != way.history.digest:
+                return True
+        return False
 
     async def survey(self, migrations: Sequence[Migration], *, every: bool = False) -> Sequence[Reading]:
         registry = self._route.registry()

@@ -106,7 +106,7 @@ class Controller:
             decide.check_command(self.rollout, "resume")
             if self.rollout.state is RolloutState.PAUSED:
                 self._standing.tally.forget_streaks()
-                self._renewing = True
+                await self._renew()
                 await self._standing.move(
                     RolloutState.RUNNING, reason, waves=decide.accepting(self.rollout, self._standing.tally)
                 )
@@ -142,12 +142,16 @@ class Controller:
             await self._standing.save(again)
             self._skipped.difference_update(migration.key for migration in again)
             self._standing.tally.forget_streaks()
-            self._renewing = True
+            await self._renew()
             waiting = self.rollout.state in (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
             state = RolloutState.RUNNING if waiting else self.rollout.state
             waves = decide.tolerating(self.rollout, self._standing.tally)
             await self._standing.move(state, reason, waves=waves)
         return len(again)
+
+    async def _renew(self) -> None:
+        """Take the files as they are by now: what runs ends before anything else is started with them."""
+        self._renewing = self._expedition is not None and await self._expedition.outdated()
 
     async def rollback(self, reason: str) -> None:
         """Bring the targets that this rollout changed back to where it found them, in reverse order of the waves."""

@@ -161,6 +161,10 @@ class Expedition(Protocol):
         """Why what the rollout did to these targets cannot be taken back, in words; None when it can be."""
         ...
 
+    async def outdated(self) -> bool:
+        """Whether the files of its histories have changed since, or can no longer be used."""
+        ...
+
     def limit(self, most: int | None) -> None:
         """Let so many of the rollout's targets be migrated at once from now on; None: as many as the process allows.
 
