@@ -36,6 +36,32 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Patience:
+    """How long others may wait behind a migration that waits itself, in seconds. `pause` is that between two looks, the
+    first of which is after `first`.
+
+    >>> Patience(2.0).pause, Patience(2.0).first, Patience(60.0).pause
+    (0.25, 1.0, 1.0)
+    """
+
+    seconds: float
+
+    @property
+    def pause(self) -> float:
+        return min(1.0, self.seconds / 8)
+
+    @property
+    def first(self) -> float:
+        """Before it nobody can have waited for long enough."""
+        return self.seconds / 2
+
+    @property
+    def enough(self) -> float:
+        """Who has waited for so long would have waited too long at the next look but one."""
+        return self.seconds - 1.5 * self.pause
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbours:
     """Of other targets: their version tables in the same place, and the schemas of the database that are tenants'."""
 
@@ -167,6 +193,18 @@ class Guard(Protocol):
         """Who keeps the given backends waiting, in words; None when nobody does. Also proves that we live.
 
         Raises TargetUnreachableError when the guard is lost or gives no answer in time.
+        """
+        ...
+
+    @property
+    def patience(self) -> Patience | None:
+        """How long others may wait behind this migration while it waits itself; None where that is not looked after."""
+        ...
+
+    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+        """Cancel what one of the backends waits for where somebody has waited behind it for longer than `patience`.
+
+        `note` is told why, in words, before that is done. Raises TargetUnreachableError.
         """
         ...
 

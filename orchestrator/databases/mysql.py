@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
@@ -190,6 +190,13 @@ class MySQLGuard:
     async def blockers(self, backends: Sequence[int]) -> str | None:
         with self._asking():
             return await sessions.blocker(self._connection, backends, self._id)
+
+    @property
+    def patience(self) -> None:
+        return None
+
+    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+        return None
 
     async def invalid_indexes(self) -> tuple[str, ...]:
         return ()

@@ -12,9 +12,9 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases import postgresql_occupancy, questions, refusals, schemas, version_tables
+from orchestrator.databases import giving_way, postgresql_occupancy, questions, refusals, schemas, version_tables
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases.base import Found, Heads, Place, heads_of
+from orchestrator.databases.base import Found, Heads, Patience, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
     connected,
@@ -253,6 +253,15 @@ class PostgreSQLGuard:
             row = await self._connection.fetchrow(sql.BLOCKERS, _listed(backends))
         return in_words(row) if row is not None else None
 
+    @property
+    def patience(self) -> Patience | None:
+        return Patience(self._place.limits.lock_timeout) if self.version >= giving_way.SINCE_VERSION else None
+
+    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+        with bounded(self._place):
+            patience = Patience(self._place.limits.lock_timeout)
+            await giving_way.give_way(self._connection, backends, self.application_name, patience, note)
+
     async def invalid_indexes(self) -> tuple[str, ...]:
         with bounded(self._place):
             rows = await self._connection.fetch(indexes.all_in(self._place.target.schema))
@@ -261,7 +270,7 @@ class PostgreSQLGuard:
     async def replay(
         self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
     ) -> None:
-        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place))
+        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place), self.patience)
         for message in _messages(self._place, scripts, create_version):
             began = time.monotonic()
             await sender.send(message)

@@ -8,7 +8,8 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases.base import REPLAY_REFUSED, Place
+from orchestrator.databases import giving_way
+from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.scripts import HEADS_CHANGED, Message, VersionTable
@@ -42,9 +43,15 @@ class Sender:
     """Sends a stretch's messages one after the other on the guard's session."""
 
     def __init__(
-        self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event, timeouts: Timeouts
+        self,
+        place: Place,
+        connection: asyncpg.Connection[Any],
+        lost: anyio.Event,
+        timeouts: Timeouts,
+        patience: Patience | None,
     ) -> None:
-        self._place, self._connection, self._lost, self._timeouts = place, connection, lost, timeouts
+        self._place, self._connection, self._lost = place, connection, lost
+        self._timeouts, self._patience = timeouts, patience
 
     async def send(self, message: Message) -> None:
         """As `Replay.send`; what stays of a failure is told in it.
@@ -53,7 +60,7 @@ class Sender:
         """
         await self._refuse_invalid(message)
         try:
-            await Replay(self._place, self._connection, self._lost).send(message.text)
+            await Replay(self._place, self._connection, self._lost, self._patience).send(message.text)
         except MigrationFailedError as exc:
             if message.alone is not None:  # it may have failed with its limits eased
                 with bounded(self._place):
@@ -90,10 +97,14 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
 
 
 class Replay:
-    """One message on its way. `lost` is the guard's: set here when the session answers no more."""
+    """One message on its way. `lost` is the guard's: set here when the session answers no more. `patience`: how long
+    others may wait behind it."""
 
-    def __init__(self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event) -> None:
-        self._place, self._connection, self._lost = place, connection, lost
+    def __init__(
+        self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event, patience: Patience | None
+    ) -> None:
+        self._place, self._connection, self._lost, self._patience = place, connection, lost, patience
+        self._gave_way: str | None = None
         self._blocker: str | None = None
         self._failure: Exception | None = None
 
@@ -124,21 +135,37 @@ class Replay:
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """See who blocks the script, and whether its server lives: one that refuses a second session does."""
-        missed = 0
+        missed, pause = 0, WATCH_SECONDS
+        if self._patience is not None:
+            pause = min(pause, self._patience.first)
         while missed < MISSED_LOOKS:
-            await anyio.sleep(WATCH_SECONDS)
+            await anyio.sleep(pause)
+            pause = WATCH_SECONDS
             try:
                 async with connected(self._place, session_name("watch", self._place)) as connection:
                     missed = 0
                     while True:
-                        row = await connection.fetchrow(_BLOCKERS, self._connection.get_server_pid())
-                        self._blocker = in_words(row) if row is not None else self._blocker
-                        await anyio.sleep(WATCH_SECONDS)
+                        await self._look(connection)
             except (TargetError, *FOREIGN) as exc:
                 answered = exc.code if isinstance(exc, TargetError) else getattr(exc, "sqlstate", None)
                 missed = 0 if answered else missed + 1
         self._lost.set()
         scope.cancel()
+
+    async def _look(self, connection: asyncpg.Connection[Any]) -> None:
+        """Look around for WATCH_SECONDS."""
+        backend, patience = self._connection.get_server_pid(), self._patience
+        name = self._connection.get_settings().application_name
+        row = await connection.fetchrow(_BLOCKERS, backend)
+        self._blocker = in_words(row) if row is not None else self._blocker
+        until = anyio.current_time() + WATCH_SECONDS
+        while (left := until - anyio.current_time()) > 0:
+            if patience is not None:
+                await giving_way.give_way(connection, [backend], name, patience, self._note)
+            await anyio.sleep(min(left, patience.pause) if patience is not None else left)
+
+    def _note(self, gave_way: str) -> None:
+        self._gave_way = gave_way
 
     async def _roll_back(self) -> None:
         """What failed may have left its transaction open."""
@@ -167,7 +194,7 @@ class Replay:
             )
         if exc.sqlstate == "55P03" and self._blocker:
             text = f"{text}; held by {self._blocker}"
-        return MigrationFailedError(
+        failed = MigrationFailedError(
             text,
             kind=REPLAY_REFUSED,
             code=exc.sqlstate,
@@ -175,6 +202,8 @@ class Replay:
             if exc.sqlstate == "55P03"
             else "correct the revision or the tenant's data, then retry",
         )
+        giving_way.explain(failed, self._gave_way)
+        return failed
 
     def _is_version_table(self, exc: asyncpg.PostgresError) -> bool:
         """Somebody else has made it meanwhile."""

@@ -10,7 +10,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -127,6 +127,13 @@ class SQLiteGuard:
         return await questions.counted(lambda: self.ask(f"SELECT count(*) FROM {dotted(table)}", seconds))
 
     async def blockers(self, backends: Sequence[int]) -> str | None:
+        return None
+
+    @property
+    def patience(self) -> None:
+        return None
+
+    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
         return None
 
     async def invalid_indexes(self) -> tuple[str, ...]:

@@ -48,21 +48,23 @@ def room(occupancy: Occupancy, reserve: int, running: Mapping[str, int]) -> Room
     4
     >>> room(Occupancy(27, 24), 5, {}).migrations, room(Occupancy(27, 26), 5, {}).migrations
     (1, 0)
+    >>> room(Occupancy(27, 14, account_most=1), 5, {}).migrations  # it may be replayed, with one session
+    1
     """
     held = {name: _held(name, one, running) for name, one in occupancy.databases.items()}
     ours = sum(held.values())
     others = occupancy.used - ours
     databases = {
-        name: _bears(one.most - one.used + held[name], reserve)
+        name: _bears(one.most - one.used + held[name], reserve, one.most)
         for name, one in occupancy.databases.items()
         if one.most is not None
     }
     said = f"others use {others} of the server's {occupancy.most} connections, and {reserve} are left to applications"
-    found = Room(_bears(occupancy.most - others, reserve), databases, "connections", said)
+    found = Room(_bears(occupancy.most - others, reserve, occupancy.most), databases, "connections", said)
     if occupancy.account_most is None:
         return found
     theirs = max(0, occupancy.account_used - ours)
-    account = _bears(occupancy.account_most - theirs, 0)
+    account = _bears(occupancy.account_most - theirs, 0, occupancy.account_most)
     if found.migrations is not None and found.migrations <= account:
         return found
     said = f"the account may have {occupancy.account_most} connections, and others use {theirs} of them"
@@ -80,10 +82,12 @@ def throttled(found: Room, shard: Shard) -> tuple[str, str]:
     return "database", f"no connection is left of those that are allowed to database {', '.join(full[:NAMES])}{more}"
 
 
-def _bears(free: int, reserve: int) -> int:
+def _bears(free: int, reserve: int, most: int) -> int:
     """How many migrations fit into so many connections. One is always left for the next question: were all ours, it
-    would be refused, and look as if there was no room at all."""
-    return 0 if free < SESSIONS else max(1, (free - max(reserve, 1)) // SESSIONS)
+    would be refused, and look as if there was no room at all. Where there are never enough for two sessions, one
+    migration may go on when there are as many as can be: it can be replayed with one, and else says what it lacks.
+    """
+    return 0 if free < max(1, min(SESSIONS, most)) else max(1, (free - max(reserve, 1)) // SESSIONS)
 
 
 def _held(name: str, filling: Filling, running: Mapping[str, int]) -> int:

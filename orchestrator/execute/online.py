@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
+from orchestrator.databases import giving_way
 from orchestrator.databases.base import Guard
 from orchestrator.errors import HALF_APPLIED, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_lock_timeout
@@ -106,14 +107,18 @@ class _Watch:
         self.failure: TargetError | None = None
         self._backends: list[int] = []
         self._blocker: str | None = None
+        self._gave_way: str | None = None
         self._missed = 0
+        self._looked = 0.0
 
     def add(self, backend: int) -> None:
         """Called from the thread that listens to the worker; appending to a list is atomic."""
         self._backends.append(backend)
 
     def explain(self, exc: TargetError) -> None:
-        """Name who held the lock that a statement waited for in vain."""
+        """Name who held the lock that a statement waited for in vain, or to whom it gave way."""
+        if giving_way.explain(exc, self._gave_way):
+            return
         if is_lock_timeout(exc) and self._blocker:
             said, line_end, rest = exc.message.partition("\n")
             exc.message = f"{said}; held by {self._blocker}{line_end}{rest}"
@@ -121,15 +126,22 @@ class _Watch:
                 exc.remedy = "end that session or its transaction, or retry at a quieter time"
 
     async def run(self) -> None:
+        patience = self.guard.patience
+        pause = min(WATCH_SECONDS, patience.first) if patience is not None else WATCH_SECONDS
+        self._looked = anyio.current_time()
         try:
             while not self.done.is_set() and not self.guard.lost.is_set():
-                with anyio.move_on_after(WATCH_SECONDS):
+                with anyio.move_on_after(pause):
                     await self._wait_for_end()
+                pause = min(WATCH_SECONDS, patience.pause) if patience is not None else WATCH_SECONDS
                 if not self.done.is_set() and not self.guard.lost.is_set():
                     await self._look()
         finally:
             with anyio.CancelScope(shield=True):
                 await self._end()
+
+    def _note(self, gave_way: str) -> None:
+        self._gave_way = gave_way
 
     async def _wait_for_end(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -144,7 +156,10 @@ class _Watch:
     async def _look(self) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                self._blocker = await self.guard.blockers(self._backends) or self._blocker
+                await self.guard.give_way(self._backends, self._note)
+                if anyio.current_time() >= self._looked + WATCH_SECONDS:
+                    self._looked = anyio.current_time()
+                    self._blocker = await self.guard.blockers(self._backends) or self._blocker
             except TargetError:
                 self._missed += 1
             else:

@@ -25,6 +25,7 @@ LOCK_TIMEOUT = 1.0
 # What a query may wait beyond `lock_timeout` on a busy machine; without one it would wait as long as the holder stays.
 SLACK = 3.0
 STAYS = 12.0
+TWO_LOCKS = 4.0
 WAYS = pytest.mark.parametrize("execution", ["online", "auto"])
 
 
@@ -56,13 +57,15 @@ async def _application(pg: Server, database: str) -> AsyncIterator[Application]:
 
 
 @asynccontextmanager
-async def _reader(pg: Server, database: str) -> AsyncIterator[asyncpg.connection.transaction.Transaction]:
+async def _reader(
+    pg: Server, database: str, table: str = "orders"
+) -> AsyncIterator[asyncpg.connection.transaction.Transaction]:
     """A transaction that has read the table and goes on: ACCESS SHARE until it ends."""
     connection = await asyncpg.connect(pg.url(database), server_settings={"application_name": "report of anna"})
     try:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.fetch("SELECT * FROM orders")
+        await connection.fetch(f"SELECT * FROM {table}")
         yield transaction
     finally:
         await connection.close(timeout=5)
@@ -138,3 +141,52 @@ async def test_a_reader_that_stays_beyond_the_deadline_is_named(
         assert 2 <= failed.attempts <= 6
         assert max(application.waits) < 1.2 + SLACK
     assert await engine.fetch(pg, databases[5], "SELECT version_num FROM alembic_version") == []
+
+
+@pytest.mark.parametrize("execution", ["online", "replay"])
+async def test_a_transaction_that_waits_for_a_second_lock_keeps_nobody_waiting_for_longer_than_for_one(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Execution
+) -> None:
+    """`orders` is let go in time and `zones` is not: with a limit for each statement alone, whoever queues for
+    `orders` behind the first ALTER TABLE would wait for both."""
+    databases = await make_databases(3)
+    registry = await _fleet(tmp_path, pg, databases, execution)
+    environments.add_revision(
+        tmp_path / "project",
+        "alpha",
+        None,
+        'op.add_column("orders", sa.Column("x", sa.Integer))\nop.add_column("zones", sa.Column("x", sa.Integer))',
+    )
+    for database in databases:
+        await engine.execute(pg, database, "CREATE TABLE zones (id int)")
+    limits = {"lock_timeout_seconds": TWO_LOCKS, "lock_retry_seconds": 60.0}
+    async with (
+        engine.running(registry, **limits) as running,
+        _reader(pg, databases[1]) as transaction,
+        _reader(pg, databases[1], "zones") as other,
+        _application(pg, databases[1]) as application,
+    ):
+        view, _ = await running.service.start_rollout(engine.head())
+        await until(lambda: _queues(pg, databases[1]))
+        await anyio.sleep(TWO_LOCKS * 0.6)
+        await transaction.rollback()
+        await until(lambda: len(running.of(MigrationRetried)) == 1)
+        (retried,) = running.of(MigrationRetried)
+        assert retried.tenant == "t001"
+        assert retried.reason == "contention"
+        assert "gave way to backend" in retried.message
+        assert "(the application, active" in retried.message
+        assert "held by backend" in retried.message
+        assert "(report of anna, idle in transaction" in retried.message
+        await other.rollback()
+        await running.reaches(view.rollout.id, RolloutState.SUCCEEDED, succeeded=3)
+        assert max(application.waits) > TWO_LOCKS * 0.6, "it stood in the queue"
+        assert max(application.waits) < TWO_LOCKS * 1.5, max(application.waits)
+        assert len(running.of(MigrationRetried)) == 1
+
+
+async def _queues(pg: Server, database: str) -> bool:
+    """We wait for the reader, and the application for us."""
+    waiting = """SELECT 1 FROM pg_locks WHERE NOT granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+    return len(await engine.fetch(pg, database, waiting)) >= 2

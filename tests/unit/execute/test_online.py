@@ -30,6 +30,11 @@ class Guarding:
             raise self.answer
         return None
 
+    patience = None
+
+    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+        return None
+
     async def invalid_indexes(self) -> tuple[str, ...]:
         return ()
 
