@@ -44,7 +44,7 @@ class Daemon:
 
     async def start(self) -> None:
         self._spawn()
-        await until(self._announced, seconds=30)
+        await until(self._announced)
 
     def _spawn(self) -> None:
         command = [sys.executable, "-m", "orchestrator", "serve", "--config", str(self.config), "--port", "0"]

@@ -44,8 +44,8 @@ def left_behind(scratch: Path) -> list[str]:
 
 
 async def nothing_is_left(scratch: Path) -> None:
-    await until(lambda: not left_behind(scratch), seconds=40)
-    await until(lambda: not list(scratch.iterdir()), seconds=20)
+    await until(lambda: not left_behind(scratch), seconds=90)
+    await until(lambda: not list(scratch.iterdir()), seconds=60)
 
 
 async def said(process: Process, text: str) -> str:
@@ -128,7 +128,7 @@ async def test_kept_data_stay_where_it_says(scratch: Path) -> None:
     folder = scratch / name
     assert f"kept: {folder}" in done.out
     assert {"demo-1", "demo-2", "tenants.yaml", "orchestrator.db", "daemon.log"} <= set(os.listdir(folder))
-    await until(lambda: not left_behind(scratch), seconds=40)
+    await until(lambda: not left_behind(scratch), seconds=90)
 
 
 async def test_without_postgresql_it_says_what_to_install(scratch: Path) -> None:

@@ -32,7 +32,7 @@ async def ask(server: Server, query: str, database: str = "postgres") -> object:
         await connection.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     with anyio.fail_after(seconds):
         while not condition():  # noqa: ASYNC110 - another process brings it about
             await anyio.sleep(0.02)
@@ -115,7 +115,7 @@ async def test_no_process_is_left_after_stop() -> None:
 async def test_stop_ends_open_sessions() -> None:
     async with EmbeddedServer() as server:
         connection = await asyncpg.connect(server.url("postgres"))
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await server.stop()
         await until(connection.is_closed)
 

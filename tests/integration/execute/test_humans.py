@@ -114,12 +114,12 @@ async def test_a_human_who_never_finishes_leaves_the_target_locked_and_the_other
     project = _project(tmp_path / "project", "tables", pause=0.0)
     taken, free = await make_databases(2)
     await _prepare(pg, taken, free)
-    slow = _project(tmp_path / "slow", "tables", pause=30)
+    slow = _project(tmp_path / "slow", "tables", pause=300)
     human = humans.upgrading(slow, pg, taken)
     try:
 
         async def sleeps() -> bool:
-            query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%pg_sleep(30)%'"
+            query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%pg_sleep(300)%'"
             return bool(await engine.fetch(pg, "postgres", query, taken))
 
         await until(sleeps)
