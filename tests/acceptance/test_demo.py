@@ -65,14 +65,6 @@ async def heard(process: Process, text: str) -> None:
         told += await process.stderr.receive()
 
 
-async def test_it_brings_every_tenant_to_head_and_ends(scratch: Path) -> None:
-    done = await run("demo", "--tenants", "10", "--exit", cwd=scratch, env=environment(scratch))
-    assert done.code == 0, done.err
-    assert "10 of 10 at head" in done.out
-    assert "creating 10 databases" in done.err
-    await nothing_is_left(scratch)
-
-
 async def test_two_at_once_do_not_meet(scratch: Path) -> None:
     results: list[Result] = []
 
@@ -121,9 +113,11 @@ async def test_killed_without_a_word_its_servers_and_its_daemon_end_too(scratch:
     await nothing_is_left(scratch)
 
 
-async def test_kept_data_stay_where_it_says(scratch: Path) -> None:
-    done = await run("demo", "--tenants", "2", "--exit", "--keep", cwd=scratch, env=environment(scratch))
+async def test_it_brings_every_tenant_to_head_and_kept_data_stay_where_it_says(scratch: Path) -> None:
+    done = await run("demo", "--tenants", "10", "--exit", "--keep", cwd=scratch, env=environment(scratch))
     assert done.code == 0, done.err
+    assert "10 of 10 at head" in done.out
+    assert "creating 10 databases" in done.err
     [name] = os.listdir(scratch)
     folder = scratch / name
     assert f"kept: {folder}" in done.out
