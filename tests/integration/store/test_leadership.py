@@ -23,7 +23,7 @@ from tests.engine import until
 from tests.integration.store.samples import a_rollout, created, migrations_of, run_sql
 from tests.integration.store.test_lock import another_driver
 
-LEASE = 1.5
+LEASE = 3.0
 END_DRIVER_SESSION = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name LIKE 'orchestrator driver %' AND datname = current_database()
@@ -210,7 +210,7 @@ async def test_a_process_that_is_frozen_between_two_statements_lets_go_within_a_
     [(limit,)] = await store.ledger._connections.read(
         lambda connection: connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").all()
     )
-    assert limit == "1500ms"
+    assert limit == "3s"
 
 
 async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it(url: str, store: Store) -> None:
@@ -233,7 +233,7 @@ async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it
 
 
 async def test_a_frozen_process_that_nobody_has_followed_goes_on(url: str, store: Store) -> None:
-    async with another_driver(url, 1.0) as frozen:
+    async with another_driver(url, 2.0) as frozen:
         frozen.send_signal(signal.SIGSTOP)
 
         async def ended() -> bool:
