@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +17,7 @@ import httpx2 as httpx
 import yaml
 
 from orchestrator.databases.embedded import Server
+from tests import forking
 from tests.engine import until
 
 ENDED = ("succeeded", "failed", "aborted", "rolled_back")
@@ -44,25 +43,24 @@ class Daemon:
 
     async def start(self) -> None:
         self._spawn()
-        await until(self._announced, seconds=30)
+        await until(self._announced)
 
     def _spawn(self) -> None:
-        command = [sys.executable, "-m", "orchestrator", "serve", "--config", str(self.config), "--port", "0"]
+        arguments = ["serve", "--config", str(self.config), "--port", "0", *self.flags]
         ours = {"ORCHESTRATOR_STORE_URL": self.store, "ORCHESTRATOR_LOG_FORMAT": "json"}
-        self._process = subprocess.Popen(
-            [*command, *self.flags],
-            env={**os.environ, **self.environ, **ours},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        read, write = os.pipe()
+        with open(os.devnull, "r+") as null:
+            streams = {"stdin": null.fileno(), "stdout": null.fileno(), "stderr": write}
+            environ = {**os.environ, **self.environ, **ours}
+            self._process = forking.command(arguments, cwd=Path.cwd(), env=environ, **streams)
+        os.close(write)
+        self._told = open(read)  # noqa: SIM115
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._listening = len(self.log)
         self._reader.start()
 
     def _read(self) -> None:
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
+        for line in self._told:
             try:
                 self.log.append(json.loads(line))
             except ValueError:
@@ -116,8 +114,7 @@ class Daemon:
 
     def _close(self) -> None:
         self._reader.join()
-        assert self._process.stderr is not None
-        self._process.stderr.close()
+        self._told.close()
 
     async def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         async with httpx.AsyncClient(base_url=self.url, timeout=30) as client:

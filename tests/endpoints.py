@@ -104,4 +104,4 @@ def drips_headers(handler: BaseHTTPRequestHandler) -> None:
 
 
 def says_nothing(handler: BaseHTTPRequestHandler) -> None:
-    time.sleep(3)
+    time.sleep(120)

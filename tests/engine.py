@@ -94,7 +94,7 @@ class Engine:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 90) -> None:
     """Wait for a condition, never for a time. Raises TimeoutError."""
     with anyio.fail_after(seconds):
         while True:

@@ -22,7 +22,7 @@ class Human:
     said: str = ""
 
     async def ended(self) -> int:
-        """Its exit code; `said` is what it printed by then. Ended by force after a minute."""
+        """Its exit code; `said` is what it printed by then. Ended by force after two minutes."""
 
         code = -1
         with anyio.CancelScope(shield=True):
@@ -31,7 +31,7 @@ class Human:
 
     def _wait(self) -> int:
         try:
-            output, _ = self.process.communicate(timeout=60)
+            output, _ = self.process.communicate(timeout=120)
         finally:
             self.process.kill()
         self.said = output.decode(errors="replace")

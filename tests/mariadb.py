@@ -29,7 +29,7 @@ from tests import watched
 # Set where a missing server must not go unnoticed.
 REQUIRED = "TEST_MYSQL_REQUIRED"
 START_SECONDS = 60.0
-CLOSING_SECONDS = 3.0
+CLOSING_SECONDS = 20.0
 USER = "orchestrator"
 # mariadbd keeps its privileges in files that `--init-file` changes: no client, and no moment without a password.
 _INIT = """
@@ -171,7 +171,7 @@ async def sessions_on(server: MySQLServer, databases: Sequence[str]) -> list[tup
 
 
 async def leaked_sessions(server: MySQLServer, databases: Sequence[str]) -> list[tuple[Any, ...]]:
-    """The sessions that are still on the databases after three seconds; earlier if there are none."""
+    """The sessions that are still on the databases after twenty seconds; earlier if there are none."""
     deadline = time.monotonic() + CLOSING_SECONDS
     while databases and (left := await sessions_on(server, databases)):
         if time.monotonic() >= deadline:

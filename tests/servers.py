@@ -13,7 +13,7 @@ import asyncpg
 
 from orchestrator.databases.embedded import Server
 
-CLOSING_SECONDS = 3.0
+CLOSING_SECONDS = 20.0
 DROPPING_SECONDS = 60.0
 
 
@@ -67,7 +67,7 @@ async def backends(connection: asyncpg.Connection, databases: Sequence[str]) -> 
 
 
 async def leaked_backends(server: Server, databases: Sequence[str]) -> list[Backend]:
-    """Return the sessions that are still on `databases` after three seconds; earlier if there are none."""
+    """Return the sessions that are still on `databases` after twenty seconds; earlier if there are none."""
     connection = await asyncpg.connect(server.url("postgres"))
     try:
         deadline = anyio.current_time() + CLOSING_SECONDS

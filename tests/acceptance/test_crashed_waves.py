@@ -56,6 +56,8 @@ class Operator:
                 assert not kills, "the rollout ended before it was killed often enough: make it longer"
                 return found
             await self._let_go_on(found)
+            if not found["counts"]["running"] and self.drawn.random() < 0.7:
+                continue  # most kills are to hit migrations, however long the daemon takes to start them
             if kills:
                 self.in_the_middle += found["counts"]["running"] > 0
                 self.daemon.kill()

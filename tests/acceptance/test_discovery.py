@@ -139,7 +139,7 @@ async def test_a_tenant_that_vanishes_from_its_source_is_accounted_for_in_the_ro
     schemas = [f"{prefix}_t{number}" for number in range(4)]
     await engine.execute(pg, database, *(f"CREATE SCHEMA {schema}" for schema in schemas))
     entry = {"database": database, "schemas": f"{prefix}_(?P<tenant>.+)", "name": "found"}
-    tracks = project(tmp_path, before_each=SLOW)
+    tracks = project(tmp_path, before_each="op.execute('SELECT pg_sleep(0.8)')")
     tracks["app"]["version_table"] = "version_{tenant}"
     async with daemon_of(tmp_path, pg, tracks, entry, limit=1) as daemon:
         assert [one["schema"] for one in (await targets(daemon)).values()] == schemas

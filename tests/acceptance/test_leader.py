@@ -168,7 +168,7 @@ async def test_a_leader_killed_in_the_middle_is_followed_by_the_standby(make_fle
         # Asked while nobody leads, it is the first that the next leader does.
         paused = await standby.call("POST", f"/api/v1/rollouts/{rollout}/pause")
         assert (paused.status_code, paused.json()["state"]) == (200, "paused")
-        await takes_over(standby, 10)
+        await takes_over(standby, 60)
         assert (await standby.call("POST", f"/api/v1/rollouts/{rollout}/resume")).status_code == 200
         state = await standby.rollout(rollout)
         assert sum(state["counts"].values()) == state["total"] == 12
@@ -186,7 +186,7 @@ async def test_a_frozen_leader_that_wakes_up_after_a_takeover_writes_nothing_mor
         await in_the_middle(leader, rollout)
         epoch = await fleet.epoch()
         leader.freeze()
-        await takes_over(standby, LEASE + 15)
+        await takes_over(standby, LEASE + 60)
         assert await fleet.epoch() == epoch + 1
         after = await standby.ended(rollout)
         assert whole(after, fleet), after
@@ -220,7 +220,7 @@ async def test_leaders_killed_and_frozen_again_and_again_apply_each_revision_onc
             assert state["state"] not in ENDED, "the rollout ended too early: make it longer"
             if number % 2:
                 leader.freeze()
-                await takes_over(standby, LEASE + 15)
+                await takes_over(standby, LEASE + 60)
                 await tell(standby, "pause")  # so that it lasts until the other one is back
                 leader.thaw()
                 assert await leader.exit_code() == 5
@@ -242,7 +242,7 @@ async def test_a_leader_that_stops_hands_over_at_once_with_the_rollout_in_the_mi
         rollout = (await standby.post_rollout()).json()["id"]
         await in_the_middle(standby, rollout)
         assert await leader.stop() == 0
-        await takes_over(standby, 10)
+        await takes_over(standby, 60)
         assert whole(await standby.ended(rollout), fleet)
     assert await fleet.applied() == [[(revision, 1) for revision in REVISIONS]] * 12
 
@@ -267,7 +267,7 @@ async def test_a_command_that_nobody_takes_is_withdrawn_and_the_answer_says_so(
     make_fleet: Make, tmp_path: Path
 ) -> None:
     """A terminal's rollout has the lead, and a terminal takes no commands."""
-    fleet = await make_fleet(2, sleeps="time.sleep(6)", ORCHESTRATOR_LEASE_SECONDS="1")
+    fleet = await make_fleet(2, sleeps="time.sleep(12)", ORCHESTRATOR_LEASE_SECONDS="3")
     environ = {**fleet.environ, "ORCHESTRATOR_STORE_URL": fleet.server.url(fleet.store)}
     async with command.started("migrate", "--config", str(fleet.config), cwd=tmp_path, env=environ):
 

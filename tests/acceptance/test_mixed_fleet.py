@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import yaml
 
 from orchestrator.databases.embedded import EmbeddedServer, Server
@@ -20,13 +22,15 @@ from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
 APP, ANALYTICS = ["alpha", "beta", "gamma"], ["delta", "epsilon"]
-SCHEMAS = 100
+SOAK = os.environ.get("SOAK")
+# Databases on each of two PostgreSQL servers, schemas of one more, MariaDB databases, SQLite files of each track.
+DATABASES, SCHEMAS, MARIA, FILES = (15, 100, 10, 10) if SOAK else (6, 20, 4, 4)
 
 
 @dataclass
 class Fleet:
-    """30 databases on two PostgreSQL servers, 100 schemas of one more, 10 MariaDB databases, 20 SQLite files; both
-    tracks on each kind but for the schemas, half of which are listed and half found."""
+    """Databases on two PostgreSQL servers, schemas of one more, MariaDB databases, SQLite files; both tracks on each
+    kind but for the schemas, half of which are listed and half found."""
 
     folder: Path
     pg: Server
@@ -114,6 +118,7 @@ def _joined(rows: Sequence[tuple[object, ...]]) -> str:
     return ",".join(sorted(str(row[0]) for row in rows))
 
 
+@pytest.mark.soak
 async def test_a_fleet_of_every_shape_goes_up_one_step_down_and_up_again(
     pg: Server,
     pg2: EmbeddedServer,
@@ -122,15 +127,17 @@ async def test_a_fleet_of_every_shape_goes_up_one_step_down_and_up_again(
     make_mysql_databases: MakeMySQLDatabases,
     tmp_path: Path,
 ) -> None:
-    first, second = await make_databases(15), await make_databases(15, server=pg2)
+    first, second = await make_databases(DATABASES), await make_databases(DATABASES, server=pg2)
     (shared,) = await make_databases(1, "shared")
-    maria = await make_mysql_databases(10)
-    files = [f"f{n}.db" for n in range(10)] + [f"analytics/g{n}.db" for n in range(10)]
+    maria = await make_mysql_databases(MARIA)
+    files = [f"f{n}.db" for n in range(FILES)] + [f"analytics/g{n}.db" for n in range(FILES)]
     fleet = Fleet(tmp_path, pg, pg2, mysql, first, second, shared, maria, files)
     fleet.write()
     for schema in fleet.schemas[SCHEMAS // 2 :]:
         await engine.execute(pg, shared, f"CREATE SCHEMA {quoted(schema)}")
-    app, analytics = 20 + SCHEMAS + 6 + 10, 10 + 4 + 10
+    shared_by_both = [number % 3 == 0 for count in (DATABASES, DATABASES, MARIA) for number in range(count)]
+    analytics = sum(shared_by_both) + FILES
+    app = len(shared_by_both) - sum(shared_by_both) + SCHEMAS + FILES
 
     async def migrate(*arguments: str, outcome: str) -> None:
         command = ("migrate", "--track", "*", "--json", *arguments)

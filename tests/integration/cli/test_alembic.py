@@ -144,7 +144,7 @@ async def test_on_postgresql_with_the_tenants_settings_and_no_secret_shown(
     }
     (tmp_path / "tenants.yaml").write_text(yaml.safe_dump(content))
     assert config.exists()
-    done = await run("alembic", "--tenant", "acme", "--", "upgrade", "head", cwd=tmp_path)
+    done = await run("alembic", "--tenant", "acme", "--", "upgrade", "head", cwd=tmp_path, fresh=True)
     assert done.code == 0, done.err
     application, tenant, *processes = done.out.splitlines()
     assert application.startswith("orchestrator ")

@@ -8,6 +8,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from anyio.abc import Process
+
 from orchestrator.databases.embedded import Server
 from tests import engine, environments
 from tests.command import ended, run, started
@@ -112,13 +114,14 @@ async def test_a_store_that_cannot_be_reached_is_exit_code_5(project: Project) -
 
 
 async def test_the_first_ctrl_c_lets_what_runs_end_and_says_so(project: Project) -> None:
-    add_slow_revision(project, seconds=1.5)
+    add_slow_revision(project)
     async with started("migrate", "--max-concurrent", "2", cwd=project.folder) as process:
         await until(lambda: at_work(project) == 2)
         process.send_signal(signal.SIGINT)
+        await heard(process, "stopping: 2 running targets may end")
+        (project.folder / "go on").touch()
         done = await ended(process)
     assert done.code == 4
-    assert "stopping: 2 running targets may end" in done.err
     assert "aborted: 2 of 6 at head" in done.out
     assert "  4 cancelled" in done.out
     assert "interrupted from the terminal" in done.out
@@ -127,14 +130,11 @@ async def test_the_first_ctrl_c_lets_what_runs_end_and_says_so(project: Project)
 
 
 async def test_the_second_ctrl_c_leaves_at_once(project: Project) -> None:
-    add_slow_revision(project, seconds=60)
-    async with started("migrate", cwd=project.folder, seconds=40) as process:
+    add_slow_revision(project)
+    async with started("migrate", cwd=project.folder) as process:
         await until(lambda: at_work(project) == 4)
         process.send_signal(signal.SIGINT)
-        assert process.stderr is not None
-        said = b""
-        while b"Ctrl-C again leaves at once" not in said:
-            said += await process.stderr.receive()
+        await heard(process, "Ctrl-C again leaves at once")
         process.send_signal(signal.SIGINT)
         done = await ended(process)
     assert done.code == 130
@@ -142,11 +142,20 @@ async def test_the_second_ctrl_c_leaves_at_once(project: Project) -> None:
     assert "Traceback" not in done.err
 
 
-def add_slow_revision(project: Project, *, seconds: float) -> None:
-    """A last revision, `gamma`, that leaves a file for each target where it has begun."""
+async def heard(process: Process, text: str) -> None:
+    """Read standard error until it says `text`."""
+    assert process.stderr is not None
+    said = b""
+    while text.encode() not in said:
+        said += await process.stderr.receive()
+
+
+def add_slow_revision(project: Project) -> None:
+    """A last revision, `gamma`, that leaves a file for each target that has begun, and waits for the file `go on`."""
     (project.folder / "begun").mkdir()
     begun = f"open({str(project.folder / 'begun')!r} + f'/{{time.monotonic_ns()}}', 'w').close()"
-    environments.add_revision(project.folder / "project", "gamma", "beta", f"{begun}\ntime.sleep({seconds})")
+    waits = f"while not os.path.exists({str(project.folder / 'go on')!r}):\n    time.sleep(0.02)"
+    environments.add_revision(project.folder / "project", "gamma", "beta", f"{begun}\n{waits}")
 
 
 def at_work(project: Project) -> int:

@@ -14,6 +14,7 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import EmbeddedServer, Server
 from orchestrator.errors import TargetUnreachableError
 from orchestrator.registry.model import Target
+from tests.engine import until
 
 
 def _place(server: Server) -> Place:
@@ -78,7 +79,7 @@ async def test_a_server_that_insists_on_tls_since_then_is_asked_again(tmp_path: 
         if (await anyio.run_process(made, check=False)).returncode:
             pytest.skip("openssl makes no certificate here")
         await _turn_on_tls(place, key.read_text(), certificate.read_text())
-        assert await _uses_tls(place)
+        await until(lambda: _uses_tls(place))
 
 
 async def _turn_on_tls(place: Place, key: str, certificate: str) -> None:
@@ -93,4 +94,3 @@ async def _turn_on_tls(place: Place, key: str, certificate: str) -> None:
         await connection.execute(f"COPY (SELECT 1) TO PROGRAM 'cat > /dev/null; echo {rule} > {folder}/pg_hba.conf'")
         await connection.execute("ALTER SYSTEM SET ssl = on")
         await connection.execute("SELECT pg_reload_conf()")
-        await connection.execute("SELECT pg_sleep(0.3)")

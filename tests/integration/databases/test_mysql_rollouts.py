@@ -266,7 +266,7 @@ async def test_a_forced_end_leaves_no_session_and_no_lock(
         environments.read_url_from_environ(tmp_path)
         fields = {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
     registry = _registry(mysql, [database], config, **fields)
-    with anyio.fail_after(30):
+    with anyio.fail_after(120):
         async with engine.running(registry, shutdown_grace_seconds=0.2) as running:
             await running.service.start_rollout(engine.head())
             await until(lambda: _some_sleep(mysql, database))

@@ -195,7 +195,7 @@ async def test_a_forced_end_in_the_middle_of_a_mariadb_dump_leaves_nothing_behin
 
     async with mariadb.session(mysql, database) as holder, holder.cursor() as cursor:
         await cursor.execute("LOCK TABLES alpha WRITE")
-        with anyio.fail_after(30):
+        with anyio.fail_after(120):
             async with engine.running(registry, shutdown_grace_seconds=0.2) as running:
                 await running.service.start_rollout(engine.head(strategy=STRATEGY))
                 await until(waiting)
@@ -296,7 +296,7 @@ async def test_a_forced_end_in_the_middle_of_a_copy_leaves_nothing_behind(
 ) -> None:
     _fill(tmp_path / "acme.db")
     registry = _on_sqlite(tmp_path, Backup(tmp_path / "kept"))
-    with _locked_at_the_backup(tmp_path / "acme.db", monkeypatch), anyio.fail_after(20):
+    with _locked_at_the_backup(tmp_path / "acme.db", monkeypatch), anyio.fail_after(120):
         async with engine.running(registry, shutdown_grace_seconds=0.1) as running:
             await running.service.start_rollout(engine.head(strategy=STRATEGY))
             await until(lambda: bool(list((tmp_path / "kept").rglob(".partial-*/backup.db"))))

@@ -51,7 +51,7 @@ async def test_a_command_that_meets_the_end_of_a_rollout_never_leaves_it_half_op
                     tasks.start_soon(_command, one, name, view.rollout.id)
             with suppress(StateError):
                 await one.service.resume(view.rollout.id, by="test")
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await one.service.finished(view.rollout.id)
             after = await one.service.rollout(view.rollout.id)
             assert after.rollout.state.finished
@@ -90,7 +90,7 @@ async def test_failures_that_somebody_accepted_do_not_pause_again_after_a_restar
         await one.reaches(view.rollout.id, RolloutState.RUNNING, succeeded=1)
     async with running(registry, store_url=store) as again:
         await again.service.resume_active()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await again.service.finished(view.rollout.id)
         after = await again.service.rollout(view.rollout.id)
         assert after.counts == {"succeeded": 7, "unreachable": 1}

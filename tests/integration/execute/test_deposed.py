@@ -23,12 +23,12 @@ async def test_the_lock_of_a_deposed_process_is_taken_and_its_session_ended(
 ) -> None:
     (database,) = await make_databases(1)
     url = make_url(pg.url("postgres")).set(database=database)
-    place = Place(Target(tenant, "app", "pg", database), url, Limits(lock_wait=2.0))
+    place = Place(Target(tenant, "app", "pg", database), url, Limits(lock_wait=60.0))
     before = PostgreSQL(Owner("aaaaaaaa"))
     follower = PostgreSQL(Owner("bbbbbbbb", lambda: {"11111111", "aaaaaaaa"}))
     async with before.guard(place) as frozen, follower.guard(place) as guard:
         assert await guard.heads() is None
-        await until(frozen.lost.is_set, seconds=5)
+        await until(frozen.lost.is_set)
 
 
 async def test_the_lock_of_anybody_else_is_waited_for_in_vain(pg: Server, make_databases: MakeDatabases) -> None:

@@ -294,14 +294,20 @@ async def test_two_heads_an_unknown_revision_and_a_broken_file_are_refused_at_on
 async def test_a_second_rollout_over_the_same_targets_names_the_first(
     pg: Server, make_databases: MakeDatabases, track: Track, tmp_path: Path
 ) -> None:
-    environments.add_revision(tmp_path / "project", "delta", "gamma", "time.sleep(1)")
+    environments.add_revision(tmp_path / "project", "delta", "gamma", _waits(tmp_path))
     async with engine.running(_registry(track, pg, engine.targets_of(await make_databases(2)))) as running:
         first, _ = await running.service.start_rollout(_request())
         with pytest.raises(ConflictError) as conflict:
             await running.service.start_rollout(_request())
         assert conflict.value.rollout == first.rollout.id
+        (tmp_path / "go on").touch()
         await running.service.finished(first.rollout.id)
         assert (await running.rollout()).counts == {"up_to_date": 2}
+
+
+def _waits(folder: Path) -> str:
+    """The body of a revision that goes on when there is a file `go on` in the folder."""
+    return f"while not os.path.exists({str(folder / 'go on')!r}):\n    time.sleep(0.02)"
 
 
 def _request() -> Request:
@@ -336,12 +342,13 @@ async def test_too_many_failures_pause_and_a_resume_goes_on(
 async def test_an_abort_lets_what_runs_end_and_cancels_the_rest(
     pg: Server, make_databases: MakeDatabases, track: Track, tmp_path: Path
 ) -> None:
-    environments.add_revision(tmp_path / "project", "delta", "gamma", "time.sleep(1)")
+    environments.add_revision(tmp_path / "project", "delta", "gamma", _waits(tmp_path))
     registry = _registry(track, pg, engine.targets_of(await make_databases(6)), max_concurrent=2)
     async with engine.running(registry) as running:
         view, _ = await running.service.start_rollout(_request())
         await running.reaches(view.rollout.id, RolloutState.RUNNING, running=2)
         await running.service.abort(view.rollout.id, by="anna")
+        (tmp_path / "go on").touch()
         await running.service.finished(view.rollout.id)
         after = await running.service.rollout(view.rollout.id)
         assert after.rollout.state is RolloutState.ABORTED

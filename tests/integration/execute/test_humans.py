@@ -89,7 +89,7 @@ async def _activity(pg: Server, database: str, query: str) -> bool:
 async def test_a_human_who_is_in_the_middle_finishes_and_the_rollout_finds_it_done(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, kind: str
 ) -> None:
-    project = _project(tmp_path / "project", kind, pause=1.2)
+    project = _project(tmp_path / "project", kind, pause=0.8)
     taken, free = await make_databases(2)
     await _prepare(pg, taken, free)
     async with engine.running(_registry(project, pg, [taken, free], execution), lock_timeout_seconds=0.5) as running:
@@ -114,12 +114,12 @@ async def test_a_human_who_never_finishes_leaves_the_target_locked_and_the_other
     project = _project(tmp_path / "project", "tables", pause=0.0)
     taken, free = await make_databases(2)
     await _prepare(pg, taken, free)
-    slow = _project(tmp_path / "slow", "tables", pause=30)
+    slow = _project(tmp_path / "slow", "tables", pause=300)
     human = humans.upgrading(slow, pg, taken)
     try:
 
         async def sleeps() -> bool:
-            query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%pg_sleep(30)%'"
+            query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND query LIKE '%pg_sleep(300)%'"
             return bool(await engine.fetch(pg, "postgres", query, taken))
 
         await until(sleeps)
@@ -173,7 +173,7 @@ async def test_humans_and_a_rollout_race_again_and_again(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, provisioned: bool
 ) -> None:
     """From several moments on, over several tenants, also where there is no version table yet."""
-    rounds = int(os.environ.get("SOAK", "0")) * 20 or 3
+    rounds = int(os.environ.get("SOAK", "0")) * 20 or 2
     chance = random.Random(20)
     for number in range(rounds):
         kind = chance.choice(list(KINDS))

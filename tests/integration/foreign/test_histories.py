@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from tests.integration.foreign import fleets
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
-TENANTS = 20
+SOAK = os.environ.get("SOAK")
+TENANTS = 20 if SOAK else 10
 AT_ONCE = 8
 SERVERS = ["postgresql", "sqlite", "mariadb"]
 
@@ -57,6 +59,7 @@ HISTORIES = {
 UNSUPPORTED = {("optuna", "mariadb"): "Key column 'step' doesn't exist in table"}
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("name", HISTORIES)
 async def test_every_tenant_has_the_schema_that_stock_alembic_makes(

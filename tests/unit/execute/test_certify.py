@@ -42,7 +42,7 @@ class Scene:
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[Turn]:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             async with self.it.turn() as turn:
                 yield turn
 

@@ -68,7 +68,7 @@ class Hanging:
 
 async def _run(work: Callable[[Observer, Handle], None], guard: Guarding, *, alone: bool = False) -> None:
     runner = OnlineRunner(cast(Workers, Working(work)), 1)
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await runner.run(cast(MigrateJob, None), cast(Any, guard), lambda *_: None, alone=alone)
 
 

@@ -63,7 +63,7 @@ def tenants(source: RegistrySource) -> list[str]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - the sources are asked at intervals
             await anyio.sleep(POLL_SECONDS)
 
