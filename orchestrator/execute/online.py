@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
@@ -17,6 +17,9 @@ from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
+
+GUARD_LOST = "guard_lost"
+OnLasting = Callable[[str], Awaitable[None]]
 
 WATCH_SECONDS = 1.0
 ABANDON_SECONDS = 10.0
@@ -39,16 +42,18 @@ class OnlineRunner:
         *,
         alone: bool,
         on_observed: Callable[[Observed], None] = lambda observed: None,
+        on_lasting: OnLasting | None = None,
     ) -> None:
         """Bring the target along its plan; returns when env.py has ended.
 
-        `on_observed` is called from another thread, of a job that is `observed`. `alone`: in a process of its own.
+        `on_observed` is called from another thread, of a job that is `observed`. `on_lasting` is awaited before a
+        revision does the first thing that stays whatever becomes of it. `alone`: in a process of its own.
         Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on the
         server and env.py's end is waited for: nothing of it runs on after this returns or raises, but for a thread of a
         host that cannot be ended (see `_Watch._end`).
         """
         watch = _Watch(guard, alone)
-        observer = Observer(watch.add, _Steps(on_step).tell, on_observed)
+        observer = Observer(watch.add, _Steps(on_step).tell, on_observed, _from_thread(on_lasting or _unnoted))
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)
         try:
@@ -69,12 +74,26 @@ class OnlineRunner:
         if guard.lost.is_set() and not half_applied:
             raise TargetUnreachableError(
                 "the session that held the target's lock was lost; the migration was ended",
-                kind="guard_lost",
+                kind=GUARD_LOST,
                 remedy="look at the server's log for why it ended the session",
                 retriable=True,
             ) from watch.failure
         if watch.failure is not None:
             raise watch.failure
+
+
+async def _unnoted(revision: str) -> None:
+    return None
+
+
+def _from_thread(on_lasting: OnLasting) -> Callable[[str], None]:
+    """The same, to be called from another thread. What a cancelled migration still notes is written down as well."""
+    loop = asyncio.get_running_loop()
+
+    async def noted(revision: str) -> None:
+        await on_lasting(revision)
+
+    return lambda revision: asyncio.run_coroutine_threadsafe(noted(revision), loop).result()
 
 
 async def lost(guard: Guard, backends: Sequence[int]) -> None:

@@ -75,13 +75,13 @@ class HostJob:
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob
-Kind = Literal["backend", "steps", "observed", "done", "failed"]
+Kind = Literal["backend", "steps", "observed", "lasting", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `done` (result), `failed` (class,
-    fields)."""
+    """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `lasting` (revision; it waits until
+    it hears that this is written down), `done` (result), `failed` (class, fields)."""
 
     kind: Kind
     value: Any

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import signal
 import socket
 import sys
@@ -70,7 +71,7 @@ def _work(own: socket.socket) -> None:
         if isinstance(job, HostJob):
             _host(own, job, speaker)
         else:
-            threading.Thread(target=_end_with, args=(speaker.connection,), daemon=True).start()
+            speaker.listen()
             os.environ.update(job.environment)
             _answer(job, speaker, None)
         code = 0
@@ -85,12 +86,12 @@ def _work(own: socket.socket) -> None:
         os._exit(code)
 
 
-def _end_with(connection: Connection, until: threading.Event | None = None) -> None:
-    """End the process when the daemon hangs up: it does not write after the job (`until` then), so readable means
+def _end_with(connection: Connection, until: threading.Event) -> None:
+    """End the process when the daemon hangs up before it has `loaded`: it does not write meanwhile, so readable means
     gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
-    if until is None or not until.is_set():
+    if not until.is_set():
         os._exit(3)
 
 
@@ -152,8 +153,12 @@ def _perform(
         return replace(snapshot, env_py=probe(job, read))
     if isinstance(job, CompileJob):
         return compiler.render(job, _directory(job))
-    environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step, speaker.observed))
+    environment.run(job, directory or _directory(job), _observer(speaker))
     return None
+
+
+def _observer(speaker: _Speaker) -> Observer:
+    return Observer(speaker.backend, speaker.step, speaker.observed, speaker.lasting)
 
 
 def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
@@ -187,6 +192,18 @@ class _Speaker:
         self._lock = threading.Lock()
         self._steps: list[tuple[str, float]] = []
         self._told = 0.0
+        self._answers: queue.SimpleQueue[None] | None = None
+
+    def listen(self) -> None:
+        """Hear answers in a thread from now on, and end the process when the daemon hangs up."""
+        self._answers = queue.SimpleQueue()
+        threading.Thread(target=self._hear, args=(self._answers,), daemon=True).start()
+
+    def _hear(self, answers: queue.SimpleQueue[None]) -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                answers.put(self.connection.recv())
+        os._exit(3)
 
     def say(self, kind: Kind, value: Any) -> None:
         with self._lock:
@@ -198,6 +215,14 @@ class _Speaker:
 
     def observed(self, observed: Observed) -> None:
         self.say("observed", observed)
+
+    def lasting(self, revision: str) -> None:
+        """Returns when the daemon has written it down. Raises EOFError or OSError when it hangs up instead."""
+        self.say("lasting", revision)
+        if self._answers is None:
+            self.connection.recv()
+        else:
+            self._answers.get()
 
     def step(self, revision: str, seconds: float) -> None:
         """Steps are many and quick, and only watched: those of a moment are told together."""

@@ -297,6 +297,9 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None, seconds:
                     observer.backend(message.value)
                 elif message.kind == "observed":
                     observer.observed(message.value)
+                elif message.kind == "lasting":
+                    observer.lasting(message.value)
+                    connection.send(None)
                 else:
                     for revision, taken in message.value:
                         observer.step(revision, taken)
