@@ -264,6 +264,7 @@ class Migrator:
         return MigrateJob(
             track=work.track,
             digest=work.history.digest,
+            modules=work.history.snapshot.modules,
             tenant=work.target.tenant,
             plan=plan,
             version_table=place.target.version_table,

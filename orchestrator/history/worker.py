@@ -31,7 +31,7 @@ from alembic.script import ScriptDirectory
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import compile as compiler
-from orchestrator.history import environment, failures, scripts, session, tasklocal
+from orchestrator.history import environment, failures, modules, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
@@ -149,12 +149,24 @@ def _perform(
     job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None
 ) -> Snapshot | Rendering | None:
     if isinstance(job, ReadJob):
-        snapshot, read = _read(job.track, job.secrets)
-        return replace(snapshot, env_py=probe(job, read))
+        return _read_to_plan(job)
     if isinstance(job, CompileJob):
         return compiler.render(job, _directory(job))
     environment.run(job, directory or _directory(job), _observer(speaker))
     return None
+
+
+def _read_to_plan(job: ReadJob) -> Snapshot:
+    """The files, what env.py does, and which modules of the project they import. Of an env.py that cannot be tried, no
+    modules: it may end elsewhere the next time."""
+    path = set(sys.path)
+    snapshot, read = _read(job.track, job.secrets)
+    files = [file.file for file in snapshot.files]
+    found = modules.imported(snapshot.folder, files, path)
+    env_py = probe(job, read)
+    if env_py.problem is None:
+        found = modules.imported(snapshot.folder, files, path)
+    return replace(snapshot.with_modules(found), env_py=env_py)
 
 
 def _observer(speaker: _Speaker) -> Observer:
@@ -167,6 +179,7 @@ def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
         snapshot, directory = _read(job.track, () if isinstance(job, HostJob) else job.secrets)
     except HistoryError as exc:
         raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
+    snapshot = snapshot.with_modules(job.modules)
     if snapshot.digest != job.digest:
         raise MigrationFailedError(
             f"the files in {snapshot.folder} changed since the rollout was planned; nothing was run",
