@@ -170,7 +170,7 @@ async def locked_table(
     connection = await asyncpg.connect(server.url(database))
     try:
         async with connection.transaction():
-            await connection.execute(f"LOCK TABLE {table}")
+            await connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
             yield
     finally:
         await connection.close()

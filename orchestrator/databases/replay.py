@@ -12,6 +12,7 @@ from orchestrator.databases.base import REPLAY_REFUSED, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.scripts import HEADS_CHANGED, Message, VersionTable
+from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import (
     HALF_APPLIED,
     HeadsChangedError,
@@ -94,7 +95,7 @@ class Replay:
 
     def __init__(self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event) -> None:
         self._place, self._connection, self._lost = place, connection, lost
-        self._blocker: str | None = None
+        self._waiting = Waiting(place.target.tenant, place.target.track)
         self._failure: Exception | None = None
 
     async def send(self, text: str) -> None:
@@ -132,7 +133,7 @@ class Replay:
                     missed = 0
                     while True:
                         row = await connection.fetchrow(_BLOCKERS, self._connection.get_server_pid())
-                        self._blocker = in_words(row) if row is not None else self._blocker
+                        self._waiting.seen(in_words(row) if row is not None else None)
                         await anyio.sleep(WATCH_SECONDS)
             except (TargetError, *FOREIGN) as exc:
                 answered = exc.code if isinstance(exc, TargetError) else getattr(exc, "sqlstate", None)
@@ -165,8 +166,8 @@ class Replay:
                 f"the version table changed since the plan was made: {text.rpartition('invalid input syntax')[2]}",
                 retriable=True,
             )
-        if exc.sqlstate == "55P03" and self._blocker:
-            text = f"{text}; held by {self._blocker}"
+        if exc.sqlstate == "55P03" and self._waiting.blocker:
+            text = f"{text}; held by {self._waiting.blocker}"
         return MigrationFailedError(
             text,
             kind=REPLAY_REFUSED,

@@ -12,6 +12,7 @@ import anyio.to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
 from orchestrator.databases.base import Guard
+from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import HALF_APPLIED, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.history.environment import Observer
@@ -52,7 +53,7 @@ class OnlineRunner:
         server and env.py's end is waited for: nothing of it runs on after this returns or raises, but for a thread of a
         host that cannot be ended (see `_Watch._end`).
         """
-        watch = _Watch(guard, alone)
+        watch = _Watch(guard, alone, Waiting(job.tenant, job.track.name))
         observer = Observer(watch.add, _Steps(on_step).tell, on_observed, _from_thread(on_lasting or _unnoted))
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)
@@ -118,13 +119,12 @@ async def lost(guard: Guard, backends: Sequence[int]) -> None:
 class _Watch:
     """Looks after one running env.py: its backends, who blocks them, and whether the guard lives."""
 
-    def __init__(self, guard: Guard, alone: bool) -> None:
-        self.guard, self._alone = guard, alone
+    def __init__(self, guard: Guard, alone: bool, waiting: Waiting) -> None:
+        self.guard, self._alone, self._waiting = guard, alone, waiting
         self.handle = Handle()
         self.done = anyio.Event()
         self.failure: TargetError | None = None
         self._backends: list[int] = []
-        self._blocker: str | None = None
         self._missed = 0
 
     def add(self, backend: int) -> None:
@@ -133,9 +133,9 @@ class _Watch:
 
     def explain(self, exc: TargetError) -> None:
         """Name who held the lock that a statement waited for in vain."""
-        if is_lock_timeout(exc) and self._blocker:
+        if is_lock_timeout(exc) and self._waiting.blocker:
             said, line_end, rest = exc.message.partition("\n")
-            exc.message = f"{said}; held by {self._blocker}{line_end}{rest}"
+            exc.message = f"{said}; held by {self._waiting.blocker}{line_end}{rest}"
             if exc.kind != HALF_APPLIED:
                 exc.remedy = "end that session or its transaction, or retry at a quieter time"
 
@@ -163,7 +163,7 @@ class _Watch:
     async def _look(self) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                self._blocker = await self.guard.blockers(self._backends) or self._blocker
+                self._waiting.seen(await self.guard.blockers(self._backends))
             except TargetError:
                 self._missed += 1
             else:
