@@ -153,7 +153,9 @@ class _One:
                     self.retries.stood(time.monotonic() - left)
                 if (refusal := self.drive.admission.refusal) is not None:
                     raise refusal
-                target = _find(self.drive.route.registry(), self.migration)  # each time: the registry may change
+                registry = self.drive.route.registry()  # each time: it may change
+                target = _find(registry, self.migration)
+                self.migration = replace(self.migration, place=registry.place_of(target))
                 await self._start()
                 return await self._attempted(target)
         raise AssertionError("the loop above ends by returning or raising")
@@ -306,7 +308,7 @@ def _find(registry: Registry, migration: Migration) -> Target:
             kind="vanished",
             remedy="put it back and retry, or leave it out of the next rollout",
         )
-    if target.shard != migration.shard or registry.place_of(target) != migration.place:
+    if target.shard != migration.shard or not _is_there(registry, target, migration):
         raise TargetError(
             f"the registry has moved the tenant since the rollout began: from {migration.shard}, {migration.place} to "
             f"{target.shard}, {registry.place_of(target)}; nothing was touched",
@@ -314,6 +316,15 @@ def _find(registry: Registry, migration: Migration) -> Target:
             remedy="start a rollout for it where it is now",
         )
     return target
+
+
+def _is_there(registry: Registry, target: Target, migration: Migration) -> bool:
+    """Whether the registry has the target where it was frozen. A way past a pooler that was refused is no other place,
+    as long as nothing is known of the target that could have been read elsewhere."""
+    if registry.place_of(target) == migration.place:
+        return True
+    untouched = migration.from_heads is None and migration.planned is None
+    return untouched and registry.place_of(target, pooled=True) == migration.place
 
 
 def _bug(exc: Exception) -> TargetError:
