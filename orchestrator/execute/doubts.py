@@ -35,7 +35,7 @@ class Doubts:
             if self._work.reverting or plan.steps:
                 self._attempt.judged = True
                 raise may_be_half_applied(_CUT_SHORT, plan.heads)
-        elif found != doubt.UNKNOWN and not doubt.is_cleared(found, plan.heads, self._work.history):
+        elif doubt.revision_of(found) and not doubt.is_cleared(found, plan.heads, self._work.history):
             self._attempt.judged = True
             raise _begun(doubt.revision_of(found) or "", plan.heads)
         await self._work.on_doubt(None)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from orchestrator.plan.steps import Direction, Heads, Revisions
 
+# Of a rollout whose targets a later one has taken over, with what is in doubt; that is the later one's to inherit.
+PASSED_ON = "~"
 # Nothing was written down. What that means, who knows the kind of database knows.
 UNKNOWN = "*"
 
@@ -23,10 +25,10 @@ def revision_of(doubt: str) -> str | None:
     >>> revision_of("upgrade a1b2"), revision_of(UNKNOWN)
     ('a1b2', None)
     """
-    return None if doubt == UNKNOWN else doubt.partition(" ")[2]
+    return doubt.partition(" ")[2] or None
 
 
 def is_cleared(doubt: str, heads: Heads, revisions: Revisions) -> bool:
     """Whether the version table tells that the revision has come to its end."""
-    direction, _, revision = doubt.partition(" ")
+    direction, _, revision = doubt.removeprefix(PASSED_ON).partition(" ")
     return (revision in revisions.ancestors(heads)) is (direction == "upgrade")

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import RolloutEvent
+from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count, summed
 from orchestrator.store import rules
@@ -252,7 +253,8 @@ def _inherit(connection: Connection, rollout_id: str) -> None:
     """What earlier rollouts may have left of a revision on the same targets is the newest one's to judge."""
     before, now = migrations.alias("before"), migrations.alias("now")
     same = [before.c[name] == now.c[name] for name in ("tenant", "track", "place")]
-    wanted = (now.c.rollout == rollout_id, before.c.rollout != rollout_id, before.c.doubt.is_not(None))
+    open_ones = and_(before.c.doubt.is_not(None), before.c.doubt.not_like(f"{doubt.PASSED_ON}%"))
+    wanted = (now.c.rollout == rollout_id, before.c.rollout != rollout_id, open_ones)
     found = connection.execute(
         select(before.c.rollout, before.c.tenant, before.c.track, before.c.doubt)
         .join(now, and_(*same))
@@ -262,7 +264,8 @@ def _inherit(connection: Connection, rollout_id: str) -> None:
     for row in found:
         of = (migrations.c.tenant == row.tenant, migrations.c.track == row.track)
         connection.execute(update(migrations).where(migrations.c.rollout == rollout_id, *of).values(doubt=row.doubt))
-        connection.execute(update(migrations).where(migrations.c.rollout == row.rollout, *of).values(doubt=None))
+        passed_on = {"doubt": f"{doubt.PASSED_ON}{row.doubt}"}
+        connection.execute(update(migrations).where(migrations.c.rollout == row.rollout, *of).values(passed_on))
 
 
 def _refuse_conflict(connection: Connection, rollout_id: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.databases.embedded import Server
 from orchestrator.registry.model import Registry
-from orchestrator.rollout.state import Migration
+from orchestrator.rollout.state import Migration, RolloutState
 from tests import engine, environments
 from tests.daemon import Daemon, write_registry
 from tests.engine import until
@@ -236,8 +236,14 @@ async def test_an_abort_by_force_leaves_a_doubt_that_the_next_rollout_heeds(
         again = await running.rollout()
         _refused((await running.migrations(again))["t000"])
         assert await _done(pg, database) == {"delta": 1}
+        # Nor does the first one call rolled back what it cannot take back.
         await running.service.rollback(view.rollout.id, by="test")
         await running.service.finished(view.rollout.id)
+        _refused((await running.migrations(view))["t000"])
+        assert (await running.service.rollout(view.rollout.id)).rollout.state is RolloutState.FAILED
+        # A person has looked, and finished the revision by hand: nobody doubts it any more.
+        await engine.execute(pg, database, "UPDATE alembic_version SET version_num = 'delta'")
+        assert (await running.rollout()).counts == {"up_to_date": 1}
 
 
 @pytest.mark.parametrize("execution", ["online", "replay"])
