@@ -254,3 +254,5 @@ class MigrationFailedError(TargetError):
 
 # The kind of a MigrationFailedError that left a part of its revision behind: trying again would fail at that part.
 HALF_APPLIED = "half_applied"
+# The kind of one that came without an error to other heads than were planned.
+NOT_AT_GOAL = "not_at_goal"

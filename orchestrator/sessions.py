@@ -20,18 +20,23 @@ class Timeouts:
         """SQL before a statement that builds an index. One that does so `concurrently` waits for everybody else's
         transactions and keeps nobody waiting: it has no limit for locks. `local` to a transaction. A limit that the
         revision has set itself stays."""
-        return f"{'SET lock_timeout = 0; ' if concurrently else ''}{_changed(self.statement, self.build, local)}"
+        lock = f"{_changed('lock_timeout', self.lock, _WITHOUT_LIMIT, local)}; " if concurrently else ""
+        return f"{lock}{_changed('statement_timeout', self.statement, self.build, local)}"
 
     def restored(self, *, concurrently: bool, local: bool = False) -> str:
         """SQL after it."""
-        lock = f"SET lock_timeout = '{self.lock}'; " if concurrently else ""
-        return f"{lock}{_changed(self.build, self.statement, local)}"
+        lock = f"{_changed('lock_timeout', _WITHOUT_LIMIT, self.lock, local)}; " if concurrently else ""
+        return f"{lock}{_changed('statement_timeout', self.build, self.statement, local)}"
 
 
-def _changed(before: str, after: str, local: bool) -> str:
+# Three weeks, the longest that the server knows: told from the 0 that a revision may have set itself.
+_WITHOUT_LIMIT = "2147483647ms"
+
+
+def _changed(name: str, before: str, after: str, local: bool) -> str:
     return (
-        f"SELECT pg_catalog.set_config('statement_timeout', '{after}', {str(local).lower()}) "
-        f"WHERE pg_catalog.current_setting('statement_timeout')::interval = interval '{before}'"
+        f"SELECT pg_catalog.set_config('{name}', '{after}', {str(local).lower()}) "
+        f"WHERE pg_catalog.current_setting('{name}')::interval = interval '{before}'"
     )
 
 

@@ -13,7 +13,10 @@ import asyncpg
 from sqlalchemy.engine import make_url
 
 from orchestrator.api.ports import RolloutView
+from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql import lock_key, signed
+from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.events import Event
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
@@ -147,6 +150,19 @@ def head(**fields: Any) -> Request:
 
 
 @asynccontextmanager
+async def held_target(server: Server, database: str) -> AsyncIterator[int]:
+    """Somebody else holds the lock of the target with the usual version table; yields their backend's number."""
+    target = Target("t", "app", "pg", database)
+    key = signed(lock_key(Place(target, make_url("postgresql://h/x"), Limits())))
+    connection = await asyncpg.connect(server.url(database), server_settings={"application_name": "somebody else"})
+    try:
+        await connection.execute(f"SELECT pg_advisory_lock({LOCK_NAMESPACE}, {key})")
+        yield connection.get_server_pid()
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
 async def locked_table(
     server: Server, database: str, table: str, mode: str = "ACCESS EXCLUSIVE"
 ) -> AsyncIterator[None]:
@@ -154,7 +170,7 @@ async def locked_table(
     connection = await asyncpg.connect(server.url(database))
     try:
         async with connection.transaction():
-            await connection.execute(f"LOCK TABLE {table}")
+            await connection.execute(f"LOCK TABLE {table} IN {mode} MODE")
             yield
     finally:
         await connection.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -105,9 +105,15 @@ class Replayer(Protocol):
         ...
 
     async def replay(
-        self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
+        self,
+        scripts: tuple[Script, ...],
+        create_version: str | None,
+        on_done: Callable[[tuple[str, ...], float], None],
+        on_lasting: Callable[[str], Awaitable[None]],
     ) -> None:
-        """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds.
+        """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds;
+        `on_lasting` is awaited before the first message after which something of a revision stays whatever becomes of
+        the rest.
 
         Raises HeadsChangedError, retriable, when the version table does not hold what the scripts begin with;
         TargetUnreachableError when the session is lost; MigrationFailedError for what the server refused: of kind

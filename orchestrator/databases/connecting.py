@@ -128,7 +128,7 @@ def bounded(place: Place) -> Iterator[None]:
 
 def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
     """The connection's failure in words, with what to do; only what time may cure is retriable."""
-    if "unsupported startup parameter" in str(exc):  # PgBouncer takes few of a session's settings
+    if poolers.REFUSED_SETTING in str(exc):
         return refusals.pooled(place)
     code = getattr(exc, "sqlstate", None)
     kind, remedy, retriable = _cause(code, exc)

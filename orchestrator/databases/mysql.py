@@ -13,6 +13,7 @@ from orchestrator.databases import mysql_occupancy, questions, refusals
 from orchestrator.databases import mysql_sessions as sessions
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
+from orchestrator.databases.deposed import Owner
 from orchestrator.databases.mysql_connecting import (
     ask,
     bounded,
@@ -44,6 +45,9 @@ _IDLE_SECONDS = 28_800
 class MySQL:
     """`databases.base.Database` for MariaDB 10.11 and newer, and MySQL 8.0 and newer."""
 
+    def __init__(self, owner: Owner | None = None) -> None:
+        self._owner = owner or Owner()
+
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
         return ()
 
@@ -71,7 +75,7 @@ class MySQL:
     @asynccontextmanager
     async def guard(self, place: Place) -> AsyncIterator[MySQLGuard]:
         async with connected(place, session_name("guard", place)) as connection:
-            guard = MySQLGuard(place, connection)
+            guard = MySQLGuard(place, connection, self._owner)
             await guard.enter()
             yield guard
 
@@ -83,8 +87,8 @@ class MySQLGuard:
     that was lost is noticed then.
     """
 
-    def __init__(self, place: Place, connection: Connection) -> None:
-        self._place, self._connection = place, connection
+    def __init__(self, place: Place, connection: Connection, owner: Owner) -> None:
+        self._place, self._connection, self._owner = place, connection, owner
         self._id = int(connection.thread_id())
         self._mariadb = is_mariadb(connection)
         self._identity: tuple[object, ...] = ()
@@ -141,6 +145,10 @@ class MySQLGuard:
                 with anyio.CancelScope(shield=True), self._asking():
                     question = f"SELECT GET_LOCK('{self.locks.guard}', 0), {self.locks.marked}"
                     ((locked, *marked),) = await ask(self._connection, question)
+                    if locked and self._owner.mark:
+                        await ask(self._connection, f"DO GET_LOCK('{self.locks.owned_by(self._owner.mark)}', 0)")
+                    elif not locked:
+                        await sessions.end_deposed(self._connection, self.locks, self._owner.deposed())
                 if locked:
                     return sessions.numbers(tuple(marked))
                 await anyio.sleep(pause)

@@ -42,6 +42,10 @@ class Locks:
         guard = f"orchestrator.{digest}"
         return cls(guard, tuple(f"{guard}.{number}" for number in range(MARKS)))
 
+    def owned_by(self, process: str) -> str:
+        """The lock by which a process that has the guard's is known, by its mark."""
+        return f"{self.guard}.{process[:10]}"
+
     @property
     def take_mark(self) -> str:
         """Takes the first mark that is free. What a pooled connection holds from its life before is let go."""
@@ -63,6 +67,16 @@ async def marked(connection: Connection, locks: Locks) -> list[int]:
     """The connections that work on the target."""
     (row,) = await ask(connection, f"SELECT {locks.marked}")
     return numbers(row)
+
+
+async def end_deposed(connection: Connection, locks: Locks, deposed: Collection[str]) -> None:
+    """End the connection that holds the guard's lock, if it is a deposed process's."""
+    if not deposed:
+        return
+    owners = ", ".join(f"IS_USED_LOCK('{locks.owned_by(mark)}')" for mark in sorted(deposed))
+    ((holder, *owned),) = await ask(connection, f"SELECT IS_USED_LOCK('{locks.guard}'), {owners}")
+    if holder is not None and holder in owned:
+        await _kill(connection, int(str(holder)))
 
 
 def numbers(row: Row) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -268,10 +268,17 @@ class PostgreSQLGuard:
         return tuple(row["name"] for row in rows if row["builder"] is None)
 
     async def replay(
-        self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
+        self,
+        scripts: tuple[Script, ...],
+        create_version: str | None,
+        on_done: Callable[[tuple[str, ...], float], None],
+        on_lasting: Callable[[str], Awaitable[None]],
     ) -> None:
         sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place), self.patience)
+        noted = None
         for message in _messages(self._place, scripts, create_version):
+            if message.lasting not in (None, noted):
+                await on_lasting(noted := message.lasting)
             began = time.monotonic()
             await sender.send(message)
             if message.revisions:

@@ -13,6 +13,7 @@ from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.scripts import HEADS_CHANGED, Message, VersionTable
+from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import (
     HALF_APPLIED,
     HeadsChangedError,
@@ -104,8 +105,8 @@ class Replay:
         self, place: Place, connection: asyncpg.Connection[Any], lost: anyio.Event, patience: Patience | None
     ) -> None:
         self._place, self._connection, self._lost, self._patience = place, connection, lost, patience
+        self._waiting = Waiting(place.target.tenant, place.target.track)
         self._gave_way: str | None = None
-        self._blocker: str | None = None
         self._failure: Exception | None = None
 
     async def send(self, text: str) -> None:
@@ -157,7 +158,7 @@ class Replay:
         backend, patience = self._connection.get_server_pid(), self._patience
         name = self._connection.get_settings().application_name
         row = await connection.fetchrow(_BLOCKERS, backend)
-        self._blocker = in_words(row) if row is not None else self._blocker
+        self._waiting.seen(in_words(row) if row is not None else None)
         until = anyio.current_time() + WATCH_SECONDS
         while (left := until - anyio.current_time()) > 0:
             if patience is not None:
@@ -192,8 +193,8 @@ class Replay:
                 f"the version table changed since the plan was made: {text.rpartition('invalid input syntax')[2]}",
                 retriable=True,
             )
-        if exc.sqlstate == "55P03" and self._blocker:
-            text = f"{text}; held by {self._blocker}"
+        if exc.sqlstate == "55P03" and self._waiting.blocker:
+            text = f"{text}; held by {self._waiting.blocker}"
         failed = MigrationFailedError(
             text,
             kind=REPLAY_REFUSED,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from orchestrator.databases.quoting import literal, quoted
+from orchestrator.plan import outside
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
 from orchestrator.plan.statements import builds_concurrently, builds_index, terminated
 from orchestrator.plan.steps import Heads
@@ -24,12 +25,14 @@ class Message:
 
     `alone`: a statement outside of transactions, with its revision; or the rest of a revision (no statement) that has
     committed something before. `follows`: something of the revision has been committed, and stays when this fails.
+    `lasting`: the revision of which something stays after this, before it is completed.
     """
 
     text: str
     revisions: tuple[str, ...] = ()
     alone: tuple[str, str] | None = None
     follows: bool = False
+    lasting: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,7 @@ def messages(
         if script.transactional:
             rest = (script.continues, "") if script.continues is not None else None
             text = _transaction(script, table, create_version, timeouts)
-            found.append(Message(text, script.revisions, rest, rest is not None))
+            found.append(Message(text, script.revisions, rest, rest is not None, _left_open(script)))
         else:
             found += _alone(script, table, create_version, timeouts)
     return tuple(found)
@@ -105,6 +108,19 @@ def _transaction(script: Script, table: VersionTable, create_version: str | None
     if script.after != script.before:
         lines.append(table.check(script.after))
     return "\n".join([*lines, "COMMIT;"])
+
+
+def _left_open(script: Script) -> str | None:
+    """The revision of which the transaction commits a part."""
+    revision, changes = None, False
+    for item in script.items:
+        if isinstance(item, Begun):
+            revision, changes = item.revision, False
+        elif isinstance(item, Move):
+            revision = None
+        else:
+            changes = changes or outside.changes(item)
+    return revision if changes else None
 
 
 def _said(begun: Begun) -> str:
@@ -132,7 +148,8 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
         if eased:
             yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
-        yield Message(terminated(item), alone=(revision, item), follows=follows)
+        lasting = revision if outside.may_leave(item) else None
+        yield Message(terminated(item), alone=(revision, item), follows=follows, lasting=lasting)
         if eased:
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True

@@ -72,6 +72,8 @@ def _is_transient(code: str) -> bool:
 
 def outcome(exc: TargetError) -> MigrationState:
     """How a target ends when no further attempt is made."""
+    if exc.kind == HALF_APPLIED:
+        return MigrationState.FAILED
     if isinstance(exc, TargetAheadError):
         return MigrationState.AHEAD
     if isinstance(exc, TargetSkippedError):

@@ -20,7 +20,8 @@ class Course:
     """One target's way along its plan.
 
     `plan` makes the plan from the heads that are found; `online` runs env.py for one; `on_refused` is told when the
-    server refused compiled SQL, before env.py is tried. `moved` tells of heads that are not our doing.
+    server refused compiled SQL, before env.py is tried. `moved` tells of heads that are not our doing; `on_lasting` is
+    told what `Replayer.replay` tells it.
     """
 
     def __init__(
@@ -32,8 +33,9 @@ class Course:
         on_step: Callable[[str, float], None],
         on_refused: Callable[[TargetError], None],
         moved: Callable[[Heads | None], TargetError | None],
+        on_lasting: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._moved = moved
+        self._moved, self._on_lasting = moved, on_lasting
         self._guard, self._plan, self._turn = guard, plan, turn
         self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
         self._ways: set[str] = set()
@@ -75,7 +77,7 @@ class Course:
 
     async def _replay(self, replayer: Replayer, compiled: Compiled, scripts: tuple[Script, ...]) -> None:
         self._ways.add("replay")
-        await replayer.replay(scripts, compiled.create_version, self._tell)
+        await replayer.replay(scripts, compiled.create_version, self._tell, self._on_lasting)
         self.heads = scripts[-1].after
 
     def _tell(self, revisions: Sequence[str], seconds: float) -> None:

@@ -23,6 +23,7 @@ from orchestrator.execute.slots import Part, Slots
 from orchestrator.execute.survey import ShardHealth
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import WORKER_DIED
+from orchestrator.plan import doubt
 from orchestrator.plan.back import Return
 from orchestrator.plan.bound import BoundPlanner, Planned
 from orchestrator.plan.steps import Plan, Planner, Planning
@@ -114,7 +115,9 @@ class _One:
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
         self.suspect = False
-        self.cut_short = migration.was_cut_short
+        self.cut_short = migration.attempts > 0 and migration.was_cut_short
+        if self.cut_short and migration.doubt is None:  # written by an earlier release
+            self.migration = replace(migration, doubt=doubt.UNKNOWN)
         # What an attempt before is known to have come to: what is found beyond it, somebody else has done.
         self.reached = migration.to_heads if migration.attempts and not self.cut_short else None
         self.began = time.monotonic()
@@ -150,10 +153,21 @@ class _One:
                     self.retries.stood(time.monotonic() - left)
                 if (refusal := self.drive.admission.refusal) is not None:
                     raise refusal
-                target = _find(self.drive.route.registry(), self.migration)  # each time: the registry may change
+                registry = self.drive.route.registry()  # each time: it may change
+                target = _find(registry, self.migration)
+                self.migration = replace(self.migration, place=registry.place_of(target))
                 await self._start()
-                return await self.drive._migrator.attempt(self._work(target), self.attempt)
+                return await self._attempted(target)
         raise AssertionError("the loop above ends by returning or raising")
+
+    async def _attempted(self, target: Target) -> Done:
+        try:
+            return await self.drive._migrator.attempt(self._work(target), self.attempt)
+        finally:
+            if self.attempt.judged:
+                self.migration = replace(self.migration, doubt=None)
+            elif self.attempt.doubt is not None:
+                self.migration = replace(self.migration, doubt=self.attempt.doubt)
 
     def _leave_slot(self) -> None:
         if self.in_slot:
@@ -204,6 +218,10 @@ class _One:
             on_step=self._note_step,
             on_refused=self._note_refusal,
             occasion=self._occasion(),
+            on_doubt=self._note_doubt,
+            on_counted=self._note_counted,
+            doubt=self.migration.doubt,
+            counted=self.migration.counted,
             since=self.migration.from_heads,
             suspect=self.suspect,
             cut_short=self.cut_short,
@@ -230,6 +248,14 @@ class _One:
             self.migration = replace(self.migration, from_heads=plan.heads, steps=len(plan.steps))
             if plan.steps:
                 await self.drive.control.record(self.migration)
+
+    async def _note_doubt(self, found: str | None) -> None:
+        self.migration = replace(self.migration, doubt=found)
+        await self.drive.control.record(self.migration)
+
+    async def _note_counted(self, found: Mapping[str, int | None]) -> None:
+        self.migration = replace(self.migration, counted=found)
+        await self.drive.control.record(self.migration)
 
     def _note_step(self, revision: str, seconds: float) -> None:
         self.drive._publish(
@@ -260,7 +286,9 @@ class _One:
         await self._finish(replace(self.migration, state=state, failure=failed, to_heads=self.attempt.to_heads))
 
     async def _finish(self, migration: Migration) -> None:
-        self.migration = replace(migration, execution=self.attempt.execution, finished_at=events.now())
+        kept = migration.failure is not None and (migration.changed or migration.is_half_applied)
+        counted = migration.counted if kept else None
+        self.migration = replace(migration, execution=self.attempt.execution, finished_at=events.now(), counted=counted)
         await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
 
 
@@ -280,7 +308,7 @@ def _find(registry: Registry, migration: Migration) -> Target:
             kind="vanished",
             remedy="put it back and retry, or leave it out of the next rollout",
         )
-    if target.shard != migration.shard or registry.place_of(target) != migration.place:
+    if target.shard != migration.shard or not _is_there(registry, target, migration):
         raise TargetError(
             f"the registry has moved the tenant since the rollout began: from {migration.shard}, {migration.place} to "
             f"{target.shard}, {registry.place_of(target)}; nothing was touched",
@@ -288,6 +316,15 @@ def _find(registry: Registry, migration: Migration) -> Target:
             remedy="start a rollout for it where it is now",
         )
     return target
+
+
+def _is_there(registry: Registry, target: Target, migration: Migration) -> bool:
+    """Whether the registry has the target where it was frozen. A way past a pooler that was refused is no other place,
+    as long as nothing is known of the target that could have been read elsewhere."""
+    if registry.place_of(target) == migration.place:
+        return True
+    untouched = migration.from_heads is None and migration.planned is None
+    return untouched and registry.place_of(target, pooled=True) == migration.place
 
 
 def _bug(exc: Exception) -> TargetError:

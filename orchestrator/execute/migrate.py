@@ -13,12 +13,13 @@ from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
 from orchestrator.databases.occupancy import Occupancy
-from orchestrator.errors import HALF_APPLIED, HistoryError, MigrationFailedError, TargetAheadError, TargetError
+from orchestrator.errors import NOT_AT_GOAL, HistoryError, MigrationFailedError, TargetAheadError, TargetError
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import leftovers, newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
+from orchestrator.execute.doubts import Doubts
 from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
@@ -26,11 +27,10 @@ from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
-from orchestrator.history.workers import WORKER_DIED
 from orchestrator.observe.redact import SHORTEST_SECRET
 from orchestrator.plan.back import Return
 from orchestrator.plan.steps import Plan, Planning
-from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target, Track
+from orchestrator.registry.model import Registry, Target, Track
 
 Heads = tuple[str, ...]
 
@@ -43,7 +43,9 @@ class Work:
 
     `since`: the heads that the target had when this rollout first touched it, where it did before.
     `suspect`: an attempt before ended with the worker process, so this one gets a process of its own: a revision that
-    crashes must not take other targets with it twice. `cut_short`: the daemon ended in the middle of an attempt before.
+    crashes must not take other targets with it twice. `cut_short`: an attempt before ended in the middle; `doubt`: what
+    it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
+    table before the first change.
     `bound`: only what was planned may run; `left_alone`: that is nothing.
     """
 
@@ -56,7 +58,11 @@ class Work:
     on_step: Callable[[str, float], None]
     on_refused: Callable[[TargetError], None]
     occasion: Occasion
+    on_doubt: Callable[[str | None], Awaitable[None]]
+    on_counted: Callable[[Mapping[str, int | None]], Awaitable[None]]
     since: Heads | None = None
+    doubt: str | None = None
+    counted: Mapping[str, int | None] | None = None
     suspect: bool = False
     cut_short: bool = False
     bound: bool = False
@@ -91,11 +97,14 @@ class Done:
 
 @dataclass(slots=True)
 class Attempt:
-    """What one attempt learned before it ended, however it ended; `adopted`: the target was stamped first."""
+    """What one attempt learned before it ended, however it ended; `adopted`: the target was stamped first; `judged`:
+    nothing is in doubt any more, neither of this attempt nor of one before; `doubt`: something else is by now."""
 
     adopted: bool = False
     to_heads: Heads | None = None
     execution: str | None = None
+    judged: bool = False
+    doubt: str | None = None
 
 
 class Migrator:
@@ -140,34 +149,34 @@ class Migrator:
         database = self._databases[place.url.get_backend_name()]
         async with database.guard(place) as guard:
             self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
-            precautions = Precautions(self._care, work, place, guard)
+            precautions, doubts = Precautions(self._care, work, place, guard), Doubts(work, place, attempt)
             try:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan, work.bound)
                 ours.begins(plan)
                 await work.on_heads(plan)
-                if work.cut_short and work.reverting and _keeps_ddl(place):
-                    raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
+                await doubts.judge(plan)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     await precautions.after(plan, plan.heads)
                     return Done(plan.heads, plan.heads, 0)
-                if work.cut_short and _keeps_ddl(place):
-                    raise _maybe_half_applied("the process that migrated it ended in the middle", plan.heads)
                 if work.cut_short or work.suspect:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
-                    done = await self._brought(work, place, plan, guard, turn, attempt, ours)
+                    doubts.begins(plan)
+                    done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
+                doubts.ended(None)
                 await precautions.after(plan, done.to_heads)
                 return done
             except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
-                if exc.kind == WORKER_DIED and _keeps_ddl(place):
-                    raise _maybe_half_applied(exc.message, attempt.to_heads or ()) from exc
+                doubts.ended(exc)
+                if (half := doubts.instead_of(exc, attempt.to_heads or ())) is not None:
+                    raise half from exc
                 await leftovers.name(exc, guard)
                 if (meanwhile := ours.instead_of(exc, attempt.to_heads)) is not None:
                     raise meanwhile from exc
@@ -211,16 +220,26 @@ class Migrator:
         return heads
 
     async def _brought(
-        self, work: Work, place: Place, plan: Plan, guard: Guard, turn: Turn, attempt: Attempt, ours: Ours
+        self,
+        work: Work,
+        place: Place,
+        plan: Plan,
+        guard: Guard,
+        turn: Turn,
+        attempt: Attempt,
+        ours: Ours,
+        doubts: Doubts,
     ) -> Done:
+        lasting = partial(doubts.note, plan)
         watched = turn.watched and turn.compiled is None
 
         async def online(part: Plan) -> None:
             job = replace(self._job(work, place, part, guard), observed=watched)
-            await self._runner.run(job, guard, work.on_step, alone=work.alone, on_observed=turn.noticed)
+            run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting)
+            await run(job, guard, work.on_step, alone=work.alone)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
-        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved)
+        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved, lasting)
         try:
             await course.run(plan)
         finally:
@@ -245,6 +264,7 @@ class Migrator:
         return MigrateJob(
             track=work.track,
             digest=work.history.digest,
+            modules=work.history.snapshot.modules,
             tenant=work.target.tenant,
             plan=plan,
             version_table=place.target.version_table,
@@ -288,25 +308,10 @@ def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for value in (*given, *environment.values()) if len(value) >= SHORTEST_SECRET)
 
 
-def _keeps_ddl(place: Place) -> bool:
-    """Whether a revision that is cut short leaves what it has done, of which nobody knows any more."""
-    return place.url.get_backend_name() in MYSQL_DIALECTS
-
-
-def _maybe_half_applied(why: str, heads: Heads) -> MigrationFailedError:
-    return MigrationFailedError(
-        f"{why}: the revision that ran may be half applied, since the server does not take DDL back. The version table "
-        f"says {', '.join(heads) or 'nothing'}",
-        kind=HALF_APPLIED,
-        remedy="look at what is there of the next revision: take it back by hand, or finish it and stamp the target; "
-        "then retry",
-    )
-
-
 def _not_there(heads: Heads, expected: str) -> MigrationFailedError:
     return MigrationFailedError(
         f"env.py ended without an error, but the version table holds {', '.join(heads) or 'nothing'}; {expected}",
-        kind="not_at_goal",
+        kind=NOT_AT_GOAL,
         remedy="look for a swallowed error or a missing commit in env.py",
     )
 

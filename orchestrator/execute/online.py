@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import anyio
@@ -13,11 +13,15 @@ from anyio.lowlevel import checkpoint_if_cancelled
 
 from orchestrator.databases import giving_way
 from orchestrator.databases.base import Guard
+from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import HALF_APPLIED, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
+
+GUARD_LOST = "guard_lost"
+OnLasting = Callable[[str], Awaitable[None]]
 
 WATCH_SECONDS = 1.0
 ABANDON_SECONDS = 10.0
@@ -40,16 +44,18 @@ class OnlineRunner:
         *,
         alone: bool,
         on_observed: Callable[[Observed], None] = lambda observed: None,
+        on_lasting: OnLasting | None = None,
     ) -> None:
         """Bring the target along its plan; returns when env.py has ended.
 
-        `on_observed` is called from another thread, of a job that is `observed`. `alone`: in a process of its own.
+        `on_observed` is called from another thread, of a job that is `observed`. `on_lasting` is awaited before a
+        revision does the first thing that stays whatever becomes of it. `alone`: in a process of its own.
         Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on the
         server and env.py's end is waited for: nothing of it runs on after this returns or raises, but for a thread of a
         host that cannot be ended (see `_Watch._end`).
         """
-        watch = _Watch(guard, alone)
-        observer = Observer(watch.add, _Steps(on_step).tell, on_observed)
+        watch = _Watch(guard, alone, Waiting(job.tenant, job.track.name))
+        observer = Observer(watch.add, _Steps(on_step).tell, on_observed, _from_thread(on_lasting or _unnoted))
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)
         try:
@@ -70,12 +76,26 @@ class OnlineRunner:
         if guard.lost.is_set() and not half_applied:
             raise TargetUnreachableError(
                 "the session that held the target's lock was lost; the migration was ended",
-                kind="guard_lost",
+                kind=GUARD_LOST,
                 remedy="look at the server's log for why it ended the session",
                 retriable=True,
             ) from watch.failure
         if watch.failure is not None:
             raise watch.failure
+
+
+async def _unnoted(revision: str) -> None:
+    return None
+
+
+def _from_thread(on_lasting: OnLasting) -> Callable[[str], None]:
+    """The same, to be called from another thread. What a cancelled migration still notes is written down as well."""
+    loop = asyncio.get_running_loop()
+
+    async def noted(revision: str) -> None:
+        await on_lasting(revision)
+
+    return lambda revision: asyncio.run_coroutine_threadsafe(noted(revision), loop).result()
 
 
 async def lost(guard: Guard, backends: Sequence[int]) -> None:
@@ -100,13 +120,12 @@ async def lost(guard: Guard, backends: Sequence[int]) -> None:
 class _Watch:
     """Looks after one running env.py: its backends, who blocks them, and whether the guard lives."""
 
-    def __init__(self, guard: Guard, alone: bool) -> None:
-        self.guard, self._alone = guard, alone
+    def __init__(self, guard: Guard, alone: bool, waiting: Waiting) -> None:
+        self.guard, self._alone, self._waiting = guard, alone, waiting
         self.handle = Handle()
         self.done = anyio.Event()
         self.failure: TargetError | None = None
         self._backends: list[int] = []
-        self._blocker: str | None = None
         self._gave_way: str | None = None
         self._missed = 0
         self._looked = 0.0
@@ -119,9 +138,9 @@ class _Watch:
         """Name who held the lock that a statement waited for in vain, or to whom it gave way."""
         if giving_way.explain(exc, self._gave_way):
             return
-        if is_lock_timeout(exc) and self._blocker:
+        if is_lock_timeout(exc) and self._waiting.blocker:
             said, line_end, rest = exc.message.partition("\n")
-            exc.message = f"{said}; held by {self._blocker}{line_end}{rest}"
+            exc.message = f"{said}; held by {self._waiting.blocker}{line_end}{rest}"
             if exc.kind != HALF_APPLIED:
                 exc.remedy = "end that session or its transaction, or retry at a quieter time"
 
@@ -159,7 +178,7 @@ class _Watch:
                 await self.guard.give_way(self._backends, self._note)
                 if anyio.current_time() >= self._looked + WATCH_SECONDS:
                     self._looked = anyio.current_time()
-                    self._blocker = await self.guard.blockers(self._backends) or self._blocker
+                    self._waiting.seen(await self.guard.blockers(self._backends))
             except TargetError:
                 self._missed += 1
             else:

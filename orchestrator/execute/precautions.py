@@ -10,7 +10,6 @@ from orchestrator.execute import verify
 from orchestrator.execute.backup import Backups
 from orchestrator.execute.making import Subject
 from orchestrator.plan.steps import Plan
-from orchestrator.registry.model import TargetKey
 
 if TYPE_CHECKING:
     from orchestrator.execute.migrate import Work
@@ -18,13 +17,9 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Care:
-    """What the precautions of all targets share and remember; one instance serves all tasks.
-
-    `counted`: of each target, rows from before a rollout's first change of it, until they are compared.
-    """
+    """What the precautions of all targets share and remember; one instance serves all tasks."""
 
     backups: Backups = field(default_factory=Backups)
-    counted: dict[TargetKey, tuple[str, verify.Counts]] = field(default_factory=dict)
 
 
 class Precautions:
@@ -32,7 +27,7 @@ class Precautions:
 
     def __init__(self, care: Care, work: Work, place: Place, guard: Guard) -> None:
         self._care, self._work, self._place, self._guard = care, work, place, guard
-        self._taken = False
+        self._taken, self._counted = False, work.counted
 
     async def before(self, plan: Plan) -> None:
         """To be called before anything is changed; a second call does nothing.
@@ -49,21 +44,18 @@ class Precautions:
 
     async def _count(self, plan: Plan) -> None:
         """Not again after a try that may have changed something: those from before count."""
-        work, key = self._work, self._work.target.key
+        work = self._work
         wanted = [*verify.guards(verify.chosen(work.history, self._steps(plan), plan.direction))]
-        rollout, _ = self._care.counted.get(key, (None, None))
         untouched = work.since in (None, plan.heads) or work.reverting
-        if wanted and rollout != work.occasion.rollout and untouched:
-            self._care.counted[key] = work.occasion.rollout, await verify.count(self._guard, wanted)
+        if wanted and work.counted is None and untouched:
+            self._counted = await verify.count(self._guard, wanted)
+            await work.on_counted(self._counted)
 
     async def after(self, plan: Plan, heads: tuple[str, ...]) -> None:
         """To be called when the target is at the goal. What a try before has changed is verified as well, also where
         this one had nothing to run. Raises TargetError."""
-        work, key = self._work, self._work.target.key
-        wanted = verify.chosen(work.history, self._steps(plan), plan.direction)
-        rollout, counts = self._care.counted.get(key, (None, None))
-        await verify.verify(self._guard, wanted, counts if rollout == work.occasion.rollout else None, heads)
-        self._care.counted.pop(key, None)
+        wanted = verify.chosen(self._work.history, self._steps(plan), plan.direction)
+        await verify.verify(self._guard, wanted, self._counted, heads)
 
     def _steps(self, plan: Plan) -> tuple[str, ...]:
         """All that the rollout runs on the target, this attempt and those before; of the way back, what is left."""

@@ -65,6 +65,7 @@ def _job(registry: Registry, target: Target, history: History, plan: Plan) -> Co
     return CompileJob(
         track=registry.tracks[target.track],
         digest=history.digest,
+        modules=history.snapshot.modules,
         tenant=target.tenant,
         plan=plan,
         dialect=_dialect(registry, target),

@@ -14,10 +14,10 @@ from orchestrator.history.revisions import History
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.precautions import Assertion, RowGuard, Verification, shortened
 
-# A table's rows; None: there is no such table.
-Counts = Mapping[RowGuard, int | None]
+# A table's rows by its name as the guard writes it; None: there is no such table.
+Counts = Mapping[str, int | None]
 FAILURES_SHOWN = 3
-_UNKNOWN = "its rows were counted before by a process that has ended since, so that nobody knows what they may be now"
+_UNKNOWN = "its rows were not counted before the first change, so that nobody knows what they may be now"
 
 
 def chosen(history: History, steps: Sequence[str], direction: Direction) -> tuple[Verification, ...]:
@@ -39,13 +39,13 @@ def is_owed(history: History, since: Heads | None, heads: Heads | None) -> bool:
     return bool(history.track.verify) or any(file.verify for file in history.snapshot.files)
 
 
-async def count(guard: Guard, wanted: Sequence[Verification]) -> dict[RowGuard, int | None]:
+async def count(guard: Guard, wanted: Sequence[Verification]) -> dict[str, int | None]:
     """The rows of the tables that are guarded. Raises TargetError; nothing was run by then."""
-    found: dict[RowGuard, int | None] = {}
+    found: dict[str, int | None] = {}
     for one in wanted:
-        if isinstance(one, RowGuard):
+        if isinstance(one, RowGuard) and one.table not in found:
             try:
-                found[one] = await guard.count(one.table, one.timeout_seconds)
+                found[one.table] = await guard.count(one.table, one.timeout_seconds)
             except MigrationFailedError as exc:
                 exc.message = f"{one.title} could not be counted: {exc.message}; the target was not touched"
                 raise
@@ -97,11 +97,11 @@ async def _wrong(guard: Guard, one: Verification, before: Counts | None) -> Wron
         if isinstance(one, Assertion):
             rows = await guard.ask(one.sql, one.timeout_seconds)
             message = judged(one, rows, booleans=guard.rules.dialect == "postgresql")
-        elif before is None or one not in before:
+        elif before is None or one.table not in before:
             remedy = "compare the table with a backup yourself: no retry can tell any more"
             return Wrong(one, _UNKNOWN, remedy=remedy)
         else:
-            message = judged_rows(one, before[one], await guard.count(one.table, one.timeout_seconds))
+            message = judged_rows(one, before[one.table], await guard.count(one.table, one.timeout_seconds))
     except TargetLockedError as exc:
         return Wrong(one, exc.message, retriable=True, remedy=exc.remedy)
     except TargetError as exc:

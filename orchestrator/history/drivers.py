@@ -66,3 +66,30 @@ def backend_of(connection: Any) -> int | None:
     if key := getattr(inner, "_backend_key_data", None):  # pg8000
         return int.from_bytes(key[:4], "big", signed=True)
     return None
+
+
+def commits_each(connection: Any) -> bool:
+    """Whether a SQLAlchemy connection commits each statement by itself: by its isolation level, or because somebody
+    has told its driver."""
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        return True
+    return getattr(connection.connection.dbapi_connection, "autocommit", None) is True
+
+
+def is_alone(connection: Any) -> bool:
+    """Whether a SQLAlchemy connection has no transaction open on the server, as its driver tells: what was executed
+    last stays. Where the driver does not tell, as `commits_each`."""
+    if (status := _has_transaction(connection.connection.dbapi_connection)) is not None:
+        return not status
+    return commits_each(connection)
+
+
+def _has_transaction(raw: Any) -> bool | None:
+    inner = getattr(raw, "driver_connection", None) or raw
+    if hasattr(inner, "is_in_transaction"):  # asyncpg
+        return bool(inner.is_in_transaction())
+    status = getattr(getattr(inner, "info", None), "transaction_status", None)
+    if status is not None:  # psycopg, psycopg2: libpq's number
+        return int(status) != 0
+    told = getattr(inner, "_transaction_status", None)  # pg8000: the server's letter
+    return told != b"I" if isinstance(told, bytes) else None

@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
 from orchestrator.history import applications, attributes, failures, session, tasklocal
 from orchestrator.history import config as configuration
+from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
-from orchestrator.history.lasting import Lasting, Outside
+from orchestrator.history.lasting import Lasting
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
@@ -32,7 +33,7 @@ _LISTENED = {
     "before_cursor_execute": 1,
     "after_cursor_execute": 1,
     "begin": 0,
-    "commit": 0,
+    "commit": 1,
 }
 # Statements after which a session may work in another schema or database. What hides from this, in a function that an
 # INSERT calls, say, is found after the last revision.
@@ -42,12 +43,14 @@ _CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; and, of
-    a job that is `observed`, what env.py does besides."""
+    """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; of a
+    job that is `observed`, what env.py does besides; and the revision that is about to do the first thing that stays
+    whatever becomes of its transaction: `lasting` returns when that is written down."""
 
     backend: Callable[[int], None]
     step: Callable[[str, float], None]
     observed: Callable[[Observed], None] = lambda observed: None
+    lasting: Callable[[str], None] = lambda revision: None
 
 
 def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
@@ -63,7 +66,7 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
     config = configuration.make(job.track, url=job.url, tenant=job.tenant)
     try:
         with (
-            session.applied(Session(job.rules, observer.backend, progress.executed, progress.begins)),
+            session.applied(Session(job.rules, observer.backend, progress)),
             attributes.handed(config, job.url),
             applications.entered(scripts.dir),
             _Environment(config, scripts, job, progress),
@@ -95,7 +98,7 @@ class _Progress:
         self.state: dict[str, str] = {}
         self.remarks: list[str] = []
         self.lasting = Lasting.of(job.rules, job.plan.heads)
-        self.outside = Outside()
+        self.committed = Committed(job.plan.heads, observer.lasting) if job.rules.dialect == "postgresql" else None
         self.may_have_moved = False
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
@@ -119,24 +122,34 @@ class _Progress:
             if self.lasting is not None and self.current is not None and _commits_each_step(context):
                 self.lasting.committed()
             self.current, self.began = _name(step), time.monotonic()
-            self.outside, self.may_have_moved = Outside(), False
+            self.may_have_moved = False
+            if self.committed is not None and plan.direction != "stamp":
+                self.committed.revision(self.current)
             yield step
         self.walking, self.finished = False, True
 
-    def begins(self, sql: str) -> None:
-        """A statement is about to be executed."""
+    def begins(self, connection: int, sql: str, alone: bool) -> None:
         if self.lasting is not None:
             self.lasting.begins(sql)
+        if self.committed is not None:
+            self.committed.begins(connection, sql, alone)
 
-    def executed(self, sql: str, outside: bool) -> None:
-        """A statement was executed on one of env.py's connections; `outside` of any transaction."""
+    def executed(self, connection: int, sql: str, alone: bool) -> None:
         if self.lasting is not None:
-            self.lasting.executed(sql, outside)
+            self.lasting.executed(sql, alone)
+        if self.committed is not None:
+            self.committed.executed(connection, sql, alone)
         self.may_have_moved = self.may_have_moved or _MAY_MOVE.search(sql) is not None
-        if outside and self.current is not None:
-            self.outside.add(sql)
         if self.job.observed and not self.walking and not self._is_alembics(sql):
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
+
+    def commits(self, connection: int) -> None:
+        if self.committed is not None:
+            self.committed.commits(connection)
+
+    def rolled_back(self, connection: int) -> None:
+        if self.committed is not None:
+            self.committed.rolled_back(connection)
 
     def _is_alembics(self, sql: str) -> bool:
         """Whether Alembic looks for the version table, reads it, or makes it."""
@@ -171,6 +184,8 @@ class _Progress:
         """Alembic's `on_version_apply`: the version table was updated for one step."""
         if self.lasting is not None:
             self.lasting.stamped(tuple(sorted(heads)))
+        if self.committed is not None:
+            self.committed.stamped(id(ctx.connection), tuple(sorted(heads)))
         if self.may_have_moved or self.current == self.job.plan.steps[-1]:
             session.prove_schema(self.job.rules, ctx.connection, self.current)
         if self.current is not None:
@@ -178,12 +193,14 @@ class _Progress:
 
     def complete(self, failure: TargetError) -> None:
         """Tell with a revision's failure what stays of it."""
-        if self.finished:
-            return
-        if self.lasting is not None and self.current is not None and isinstance(failure, MigrationFailedError):
-            self.lasting.complete(failure, lambda text: failures.redact(text, self.job.secrets))
-        elif self.current is not None and isinstance(failure, MigrationFailedError):
-            self.outside.complete(failure, lambda text: failures.redact(text, self.job.secrets))
+
+        def redact(text: str) -> str:
+            return failures.redact(text, self.job.secrets)
+
+        if self.committed is not None:
+            self.committed.complete(failure, redact)  # also where only the last commit has failed
+        elif self.lasting is not None and not self.finished and self.current is not None:
+            self.lasting.complete(failure, redact)
 
 
 def _commits_each_step(context: Any) -> bool:

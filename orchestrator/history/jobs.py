@@ -14,8 +14,8 @@ from orchestrator.sessions import SessionRules
 
 @dataclass(frozen=True, slots=True)
 class MigrateJob:
-    """One target's online migration, along the history of this digest. `url` and `environment` hold secrets: never
-    shown. `observed`: tell what env.py does that compiled SQL would not."""
+    """One target's online migration, along the history of this digest, which covers these `modules`. `url` and
+    `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not."""
 
     track: Track
     digest: str
@@ -28,6 +28,7 @@ class MigrateJob:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     observed: bool = False
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class CompileJob:
     url: str = field(repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    modules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +74,17 @@ class HostJob:
 
     track: Track
     digest: str
+    modules: tuple[str, ...] = ()
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob
-Kind = Literal["backend", "steps", "observed", "done", "failed"]
+Kind = Literal["backend", "steps", "observed", "lasting", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `done` (result), `failed` (class,
-    fields)."""
+    """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `lasting` (revision; it waits until
+    it hears that this is written down), `done` (result), `failed` (class, fields)."""
 
     kind: Kind
     value: Any

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.errors import HALF_APPLIED, MigrationFailedError
-from orchestrator.plan import indexes
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
 from orchestrator.plan.steps import Heads
 from orchestrator.sessions import SessionRules
 
@@ -25,7 +24,7 @@ _DONE_BEFORE = frozenset({"1050", "1051", "1060", "1061", "1091"})
 
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """Statements since the version table was last brought along, the first few in words; `heads`: what it held then,
     None where that was before."""
 
@@ -38,7 +37,7 @@ class _Part:
         if len(self.statements) < SHOWN:
             self.statements.append(statement)
 
-    def take(self, later: _Part) -> None:
+    def take(self, later: Part) -> None:
         if later.heads is not None:
             self.statements, self.count, self.heads = later.statements, later.count, later.heads
         else:
@@ -51,7 +50,7 @@ class Lasting:
 
     def __init__(self, dialect: str, heads: Heads) -> None:
         self._dialect = dialect
-        self._kept, self._open = _Part(heads=heads), _Part()
+        self._kept, self._open = Part(heads=heads), Part()
         self._transaction = dialect == "mysql"
 
     @classmethod
@@ -61,7 +60,7 @@ class Lasting:
 
     def started(self) -> None:
         """Revisions begin: what came before is env.py's own, but for a transaction that it may have begun."""
-        self._kept, self._open = _Part(heads=self._kept.heads), _Part()
+        self._kept, self._open = Part(heads=self._kept.heads), Part()
 
     def begins(self, sql: str) -> None:
         """The statement is about to run: what it begins stays begun when it fails."""
@@ -72,7 +71,7 @@ class Lasting:
         """The statement has run; `outside` of any transaction."""
         first, second = _words(sql)
         if first == "ROLLBACK" and second != "TO":
-            self._open = _Part()
+            self._open = Part()
             self._transaction = self._dialect == "mysql"
         elif first in _ENDS or self._commits(first, second):
             self.committed()
@@ -83,25 +82,27 @@ class Lasting:
 
     def stamped(self, heads: Heads) -> None:
         """The version table was brought along with what came before."""
-        self._open.take(_Part(heads=heads))
+        self._open.take(Part(heads=heads))
 
     def committed(self) -> None:
         self._kept.take(self._open)
-        self._open = _Part()
+        self._open = Part()
         self._transaction = self._dialect == "mysql"
 
-    def complete(self, exc: MigrationFailedError, redact: Callable[[str], str]) -> None:
+    def complete(self, exc: TargetError, redact: Callable[[str], str]) -> None:
         """Add to the failure what is left of the revision, and how to go on; secrets are taken out by `redact`."""
+        if not isinstance(exc, MigrationFailedError):
+            return
         if exc.statement and self._commits(*_words(exc.statement)):
             self.committed()
         if self._kept.count:
             exc.message = f"{exc.message}\n{self._told(redact)}"
-            exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, _REMEDY, False
+            exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, REMEDY, False
         elif exc.code in _DONE_BEFORE or "already exists" in exc.message:
             exc.remedy = f"{exc.remedy}; an earlier attempt that was cut short may have applied a part of it already"
 
     def _told(self, redact: Callable[[str], str]) -> str:
-        statements = "; ".join(_shortened(redact(statement)) for statement in self._kept.statements)
+        statements = "; ".join(shortened(redact(statement)) for statement in self._kept.statements)
         more = self._kept.count - len(self._kept.statements)
         heads = ", ".join(self._kept.heads or ()) or "nothing"
         return (
@@ -120,30 +121,8 @@ class Lasting:
         return self._transaction and not self._commits(first, second)
 
 
-class Outside:
-    """What one revision has done outside of transactions, on a server that takes back everything else."""
-
-    def __init__(self) -> None:
-        self._part = _Part()
-
-    def add(self, sql: str) -> None:
-        if _words(sql)[0] not in _READS:
-            self._part.add(sql)
-
-    def complete(self, exc: MigrationFailedError, redact: Callable[[str], str]) -> None:
-        """As `Lasting.complete`; an index that could not be built concurrently stays as well, and is invalid."""
-        invalid = indexes.may_leave_one(exc.statement, exc.code)
-        if self._part.count:
-            done = "; ".join(_shortened(redact(statement)) for statement in self._part.statements)
-            exc.message += f"\nThe revision is half applied: what it did outside of transactions stays ({done})"
-            exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, _REMEDY, False
-        if invalid:
-            exc.kind, exc.retriable = HALF_APPLIED, False
-            exc.remedy = f"{indexes.LOOK}; then {exc.remedy if self._part.count else 'correct the cause and retry'}"
-
-
 _NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
-_REMEDY = (
+REMEDY = (
     "take these statements back by hand, correct the cause, then retry; or finish the revision by hand, stamp the "
     "target with it, then retry"
 )
@@ -159,6 +138,6 @@ def _words(sql: str) -> tuple[str, str]:
     return (found[1].upper(), found[2].upper()) if found else ("", "")
 
 
-def _shortened(statement: str) -> str:
+def shortened(statement: str) -> str:
     text = " ".join(statement.split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from alembic.script.revision import MultipleHeads, ResolutionError, Revision, Re
 from alembic.util import CommandError
 
 from orchestrator.errors import HistoryError, UnplannableError
-from orchestrator.history import drivers, goals
+from orchestrator.history import drivers, goals, modules
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.places import line_of
 from orchestrator.plan.steps import Direction, Heads
@@ -48,8 +48,9 @@ class RevisionFile:
 class Snapshot:
     """A track's files at one moment; picklable.
 
-    `digest` covers env.py and all revision files, which lie in `folder` and `version_folders`; `contents` has the
-    digest of each by name. `env_py` is known of files that were read to plan with them.
+    `digest` covers env.py and all revision files, which lie in `folder` and `version_folders`, and the `modules` of the
+    project that they import; `contents` has the digest of each by name. `env_py` is known of files that were read to
+    plan with them, and so are the modules.
     """
 
     folder: str
@@ -59,6 +60,12 @@ class Snapshot:
     files: tuple[RevisionFile, ...]
     env_py: EnvPy = field(default_factory=EnvPy)
     contents: Contents = ()
+    modules: tuple[str, ...] = ()
+
+    def with_modules(self, files: tuple[str, ...]) -> Snapshot:
+        """The same, where these modules count as well."""
+        contents = (*self.contents, *modules.contents_of(files, self.folder, self.contents))
+        return replace(self, contents=contents, digest=digest_over(contents), modules=files)
 
 
 class History:
@@ -95,7 +102,9 @@ class History:
 
     def is_current(self) -> bool:
         """True when the files on disk are the ones that were read."""
-        return digest_of(self.snapshot.folder, self.snapshot.version_folders, self.snapshot.recursive) == self.digest
+        now = self.snapshot
+        contents = contents_of(now.folder, now.version_folders, now.recursive)
+        return digest_over((*contents, *modules.contents_of(now.modules, now.folder, contents))) == self.digest
 
     def __contains__(self, revision: str) -> bool:
         return revision in self._files
@@ -287,12 +296,8 @@ def argument(goal: Heads) -> str | tuple[str, ...] | None:
     return goal[0] if goal else None
 
 
-def digest_of(folder: str, version_folders: tuple[str, ...], recursive: bool) -> str:
-    """SHA-256 over names and contents of env.py and all revision files, wherever they lie."""
-    return digest_over(contents_of(folder, version_folders, recursive))
-
-
 def digest_over(contents: Contents) -> str:
+    """SHA-256 over names and contents of files, wherever they lie."""
     return hashlib.sha256(repr(sorted(contents)).encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Dialect, Engine
@@ -24,18 +24,34 @@ from orchestrator.history import drivers, easing
 from orchestrator.sessions import SessionRules
 
 
+class Follower(Protocol):
+    """Told what is sent on a migration's connections, which are told apart by a number."""
+
+    def begins(self, connection: int, sql: str, alone: bool) -> None:
+        """A statement is about to be sent, `alone` if in no transaction."""
+        ...
+
+    def executed(self, connection: int, sql: str, alone: bool) -> None:
+        """It was executed; no transaction is open on the connection now, if `alone`."""
+        ...
+
+    def commits(self, connection: int) -> None:
+        """The connection's transaction is about to be committed."""
+        ...
+
+    def rolled_back(self, connection: int) -> None:
+        """The connection's transaction is about to be rolled back."""
+        ...
+
+
 @dataclass(slots=True)
 class Session:
-    """One migration's connections: the rules (None: there must be no connection), and the backends seen so far.
-
-    `on_statement` is told each statement that was executed, and whether it was outside of any transaction;
-    `before_statement` each that is about to be.
-    """
+    """One migration's connections: the rules (None: there must be no connection), who is told what is sent on them,
+    and the backends seen so far."""
 
     rules: SessionRules | None
     on_backend: Callable[[int], None] = lambda backend: None
-    on_statement: Callable[[str, bool], None] | None = None
-    before_statement: Callable[[str], None] | None = None
+    follower: Follower | None = None
     backends: list[int] = field(default_factory=list)
 
 
@@ -73,6 +89,8 @@ def install() -> None:
         event.listen(Pool, "checkout", _on_checkout)
         event.listen(Engine, "before_cursor_execute", _on_execute)
         event.listen(Engine, "after_cursor_execute", _on_executed)
+        event.listen(Engine, "commit", _on_commit)
+        event.listen(Engine, "rollback", _on_rollback)
         # Older templates call fileConfig unguarded: it would fail for want of a file, or replace our logging.
         logging.config.fileConfig = _silenced(logging.config.fileConfig)
         logging.config.dictConfig = _silenced(logging.config.dictConfig)
@@ -137,8 +155,8 @@ def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> Non
     session = _current.get()
     if session is None:
         return
-    if session.before_statement is not None:
-        session.before_statement(statement)
+    if session.follower is not None:
+        session.follower.begins(id(connection), statement, drivers.commits_each(connection))
     if session.rules is not None and session.rules.timeouts is not None:
         easing.before(session.rules.timeouts, connection, statement)
 
@@ -147,10 +165,22 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
     session = _current.get()
     if session is None:
         return
-    if session.on_statement is not None:
-        session.on_statement(statement, connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT")
+    if session.follower is not None:
+        session.follower.executed(id(connection), statement, drivers.is_alone(connection))
     if session.rules is not None and session.rules.timeouts is not None:
         easing.restore(session.rules.timeouts, connection)
+
+
+def _on_commit(connection: Any) -> None:
+    session = _current.get()
+    if session is not None and session.follower is not None:
+        session.follower.commits(id(connection))
+
+
+def _on_rollback(connection: Any) -> None:
+    session = _current.get()
+    if session is not None and session.follower is not None:
+        session.follower.rolled_back(id(connection))
 
 
 def _on_connect(connection: Any, record: ConnectionPoolEntry) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import queue
 import signal
 import socket
 import sys
@@ -30,7 +31,7 @@ from alembic.script import ScriptDirectory
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import compile as compiler
-from orchestrator.history import environment, failures, scripts, session, tasklocal
+from orchestrator.history import environment, failures, modules, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
@@ -70,7 +71,7 @@ def _work(own: socket.socket) -> None:
         if isinstance(job, HostJob):
             _host(own, job, speaker)
         else:
-            threading.Thread(target=_end_with, args=(speaker.connection,), daemon=True).start()
+            speaker.listen()
             os.environ.update(job.environment)
             _answer(job, speaker, None)
         code = 0
@@ -85,12 +86,12 @@ def _work(own: socket.socket) -> None:
         os._exit(code)
 
 
-def _end_with(connection: Connection, until: threading.Event | None = None) -> None:
-    """End the process when the daemon hangs up: it does not write after the job (`until` then), so readable means
+def _end_with(connection: Connection, until: threading.Event) -> None:
+    """End the process when the daemon hangs up before it has `loaded`: it does not write meanwhile, so readable means
     gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
-    if until is None or not until.is_set():
+    if not until.is_set():
         os._exit(3)
 
 
@@ -148,12 +149,28 @@ def _perform(
     job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None
 ) -> Snapshot | Rendering | None:
     if isinstance(job, ReadJob):
-        snapshot, read = _read(job.track, job.secrets)
-        return replace(snapshot, env_py=probe(job, read))
+        return _read_to_plan(job)
     if isinstance(job, CompileJob):
         return compiler.render(job, _directory(job))
-    environment.run(job, directory or _directory(job), Observer(speaker.backend, speaker.step, speaker.observed))
+    environment.run(job, directory or _directory(job), _observer(speaker))
     return None
+
+
+def _read_to_plan(job: ReadJob) -> Snapshot:
+    """The files, what env.py does, and which modules of the project they import. Of an env.py that cannot be tried, no
+    modules: it may end elsewhere the next time."""
+    path = set(sys.path)
+    snapshot, read = _read(job.track, job.secrets)
+    files = [file.file for file in snapshot.files]
+    found = modules.imported(snapshot.folder, files, path)
+    env_py = probe(job, read)
+    if env_py.problem is None:
+        found = modules.imported(snapshot.folder, files, path)
+    return replace(snapshot.with_modules(found), env_py=env_py)
+
+
+def _observer(speaker: _Speaker) -> Observer:
+    return Observer(speaker.backend, speaker.step, speaker.observed, speaker.lasting)
 
 
 def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
@@ -162,6 +179,7 @@ def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
         snapshot, directory = _read(job.track, () if isinstance(job, HostJob) else job.secrets)
     except HistoryError as exc:
         raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
+    snapshot = snapshot.with_modules(job.modules)
     if snapshot.digest != job.digest:
         raise MigrationFailedError(
             f"the files in {snapshot.folder} changed since the rollout was planned; nothing was run",
@@ -187,6 +205,18 @@ class _Speaker:
         self._lock = threading.Lock()
         self._steps: list[tuple[str, float]] = []
         self._told = 0.0
+        self._answers: queue.SimpleQueue[None] | None = None
+
+    def listen(self) -> None:
+        """Hear answers in a thread from now on, and end the process when the daemon hangs up."""
+        self._answers = queue.SimpleQueue()
+        threading.Thread(target=self._hear, args=(self._answers,), daemon=True).start()
+
+    def _hear(self, answers: queue.SimpleQueue[None]) -> None:
+        with contextlib.suppress(Exception):
+            while True:
+                answers.put(self.connection.recv())
+        os._exit(3)
 
     def say(self, kind: Kind, value: Any) -> None:
         with self._lock:
@@ -198,6 +228,14 @@ class _Speaker:
 
     def observed(self, observed: Observed) -> None:
         self.say("observed", observed)
+
+    def lasting(self, revision: str) -> None:
+        """Returns when the daemon has written it down. Raises EOFError or OSError when it hangs up instead."""
+        self.say("lasting", revision)
+        if self._answers is None:
+            self.connection.recv()
+        else:
+            self._answers.get()
 
     def step(self, revision: str, seconds: float) -> None:
         """Steps are many and quick, and only watched: those of a moment are told together."""

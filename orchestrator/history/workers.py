@@ -68,6 +68,7 @@ class _Host:
     socket: socket.socket
     track: Track
     digest: str
+    modules: tuple[str, ...]
     running: int = 0
     served: int = 0
     loaded: threading.Event = field(default_factory=threading.Event)
@@ -188,14 +189,14 @@ class Workers:
 
     def _new_host(self, job: MigrateJob) -> _Host:
         """A host that begins to load the history, in a thread of its own: nobody else has to wait for that."""
-        host = _Host(self._forked(job), job.track, job.digest)
+        host = _Host(self._forked(job), job.track, job.digest, job.modules)
         self._hosts.append(host)
         threading.Thread(target=self._load, args=(host,), daemon=True).start()
         return host
 
     def _load(self, host: _Host) -> None:
         try:
-            _converse(host.socket, HostJob(host.track, host.digest), None, READ_SECONDS)
+            _converse(host.socket, HostJob(host.track, host.digest, host.modules), None, READ_SECONDS)
         except OrchestratorError as exc:
             host.failure = exc
             with self._lock:
@@ -297,6 +298,9 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None, seconds:
                     observer.backend(message.value)
                 elif message.kind == "observed":
                     observer.observed(message.value)
+                elif message.kind == "lasting":
+                    observer.lasting(message.value)
+                    connection.send(None)
                 else:
                     for revision, taken in message.value:
                         observer.step(revision, taken)

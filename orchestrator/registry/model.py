@@ -298,10 +298,12 @@ class Registry:
         """The schemas of all targets in the same database."""
         return [schema for schema in self._by_place.get((target.shard, target.database), {}) if schema is not None]
 
-    def place_of(self, target: Target) -> str:
+    def place_of(self, target: Target, *, pooled: bool = False) -> str:
         """Server, database, schema and version table of a target in one line, without user or password: by the way that
-        migrations take. A `direct_url` that is added or changed leads elsewhere, as far as anybody knows."""
-        url, named = self.url_for(target), self.shards[target.shard].migration_url
+        migrations take, or by `url` where that is `pooled`. A `direct_url` that is added or changed leads elsewhere, as
+        far as anybody knows."""
+        shard = self.shards[target.shard]
+        url, named = self.url_for(target), shard.url if pooled else shard.migration_url
         server = f"{named.host or ''}{f':{named.port}' if named.port else ''}"
         table = ".".join(filter(None, (target.version_table_schema or target.schema, target.version_table)))
         return f"{self.shards[target.shard].dialect}://{server}/{url.database} {table}"

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from orchestrator.errors import StateError
+from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout import step, waves
 from orchestrator.rollout.budgets import Stop
@@ -140,10 +141,14 @@ def interrupted(
     migrations: Sequence[Migration], why: str = "the process that migrated it ended in the middle"
 ) -> Sequence[Migration]:
     """What was running when it was cut short is pending again; the version table will tell how far it came."""
-    cut = Failure(INTERRUPTED, why)
-    return [
-        replace(m, state=MigrationState.PENDING, failure=cut) for m in migrations if m.state is MigrationState.RUNNING
-    ]
+    return [_interrupted(m, why) for m in migrations if m.state is MigrationState.RUNNING]
+
+
+def _interrupted(migration: Migration, why: str) -> Migration:
+    begun = doubt.revision_of(migration.doubt or doubt.UNKNOWN)
+    told = f"{why}; revision {begun} had begun what stays whatever becomes of its transaction" if begun else why
+    failure = Failure(INTERRUPTED, told, revision=begun)
+    return replace(migration, state=MigrationState.PENDING, failure=failure, doubt=migration.doubt or doubt.UNKNOWN)
 
 
 def cancelled(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration]:
@@ -190,7 +195,7 @@ def turned(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration
         if m.reverting or m.is_half_applied:  # what has stayed of a revision, no downgrade takes back
             continue
         if m.changed:
-            back = replace(m, state=MigrationState.PENDING, reverting=True, finished_at=None)
+            back = replace(m, state=MigrationState.PENDING, reverting=True, finished_at=None, counted=None)
             changes.append(replace(back, failure=_remembered(m)))
         elif m.state is MigrationState.PENDING:
             changes.append(replace(m, state=MigrationState.CANCELLED, finished_at=now))

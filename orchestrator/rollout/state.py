@@ -124,6 +124,8 @@ class Migration:
     `execution` tells how it was carried out: `online`, `replay`, `mixed`, or `fallback` (env.py took on what the server
     had refused). `planned`, of a rollout that is bound to a plan, is what was planned for the target; None where it
     could not be read then. `reverting`: the rollout takes back what it changed, and the way goes to `from_heads`.
+    `doubt`: what an attempt has left, or may, that the version table does not tell (`plan.doubt`); None: nothing.
+    `counted`: rows by table before the first change, until they are compared; None: not counted.
     """
 
     rollout: str
@@ -144,6 +146,8 @@ class Migration:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     reverting: bool = False
+    doubt: str | None = None
+    counted: Mapping[str, int | None] | None = None
 
     @property
     def changed(self) -> bool:
@@ -155,7 +159,7 @@ class Migration:
     @property
     def was_cut_short(self) -> bool:
         """Whether an attempt ended in the middle, so that nobody knows what it has left."""
-        return self.failure is not None and self.failure.kind == INTERRUPTED
+        return self.doubt is not None or (self.failure is not None and self.failure.kind == INTERRUPTED)
 
     @property
     def is_half_applied(self) -> bool:

@@ -11,6 +11,15 @@ from orchestrator.rollout.state import Migration
 from orchestrator.service import requests
 
 
+def is_unknown(registry: Registry, migrations: Sequence[Migration]) -> bool:
+    """Whether one of the targets is not in the registry, or is elsewhere: another process may have read a newer one."""
+    for migration in migrations:
+        target = registry.by_key.get(migration.key)
+        if target is None or (target.shard, registry.place_of(target)) != (migration.shard, migration.place):
+            return True
+    return False
+
+
 async def welcome(controller: Controller, registry: Registry) -> None:
     """Take them into the rollout where its strategy says so, or record that they are left to the next one: always, by a
     rollout that is bound to a plan, which does not name them."""

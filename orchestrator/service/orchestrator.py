@@ -336,7 +336,16 @@ class Orchestrator:
             return  # one that was launched while we read may have ended since
         for rollout in active:
             if not rollout.request.foreground and rollout.id not in driven:
+                await self._catch_up(rollout)
                 self._launch(rollout)
+
+    async def _catch_up(self, rollout: Rollout) -> None:
+        """Read the registry again where whoever made the rollout knows targets that we do not."""
+        if appearing.is_unknown(self.registry, await self._ledger.migrations(rollout.id)):
+            try:
+                self.registry_read(await self._parts.source.reload(trusting=False))
+            except RegistryError as exc:
+                self.registry_read(exc)
 
     async def finished(self, rollout_id: str) -> None:
         """Wait until this process works no longer on the rollout."""

@@ -99,10 +99,11 @@ def _joined(
         bus.publish(event)
 
     total = settings.max_concurrent
+    owner = Owner(store.mark, store.deposed)
     databases: dict[str, Database] = {
-        "postgresql": PostgreSQL(Owner(store.mark, store.deposed)),
+        "postgresql": PostgreSQL(owner),
         "sqlite": SQLite(),
-        **dict.fromkeys(MYSQL_DIALECTS, MySQL()),
+        **dict.fromkeys(MYSQL_DIALECTS, MySQL(owner)),
     }
     histories = Histories(Library(workers))
     migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import RolloutEvent
+from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count, summed
 from orchestrator.store import rules
@@ -72,6 +73,7 @@ def create(
         connection.execute(insert(migrations), [migration_row(migration) for migration in part])
     if not rollout.state.finished:
         _acquire(connection, rollout.id)
+        _inherit(connection, rollout.id)
     _count_in(connection, len(frozen))
     stored = {rollout.id: Stored(rollout.state, rollout.total, 0)}
     return Written(rollout, _append(connection, stored, [event]))
@@ -115,6 +117,7 @@ def extend(connection: Connection, rollout: Rollout, added: Sequence[Migration],
     for part in slices(added, SLICE):
         connection.execute(insert(migrations), [migration_row(migration) for migration in part])
     _acquire(connection, rollout.id)
+    _inherit(connection, rollout.id)
     total = {"total": before.total + len(added)}
     connection.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(total))
     return Written(None, _append(connection, stored, [event]))
@@ -244,6 +247,25 @@ def _acquire(connection: Connection, rollout_id: str) -> None:
     frozen = targets.where(migrations.c.rollout == rollout_id, ~held)
     frozen = frozen.order_by(migrations.c.tenant, migrations.c.track)
     connection.execute(insert(holds).from_select(["tenant", "track", "rollout"], frozen))
+
+
+def _inherit(connection: Connection, rollout_id: str) -> None:
+    """What earlier rollouts may have left of a revision on the same targets is the newest one's to judge."""
+    before, now = migrations.alias("before"), migrations.alias("now")
+    same = [before.c[name] == now.c[name] for name in ("tenant", "track", "place")]
+    open_ones = and_(before.c.doubt.is_not(None), before.c.doubt.not_like(f"{doubt.PASSED_ON}%"))
+    wanted = (now.c.rollout == rollout_id, before.c.rollout != rollout_id, open_ones)
+    found = connection.execute(
+        select(before.c.rollout, before.c.tenant, before.c.track, before.c.doubt)
+        .join(now, and_(*same))
+        .where(*wanted)
+        .order_by(before.c.rollout)
+    ).all()
+    for row in found:
+        of = (migrations.c.tenant == row.tenant, migrations.c.track == row.track)
+        connection.execute(update(migrations).where(migrations.c.rollout == rollout_id, *of).values(doubt=row.doubt))
+        passed_on = {"doubt": f"{doubt.PASSED_ON}{row.doubt}"}
+        connection.execute(update(migrations).where(migrations.c.rollout == row.rollout, *of).values(passed_on))
 
 
 def _refuse_conflict(connection: Connection, rollout_id: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.events import Event
-from orchestrator.store import leadership, lock, schema
+from orchestrator.store import leadership, lock, pooler, schema
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
 from orchestrator.store.fence import Fence
@@ -71,6 +71,7 @@ async def open_store(
     place, me, fence = locate(url), this_process(), Fence()
     connections = Connections(place, purpose=purpose("store", me.mark), idle_seconds=lease_seconds)
     try:
+        await pooler.refuse(place)
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)

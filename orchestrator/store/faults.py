@@ -31,6 +31,11 @@ STOPPING = Fault("is starting up or shutting down", "try again in a moment")
 FULL = Fault("has no space left", f"free disk space, or {ELSEWHERE}")
 GONE = Fault("has lost its file", "restore it; what was recorded since it was lost is gone with it")
 FOREIGN = Fault("has tables of another application", "give the store a database of its own in ORCHESTRATOR_STORE_URL")
+POOLED = Fault(
+    "is behind a connection pooler (PgBouncer or the like), which shares its sessions with others: neither the lead "
+    "nor locks would hold there",
+    "point ORCHESTRATOR_STORE_URL to the server itself, past the pooler",
+)
 UNKNOWN = Fault("failed", "the message above is the database's own; the rollout's state is as last saved")
 
 # By SQLSTATE or its first two characters: https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -166,6 +166,8 @@ def migration_row(migration: Migration) -> dict[str, Any]:
         "started_at": migration.started_at,
         "finished_at": migration.finished_at,
         "reverting": migration.reverting,
+        "doubt": _optional(migration.doubt),
+        "counted": None if migration.counted is None else dict(migration.counted),
         **_failure_columns(migration.failure),
     }
 
@@ -223,6 +225,8 @@ def migration_from(row: RowMapping) -> Migration:
         started_at=row["started_at"],
         finished_at=row["finished_at"],
         reverting=row["reverting"],
+        doubt=row["doubt"],
+        counted=row["counted"],
     )
 
 

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     false,
+    text,
 )
 
 VERSION_TABLE = "orchestrator_version"
@@ -129,8 +130,11 @@ migrations = Table(
     Column("started_at", UtcDateTime),
     Column("finished_at", UtcDateTime),
     Column("reverting", Boolean, nullable=False, server_default=false()),
+    Column("doubt", Text),
+    Column("counted", JSON(none_as_null=True)),
     Index(None, "rollout", "position", unique=True),
     Index(None, "rollout", "state"),
+    Index(None, "tenant", "track", postgresql_where=text("doubt IS NOT NULL"), sqlite_where=text("doubt IS NOT NULL")),
 )
 
 # A row per target of every active rollout: that no target is in two of them is the database's to enforce, so it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,7 +56,11 @@ class _Guard:
         return None
 
     async def replay(
-        self, scripts: tuple[Script, ...], create_version: str | None, on_done: Callable[[tuple[str, ...], float], None]
+        self,
+        scripts: tuple[Script, ...],
+        create_version: str | None,
+        on_done: Callable[[tuple[str, ...], float], None],
+        on_lasting: Callable[[str], Awaitable[None]],
     ) -> None:
         await anyio.lowlevel.checkpoint()
         self._heads[self._name] = scripts[-1].after

@@ -133,6 +133,30 @@ async def test_a_direct_url_leads_past_the_pooler(
             assert {row["database"] for row in found} >= set(databases)
 
 
+async def test_a_retry_takes_the_direct_url_that_was_added_because_of_the_refusal(
+    pg: Server, make_databases: MakeDatabases, track: Track
+) -> None:
+    databases = await make_databases(2)
+    async with pgbouncer.before(pg) as pooler:
+        registry = engine.registry_of([track], [_shard(pooler)], engine.targets_of(databases))
+        async with engine.running(registry) as running:
+            view = await running.rollout()
+            assert view.counts == {"unreachable": 2}
+            mended = {"pg": _shard(pooler, direct_url=engine.shard_of(pg).url)}
+            running.source.current = replace(registry, digest="mended", shards=mended)
+            await running.service.retry(view.rollout.id, by="test")
+            await running.service.finished(view.rollout.id)
+            after = await running.service.rollout(view.rollout.id)
+            assert after.counts == {"succeeded": 2}, after.failures
+            # What was touched by now is where it was touched, and another way may lead elsewhere.
+            running.source.current = registry
+            await running.service.rollback(view.rollout.id, by="test")
+            await running.service.finished(view.rollout.id)
+            assert {group.example.kind for group in (await running.service.rollout(view.rollout.id)).failures} == {
+                "moved"
+            }
+
+
 async def test_a_source_of_tenants_may_be_asked_through_a_pooler(pg: Server, make_databases: MakeDatabases) -> None:
     (database,) = await make_databases(1)
     async with pgbouncer.before(pg) as pooler:

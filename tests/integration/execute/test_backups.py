@@ -466,6 +466,10 @@ COMMANDS = {
     "the check fails": (Backup(command="true", check="echo bad >&2; false"), "the check ended with code 1: bad"),
     "it is not there": (Backup(command="no-such-program"), "not found"),
     "it asks again": (Backup(command="echo busy >&2; exit 75"), "the command asks for another try: busy"),
+    "a part of its pipe fails": (
+        Backup(command='(echo half; echo gone >&2; exit 3) | cat > "${ORCHESTRATOR_BACKUP_FILE:-/dev/null}"'),
+        "the command ended with code 3: gone",
+    ),
     "it is too slow": (Backup(command="trap '' TERM; sleep 602", deadline_seconds=0.5), "it took longer than 0.5 s"),
 }
 
@@ -481,6 +485,20 @@ async def test_a_command_that_fails(name: str, pg: Server, make_databases: MakeD
         assert bool(running.of(MigrationRetried)) is (name == "it asks again")
     assert await _untouched(pg, database)
     await until(lambda: commands("sleep 602") == [])
+
+
+async def test_a_command_that_leaves_no_file_has_made_no_backup(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    await _at_alpha(pg, database)
+    registry = _registry(pg, [database], tmp_path, Backup(tmp_path / "kept", command="true"))
+    async with engine.running(registry) as running:
+        failed = await failure(running)
+        assert (failed.kind, "the command has left no file" in failed.message) == ("backup", True), failed.message
+        assert "ORCHESTRATOR_BACKUP_FILE" in (failed.remedy or "")
+    assert await _untouched(pg, database)
+    assert whole(tmp_path / "kept") == []
 
 
 async def test_a_command_dies_with_the_process_that_runs_it(tmp_path: Path) -> None:

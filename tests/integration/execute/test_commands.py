@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.errors import StateError
 from orchestrator.registry.model import FailureBudget, Registry, Shard, Strategy, Target, Wave
+from orchestrator.registry.source import ReloadResult
 from orchestrator.rollout.state import RolloutState
 from orchestrator.service.orchestrator import Orchestrator
 from tests import engine, environments
@@ -94,6 +95,27 @@ async def test_failures_that_somebody_accepted_do_not_pause_again_after_a_restar
             await again.service.finished(view.rollout.id)
         after = await again.service.rollout(view.rollout.id)
         assert after.counts == {"succeeded": 7, "unreachable": 1}
+
+
+async def test_a_leader_reads_its_registry_again_for_a_tenant_that_a_standby_knew_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = _registry(tmp_path, 2)
+    older = replace(newer, digest="older", targets=newer.targets[:1])
+    async with running(newer) as one:
+        with monkeypatch.context() as patched:  # as a standby, which leaves it to the leader
+            patched.setattr(one.service, "_launch", lambda rollout: None)
+            view, _ = await one.service.start_rollout(engine.head())
+        one.source.current = older
+
+        async def reload(*, trusting: bool) -> ReloadResult:
+            one.source.current = newer
+            return ReloadResult(True, newer, appeared=1)
+
+        monkeypatch.setattr(one.source, "reload", reload, raising=False)
+        await one.service.take_up()
+        await one.service.finished(view.rollout.id)
+        assert (await one.service.rollout(view.rollout.id)).counts == {"succeeded": 2}
 
 
 async def test_a_frozen_target_is_never_migrated_where_the_registry_moved_it(tmp_path: Path) -> None:

@@ -11,12 +11,8 @@ from typing import Any
 import anyio
 import asyncpg
 import pytest
-from sqlalchemy.engine import make_url
 
-from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import Server
-from orchestrator.databases.postgresql import lock_key, signed
-from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import ConflictError, HistoryError
 from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import FailureBudget, Registry, Strategy, Target, Track, Wave
@@ -163,21 +159,14 @@ async def test_a_target_that_another_run_holds_is_locked_and_names_the_holder(
 ) -> None:
     databases = await make_databases(3)
     targets = engine.targets_of(databases)
-    holder = await asyncpg.connect(pg.url(databases[1]), server_settings={"application_name": "somebody else"})
-    try:
-        await holder.execute(f"SELECT pg_advisory_lock({LOCK_NAMESPACE}, {_second_key()})")
-        async with engine.running(_registry(track, pg, targets), lock_wait_seconds=0.5) as running:
-            view = await running.rollout()
-            assert view.counts == {"succeeded": 2, "locked": 1}
-            reason = _reason((await running.migrations(view))["t001"])
-            assert f"backend {holder.get_server_pid()} (somebody else" in reason
-    finally:
-        await holder.close()
-
-
-def _second_key() -> int:
-
-    return signed(lock_key(Place(Target("t", "app", "pg", "x"), make_url("postgresql://h/x"), Limits())))
+    async with (
+        engine.held_target(pg, databases[1]) as holder,
+        engine.running(_registry(track, pg, targets), lock_wait_seconds=0.5) as running,
+    ):
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 2, "locked": 1}
+        reason = _reason((await running.migrations(view))["t001"])
+        assert f"backend {holder} (somebody else" in reason
 
 
 async def test_a_table_lock_held_by_an_application_is_waited_for_again_and_again_then_told(

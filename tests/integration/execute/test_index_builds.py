@@ -124,6 +124,50 @@ async def test_a_concurrent_build_that_fails_leaves_the_limits_as_they_were(
     assert await engine.fetch(pg, database, "SELECT * FROM limits") == [("1h", "2s")]
 
 
+@pytest.mark.parametrize("own", ["100ms", "0"])
+async def test_a_limit_for_locks_that_a_revision_sets_itself_stays_while_it_builds(
+    project: Path, pg: Server, make_databases: MakeDatabases, own: str
+) -> None:
+    body = f"""
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = '{own}'")
+        op.execute("CREATE INDEX CONCURRENTLY mine_a ON mine (seen(a))")
+        op.execute("CREATE TABLE limits AS SELECT current_setting('lock_timeout') AS l")
+    """
+    environments.add_revision(project, "delta", "alpha", body)
+    (database,) = await make_databases(1)
+    await _table(pg, database, 0)
+    seen = """CREATE FUNCTION seen(n int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN
+        IF current_setting('lock_timeout') <> '%s' THEN RAISE 'lock_timeout %%', current_setting('lock_timeout');
+        END IF; RETURN n; END $$"""
+    await engine.execute(pg, database, seen % own)
+    async with engine.running(_registry(project, pg, [database])) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 1}, view.failures
+    assert await engine.fetch(pg, database, "SELECT * FROM limits") == [(own,)]
+
+
+@WAYS
+async def test_who_keeps_a_concurrent_build_waiting_is_told(
+    project: Path, pg: Server, make_databases: MakeDatabases, execution: Way
+) -> None:
+    environments.add_revision(project, "delta", "alpha", CONCURRENT.format("", "a"))
+    (database,) = await make_databases(1)
+    await _table(pg, database, 0)
+    async with engine.running(_registry(project, pg, [database], execution), lock_timeout_seconds=0.1) as running:
+        with structlog.testing.capture_logs() as logs:
+            async with engine.locked_table(pg, database, "mine", "ROW EXCLUSIVE"):
+                view, _ = await running.service.start_rollout(engine.head())
+                await until(lambda: [line for line in logs if line["event"] == "migration_waits"] != [])
+            await running.service.finished(view.rollout.id)
+        assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 1}
+        assert not running.of(MigrationRetried), "it keeps nobody waiting, so it waits without a limit"
+        (told,) = [line for line in logs if line["event"] == "migration_waits"]
+        assert (told["tenant"], told["track"], told["log_level"]) == ("t000", "app", "warning")
+        assert "backend " in told["blocked_by"]
+        assert "idle in transaction" in told["blocked_by"]
+
+
 @WAYS
 @pytest.mark.parametrize("condition", ["", "IF NOT EXISTS "])
 async def test_what_a_failed_build_left_is_named_and_is_not_taken_for_an_index_by_the_next_attempt(

@@ -401,6 +401,27 @@ async def test_a_tenant_that_is_skipped_while_heads_are_read_stays_skipped(
         assert await _heads(pg, databases[0]) == []
 
 
+async def test_no_way_back_begins_while_a_target_may_just_run_what_cannot_be_taken_back(
+    pg: Server, make_databases: MakeDatabases, project: Track, tmp_path: Path
+) -> None:
+    body = "op.create_table('gamma', sa.Column('id', sa.Integer))"
+    environments.add_revision(tmp_path / "project", "gamma", "beta", body, "raise NotImplementedError")
+    databases = await make_databases(1)
+    async with engine.running(_registry(pg, project, databases, Strategy("canary"))) as running:
+        async with engine.held_target(pg, databases[0]):
+            rollout = await _start(running)
+
+            async def waits_for_the_lock() -> bool:
+                found = await running.migrations(await running.service.rollout(rollout))
+                return found["t000"].attempts == 1
+
+            await until(waits_for_the_lock)
+            with pytest.raises(StateError, match="have just been begun and may run gamma"):
+                await running.service.rollback(rollout, by="anna")
+        assert await _ends(running, rollout) is RolloutState.SUCCEEDED
+        assert await _heads(pg, databases[0]) == ["gamma"]
+
+
 async def test_what_was_skipped_after_a_part_of_it_was_done_is_taken_back(
     pg: Server, make_databases: MakeDatabases, project: Track, tmp_path: Path
 ) -> None:

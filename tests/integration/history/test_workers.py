@@ -17,7 +17,7 @@ from orchestrator.history import workers as workers_module
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, ReadJob
 from orchestrator.history.library import Library
-from orchestrator.history.revisions import digest_of
+from orchestrator.history.revisions import contents_of, digest_over
 from orchestrator.history.workers import Handle, Workers
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
@@ -122,7 +122,7 @@ def test_a_host_is_hung_up_on_and_loads_without_holding_up_others(workers: Worke
     environment.write_text(f"import time\nopen({str(at_work)!r}, 'w').close()\ntime.sleep(3600)\n")
     waits = f"while not os.path.exists({str(loaded)!r}):\n    time.sleep(0.02)"
     _add(track, f"open({str(loading)!r}, 'w').close()\n{waits}")
-    digest = digest_of(read.folder, read.version_folders, read.recursive)
+    digest = digest_over(contents_of(read.folder, read.version_folders, read.recursive))
     handle = Handle()
     failures: list[str] = []
 

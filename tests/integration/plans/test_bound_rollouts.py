@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.api.ports import RolloutView
 from orchestrator.databases.embedded import Server
-from orchestrator.errors import ConfigurationError, PlanChangedError
+from orchestrator.errors import ConfigurationError, HistoryError, PlanChangedError
 from orchestrator.events import MigrationFinished, RolloutStateChanged, TargetsAppeared
 from orchestrator.registry.model import Registry, Strategy, Target, Track
 from orchestrator.rollout.state import EVERY, Direction, Request, RolloutState
@@ -165,6 +165,34 @@ async def test_each_change_is_said(scene: Scene) -> None:
         with pytest.raises(ConfigurationError, match="no strategy 'nope'"):
             await one.service.start_rollout(engine.head(plan_digest=digest, strategy="nope"))
         assert len(await one.service.rollouts()) == 1
+
+
+async def test_modules_that_revisions_and_env_py_import_are_planned_with_them(scene: Scene) -> None:
+    project = scene.folder / "project"
+    (project / "app").mkdir()
+    names, settings, late = (project / "app" / f"{name}.py" for name in ("names", "settings", "late"))
+    for file in (names, settings, late):
+        file.write_text("TABLE = 'delta'\n")
+    (project / "alembic" / "env.py").write_text(
+        f"from app import settings\n{(project / 'alembic' / 'env.py').read_text()}"
+    )
+    body = "from app import late\nop.create_table(names.TABLE, sa.Column('id', sa.Integer))"
+    file = environments.add_revision(project, "delta", "gamma", body)
+    file.write_text(file.read_text().replace("import asyncio", "from app import names\nimport asyncio"))
+    async with running(scene) as one:
+        digest = await planned(one)
+        for changed in (names, settings):
+            before = changed.read_text()
+            changed.write_text("TABLE = 'other'\n")
+            said = f"files: revision files of track app have changed: app/{changed.name}"
+            assert await refused(one, digest) == (said,)
+            changed.write_text(before)
+        late.write_text("x = 1\n")  # is imported when the revision runs, and nobody knows of it before
+        view = await one.rollout(plan_digest=digest)
+        assert view.counts == {"succeeded": 3}, view.failures
+        names.unlink()
+        with pytest.raises(HistoryError, match="names"):
+            await planned(one)
 
 
 async def test_a_repeated_request_gets_its_rollout_although_the_targets_have_moved(scene: Scene) -> None:
@@ -419,6 +447,11 @@ async def test_a_digest_is_the_same_on_every_machine_and_after_every_restart(
     environments.add_revision(project, "omega", ("delta", "side"), "pass")
     environments.add_revision(project, "odd", "omega", "raise RuntimeError(object())")  # another reason each time
     environments.use_transaction_per_migration(project)
+    (project / "helpers.py").write_text("from env import NAME\n")
+    (project / "env.py").write_text("NAME = 'a module that is called like another file'\n")
+    env = project / "alembic" / "env.py"
+    lead = "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))\nimport helpers\n"
+    env.write_text(lead + env.read_text())
     shutil.copytree(project, tmp_path / "else where" / "deeper" / "project")
     moved = tmp_path / "else where" / "deeper" / "project" / "alembic"
     elsewhere = Track("app", script_location=moved, execution=execution)
@@ -434,6 +467,8 @@ async def test_a_digest_is_the_same_on_every_machine_and_after_every_restart(
             plan = await one.service.plan(engine.head())
             digests.append((plan.digest, plan.groups[0].digest))
             assert (plan.groups[0].digest != "") == (execution == "auto")
+            history = await one.parts.histories.current(registry, track)
+            assert {"helpers.py", "./env.py", "env.py"} <= dict(history.snapshot.contents).keys()
     assert len(set(digests)) == 1
 
 

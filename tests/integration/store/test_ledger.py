@@ -159,6 +159,8 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         started_at=START,
         finished_at=START + timedelta(seconds=1),
         reverting=True,
+        doubt=AWKWARD.replace("\0", ""),
+        counted={"orders": 3, "gone": None},
     )
     assert unset(migration) == unset(failure) == []
     await store.ledger.create(rollout, [migration], created(rollout))

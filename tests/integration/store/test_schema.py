@@ -9,7 +9,8 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect
 
 from orchestrator.errors import StoreError
 from orchestrator.history import tasklocal
@@ -50,6 +51,41 @@ async def test_the_history_can_be_walked_down_and_up_again(url: str) -> None:
         assert await store.ledger.rollouts() == []
 
 
+async def test_each_step_of_the_history_leaves_an_older_leader_what_it_reads_and_writes(url: str) -> None:
+    """While a standby of a newer release starts, and has upgraded the tables, the leader is still of the one before."""
+    async with open_store(url):
+        pass
+    tasklocal.install()
+    scripts = ScriptDirectory.from_config(schema.config())
+    revisions = [script.revision for script in scripts.walk_revisions()][::-1]
+    await on(url, lambda connection: command.downgrade(schema.config(connection), revisions[0]))
+    before = await on(url, _columns)
+    for revision in revisions[1:]:
+        await on(url, lambda connection, to=revision: command.upgrade(schema.config(connection), to))
+        after = await on(url, _columns)
+        for (table, name), column in before.items():
+            assert (table, name) in after, f"{revision} takes {table}.{name} from a leader that writes it"
+            same = {key: column[key] == after[table, name][key] for key in ("nullable", "type")}
+            assert all(same.values()), f"{revision} changes {table}.{name}"
+        known = {table for table, _ in before}
+        needed = [key for key in after.keys() - before.keys() if key[0] in known and not _may_be_left_out(after[key])]
+        assert not needed, f"{revision} wants {needed} from a leader that does not know them"
+        before = after
+
+
+def _columns(connection: Connection) -> dict[tuple[str, str], dict[str, Any]]:
+    looking = inspect(connection)
+    return {
+        (table, column["name"]): {**column, "type": str(column["type"])}
+        for table in looking.get_table_names()
+        for column in looking.get_columns(table)
+    }
+
+
+def _may_be_left_out(column: dict[str, Any]) -> bool:
+    return bool(column["nullable"] or column["default"] is not None)
+
+
 async def test_stores_opened_at_once_make_the_tables_once(url: str) -> None:
     async def use() -> None:
         async with open_store(url) as store:
@@ -58,7 +94,7 @@ async def test_stores_opened_at_once_make_the_tables_once(url: str) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(6):
             tasks.start_soon(use)
-    assert await run_sql(url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0006",)]
+    assert await run_sql(url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0007",)]
 
 
 async def test_a_store_of_a_newer_release_is_refused(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import anyio
@@ -15,6 +16,20 @@ from orchestrator.execute.online import OnlineRunner
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.workers import Handle, Workers
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Track
+from orchestrator.sessions import SessionRules
+
+JOB = MigrateJob(
+    Track("app", script_location=Path("/srv/alembic")),
+    "digest",
+    "acme",
+    Plan((), ("a1",), "upgrade", ("a1",)),
+    "alembic_version",
+    None,
+    SessionRules("postgresql", "SELECT 1", (), "acme"),
+    "postgresql://nowhere.invalid/acme",
+)
 
 
 class Guarding:
@@ -69,7 +84,7 @@ class Hanging:
 async def _run(work: Callable[[Observer, Handle], None], guard: Guarding, *, alone: bool = False) -> None:
     runner = OnlineRunner(cast(Workers, Working(work)), 1)
     with anyio.fail_after(60):
-        await runner.run(cast(MigrateJob, None), cast(Any, guard), lambda *_: None, alone=alone)
+        await runner.run(JOB, cast(Any, guard), lambda *_: None, alone=alone)
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,139 @@
+"""What revisions have committed before they came to their end, on a server that takes back everything else. Pure.
+
+PostgreSQL takes a failed transaction back as a whole. But a revision may send statements outside of transactions, or
+commit in the middle: an `autocommit_block` does both, since Alembic commits what came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
+from orchestrator.history.lasting import REMEDY, Part, shortened
+from orchestrator.plan import indexes, outside
+from orchestrator.plan.steps import Heads
+
+# SQLSTATEs of a connection that was lost: what was on its way may have been done.
+_CONNECTION_LOST = "08"
+
+
+@dataclass(slots=True)
+class _Session:
+    """One of env.py's connections: what its transaction holds, and what is being committed.
+
+    `alone`: its last statement was in no transaction; `bare`: nor will the next one be, whatever its driver believes,
+    since a COMMIT was sent as a statement.
+    """
+
+    open: Part = field(default_factory=Part)
+    committing: Part | None = None
+    alone: bool = False
+    bare: bool = False
+
+
+class Committed:
+    """Follows the statements of one migration from its first revision on; sessions are told apart by a number.
+
+    `note` is called before the first thing of each revision that would stay if the process died: it returns when that
+    is written down.
+    """
+
+    def __init__(self, heads: Heads, note: Callable[[str], None]) -> None:
+        self._kept, self._note = Part(heads=heads), note
+        self._sessions: dict[int, _Session] = {}
+        self._revision: str | None = None
+        self._noted = False
+        self._on_its_way: str | None = None
+
+    def revision(self, name: str | None) -> None:
+        """From now on it is this revision's."""
+        self._revision, self._noted = name, False
+
+    def begins(self, session: int, sql: str, alone: bool) -> None:
+        """The statement is about to be sent, `alone` if in no transaction."""
+        self._settle()
+        if self._revision is None:
+            return
+        one = self._session(session)
+        if alone or one.bare:
+            if outside.may_leave(sql):
+                self._write_down()
+                self._on_its_way = sql
+        elif outside.commits(sql) and (one.open.count or outside.changes(sql)):
+            self._write_down()
+
+    def executed(self, session: int, sql: str, alone: bool) -> None:
+        """The statement has been executed; after it, the session has no transaction open if `alone`."""
+        self._on_its_way = None
+        if self._revision is None:
+            return
+        one = self._session(session)
+        if outside.changes(sql):
+            one.open.add(sql)
+        one.alone, one.bare = alone, alone and (one.bare or outside.commits(sql))
+        if alone:
+            self._kept.take(one.open)
+            one.open = Part()
+
+    def stamped(self, session: int, heads: Heads) -> None:
+        """The version table was brought along with what came before."""
+        one = self._session(session)
+        (self._kept if one.alone else one.open).take(Part(heads=heads))
+
+    def commits(self, session: int) -> None:
+        """The session's transaction is about to be committed."""
+        self._settle()
+        one = self._session(session)
+        if one.open.count and self._revision is not None:
+            self._write_down()
+        one.committing, one.open, one.bare = one.open, Part(), False
+
+    def rolled_back(self, session: int) -> None:
+        self._settle()
+        self._sessions.pop(session, None)
+
+    def complete(self, exc: TargetError, redact: Callable[[str], str]) -> None:
+        """Add to the failure what is left of the revisions, and how to go on; secrets are taken out by `redact`. An
+        index that could not be built concurrently stays as well, and is invalid."""
+        lost = (exc.code or "").startswith(_CONNECTION_LOST)
+        if exc.code is None or exc.statement is not None or lost:
+            self._settle()  # what the server would not commit, it has taken back
+        invalid = isinstance(exc, MigrationFailedError) and indexes.may_leave_one(exc.statement, exc.code)
+        if told := self._told(redact, lost):
+            exc.message = f"{exc.message}\n{told}"
+            exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, REMEDY, False
+        if invalid:
+            exc.kind, exc.retriable = HALF_APPLIED, False
+            exc.remedy = f"{indexes.LOOK}; then {exc.remedy if told else 'correct the cause and retry'}"
+
+    def _told(self, redact: Callable[[str], str], lost: bool) -> str | None:
+        if self._kept.count:
+            done = "; ".join(shortened(redact(statement)) for statement in self._kept.statements)
+            more = self._kept.count - len(self._kept.statements)
+            heads = ", ".join(self._kept.heads or ()) or "nothing"
+            return (
+                f"The revision is half applied: what it did outside of transactions stays ({done}"
+                f"{f'; and {more} more' if more else ''}). The version table still says {heads}"
+            )
+        if lost and self._on_its_way is not None:
+            return (
+                "The revision may be half applied: nobody knows whether the server has done what it was sent outside "
+                f"of transactions ({shortened(redact(self._on_its_way))})"
+            )
+        return None
+
+    def _settle(self) -> None:
+        """What was being committed, is."""
+        for one in self._sessions.values():
+            if one.committing is not None:
+                self._kept.take(one.committing)
+                one.committing = None
+
+    def _write_down(self) -> None:
+        if not self._noted and self._revision is not None:
+            self._note(self._revision)
+            self._noted = True
+
+    def _session(self, number: int) -> _Session:
+        return self._sessions.setdefault(number, _Session())
