@@ -1,5 +1,6 @@
-"""The command line in processes that are forked from one that has imported it: as `python -m orchestrator` is, but a
-second sooner. What is proved of processes (exit codes, signals, streams, folder, variables) holds for both.
+"""The command line, and the warm parents of its workers, in processes that are forked from one that has imported all:
+as `python -m orchestrator` is, but two seconds sooner. What is proved of processes (exit codes, signals, streams,
+folder, variables, who ends with whom) holds for both; a few tests start theirs afresh.
 
 One such server for each process that runs tests; it ends with it.
 """
@@ -7,6 +8,9 @@ One such server for each process that runs tests; it ends with it.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
+import importlib
 import json
 import os
 import select
@@ -15,9 +19,12 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from orchestrator.history import worker, workers
 
 ROOT = Path(__file__).parent.parent
 _LENGTH = struct.Struct("!I")
@@ -40,7 +47,7 @@ _BEFOREHAND = (
 
 @dataclass
 class Forked:
-    """A command that runs, or ran. Its process id is free for others only when we have been told its end."""
+    """A process that runs, or ran. Its process id is free for others only when its end has been told."""
 
     pid: int
     _line: socket.socket
@@ -50,9 +57,11 @@ class Forked:
         """Its exit code, or the negative number of the signal that ended it; None while it runs."""
         return self._ended(0)
 
-    def wait(self) -> int:
-        code = self._ended(None)
-        assert code is not None
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code. Raises `subprocess.TimeoutExpired` after so many seconds."""
+        code = self._ended(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(f"process {self.pid}", timeout or 0)
         return code
 
     def send_signal(self, number: int) -> None:
@@ -66,21 +75,25 @@ class Forked:
         if self.returncode is None and select.select([self._line], [], [], seconds)[0]:
             said = self._line.recv(_STATUS.size)
             self._line.close()
-            assert said, "the server that commands are forked from has died"
-            self.returncode = os.waitstatus_to_exitcode(_STATUS.unpack(said)[0])
+            # Without a word the server has died, and with it whoever could tell.
+            self.returncode = os.waitstatus_to_exitcode(_STATUS.unpack(said)[0]) if said else 1
         return self.returncode
 
 
 def command(
-    arguments: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdout: int, stderr: int, stdin: int
+    arguments: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
 ) -> Forked:
     """Start `orchestrator <arguments>` with these streams, which stay the caller's to close."""
-    job = json.dumps({"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}).encode()
+    job = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
+    return _asked(_server(), job, [stdin, stdout, stderr])
+
+
+def _asked(server: socket.socket, job: dict[str, Any], given: Sequence[int]) -> Forked:
+    text = json.dumps(job).encode()
     ours, theirs = socket.socketpair()
     with theirs:
-        server = _server()
-        socket.send_fds(server, [_LENGTH.pack(len(job))], [stdin, stdout, stderr, theirs.fileno()])
-        server.sendall(job)
+        socket.send_fds(server, [_LENGTH.pack(len(text))], [theirs.fileno(), *given])
+        server.sendall(text)
     (pid,) = _STATUS.unpack(ours.recv(_STATUS.size))
     return Forked(pid, ours)
 
@@ -96,7 +109,8 @@ def _server() -> socket.socket:
                 [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                # The order of hashes that warm parents are started with.
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
                 stdin=subprocess.DEVNULL,
             )
         _servers[os.getpid()] = ours
@@ -112,81 +126,124 @@ def _end(ours: socket.socket, started: subprocess.Popen[bytes]) -> None:
 # The server's side
 
 
-def _serve(control: socket.socket) -> None:
-    """Fork a process for each command, and tell its end. Returns in each of them; ends when the caller has gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    lines: dict[int, socket.socket] = {}
-    while True:
-        ready, _, _ = select.select([control.fileno(), woken], [], [])
-        if woken in ready:
-            os.read(woken, 4096)
-            _tell_ends(lines)
-        if control.fileno() in ready:
-            received = _received(control)
-            if received is None:
-                os._exit(0)
-            job, streams, line = received
-            pid = os.fork()
-            if pid == 0:
-                for mine in (control, line, *lines.values()):
-                    mine.close()
-                os.close(woken)
-                signal.set_wakeup_fd(-1)
-                os.close(wake)
-                _become(job, streams)
+@dataclass
+class _Forking:
+    """`askers` are those who may ask for processes: the tests, and each command that runs; `lines` tells ends."""
+
+    askers: list[socket.socket]
+    lines: dict[int, socket.socket] = field(default_factory=dict)
+    woken: int = -1
+    wake: int = -1
+
+    def serve(self) -> dict[str, Any]:
+        """Fork a process for each job, and tell its end. Returns in each of them what it is to be; ends when the first
+        asker has gone."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self.woken, self.wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self.wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        while True:
+            ready, _, _ = select.select([self.woken, *(asker.fileno() for asker in self.askers)], [], [])
+            if self.woken in ready:
+                os.read(self.woken, 4096)
+                self._tell_ends()
+            for asker in [one for one in self.askers if one.fileno() in ready]:
+                received = _received(asker)
+                if received is None and asker is self.askers[0]:
+                    os._exit(0)
+                if received is None:
+                    self.askers.remove(asker)
+                    asker.close()
+                elif (job := self._forked(*received)) is not None:
+                    return job
+
+    def _forked(self, job: dict[str, Any], given: list[int]) -> dict[str, Any] | None:
+        """In the new process what it is to be, and None in ours."""
+        line, *streams = given
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            for mine in (*self.askers, *self.lines.values(), ours):
+                mine.close()
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            for number in (self.woken, self.wake, line):
+                os.close(number)
+            return {**job, "streams": streams, "server": theirs}
+        for stream in streams:
+            os.close(stream)
+        theirs.close()
+        self.askers.append(ours)
+        self.lines[pid] = socket.socket(fileno=line)
+        self.lines[pid].sendall(_STATUS.pack(pid))
+        return None
+
+    def _tell_ends(self) -> None:
+        while self.lines:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
                 return
-            for stream in streams:
-                os.close(stream)
-            lines[pid] = line
-            line.sendall(_STATUS.pack(pid))
+            with self.lines.pop(pid) as line, contextlib.suppress(OSError):  # nobody may ask any more
+                line.sendall(_STATUS.pack(status))
 
 
-def _received(control: socket.socket) -> tuple[dict[str, object], list[int], socket.socket] | None:
-    head, found, _, _ = socket.recv_fds(control, _LENGTH.size, 4)
+def _received(asker: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    try:
+        head, given, _, _ = socket.recv_fds(asker, _LENGTH.size, 5)
+    except ConnectionError:
+        return None
     if not head:
         return None
-    *streams, line = found
     missing = _LENGTH.unpack(head)[0]
     text = b""
     while len(text) < missing:
-        text += control.recv(missing - len(text))
-    return json.loads(text), streams, socket.socket(fileno=line)
+        text += asker.recv(missing - len(text))
+    return json.loads(text), given
 
 
-def _tell_ends(lines: dict[int, socket.socket]) -> None:
-    while lines:
-        pid, status = os.waitpid(-1, os.WNOHANG)
-        if not pid:
-            return
-        with lines.pop(pid) as line:
-            line.sendall(_STATUS.pack(status))
-
-
-def _become(job: dict[str, object], streams: Sequence[int]) -> None:
-    """Be the command, as far as it can see."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    for number, stream in enumerate(streams):
+def _become(job: dict[str, Any]) -> None:
+    """Be the command, or the warm parent, as far as it can see."""
+    streams, server = job["streams"], job["server"]
+    for number, stream in enumerate(streams[:3]):
         os.dup2(stream, number)
         os.close(stream)
-    os.chdir(str(job["cwd"]))
+    os.chdir(job["cwd"])
     os.environ.clear()
-    os.environ.update(job["env"])  # type: ignore[call-overload]
-    sys.path[0] = str(job["cwd"])
-    sys.argv = ["orchestrator", *job["arguments"]]  # type: ignore[misc]
+    os.environ.update(job["env"])
+    if "path" in job:
+        os.setsid()
+        server.close()
+        sys.path[:] = job["path"]
+        worker.serve(streams[3])
+        os._exit(0)
+    sys.path[0] = job["cwd"]
+    sys.argv = ["orchestrator", *job["arguments"]]
+    workers.Workers._warm = _warm_from(server)  # type: ignore[assignment, method-assign]
+
+
+def _warm_from(server: socket.socket) -> Callable[[workers.Workers], socket.socket]:
+    """`Workers._warm` with a parent that is forked, too."""
+
+    def warm(self: workers.Workers) -> socket.socket:
+        if self._control is None:
+            path = workers.import_path()
+            env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(path)}
+            job = {"cwd": os.getcwd(), "env": env, "path": path}
+            ours, theirs = socket.socketpair()
+            with theirs, open(os.devnull) as null:
+                self._parent = _asked(server, job, [null.fileno(), 2, 2, theirs.fileno()])  # type: ignore[assignment]
+            self._control = ours
+        return self._control
+
+    return warm
 
 
 if __name__ == "__main__":
-    import gc
-    import importlib
+    from orchestrator.cli.application import main
 
     for name in _BEFOREHAND:
         importlib.import_module(name)
     gc.freeze()
-    from orchestrator.cli.application import main
-
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _become(_Forking([socket.socket(fileno=int(sys.argv[1]))]).serve())
     main()

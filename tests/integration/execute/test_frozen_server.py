@@ -13,7 +13,6 @@ import pytest
 
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
 from orchestrator.registry.model import Execution, Target
-from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.engine import until
 
@@ -56,7 +55,7 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
 ) -> None:
     config = environments.make_project(tmp_path / "project")
     environments.add_tables(tmp_path / "project", ["alpha"])
-    environments.add_revision(tmp_path / "project", "slow", "alpha", 'op.execute("SELECT pg_sleep(2)")')
+    environments.add_revision(tmp_path / "project", "slow", "alpha", 'op.execute("SELECT pg_sleep(3)")')
     async with EmbeddedServer(name="freezes") as other:
         names = {"pg": [f"still_{execution}_{n}" for n in range(3)], "other": [f"frozen_{n}" for n in range(3)]}
         for shard, server in (("pg", pg), ("other", other)):
@@ -67,8 +66,7 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
         registry = engine.registry_of([track], shards, targets)
         async with engine.running(registry, connect_timeout_seconds=1.0) as running:
             view, _ = await running.service.start_rollout(engine.head())
-            await running.reaches(view.rollout.id, RolloutState.RUNNING, running=6)
-            await until(lambda: _sleeping(other, names["other"][0]))
+            await until(lambda: _all_sleep(other, names["other"]))
             with frozen(other), anyio.fail_after(120):
                 await running.service.finished(view.rollout.id)
             after = await running.service.rollout(view.rollout.id)
@@ -82,9 +80,9 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
         await engine.execute(pg, "postgres", *(f'DROP DATABASE "{name}" WITH (FORCE)' for name in names["pg"]))
 
 
-async def _sleeping(server: EmbeddedServer, database: str) -> bool:
-    query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'PgSleep' AND state = 'active'"
-    return bool(await engine.fetch(server, "postgres", query, database))
+async def _all_sleep(server: EmbeddedServer, databases: list[str]) -> bool:
+    query = "SELECT 1 FROM pg_stat_activity WHERE datname = ANY($1) AND wait_event = 'PgSleep' AND state = 'active'"
+    return len(await engine.fetch(server, "postgres", query, databases)) == len(databases)
 
 
 async def _free(server: EmbeddedServer, databases: list[str]) -> bool:

@@ -74,8 +74,10 @@ async def test_targets_that_appear_follow_the_policies(
 
 
 async def test_a_target_that_another_rollout_holds_is_not_taken_in(
-    pg: Server, make_databases: MakeDatabases, track: Track
+    pg: Server, make_databases: MakeDatabases, track: Track, tmp_path: Path
 ) -> None:
+    waits = f"while not os.path.exists({str(tmp_path / 'go on')!r}):\n    time.sleep(0.02)"
+    environments.add_revision(tmp_path / "project", "beta", "alpha", waits)
     databases = await make_databases(2)
     strategies = {"s": Strategy("s", new_tenants="append")}
     targets = [Target(f"t{n}", "app", "pg", name, labels={"n": str(n)}) for n, name in enumerate(databases)]
@@ -92,6 +94,7 @@ async def test_a_target_that_another_rollout_holds_is_not_taken_in(
         [event] = running.of(TargetsAppeared)
         assert not event.appended
         assert f"rollout {other.rollout.id} is active and holds t1/app" in str(event.reason)
+        (tmp_path / "go on").touch()
         for view in (first, other):
             await running.service.finished(view.rollout.id)
             assert (await running.service.rollout(view.rollout.id)).counts == {"succeeded": 1}
