@@ -246,17 +246,14 @@ async def test_an_abort_by_force_leaves_a_doubt_that_the_next_rollout_heeds(
         assert (await running.rollout()).counts == {"up_to_date": 1}
 
 
-@pytest.mark.parametrize("execution", ["online", "replay"])
 async def test_a_daemon_that_is_killed_in_the_middle_does_nothing_twice(
-    pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: str
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     project = _project(tmp_path)
     environments.add_revision(project, "delta", "alpha", SLOW)
     (database,) = await make_databases(1)
-    tracks = {"app": {"config": "project/alembic.ini", "execution": execution}}
-    config, environ = write_registry(tmp_path, pg, [database], tracks)
-    daemon = Daemon(config, f"sqlite:///{tmp_path}/store.db", environ)
-    async with daemon:
+    config, environ = write_registry(tmp_path, pg, [database], {"app": {"config": "project/alembic.ini"}})
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
         rollout = (await daemon.post_rollout()).json()["id"]
         await until(lambda: _is_asleep(pg, database))
         daemon.kill()
