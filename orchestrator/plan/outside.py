@@ -6,6 +6,8 @@ revision is simply run again; where it may not, that it is about to be sent is w
 
 from __future__ import annotations
 
+import re
+
 from orchestrator.plan.statements import UnterminatedError, builds_concurrently, commands
 
 # They leave nothing behind, or only in their session.
@@ -13,6 +15,8 @@ _NOTHING = frozenset(
     {"set", "show", "reset", "begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "discard"}
     | {"listen", "unlisten", "deallocate", "fetch", "move", "close", "declare", "lock"}
 )
+_FIRST = re.compile(r"\s*([a-z]+)", re.IGNORECASE)
+_ENDS = re.compile(r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:commit|end|prepare)\b", re.IGNORECASE | re.DOTALL)
 _READS = frozenset({"select", "values", "table", "explain"})
 # A second time, they come to the same.
 _REPEATABLE = frozenset({"vacuum", "analyze", "analyse", "checkpoint", "cluster", "reindex", "comment"})
@@ -46,6 +50,9 @@ def changes(sql: str) -> bool:
     >>> [changes(sql) for sql in ("SELECT 1", "SET a = 1; UPDATE t SET a = 1", "COMMIT")]
     [False, True, False]
     """
+    first = _FIRST.match(sql)
+    if first is not None and first[1].lower() not in _NOTHING | _READS:
+        return True  # without reading on: it may be very long
     try:
         return any(words[0] not in _NOTHING | _READS for words in commands(sql))
     except UnterminatedError:
@@ -55,9 +62,11 @@ def changes(sql: str) -> bool:
 def commits(sql: str) -> bool:
     """Whether the text ends its transaction so that it stays.
 
-    >>> [commits(sql) for sql in ("COMMIT", "INSERT INTO t VALUES (1); end", "UPDATE t SET a = 'commit'")]
+    >>> [commits(sql) for sql in ("COMMIT", "INSERT INTO t VALUES (1); -- x\\n end", "UPDATE t SET a = '; commit'")]
     [True, True, False]
     """
+    if not _ENDS.search(sql):
+        return False
     try:
         return any(words[0] in ("commit", "end") or words[:2] == ["prepare", "transaction"] for words in commands(sql))
     except UnterminatedError:

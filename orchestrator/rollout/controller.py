@@ -175,7 +175,7 @@ class Controller:
             meant = [m for m in found if m.tenant == tenant and track in (None, m.track)]
             if not meant:
                 raise NotFoundError(f"rollout {self.rollout.id} has no target of tenant {tenant!r}")
-            gone = decide.skipped(meant, self._begun, reason, events.now())
+            gone = decide.skipped(meant, self._begun, reason, events.now(), self.rollout.request.direction)
             self._skipped.update(migration.key for migration in gone)
             await self._standing.save(gone)
             fewer = decide.accepting(self.rollout, self._standing.tally, fewer=True)

@@ -19,6 +19,7 @@ from orchestrator.rollout.state import (
     FINISHED,
     INTERRUPTED,
     UNFINISHED,
+    Direction,
     Failure,
     Migration,
     MigrationState,
@@ -156,7 +157,11 @@ def cancelled(migrations: Sequence[Migration], now: datetime) -> Sequence[Migrat
 
 
 def skipped(
-    migrations: Sequence[Migration], begun: Collection[TargetKey], reason: str, now: datetime
+    migrations: Sequence[Migration],
+    begun: Collection[TargetKey],
+    reason: str,
+    now: datetime,
+    direction: Direction = Direction.UPGRADE,
 ) -> Sequence[Migration]:
     """Left out by a person, who says why: those that are pending, have failed, or were cancelled, and not `begun`.
 
@@ -167,7 +172,17 @@ def skipped(
     if not left:
         states = ", ".join(f"{m.key} is {'running' if m.key in begun else m.state}" for m in migrations)
         raise StateError(f"{states}: it can no longer be skipped", remedy="skip what is pending or has failed")
-    return [replace(m, state=MigrationState.SKIPPED, failure=told, finished_at=now) for m in left]
+    return [
+        replace(m, state=MigrationState.SKIPPED, failure=told, finished_at=now, doubt=_kept(m, direction)) for m in left
+    ]
+
+
+def _kept(migration: Migration, direction: Direction) -> str | None:
+    """What a target that is left out goes on to be in doubt about: to skip what is half applied mends nothing."""
+    if migration.doubt is not None or not migration.is_half_applied or migration.failure is None:
+        return migration.doubt
+    revision = migration.failure.revision
+    return doubt.UNKNOWN if revision is None else doubt.about(direction.planned, revision)
 
 
 def retried(rollout: Rollout, migrations: Sequence[Migration], signature: str | None = None) -> Sequence[Migration]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.databases.embedded import Server
-from orchestrator.registry.model import Registry
+from orchestrator.registry.model import FailureBudget, Registry, Strategy, Wave
 from orchestrator.rollout.state import Migration, RolloutState
 from tests import engine, environments
 from tests.daemon import Daemon, write_registry
@@ -31,7 +31,9 @@ READING = "with op.get_context().autocommit_block():\n    op.execute('SELECT 1')
 def _project(folder: Path, template: Template = "generic") -> Path:
     environments.make_project(folder / "project", template)
     environments.use_transaction_per_migration(folder / "project")
-    environments.add_revision(folder / "project", "alpha", None, 'op.execute("CREATE TABLE done (revision text)")')
+    environments.add_revision(
+        folder / "project", "alpha", None, 'op.execute("CREATE TABLE done (revision text)")', 'op.drop_table("done")'
+    )
     return folder / "project"
 
 
@@ -120,11 +122,32 @@ async def test_what_comes_to_the_same_a_second_time_is_run_again(
         assert (await _done(pg, database))["beta"] == 1
 
 
+async def test_to_skip_what_is_half_applied_does_not_make_it_whole(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    project = _project(tmp_path)
+    environments.add_revision(project, "delta", "alpha", f"{OUTSIDE}\nop.execute('SELECT 1 / 0')")
+    (database,) = await make_databases(1)
+    strategy = Strategy("careful", waves=(Wave("everyone", on_failure=FailureBudget(count=0)),))
+    registry = replace(_registry(project, pg, [database]), strategies={"careful": strategy})
+    async with engine.running(registry) as running:
+        view, _ = await running.service.start_rollout(engine.head(strategy="careful"))
+        await running.reaches(view.rollout.id, RolloutState.PAUSED, failed=1)
+        await running.service.skip(view.rollout.id, by="test", tenant="t000", track=None, reason="later")
+        await running.service.rollback(view.rollout.id, by="test")
+        await running.service.finished(view.rollout.id)
+        _refused((await running.migrations(view))["t000"])
+        assert (await running.service.rollout(view.rollout.id)).rollout.state is RolloutState.FAILED
+        assert await _heads(pg, database) == ["alpha"], "what cannot be taken back as a whole is left as it is"
+
+
 async def test_in_one_transaction_for_all_what_an_earlier_revision_did_outside_of_it_counts_as_well(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     environments.make_project(tmp_path / "project")
-    environments.add_revision(tmp_path / "project", "alpha", None, 'op.execute("CREATE TABLE done (revision text)")')
+    environments.add_revision(
+        tmp_path / "project", "alpha", None, 'op.execute("CREATE TABLE done (revision text)")', 'op.drop_table("done")'
+    )
     environments.add_revision(tmp_path / "project", "delta", "alpha", OUTSIDE)
     environments.add_revision(tmp_path / "project", "echo", "delta", 'op.execute("SELECT 1 / 0")')
     (database,) = await make_databases(1)
@@ -246,17 +269,14 @@ async def test_an_abort_by_force_leaves_a_doubt_that_the_next_rollout_heeds(
         assert (await running.rollout()).counts == {"up_to_date": 1}
 
 
-@pytest.mark.parametrize("execution", ["online", "replay"])
 async def test_a_daemon_that_is_killed_in_the_middle_does_nothing_twice(
-    pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: str
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     project = _project(tmp_path)
     environments.add_revision(project, "delta", "alpha", SLOW)
     (database,) = await make_databases(1)
-    tracks = {"app": {"config": "project/alembic.ini", "execution": execution}}
-    config, environ = write_registry(tmp_path, pg, [database], tracks)
-    daemon = Daemon(config, f"sqlite:///{tmp_path}/store.db", environ)
-    async with daemon:
+    config, environ = write_registry(tmp_path, pg, [database], {"app": {"config": "project/alembic.ini"}})
+    async with Daemon(config, f"sqlite:///{tmp_path}/store.db", environ) as daemon:
         rollout = (await daemon.post_rollout()).json()["id"]
         await until(lambda: _is_asleep(pg, database))
         daemon.kill()
