@@ -6,6 +6,8 @@ import getpass
 import os
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import ConfigurationError
+
 if TYPE_CHECKING:
     from orchestrator.client.daemon import Daemon
 
@@ -17,7 +19,17 @@ def to(server: str) -> Daemon:
     """A client of the daemon at `server`, to be used in an `async with` block."""
     from orchestrator.client.daemon import Daemon
 
-    return Daemon(server, token=os.environ.get(TOKEN_VARIABLE) or None, requested_by=_user())
+    return Daemon(server, token=_token(), requested_by=_user())
+
+
+def _token() -> str | None:
+    """Raises ConfigurationError, without what the variable holds."""
+    given = os.environ.get(TOKEN_VARIABLE, "").strip()  # a file ends with a line's end
+    if not (given.isascii() and given.isprintable()) or " " in given:
+        raise ConfigurationError(
+            f"{TOKEN_VARIABLE} does not hold a token", remedy="set it to what `orchestrator token create` printed"
+        )
+    return given or None
 
 
 def _user() -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, cast
@@ -125,6 +125,24 @@ class Daemon:
     async def reload(self) -> shapes.Reloaded:
         """Let the daemon read its registry file again, and ask the sources."""
         return cast(shapes.Reloaded, await self._ask("POST", "/api/v1/registry/reload"))
+
+    async def tokens(self) -> list[shapes.Token]:
+        """All of them, without their secrets."""
+        return [token async for token in self._pages("/api/v1/tokens", {})]
+
+    async def create_token(self, name: str, role: str, expires_seconds: float | None = None) -> shapes.NewToken:
+        """Its secret is in this answer, and nowhere else."""
+        asked = {"name": name, "role": role, "expires_seconds": expires_seconds}
+        return cast(shapes.NewToken, await self._ask("POST", "/api/v1/tokens", json=asked))
+
+    async def revoke_token(self, token_id: str) -> shapes.Token:
+        path = f"/api/v1/tokens/{quote(token_id, safe='')}/revoke"
+        return cast(shapes.Token, await self._ask("POST", path))
+
+    async def audit(self, *, after: int = 0) -> AsyncGenerator[dict[str, Any], None]:
+        """The entries that follow `after`, oldest first, as they are hashed but for `hash`."""
+        async for entry in self._pages("/api/v1/audit", {"after": after}):
+            yield entry
 
     async def events(self, rollout_id: str, *, after: int = 0) -> AsyncIterator[shapes.Event]:
         """The rollout's events that follow `after`, each exactly once, until the rollout has finished.

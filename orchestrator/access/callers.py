@@ -1,0 +1,73 @@
+"""Who asks. A name says by its beginning whether it is proved, so it stays proved wherever it is written or sent.
+
+token:ci        who has the token of that name
+oidc:alice      the subject of a bearer token that the identity provider has signed
+schedule:night  the daemon itself, for a schedule of its registry
+terminal:root   a process that has the store's own address; the name is what its machine says
+ann             what a client says of itself, while nobody has to prove anything
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.access.roles import Role
+
+TOKEN, SUBJECT, SCHEDULE, TERMINAL, UNPROVED = "token:", "oidc:", "schedule:", "terminal:", "unproved:"
+ANYBODY = "http"
+_PROVED = (TOKEN, SUBJECT)
+_RESERVED = (*_PROVED, SCHEDULE, TERMINAL, UNPROVED)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks over HTTP. `role` None: somebody whom we know, and who may do nothing here."""
+
+    name: str
+    role: Role | None
+
+    @property
+    def proved(self) -> bool:
+        return is_proved(self.name)
+
+    def may(self, least: Role) -> bool:
+        return self.role is not None and self.role.includes(least)
+
+
+def is_proved(name: str) -> bool:
+    """
+    >>> is_proved("token:ci"), is_proved("ci"), is_proved(unproved("token:ci"))
+    (True, False, False)
+    """
+    return name.startswith(_PROVED)
+
+
+def unproved(said: str | None) -> str:
+    """The name of somebody who proves nothing; one that looks like a proved name is marked.
+
+    >>> unproved("ann"), unproved(None), unproved("token:ci")
+    ('ann', 'http', 'unproved:token:ci')
+    """
+    if not said:
+        return ANYBODY
+    return f"{UNPROVED}{said}" if said.startswith(_RESERVED) else said
+
+
+def another_pair_of_eyes(creator: str, approver: str) -> str | None:
+    """Why `approver` is not another person than `creator`, as far as can be told; None when it is.
+
+    One who is proved and one who is not may be the same person. A schedule is nobody: anybody may approve what it
+    starts.
+
+    >>> another_pair_of_eyes("token:ann", "token:bob") is None
+    True
+    >>> another_pair_of_eyes("ann", "token:bob")
+    "'ann', who has started it, was not asked for a proof of that name"
+    """
+    if creator == approver:
+        return f"{approver!r} has started it"
+    if creator.startswith(SCHEDULE) or is_proved(creator) == is_proved(approver):
+        return None
+    if is_proved(approver):
+        return f"{creator!r}, who has started it, was not asked for a proof of that name"
+    return f"{approver!r} is not proved, and {creator!r}, who has started it, is"
