@@ -1,6 +1,6 @@
 """Who asks. A name says by its beginning whether it is proved, so it stays proved wherever it is written or sent.
 
-token:ci        who has the token of that name
+user:ci        who has the token of that name
 oidc:alice      the subject of a bearer token that the identity provider has signed
 schedule:night  the daemon itself, for a schedule of its registry
 terminal:root   a process that has the store's own address; the name is what its machine says
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from orchestrator.access.roles import Role
 
-TOKEN, SUBJECT, SCHEDULE, TERMINAL, UNPROVED = "token:", "oidc:", "schedule:", "terminal:", "unproved:"
+USER, SUBJECT, SCHEDULE, TERMINAL, UNPROVED = "user:", "oidc:", "schedule:", "terminal:", "unproved:"
 ANYBODY = "http"
-_PROVED = (TOKEN, SUBJECT)
+_PROVED = (USER, SUBJECT)
 _RESERVED = (*_PROVED, SCHEDULE, TERMINAL, UNPROVED)
 
 
@@ -36,7 +36,7 @@ class Caller:
 
 def is_proved(name: str) -> bool:
     """
-    >>> is_proved("token:ci"), is_proved("ci"), is_proved(unproved("token:ci"))
+    >>> is_proved("user:ci"), is_proved("ci"), is_proved(unproved("user:ci"))
     (True, False, False)
     """
     return name.startswith(_PROVED)
@@ -45,8 +45,8 @@ def is_proved(name: str) -> bool:
 def unproved(said: str | None) -> str:
     """The name of somebody who proves nothing; one that looks like a proved name is marked.
 
-    >>> unproved("ann"), unproved(None), unproved("token:ci")
-    ('ann', 'http', 'unproved:token:ci')
+    >>> unproved("ann"), unproved(None), unproved("user:ci")
+    ('ann', 'http', 'unproved:user:ci')
     """
     if not said:
         return ANYBODY
@@ -59,9 +59,9 @@ def another_pair_of_eyes(creator: str, approver: str) -> str | None:
     One who is proved and one who is not may be the same person. A schedule is nobody: anybody may approve what it
     starts.
 
-    >>> another_pair_of_eyes("token:ann", "token:bob") is None
+    >>> another_pair_of_eyes("user:ann", "user:bob") is None
     True
-    >>> another_pair_of_eyes("ann", "token:bob")
+    >>> another_pair_of_eyes("ann", "user:bob")
     "'ann', who has started it, was not asked for a proof of that name"
     """
     if creator == approver:

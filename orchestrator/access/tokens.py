@@ -50,7 +50,7 @@ class Token:
 
     @property
     def caller(self) -> Caller:
-        return Caller(f"{callers.TOKEN}{self.name}", self.role)
+        return Caller(f"{callers.USER}{self.name}", self.role)
 
     def state(self, now: datetime) -> Literal["active", "expired", "revoked"]:
         if self.revoked_at is not None:

@@ -153,6 +153,8 @@ async def _authorise(
     caller: Caller = request.scope["state"]["caller"]
     if (refused := refusal(caller, operation, access)) is not None:
         raise problems.Refused(refused, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'})
+    if operation in permissions.READING:
+        request.scope["state"]["act"].settle()
     if operation in permissions.RECORDED_BEFORE:
         await access.audit.note(request.scope["state"]["act"])
 

@@ -24,7 +24,7 @@ class AuditEntry(schemas.Body):
     hash: str = Field(description="SHA-256 over this entry as canonical JSON, without `hash`.")
     at: str
     action: str = Field(description="The operation, as `operationId` names it, or what a terminal did.")
-    by: str = Field(description="token:…, oidc:…, terminal:…, schedule:…, or a name that nobody has proved.")
+    by: str = Field(description="user:…, oidc:…, terminal:…, schedule:…, or a name that nobody has proved.")
     proved: bool
     role: str | None
     address: str | None = Field(description="Where it was asked from.")

@@ -16,7 +16,7 @@ from orchestrator.access.acts import Act, Pending
 from orchestrator.access.callers import Caller
 from orchestrator.access.flood import Bound
 from orchestrator.api import access as accesses
-from orchestrator.api import permissions, problems
+from orchestrator.api import problems
 from orchestrator.api.access import Access, Stranger
 from orchestrator.errors import OrchestratorError, StoreError
 from orchestrator.observe import redact
@@ -79,7 +79,7 @@ class Guard:
 
     async def _ended(self, scope: Scope, act: Pending, status: int) -> None:
         """What no change has recorded: what was done elsewhere, what was refused, what failed."""
-        if act.settled or _operation(scope) in permissions.READING or status == 404:
+        if act.settled or status == 404:
             return
         if status >= 500:
             await self._note(act.ended("failed", f"status {status}"))

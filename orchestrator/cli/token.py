@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from orchestrator.access.roles import Role
     from orchestrator.access.tokens import Token
 
-Name = Annotated[str, typer.Option("--name", help="Whose it is: rollouts and the audit say token:NAME.")]
+Name = Annotated[str, typer.Option("--name", help="Whose it is: rollouts and the audit say user:NAME.")]
 AsRole = Annotated[str, typer.Option("--role", help="viewer, operator, approver or admin; each may what those before.")]
 Expires = Annotated[str, typer.Option("--expires", help="How long it counts: 90d, 12h, 4w, or never.")]
 Entry = Annotated[

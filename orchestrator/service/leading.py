@@ -127,8 +127,10 @@ class Lead:
             if command.name not in COMMANDS:
                 raise StateError(f"the leader knows no command {command.name!r}", remedy="upgrade its daemon")
             await self._refuse_unproved(command)
-            with acts.acting(_act_of(command)):
+            with acts.acting(_act_of(command)) as act:
                 await getattr(self._service, command.name)(command.rollout, **command.arguments)
+            if not act.settled:  # it found nothing to change, as a pause of what is paused
+                await self._parts.store.audit.note(act)
         except OrchestratorError as exc:
             return answers.told(exc)
         except Exception:

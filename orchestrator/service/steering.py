@@ -64,6 +64,8 @@ class Steering:
                 remedy="it is recorded, and not asked again: look at the rollout",
             )
         if answer.error is not None:
+            if act is not None:
+                act.reopen()  # what was not done is ours to tell
             raise answers.raised(answer.error)
 
     async def _answer(self, number: int, seconds: float) -> Answer | None:
