@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +23,8 @@ from orchestrator.errors import OrchestratorError, StoreError
 from orchestrator.observe import redact
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-# Of a body that is recorded; what is longer is recorded without it.
-LONGEST_BODY = 16_384
+# Of a body that is recorded; with one that is longer, or nested more deeply, only the rest is.
+LONGEST_BODY, DEEPEST_BODY = 16_384, 100
 _RECORDED = frozenset({401, 403, 409})
 
 log = structlog.get_logger(__name__)
@@ -142,13 +143,19 @@ def _operation(scope: Scope) -> str | None:
 
 def _details(body: bytes) -> Mapping[str, Any]:
     """What a request says, without secrets and without what says nothing."""
-    if not body or len(body) > LONGEST_BODY:
+    if not body or len(body) > LONGEST_BODY or body.count(b"[") + body.count(b"{") > DEEPEST_BODY:
         return {}
     try:
-        found = json.loads(body, parse_constant=str)
+        found = json.loads(body, parse_constant=str, parse_float=_number)
     except (ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):
         return {}
     shown = redact.value({name: value for name, value in found.items() if value not in (None, "", False)})
     return shown if isinstance(shown, dict) else {}
+
+
+def _number(text: str) -> float | str:
+    """A number as JSON can hold it again: 1e999 is none."""
+    found = float(text)
+    return found if math.isfinite(found) else text

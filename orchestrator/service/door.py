@@ -169,21 +169,21 @@ async def refuse_exposed(settings: Settings, door: Door) -> None:
     """
     if await anyio.to_thread.run_sync(_is_private, settings.host, abandon_on_cancel=True):
         return
+    closed = await door.closed()
+    if not (closed or settings.allow_unauthenticated):
+        raise ConfigurationError(
+            f"on {settings.host}, others than this machine could steer the daemon, and nobody needs a token",
+            remedy="make a token first (orchestrator token create --role admin --name …), or listen on 127.0.0.1; "
+            "--allow-unauthenticated lets anybody in who reaches it",
+        )
+    if not closed:
+        log.warning("unauthenticated", host=settings.host, remedy="anybody who reaches this address may do anything")
     if settings.tls_certificate is None:
         log.warning(
             "listening_without_tls",
             host=settings.host,
             remedy="set ORCHESTRATOR_TLS_CERTIFICATE and _KEY, unless a proxy before us speaks TLS: tokens can be read",
         )
-    if await door.closed():
-        return
-    if not settings.allow_unauthenticated:
-        raise ConfigurationError(
-            f"on {settings.host}, others than this machine could steer the daemon, and nobody needs a token",
-            remedy="make a token first (orchestrator token create --role admin --name …), or listen on 127.0.0.1; "
-            "--allow-unauthenticated lets anybody in who reaches it",
-        )
-    log.warning("unauthenticated", host=settings.host, remedy="anybody who reaches this address may do anything")
 
 
 def _is_private(host: str) -> bool:

@@ -17,7 +17,7 @@ from orchestrator.access.acts import Act, Recorded
 from orchestrator.access.chain import Anchor
 from orchestrator.errors import StoreError
 from orchestrator.events import now, timestamp
-from orchestrator.store.rows import storable_json
+from orchestrator.store.rows import storable, storable_json
 from orchestrator.store.rules import Numbered
 from orchestrator.store.tables import audit, audit_head, rollouts
 
@@ -29,6 +29,8 @@ def append(connection: Connection, act: Act, happened: Sequence[Numbered] = ()) 
     """
     if act.rollout is None and happened:
         act = replace(act, rollout=happened[0][0].rollout)
+    if act.rollout is not None:
+        act = replace(act, rollout=storable(act.rollout))
     head = head_of(connection, lock=True)
     if head is None:
         raise StoreError(

@@ -246,3 +246,29 @@ async def test_a_stream_ends_when_its_token_does(tmp_path: Path, monkeypatch: py
             await daemon.door.revoke(daemon.made["eve"].token.id, by="user:root")
         last = answers[0].text.rstrip().splitlines()[-1]
         assert json.loads(last.removeprefix("data: "))["reason"] == "unauthenticated"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"a": ' + b"[" * 90 + b"]" * 90 + b"}",
+        b'{"a": 1e999, "b": NaN, "c": -Infinity, "d": 1.5}',
+        b'{"a": ' + b"9" * 5000 + b"}",
+        b'{"a": "\\ud800\\u0000", "password": "hunter2", "url": "postgresql://u:hunter2@h/d"}',
+        b"x" * 20_000,
+        "ÿ".encode("latin-1"),
+    ],
+)
+async def test_odd_requests_are_refused_and_recorded_as_any(daemon: World, body: bytes) -> None:
+    async with daemon.of("viewer", headers={"X-Forwarded-For": "what, ever", "X-Requested-By": "x" * 5000}) as client:
+        for rollout in ("r1", "%00", "%ed%a0%80", "x" * 5000):
+            path = f"/api/v1/rollouts/{rollout}/pause"
+            answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code == 403
+    entries = await daemon.audited()
+    assert [entry["action"] for entry in entries] == ["pause_rollout"] * 4
+    assert "hunter2" not in json.dumps(entries)
+    assert (await daemon.engine.parts.store.audit.verified()).breaks == []

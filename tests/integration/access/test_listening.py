@@ -37,7 +37,7 @@ async def test_others_are_let_in_only_with_tokens_or_when_that_is_said(host: str
         assert "orchestrator token create" in (refused.value.remedy or "")
         with capture_logs() as said:
             await door.refuse_exposed(configured(host, allow_unauthenticated=True), daemon.door)
-        assert [line["event"] for line in said] == ["listening_without_tls", "unauthenticated"]
+        assert [line["event"] for line in said] == ["unauthenticated", "listening_without_tls"]
         await daemon.make("any", Role.VIEWER)
         with capture_logs() as said:
             await door.refuse_exposed(configured(host, tls_certificate=Path("server.pem")), daemon.door)
@@ -52,7 +52,7 @@ async def test_a_daemon_that_would_be_open_to_all_does_not_start(tmp_path: Path)
     assert ended.code == 2, ended.err
     assert "error: on 0.0.0.0, others than this machine could steer the daemon, and nobody needs a token" in ended.err
     assert "try: make a token first" in ended.err
-    assert "listening" not in ended.err.replace("listening_without_tls", "")
+    assert len(ended.err.splitlines()) == 2
 
 
 @pytest.mark.parametrize(
