@@ -56,16 +56,19 @@ def unproved(said: str | None) -> str:
 def another_pair_of_eyes(creator: str, approver: str) -> str | None:
     """Why `approver` is not another person than `creator`, as far as can be told; None when it is.
 
-    One who is proved and one who is not may be the same person. A schedule is nobody: anybody may approve what it
-    starts.
+    One who is proved and one who is not may be the same person, and so may a token and a provider's subject of one
+    name. A schedule is nobody: anybody may approve what it starts.
 
     >>> another_pair_of_eyes("user:ann", "user:bob") is None
     True
+    >>> another_pair_of_eyes("user:ann", "oidc:ann")
+    "'user:ann' has started it"
     >>> another_pair_of_eyes("ann", "user:bob")
     "'ann', who has started it, was not asked for a proof of that name"
     """
-    if creator == approver:
-        return f"{approver!r} has started it"
+    both_proved = is_proved(creator) and is_proved(approver)
+    if creator == approver or (both_proved and creator.partition(":")[2] == approver.partition(":")[2]):
+        return f"{creator!r} has started it"
     if creator.startswith(SCHEDULE) or is_proved(creator) == is_proved(approver):
         return None
     if is_proved(approver):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -46,9 +47,11 @@ class Daemon:
         *,
         token: str | None = None,
         requested_by: str | None = None,
+        tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`requested_by` is who asks, for the daemon's record; it is left out where a header cannot hold it."""
+        """`requested_by` is who asks, for the daemon's record; it is left out where a header cannot hold it. `tls`:
+        whose certificates we trust, and our own; None for the system's, and none."""
         self.server = server.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if requested_by and requested_by.isascii() and requested_by.isprintable():
@@ -60,6 +63,7 @@ class Daemon:
             headers=headers,
             timeout=timeout,
             transport=transport,
+            verify=tls or True,
             trust_env=url.host not in LOCAL,  # a proxy for the world cannot reach this machine's own daemon
         )
 

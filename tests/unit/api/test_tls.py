@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from orchestrator.api import server
+from orchestrator.cli import connection
 from orchestrator.errors import ConfigurationError
 from tests.certificates import Authority
 
@@ -60,6 +61,24 @@ async def test_with_a_clients_authority_others_are_not_let_in(
             async with httpx2.AsyncClient(verify=context) as client:
                 with pytest.raises(httpx2.TransportError):
                     await client.get(f"{url}/healthz")
+
+
+async def test_the_command_lines_client_brings_certificates_that_the_environment_names(
+    app: FastAPI, stopping: anyio.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, clients = Authority(tmp_path), Authority(tmp_path, "clients")
+    certificate, key = clients.issue("ci")
+    async with serving(app, stopping, server.tls(*authority.issue("server"), clients.file)) as url:
+        async with connection.to(url) as daemon:
+            assert not await daemon.ready()
+        monkeypatch.setenv(connection.CA_VARIABLE, str(authority.file))
+        monkeypatch.setenv(connection.CERTIFICATE_VARIABLE, str(certificate))
+        monkeypatch.setenv(connection.KEY_VARIABLE, str(key))
+        async with connection.to(url) as daemon:
+            assert await daemon.ready()
+    monkeypatch.setenv(connection.CA_VARIABLE, str(tmp_path / "none"))
+    with pytest.raises(ConfigurationError, match="certificates"):
+        connection.to(url)
 
 
 def test_files_that_cannot_be_used_are_told_without_what_they_hold(tmp_path: Path) -> None:
