@@ -10,6 +10,7 @@
     │   ├── NotFoundError           no such rollout or tenant
     │   ├── ConflictError           another active rollout holds some of the targets
     │   ├── PlanChangedError        what would run is not what was planned
+    │   ├── ForbiddenError          who asks may not do this, or is not proved
     │   └── StateError              the rollout is not in a state that allows this
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
@@ -138,6 +139,10 @@ class PlanChangedError(RequestError):
     def __init__(self, message: str, *, differences: Sequence[str] = (), remedy: str | None = None) -> None:
         self.differences = tuple(differences)
         super().__init__(message, remedy=remedy)
+
+
+class ForbiddenError(RequestError):
+    """Who asks may not do this."""
 
 
 class StateError(RequestError):

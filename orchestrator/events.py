@@ -292,3 +292,18 @@ class StoodBy(Event):
     """This process waits until the one that leads the store, `leader` in words, is gone."""
 
     leader: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited(Event):
+    """An act was recorded in the audit, as entry `sequence`, whose `hash` covers all entries up to it: kept where the
+    store's owner cannot write, it proves later that none of them was changed."""
+
+    sequence: int
+    hash: str
+    action: str
+    by: str
+    outcome: str
+    rollout: str | None = None
+    address: str | None = None
+    reason: str | None = None

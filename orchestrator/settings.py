@@ -24,6 +24,17 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
     tokens_file: Path | None = None
+    allow_unauthenticated: bool = Field(False, description="Listen for others than this machine without any token.")
+    metrics_need_token: bool = Field(False, description="/metrics asks for a token, too, once there are any.")
+    trusted_proxies: str = Field("", description="Addresses and networks whose X-Forwarded-For is believed.")
+    tls_certificate: Path | None = Field(None, description="PEM, with the chain.")
+    tls_key: Path | None = Field(None, description="PEM, without a passphrase.")
+    tls_client_ca: Path | None = Field(None, description="PEM: only clients with a certificate of it are let in.")
+    oidc_issuer: str | None = None
+    oidc_audience: str | None = None
+    oidc_jwks: str | None = Field(None, description="The provider's keys: a file, or a URL.")
+    oidc_role_claim: str = Field("roles", min_length=1, description="A claim, or a path such as realm_access.roles.")
+    oidc_roles: str = Field("", description="sre=operator,leads=approver; empty: each role's own name.")
     log_format: LogFormat = "auto"
     log_level: LogLevel = "info"
     shutdown_grace_seconds: float = Field(30.0, ge=0)

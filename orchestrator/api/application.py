@@ -9,14 +9,17 @@ import anyio
 from fastapi import FastAPI
 
 import orchestrator as package
-from orchestrator.api import operations, plans, ports, problems, rollouts, streams, tenants
+from orchestrator.api import access as accesses
+from orchestrator.api import audit, operations, plans, ports, problems, rollouts, streams, tenants, tokens
+from orchestrator.api.access import Access
 from orchestrator.api.boundary import Boundary
 from orchestrator.api.dependencies import Selecting
+from orchestrator.api.guard import Guard
 
 
 class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        return problems.declare(super().openapi())
+        return accesses.declare(problems.declare(super().openapi()))
 
 
 def create(
@@ -25,8 +28,9 @@ def create(
     select: Selecting,
     metrics: Callable[[], tuple[bytes, str]],
     stopping: anyio.Event,
+    access: Access | None = None,
 ) -> FastAPI:
-    """The ASGI application.
+    """The ASGI application. Without `access`, anybody may do anything, and nothing is audited.
 
     `select` reads a label selector, `metrics` gives the exposition and its content type. When `stopping` is set,
     open event streams end and `/readyz` says so; the server is the caller's to stop.
@@ -40,11 +44,15 @@ def create(
         redirect_slashes=False,  # the redirect would be built from the Host header
         generate_unique_id_function=lambda route: route.name,
         responses=problems.RESPONSES,
+        dependencies=[accesses.AUTHORISED],
     )
     app.state.orchestrator, app.state.select = orchestrator, select
     app.state.metrics, app.state.stopping = metrics, stopping
-    for module in (operations, tenants, plans, rollouts, streams):
+    app.state.access = access
+    for module in (operations, tenants, plans, rollouts, streams, tokens, audit):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(Boundary)
+    if access is not None:
+        app.add_middleware(Guard, access=access)
+    app.add_middleware(Boundary)  # the last is the first to be passed
     return app

@@ -42,6 +42,7 @@ KINDS: Mapping[type[errors.OrchestratorError], Kind] = {
         HTTPStatus.CONFLICT, "targets-held", "Another active rollout holds some of the targets."
     ),
     errors.PlanChangedError: Kind(HTTPStatus.CONFLICT, "plan-changed", "What would run is no longer what was planned."),
+    errors.ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden", "Who asks may not do this."),
     errors.StateError: Kind(HTTPStatus.CONFLICT, "wrong-state", "The rollout is not in a state that allows this."),
     errors.RequestError: Kind(HTTPStatus.BAD_REQUEST, "request-refused", "The request cannot be met."),
     errors.RegistryError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "registry-mistakes", "The registry has mistakes."),
@@ -56,6 +57,8 @@ INVALID = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request 
 KEY_REUSED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key stands for another request.")
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The daemon cannot take work.")
 CROSS_SITE = Kind(HTTPStatus.FORBIDDEN, "cross-site", "Another web site may not change anything here.")
+UNAUTHENTICATED = Kind(HTTPStatus.UNAUTHORIZED, "unauthenticated", "It is not known who asks.")
+FORBIDDEN = Kind(HTTPStatus.FORBIDDEN, "forbidden", "Who asks may not do this.")
 TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request's body is too large.")
 UNEXPECTED = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected", "Something unexpected went wrong.")
 
@@ -86,6 +89,8 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = None
     mistakes: list[MistakeProblem] | None = None
     reasons: dict[str, str] | None = Field(None, description="What is not ready, by name.")
+    needs: str | None = Field(None, description="The role that is needed.")
+    has: str | None = Field(None, description="The role of who asks.")
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "A problem"}}
@@ -145,21 +150,26 @@ def answer(body: Problem, headers: Mapping[str, str] | None = None) -> Response:
 class Refused(Exception):
     """An endpoint's answer is a problem that none of our errors stands for."""
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        self.problem, self.headers = problem, headers
         super().__init__(problem.detail)
 
 
 async def _on_refused(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
-    return answer(error.problem)
+    return answer(error.problem, error.headers)
+
+
+def of(error: errors.OrchestratorError) -> Response:
+    """The answer that tells of an error of the table."""
+    kind = kind_of(error)
+    assert kind is not None
+    return answer(told(error, kind))
 
 
 async def _on_orchestrator_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.OrchestratorError)
-    kind = kind_of(error)
-    assert kind is not None
-    return answer(told(error, kind))
+    return of(error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.status import HTTP_200_OK, HTTP_201_CREATED
 
 from orchestrator.api import paging, problems, schemas
-from orchestrator.api.dependencies import Client, Service
+from orchestrator.api.dependencies import Client, Service, changes_nothing
 from orchestrator.rollout.state import MigrationState, Request, Rollout, RolloutState
 
 router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
@@ -75,6 +75,7 @@ async def start_rollout(
     """
     asked = requested(body, client, idempotency_key)
     if body.dry_run:
+        changes_nothing()
         response.status_code = HTTP_200_OK
         return schemas.preview(asked, await service.preview(asked))
     view, created = await service.start_rollout(asked)

@@ -7,7 +7,7 @@ nothing, and events that another process wrote are sent too, if later.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from orchestrator.api import ports
-from orchestrator.api.dependencies import Service, Stopping
+from orchestrator.api.dependencies import Admitted, Service, Stopping
 from orchestrator.errors import UnavailableError
 from orchestrator.events import RolloutStateChanged
 from orchestrator.rollout.ports import StoredEvent
@@ -38,12 +38,17 @@ class Feed:
     stopping: anyio.Event
     state: str
     last: int = 0
+    admitted: Callable[[], Awaitable[bool]] | None = None
     _more: anyio.Event = field(default_factory=anyio.Event)
+    _asked_at: float = field(default_factory=anyio.current_time)
 
     async def events(self) -> AsyncIterator[ServerSentEvent]:
         """Ends with a `closed` event that says why."""
         while not self.stopping.is_set():
             try:
+                if not await self._still_admitted():
+                    yield closed("unauthenticated", self.state)
+                    return
                 stored = await self.service.events(self.rollout_id, after=self.last)
             except UnavailableError:
                 yield closed("unavailable", self.state)
@@ -65,6 +70,14 @@ class Feed:
     async def watch(self) -> None:
         await self.stopping.wait()
         self._more.set()
+
+    async def _still_admitted(self) -> bool:
+        """Asked at intervals: a token may end, or be revoked, while its stream is open."""
+        now = anyio.current_time()
+        if self.admitted is None or now - self._asked_at < POLL_SECONDS:
+            return True
+        self._asked_at = now
+        return await self.admitted()
 
     def _pass(self, event: StoredEvent) -> None:
         self.last = event.sequence
@@ -91,10 +104,11 @@ async def _opened(
     rollout_id: str,
     service: Service,
     stopping: Stopping,
+    admitted: Admitted,
     last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1, description="Send what follows this event.")] = 0,
 ) -> AsyncIterator[Feed]:
     view = await service.rollout(rollout_id)
-    feed = Feed(service, rollout_id, stopping, view.rollout.state, last_event_id)
+    feed = Feed(service, rollout_id, stopping, view.rollout.state, last_event_id, admitted)
     # Here and not in the endpoint: a task group must be left by the task that entered it, and an abandoned
     # generator is closed by the garbage collector.
     async with anyio.create_task_group() as tasks:

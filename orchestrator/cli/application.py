@@ -9,7 +9,20 @@ import typer
 import typer.core
 
 import orchestrator
-from orchestrator.cli import alembic, boundary, check, demo, migrate, plan, rollout, schema, serve, tenants
+from orchestrator.cli import (
+    alembic,
+    audit,
+    boundary,
+    check,
+    demo,
+    migrate,
+    plan,
+    rollout,
+    schema,
+    serve,
+    tenants,
+    token,
+)
 
 
 class Guarded(typer.core.TyperGroup):
@@ -37,6 +50,8 @@ app.command("sql")(plan.sql)
 app.command("migrate")(migrate.migrate)
 app.command("alembic", epilog=alembic.EPILOG)(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(token.app, name="token")
+app.add_typer(audit.app, name="audit")
 app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, cast
@@ -46,9 +47,11 @@ class Daemon:
         *,
         token: str | None = None,
         requested_by: str | None = None,
+        tls: ssl.SSLContext | None = None,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        """`requested_by` is who asks, for the daemon's record; it is left out where a header cannot hold it."""
+        """`requested_by` is who asks, for the daemon's record; it is left out where a header cannot hold it. `tls`:
+        whose certificates we trust, and our own; None for the system's, and none."""
         self.server = server.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         if requested_by and requested_by.isascii() and requested_by.isprintable():
@@ -60,6 +63,7 @@ class Daemon:
             headers=headers,
             timeout=timeout,
             transport=transport,
+            verify=tls or True,
             trust_env=url.host not in LOCAL,  # a proxy for the world cannot reach this machine's own daemon
         )
 
@@ -125,6 +129,24 @@ class Daemon:
     async def reload(self) -> shapes.Reloaded:
         """Let the daemon read its registry file again, and ask the sources."""
         return cast(shapes.Reloaded, await self._ask("POST", "/api/v1/registry/reload"))
+
+    async def tokens(self) -> list[shapes.Token]:
+        """All of them, without their secrets."""
+        return [token async for token in self._pages("/api/v1/tokens", {})]
+
+    async def create_token(self, name: str, role: str, expires_seconds: float | None = None) -> shapes.NewToken:
+        """Its secret is in this answer, and nowhere else."""
+        asked = {"name": name, "role": role, "expires_seconds": expires_seconds}
+        return cast(shapes.NewToken, await self._ask("POST", "/api/v1/tokens", json=asked))
+
+    async def revoke_token(self, token_id: str) -> shapes.Token:
+        path = f"/api/v1/tokens/{quote(token_id, safe='')}/revoke"
+        return cast(shapes.Token, await self._ask("POST", path))
+
+    async def audit(self, *, after: int = 0) -> AsyncGenerator[dict[str, Any], None]:
+        """The entries that follow `after`, oldest first, as they are hashed but for `hash`."""
+        async for entry in self._pages("/api/v1/audit", {"after": after}):
+            yield entry
 
     async def events(self, rollout_id: str, *, after: int = 0) -> AsyncIterator[shapes.Event]:
         """The rollout's events that follow `after`, each exactly once, until the rollout has finished.

@@ -36,6 +36,28 @@ class Wave(TypedDict):
     approved_by: str | None
 
 
+class Token(TypedDict):
+    """A token without its secret; `state` is active, expired or revoked, `source` store or file."""
+
+    id: str
+    name: str
+    role: str
+    state: str
+    source: str
+    created_at: str | None
+    created_by: str | None
+    expires_at: str | None
+    revoked_at: str | None
+    revoked_by: str | None
+    last_used_at: str | None
+
+
+class NewToken(Token):
+    """With its secret, which is shown once."""
+
+    token: str
+
+
 class Rollout(TypedDict):
     """Times are ISO 8601 in UTC; `counts` holds migrations by state and sums up to `total`."""
 

@@ -41,6 +41,7 @@ NAMES: Mapping[type[events.Event], str] = {
     events.LeaderElected: "leader_elected",
     events.LeaderLost: "leader_lost",
     events.StoodBy: "standby",
+    events.Audited: "audited",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -99,6 +100,8 @@ def level(event: events.Event) -> Level:
             return "info"
         case events.SourceRecovered():
             return "info"
+        case events.Audited(outcome=outcome):
+            return "info" if outcome == "done" else "warning"
         case events.LeaderLost():
             return "error"
         case events.LeaderElected() | events.StoodBy():

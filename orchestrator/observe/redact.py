@@ -21,6 +21,8 @@ _SECRET_WORD = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|cred
 _ASSIGNMENT = re.compile(rf"(?i)({_SECRET_WORD}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;\"')}}\]]+)")
 _SQL_PASSWORD = re.compile(r"(?i)(\bpassword\s+)'[^']*'")
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[\w.~+/=-]+")
+# Our own tokens, whatever stands around them; their public ids stay.
+_TOKEN = re.compile(r"(\borc_[a-z2-7]{16}_)[A-Za-z0-9_-]{43}")
 _SECRET_KEY = re.compile(rf"(?i)(?:^|[_.-]){_SECRET_WORD}s?$|^(?:set-)?cookie$|^(?:proxy-)?authorization$")
 
 
@@ -41,6 +43,7 @@ def text(value: str, *secrets: str | None) -> str:
     value = _URL_PASSWORD.sub(rf"\1{MASK}@", value)
     value = _ASSIGNMENT.sub(rf"\1{MASK}", value)
     value = _SQL_PASSWORD.sub(rf"\1{MASK}", value)
+    value = _TOKEN.sub(rf"\1{MASK}", value)
     return _BEARER.sub(rf"\1{MASK}", value)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
+from orchestrator.access import callers
 from orchestrator.errors import StateError
 from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
@@ -240,10 +241,11 @@ def check_command(rollout: Rollout, command: Command) -> None:
 
 def check_approval(rollout: Rollout, by: str, wave: str | None) -> None:
     """Raise StateError when this person may not approve, or means another gate than the one that is waited for."""
-    if rollout.four_eyes and by == rollout.request.created_by:
+    same = callers.another_pair_of_eyes(rollout.request.created_by, by) if rollout.four_eyes else None
+    if same is not None:
         raise StateError(
-            f"{by!r} has started rollout {rollout.id}; its strategy wants another pair of eyes",
-            remedy="have somebody else approve it",
+            f"the strategy of rollout {rollout.id} wants another pair of eyes: {same}",
+            remedy="have somebody else approve it; either both bring a token, or neither does",
         )
     at = gate(rollout)
     if wave is not None and wave != (at or ""):

@@ -8,6 +8,7 @@ from typing import Any
 from orchestrator.errors import (
     ConfigurationError,
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     OrchestratorError,
     RequestError,
@@ -18,7 +19,15 @@ from orchestrator.errors import (
 Error = Mapping[str, Any]
 KINDS: Mapping[str, type[OrchestratorError]] = {
     cls.__name__: cls
-    for cls in (NotFoundError, ConflictError, StateError, RequestError, ConfigurationError, UnavailableError)
+    for cls in (
+        NotFoundError,
+        ConflictError,
+        ForbiddenError,
+        StateError,
+        RequestError,
+        ConfigurationError,
+        UnavailableError,
+    )
 }
 
 LOST: Error = {

@@ -14,10 +14,12 @@ import anyio.abc
 import structlog
 
 from orchestrator.databases.discovery import Lookups
-from orchestrator.errors import ConfigurationError, RegistryError
+from orchestrator.errors import RegistryError
 from orchestrator.registry import selector
 from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
+from orchestrator.service import door as doors
+from orchestrator.service.door import Door
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled, limits
@@ -38,15 +40,15 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
 
     Raises ConfigurationError, RegistryError, StoreError before anything was started.
     """
-    _refuse_unprotected(settings)
     source = await opened(settings)
     async with (
         assembled(settings, source) as parts,
         standing(parts) as candidate,
         anyio.create_task_group() as background,
     ):
+        door = doors.opened(settings, parts.store.tokens)
         async with working(parts, settings) as service:
-            daemon = _Daemon(service, parts, settings, candidate)
+            daemon = _Daemon(service, parts, settings, candidate, door)
             await daemon.run(background, announce)
         if candidate is not None:
             await candidate.release()  # nothing of ours runs any more: another may take over while we close
@@ -54,6 +56,7 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
         daemon.stopping.set()
         with anyio.move_on_after(CLOSING_SECONDS):
             await daemon.closed.wait()
+            await door.flush()
         background.cancel_scope.cancel()
 
 
@@ -105,16 +108,19 @@ def _hard_exit() -> Iterator[Callable[[float], None]]:
 
 
 class _Daemon:
-    def __init__(self, service: Orchestrator, parts: Parts, settings: Settings, candidate: Candidate | None) -> None:
+    def __init__(
+        self, service: Orchestrator, parts: Parts, settings: Settings, candidate: Candidate | None, door: Door
+    ) -> None:
         self._service, self._parts, self._settings = service, parts, settings
-        self._candidate = candidate
+        self._candidate, self._door = candidate, door
         self._asked_to_stop = anyio.Event()
         self.stopping = anyio.Event()
         self.closed = anyio.Event()
 
     async def run(self, background: anyio.abc.TaskGroup, announce: Callable[[str], None]) -> None:
         """Find the tenants, listen, take up what was left or stand by, watch; return when asked to stop."""
-        lead = Lead(self._candidate, self._service, self._parts) if self._candidate is not None else None
+        await doors.refuse_exposed(self._settings, self._door)
+        lead = Lead(self._candidate, self._service, self._parts, self._door) if self._candidate is not None else None
         await self._service.discover()
         if lead is not None:
             await lead.begin()
@@ -128,6 +134,7 @@ class _Daemon:
         background.start_soon(self._parts.source.watch, self._service.registry_read)
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
+        background.start_soon(self._door.record_uses)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
         await self._asked_to_stop.wait()
@@ -136,13 +143,24 @@ class _Daemon:
 
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[str]) -> None:
         from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late
+        from orchestrator.api.access import Access
 
+        settings = self._settings
+        access = Access(
+            self._door,
+            self._parts.store.audit,
+            settings.metrics_need_token,
+            doors.proxies(settings),
+        )
         app = application.create(
-            self._service, select=_matcher, metrics=self._parts.metrics.render, stopping=self.stopping
+            self._service,
+            select=_matcher,
+            metrics=self._parts.metrics.render,
+            stopping=self.stopping,
+            access=access,
         )
-        await server.serve(
-            app, self._settings.host, self._settings.port, stopping=self.stopping, task_status=task_status
-        )
+        tls = server.tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        await server.serve(app, settings.host, settings.port, stopping=self.stopping, tls=tls, task_status=task_status)
         self.closed.set()
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -167,12 +185,3 @@ class _Daemon:
 
 def _matcher(text: str) -> Callable[[Target], bool]:
     return selector.parse(text).matches
-
-
-def _refuse_unprotected(settings: Settings) -> None:
-    """Tokens are not built yet: whoever asks for them must not get an open door instead."""
-    if settings.tokens_file is not None:
-        raise ConfigurationError(
-            "tokens are not supported by this release yet",
-            remedy="unset ORCHESTRATOR_TOKENS_FILE; listen on 127.0.0.1 and let a proxy ask who it is",
-        )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -13,6 +12,8 @@ import structlog
 from pydantic import SecretStr
 
 from orchestrator import events
+from orchestrator.access import acts
+from orchestrator.access.acts import Act
 from orchestrator.api.ports import CompiledPlan, PlanGroup, RolloutView, TargetView
 from orchestrator.errors import StateError
 from orchestrator.observe.bus import Stream
@@ -22,6 +23,7 @@ from orchestrator.rollout.state import Request, RolloutState
 from orchestrator.service.daemon import opened, working
 from orchestrator.service.leading import driving
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.records import terminal
 from orchestrator.service.wiring import assembled
 from orchestrator.settings import Settings
 
@@ -52,14 +54,15 @@ async def migrate(
     Raises what `Orchestrator.start_rollout` raises, RegistryError, StoreError, and DiscoveryError when a source does
     not tell its tenants: they would be left out.
     """
-    request = replace(request, foreground=True, created_by=f"terminal:{_user()}")
+    request = replace(request, foreground=True, created_by=terminal())
     source = await _whole(settings)
     async with assembled(settings, source) as parts, driving(parts), working(parts, settings) as service:
         parts.bus.subscribe(listen)
         await service.close_abandoned()
         approver = request.created_by if approve else None
         async with parts.bus.stream(_is_stop) as stops:  # from before it begins, so that none is missed
-            view, _ = await service.start_rollout(request)
+            with acts.acting(Act("migrate", request.created_by)):
+                view, _ = await service.start_rollout(request)
             started(view)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(source.refresh, service.registry_read)  # tenants may appear meanwhile
@@ -134,7 +137,8 @@ async def _mind(service: Orchestrator, rollout_id: str, stops: Stream, approver:
 
 async def _approve(service: Orchestrator, rollout_id: str, by: str) -> None:
     try:
-        await service.approve(rollout_id, by=by)
+        with acts.acting(Act("approve_rollout", by, rollout=rollout_id)):
+            await service.approve(rollout_id, by=by)
     except StateError as exc:
         if (await service.rollout(rollout_id)).rollout.state is RolloutState.AWAITING_APPROVAL:
             await service.stop(rollout_id, exc.message)
@@ -144,10 +148,3 @@ def _is_stop(event: events.Event) -> bool:
     """Whether the rollout goes on only when somebody says so."""
     stopped = (RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL)
     return isinstance(event, events.RolloutStateChanged) and event.state in stopped
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

@@ -9,9 +9,12 @@ import anyio
 import anyio.abc
 import structlog
 
-from orchestrator.errors import OrchestratorError, StateError, StoreError
+from orchestrator.access import acts, callers
+from orchestrator.access.acts import Act
+from orchestrator.errors import ForbiddenError, OrchestratorError, StateError, StoreError
 from orchestrator.events import LeaderElected, LeaderLost, StoodBy
 from orchestrator.service import answers
+from orchestrator.service.door import Door
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.steering import COMMANDS
 from orchestrator.service.wiring import Parts
@@ -64,8 +67,8 @@ async def _held(parts: Parts, *, required: bool) -> AsyncIterator[Candidate | No
 class Lead:
     """What a daemon does about the lead of a PostgreSQL store."""
 
-    def __init__(self, candidate: Candidate, service: Orchestrator, parts: Parts) -> None:
-        self._candidate, self._service, self._parts = candidate, service, parts
+    def __init__(self, candidate: Candidate, service: Orchestrator, parts: Parts, door: Door) -> None:
+        self._candidate, self._service, self._parts, self._door = candidate, service, parts, door
         self._commands = parts.store.commands
         service.steering.stand_by(candidate)
 
@@ -123,10 +126,29 @@ class Lead:
         try:
             if command.name not in COMMANDS:
                 raise StateError(f"the leader knows no command {command.name!r}", remedy="upgrade its daemon")
-            await getattr(self._service, command.name)(command.rollout, **command.arguments)
+            await self._refuse_unproved(command)
+            with acts.acting(_act_of(command)) as act:
+                await getattr(self._service, command.name)(command.rollout, **command.arguments)
+            if not act.settled:  # it found nothing to change, as a pause of what is paused
+                await self._parts.store.audit.note(act)
         except OrchestratorError as exc:
             return answers.told(exc)
         except Exception:
             log.exception("command_failed", command=command.name, rollout=command.rollout)
             return answers.BUG
         return None
+
+    async def _refuse_unproved(self, command: Command) -> None:
+        """A standby that lets in anybody must not be the way around our own door. Raises ForbiddenError."""
+        if not callers.is_proved(str(command.arguments.get("by", ""))) and await self._door.closed():
+            raise ForbiddenError(
+                "the leader asks everybody for a token, and the daemon that was asked does not",
+                remedy="give all daemons of the store the same tokens file and identity provider",
+            )
+
+
+def _act_of(command: Command) -> Act:
+    """What the standby has told of it; a release that tells nothing has at least written who asked."""
+    if command.act is None:
+        return Act(f"{command.name}_rollout", command.by, rollout=command.rollout)
+    return acts.from_json(command.act)

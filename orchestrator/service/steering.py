@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 
 import anyio
 
+from orchestrator.access import acts
 from orchestrator.api.ports import Leadership, RolloutView
 from orchestrator.errors import UnavailableError
 from orchestrator.service import answers
@@ -43,9 +44,15 @@ class Steering:
         """Have the leader carry out a command. Raises what it raised, and UnavailableError when it does not answer:
         then the error says whether the command is still to be carried out."""
         commands, seconds = self._store.commands, self._store.lease_seconds + PATIENCE_SECONDS
-        number = await commands.ask(rollout_id, name, arguments, seconds)
+        act = acts.pending()
+        told = None if act is None else act.act().as_json()
+        number = await commands.ask(rollout_id, name, arguments, seconds, told)
+        if act is not None:
+            act.settle()  # who carries it out records it
         answer = await self._answer(number, seconds)
         if answer is None and await commands.withdraw(number):
+            if act is not None:
+                act.reopen()
             raise UnavailableError(
                 f"{self._leader} did not take the command within {seconds:g} s; it was withdrawn, and nothing was done",
                 remedy="ask again when a daemon leads: /readyz says who does",
@@ -57,6 +64,8 @@ class Steering:
                 remedy="it is recorded, and not asked again: look at the rollout",
             )
         if answer.error is not None:
+            if act is not None:
+                act.reopen()  # what was not done is ours to tell
             raise answers.raised(answer.error)
 
     async def _answer(self, number: int, seconds: float) -> Answer | None:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert, literal, select, text, update
 
+from orchestrator.access.acts import Recorded
 from orchestrator.errors import OrchestratorError
 from orchestrator.events import RolloutEvent
 from orchestrator.plan import doubt
@@ -37,10 +38,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Written(Generic[T]):
-    """What a change answers, and the events to publish once it is committed."""
+    """What a change answers, and the events to publish once it is committed. `unchanged`: it found that there was
+    nothing to do, so that there is nothing for the audit; `recorded`: the entry that was written with it."""
 
     value: T
     events: Sequence[Numbered] = ()
+    unchanged: bool = False
+    recorded: Recorded | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def create(
         raise problem
     _one_at_a_time(connection)
     if earlier := _same_request(connection, rollout.request.idempotency_key):
-        return Written(earlier)
+        return Written(earlier, unchanged=True)
     connection.execute(insert(rollouts), {**rollout_row(rollout), "last_sequence": 0})
     for part in slices(frozen, SLICE):
         connection.execute(insert(migrations), [migration_row(migration) for migration in part])

@@ -19,10 +19,10 @@ from orchestrator.store.rows import storable, storable_json
 Error = Mapping[str, Any]
 
 ASK = text(
-    "INSERT INTO commands (rollout, name, arguments, by, asked_at, expires_at) VALUES "
-    "(:rollout, :name, :arguments, :by, clock_timestamp(), clock_timestamp() + make_interval(secs => :seconds)) "
+    "INSERT INTO commands (rollout, name, arguments, by, act, asked_at, expires_at) VALUES "
+    "(:rollout, :name, :arguments, :by, :act, clock_timestamp(), clock_timestamp() + make_interval(secs => :seconds)) "
     "RETURNING id"
-).bindparams(bindparam("arguments", type_=JSON()))
+).bindparams(bindparam("arguments", type_=JSON()), bindparam("act", type_=JSON(none_as_null=True)))
 ANSWER_OF = text("SELECT answered_at IS NOT NULL AS answered, error FROM commands WHERE id = :id").columns(error=JSON())
 WITHDRAW = text(
     "UPDATE commands SET answered_at = clock_timestamp(), error = :error "
@@ -37,8 +37,8 @@ LEAVE = text(
 ).bindparams(bindparam("error", type_=JSON()))
 TAKE = text(
     "UPDATE commands SET taken = :epoch WHERE answered_at IS NULL AND taken IS NULL "
-    "AND expires_at > clock_timestamp() RETURNING id, rollout, name, arguments"
-).columns(arguments=JSON())
+    "AND expires_at > clock_timestamp() RETURNING id, rollout, name, arguments, by, act"
+).columns(arguments=JSON(), act=JSON())
 ANSWER = text(
     "UPDATE commands SET answered_at = clock_timestamp(), error = :error WHERE id = :id AND answered_at IS NULL"
 ).bindparams(bindparam("error", type_=JSON(none_as_null=True)))
@@ -55,6 +55,8 @@ class Command:
     rollout: str
     name: str
     arguments: Mapping[str, Any]
+    by: str = ""
+    act: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,21 @@ class Commands:
 
     # What a standby does
 
-    async def ask(self, rollout: str, name: str, arguments: Mapping[str, Any], seconds: float) -> int:
-        """Record a command that may be taken within so many seconds; its number."""
+    async def ask(
+        self,
+        rollout: str,
+        name: str,
+        arguments: Mapping[str, Any],
+        seconds: float,
+        act: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Record a command that may be taken within so many seconds; its number. `act`: for the leader's audit."""
         row = {
             "rollout": storable(rollout),
             "name": name,
             "arguments": storable_json(dict(arguments)),
             "by": storable(str(arguments.get("by", ""))),
+            "act": None if act is None else storable_json(dict(act)),
             "seconds": seconds,
         }
         number: int = await self._connections.write(lambda connection: connection.scalar(ASK, row))

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.events import Event
 from orchestrator.store import leadership, lock, pooler, schema
+from orchestrator.store.audit import StoreAudit
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
 from orchestrator.store.fence import Fence
@@ -15,6 +16,7 @@ from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
+from orchestrator.store.tokens import StoreTokens
 from orchestrator.store.writer import Publish, open_writer
 
 LEASE_SECONDS = 15.0
@@ -29,11 +31,14 @@ class Store:
         me: Identity,
         ledger: StoreLedger,
         plans: StorePlans,
+        tokens: StoreTokens,
+        audit: StoreAudit,
         commands: Commands,
         fence: Fence,
         lease_seconds: float,
     ) -> None:
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
+        self.tokens, self.audit = tokens, audit
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
     @property
@@ -75,6 +80,8 @@ async def open_store(
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
-            yield Store(place, me, ledger, plans, Commands(connections, fence), fence, lease_seconds)
+            tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
+            commands = Commands(connections, fence)
+            yield Store(place, me, ledger, plans, tokens, audit, commands, fence, lease_seconds)
     finally:
         await connections.dispose()

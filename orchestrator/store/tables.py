@@ -195,10 +195,52 @@ commands = Table(
     Column("name", Text, nullable=False),
     Column("arguments", JSON, nullable=False),
     Column("by", Text, nullable=False),
+    Column("act", JSON(none_as_null=True)),  # for the audit of the leader; None from releases that have none
     Column("asked_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
     Column("taken", Integer),
     Column("answered_at", UtcDateTime),
     Column("error", JSON(none_as_null=True)),
     Index(None, "answered_at"),
+)
+
+# Rows stay when a token is revoked or has expired: that there ever was one closes the door for whoever has none.
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("hash", String(80), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    Column("revoked_by", Text),
+)
+
+# Apart from the tokens, since a file may name some that have no row there.
+token_uses = Table(
+    "token_uses",
+    metadata,
+    Column("token", String(32), primary_key=True),
+    Column("last_used_at", UtcDateTime, nullable=False),
+)
+
+# Append-only, by triggers. `entry` is canonical JSON, and `hash` covers it and, through it, all entries before.
+audit = Table(
+    "audit",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("entry", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+# One row: the last entry. Who appends holds it, so that two processes never write two entries after the same one.
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sequence", Integer, nullable=False),
+    Column("hash", String(64), nullable=False),
 )

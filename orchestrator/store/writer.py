@@ -17,9 +17,11 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from sqlalchemy import Connection
 
+from orchestrator.access import acts
+from orchestrator.access.acts import Act, Pending, Recorded
 from orchestrator.errors import OrchestratorError, StoreError
-from orchestrator.events import Event
-from orchestrator.store import changes
+from orchestrator.events import Audited, Event
+from orchestrator.store import changes, recording
 from orchestrator.store.changes import MigrationChange, Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.fence import Fence
@@ -40,9 +42,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A change on its way, and the caller that waits for it. A caller that is cancelled leaves it to be written."""
+    """A change on its way, and the caller that waits for it. A caller that is cancelled leaves it to be written.
+    `pending`: the act that it is a part of."""
 
     change: MigrationChange | Work
+    pending: Pending | None = None
     settled: anyio.Event = field(default_factory=anyio.Event)
     value: Any = None
     error: Exception | None = None
@@ -81,11 +85,18 @@ class Writer:
             raise refused
 
     async def alone(self, work: Callable[[Connection], Written[T]]) -> T:
-        """Return what the work answers once its own transaction is committed; raises what it raises, or StoreError."""
-        return cast(T, await self._wait(work))
+        """Return what the work answers once its own transaction is committed; raises what it raises, or StoreError.
 
-    async def _wait(self, change: MigrationChange | Work) -> Any:
-        ticket = Ticket(change)
+        If it is a part of an act that is not recorded yet, the transaction records that, too.
+        """
+        return cast(T, await self._wait(work, acts.pending()))
+
+    async def note(self, act: Pending) -> None:
+        """Record an act by itself, unless it is recorded. Raises StoreError."""
+        await self._wait(lambda connection: Written(None), act)
+
+    async def _wait(self, change: MigrationChange | Work, pending: Pending | None = None) -> Any:
+        ticket = Ticket(change, pending)
         try:
             self._send.send_nowait(ticket)
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
@@ -129,36 +140,59 @@ class Writer:
                 return
 
     async def _write(self, tickets: Sequence[Ticket]) -> None:
+        pending = tickets[0].pending
         try:
-            written = await self._connections.write(fenced(self._fence, _work(tickets)))
+            act = pending.act() if pending is not None and not pending.settled else None
+            written = await self._connections.write(fenced(self._fence, _work(tickets, act)))
         except Exception as exc:
             for ticket in tickets:
                 ticket.settle(error=_own(exc))
             return
+        if pending is not None and (written.recorded or written.unchanged):
+            pending.settle(written.recorded)
         self._tell(written)
         for ticket, value in zip(tickets, written.value, strict=True):
             ticket.settle(value)
 
     def _tell(self, written: Written[Any]) -> None:
-        for event, sequence in written.events:
+        told: list[tuple[Event, int | None]] = list(written.events)
+        if written.recorded is not None:
+            told.append((_audited(written.recorded), None))
+        for event, sequence in told:
             try:
                 self._publish(event, sequence)
             except Exception:
                 # It is durable all the same: a subscriber's bug must not fail the change that it was told of.
-                log.exception("event_not_published", event_name=event.name, rollout=event.rollout, sequence=sequence)
+                log.exception("event_not_published", event_name=event.name, sequence=sequence)
 
 
-def _work(tickets: Sequence[Ticket]) -> Work:
-    """One transaction for the tickets; it answers a value for each."""
+def _work(tickets: Sequence[Ticket], act: Act | None) -> Work:
+    """One transaction for the tickets, and for the act that they are; it answers a value for each."""
     joined = [ticket.change for ticket in tickets if isinstance(ticket.change, MigrationChange)]
 
     def work(connection: Connection) -> Written[Any]:
         if joined:
             return changes.save_each(connection, joined)
         written = cast(Work, tickets[0].change)(connection)
-        return Written([written.value], written.events)
+        recorded = recording.append(connection, act, written.events) if act and not written.unchanged else None
+        return Written([written.value], written.events, written.unchanged, recorded)
 
     return work
+
+
+def _audited(recorded: Recorded) -> Audited:
+    """Also the anchor of the chain, for whoever keeps the log elsewhere."""
+    act = recorded.act
+    return Audited(
+        sequence=recorded.sequence,
+        hash=recorded.hash,
+        action=act.action,
+        by=act.by,
+        outcome=act.outcome,
+        rollout=act.rollout,
+        address=act.address,
+        reason=act.reason,
+    )
 
 
 def fenced(fence: Fence, work: Callable[[Connection], T]) -> Callable[[Connection], T]:

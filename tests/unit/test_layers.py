@@ -13,7 +13,7 @@ FLOORS = [
     {"errors"},
     {"events", "settings", "sessions"},
     {"registry", "observe"},
-    {"plan"},
+    {"plan", "access"},
     {"rollout", "history", "databases"},
     {"api", "execute", "store"},
     {"service", "demo", "client"},

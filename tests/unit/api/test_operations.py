@@ -95,6 +95,10 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
         ("POST", "/api/v1/rollouts/{rollout_id}/retry"),
         ("GET", "/api/v1/registry"),
         ("POST", "/api/v1/registry/reload"),
+        ("GET", "/api/v1/tokens"),
+        ("POST", "/api/v1/tokens"),
+        ("POST", "/api/v1/tokens/{token_id}/revoke"),
+        ("GET", "/api/v1/audit"),
     }
     components = schema["components"]["schemas"]
     assert {"from", "to", "error"} <= components["Migration"]["properties"].keys()

@@ -14,6 +14,7 @@ MAPPED: list[tuple[errors.OrchestratorError, int, str]] = [
     (errors.NotFoundError("no"), 404, "not-found"),
     (errors.ConflictError("no", rollout="r7", targets=["acme/app"]), 409, "targets-held"),
     (errors.PlanChangedError("no", differences=["goal: another"]), 409, "plan-changed"),
+    (errors.ForbiddenError("no"), 403, "forbidden"),
     (errors.StateError("no"), 409, "wrong-state"),
     (errors.RequestError("no"), 400, "request-refused"),
     (errors.RegistryError("tenants.yaml", [errors.Mistake(3, 5, "no", "tenants.0.id")]), 422, "registry-mistakes"),

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import orchestrator
 from orchestrator.cli.application import app
 
-COMMANDS = ("serve", "check", "tenants", "migrate", "rollout", "schema", "demo")
+COMMANDS = ("serve", "check", "tenants", "migrate", "rollout", "token", "audit", "schema", "demo")
 
 
 def test_help_lists_every_command() -> None:

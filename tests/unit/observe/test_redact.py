@@ -92,3 +92,10 @@ def test_plain_values_pass() -> None:
 
 def test_an_unset_secret_is_seen_to_be_unset() -> None:
     assert redact.value({"password": None}) == {"password": None}
+
+
+def test_tokens_of_ours_are_masked_wherever_they_stand_and_stay_recognizable() -> None:
+    token = f"orc_{'a2' * 8}_{'S3-_' * 10}abc"
+    for around in ("it said {}!", "Bearer {}", "token: {}", "http://h/?x={}&y", '{{"k": "{}"}}'):
+        assert "S3-_" not in redact.text(around.format(token))
+    assert redact.text(f"got {token}") == f"got orc_{'a2' * 8}_***"
