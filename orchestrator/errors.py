@@ -11,6 +11,7 @@
     │   ├── ConflictError           another active rollout holds some of the targets
     │   ├── PlanChangedError        what would run is not what was planned
     │   └── StateError              the rollout is not in a state that allows this
+    │       └── FrozenError         nothing may start at present
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
     │   │   └── LeadershipLostError another process drives the store's rollouts now
@@ -142,6 +143,10 @@ class PlanChangedError(RequestError):
 
 class StateError(RequestError):
     """The rollout is not in a state that allows this."""
+
+
+class FrozenError(StateError):
+    """The fleet is frozen: nothing may start."""
 
 
 class UnavailableError(OrchestratorError):

@@ -42,6 +42,7 @@ KINDS: Mapping[type[errors.OrchestratorError], Kind] = {
         HTTPStatus.CONFLICT, "targets-held", "Another active rollout holds some of the targets."
     ),
     errors.PlanChangedError: Kind(HTTPStatus.CONFLICT, "plan-changed", "What would run is no longer what was planned."),
+    errors.FrozenError: Kind(HTTPStatus.CONFLICT, "frozen", "Nothing may start on the fleet at present."),
     errors.StateError: Kind(HTTPStatus.CONFLICT, "wrong-state", "The rollout is not in a state that allows this."),
     errors.RequestError: Kind(HTTPStatus.BAD_REQUEST, "request-refused", "The request cannot be met."),
     errors.RegistryError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "registry-mistakes", "The registry has mistakes."),

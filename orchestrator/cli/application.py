@@ -8,7 +8,20 @@ import typer
 import typer.core
 
 import orchestrator
-from orchestrator.cli import alembic, boundary, check, demo, migrate, plan, rollout, schema, serve, tenants
+from orchestrator.cli import (
+    alembic,
+    boundary,
+    check,
+    demo,
+    freeze,
+    migrate,
+    plan,
+    rollout,
+    schedule,
+    schema,
+    serve,
+    tenants,
+)
 
 
 class Guarded(typer.core.TyperGroup):
@@ -36,6 +49,8 @@ app.command("sql")(plan.sql)
 app.command("migrate")(migrate.migrate)
 app.command("alembic", epilog=alembic.EPILOG)(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(schedule.app, name="schedule")
+app.add_typer(freeze.app, name="freeze")
 app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)
 

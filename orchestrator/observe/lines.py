@@ -41,6 +41,11 @@ NAMES: Mapping[type[events.Event], str] = {
     events.LeaderElected: "leader_elected",
     events.LeaderLost: "leader_lost",
     events.StoodBy: "standby",
+    events.WindowsOverridden: "windows_overridden",
+    events.FleetFrozen: "fleet_frozen",
+    events.FreezeLifted: "freeze_lifted",
+    events.ScheduleRan: "schedule_ran",
+    events.ScheduleSwitched: "schedule_switched",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -99,8 +104,12 @@ def level(event: events.Event) -> Level:
             return "info"
         case events.SourceRecovered():
             return "info"
-        case events.LeaderLost():
+        case events.LeaderLost() | events.ScheduleRan(outcome="failed"):
             return "error"
+        case events.ScheduleRan(outcome="started" | "nothing_pending") | events.ScheduleSwitched():
+            return "info"
+        case events.ScheduleRan() | events.FleetFrozen() | events.FreezeLifted() | events.WindowsOverridden():
+            return "warning"
         case events.LeaderElected() | events.StoodBy():
             return "info"
         case _:

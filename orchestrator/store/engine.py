@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
 
 from orchestrator.events import Event
 from orchestrator.store import leadership, lock, schema
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
+from orchestrator.store.durations import StoreDurations
 from orchestrator.store.fence import Fence
+from orchestrator.store.freezing import StoreFreeze
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
+from orchestrator.store.schedules import StoreSchedules
 from orchestrator.store.writer import Publish, open_writer
 
 LEASE_SECONDS = 15.0
+
+
+class Times(NamedTuple):
+    """What the store knows of when things may happen."""
+
+    freeze: StoreFreeze
+    schedules: StoreSchedules
+    durations: StoreDurations
 
 
 class Store:
@@ -32,7 +44,9 @@ class Store:
         commands: Commands,
         fence: Fence,
         lease_seconds: float,
+        times: Times,
     ) -> None:
+        self.freeze, self.schedules, self.durations = times
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
@@ -74,6 +88,9 @@ async def open_store(
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
-            yield Store(place, me, ledger, plans, Commands(connections, fence), fence, lease_seconds)
+            times = Times(
+                StoreFreeze(connections, writer), StoreSchedules(connections, writer), StoreDurations(connections)
+            )
+            yield Store(place, me, ledger, plans, Commands(connections, fence), fence, lease_seconds, times)
     finally:
         await connections.dispose()
