@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -34,14 +33,14 @@ class Admission:
         control: Control,
         gate: Gate,
     ) -> None:
-        self._gate, self._digest, self._retrying = gate, registry().digest, Counter[Group]()
+        self._gate, self._retrying = gate, list[Migration]()
         self._share, self._part, self._slots, self._rooms = share, part, slots, rooms
         self._registry, self._control = registry, control
         self._waiting: set[anyio.CancelScope] = set()
         known = registry().by_key
         self._databases = {m.key: known[m.key].database if m.key in known else m.place for m in share.migrations}
         placed = [(migration, self._databases[migration.key]) for migration in share.migrations]
-        self._pending = Gated(placed, self._group, self._is_open)
+        self._pending = Gated(placed, self._group, self._is_open, lambda: registry().digest)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -66,12 +65,12 @@ class Admission:
 
     async def again(self, migration: Migration) -> bool:
         """Wait for its hours and a slot, for a migration that started before; False when it may not go on."""
-        group = self._group(migration)
-        self._retrying[group] += 1
+        wanted = OnlyOpen(self._databases[migration.key], lambda: self._group(migration), self._is_open)
+        self._retrying.append(migration)
         try:
-            return await self._enter(OnlyOpen(self._databases[migration.key], group, self._is_open)) is not None
+            return await self._enter(wanted) is not None
         finally:
-            self._retrying[group] -= 1
+            self._retrying.remove(migration)
 
     def leave(self, migration: Migration) -> None:
         """Give a slot back."""
@@ -129,12 +128,9 @@ class Admission:
     async def _look_at_the_clock(self) -> None:
         """Let those in whose hours have come, and tell what the others wait for."""
         await self._gate.refresh()
-        registry = self._registry()
-        if registry.digest != self._digest:
-            self._digest = registry.digest
-            self._pending.regroup()
         self._slots.look_again()
-        counts = [*self._pending.counts(), *self._retrying.items()]
+        registry = self._registry()
+        counts = [*self._pending.counts(), *((self._group(one), 1) for one in self._retrying)]
         held = [] if self._control.overrides else self._gate.held(registry, self._share.shard, counts)
         frozen = self._gate.freeze if any(count for _, count in counts) else None
         await self._control.hold(self._share.shard, held, frozen)

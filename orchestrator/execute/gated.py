@@ -17,21 +17,25 @@ Grouping = Callable[[Migration], Group]
 class Gated:
     """Implements `slots.Wanted`: those of a group that may not start now are passed over, and keep their places."""
 
-    def __init__(self, migrations: Iterable[tuple[Migration, str]], group_of: Grouping, is_open: IsOpen) -> None:
-        """The migrations in order, each with its database."""
-        self._group_of, self._is_open = group_of, is_open
+    def __init__(
+        self,
+        migrations: Iterable[tuple[Migration, str]],
+        group_of: Grouping,
+        is_open: IsOpen,
+        version: Callable[[], str] = str,
+    ) -> None:
+        """The migrations in order, each with its database. When `version` is another, so may the groups be."""
+        self._group_of, self._is_open, self._version = group_of, is_open, version
+        self._sorted = version()
         self._groups: dict[Group, Pending] = {}
         self._sort((number, one, database) for number, (one, database) in enumerate(migrations))
 
     def __bool__(self) -> bool:
         return bool(self._groups)
 
-    def regroup(self) -> None:
-        """Ask again which group each is in."""
-        self._sort(sorted((one for pending in self._groups.values() for one in pending), key=lambda one: one[0]))
-
     def counts(self) -> Sequence[tuple[Group, int]]:
         """How many wait in each group."""
+        self._regroup()
         return [(group, len(pending)) for group, pending in self._groups.items()]
 
     def first(self, is_free: IsFree) -> str | None:
@@ -49,7 +53,14 @@ class Gated:
         self._groups = {group: pending for group, pending in self._groups.items() if pending}
         return migration
 
+    def _regroup(self) -> None:
+        """Ask again which group each is in, if that may have changed: before anyone starts by what held before."""
+        if (version := self._version()) != self._sorted:
+            self._sorted = version
+            self._sort(sorted((one for pending in self._groups.values() for one in pending), key=lambda one: one[0]))
+
     def _open(self) -> Iterator[Pending]:
+        self._regroup()
         return (pending for group, pending in self._groups.items() if self._is_open(group))
 
     def _sort(self, ordered: Iterable[tuple[int, Migration, str]]) -> None:
@@ -65,8 +76,8 @@ class Gated:
 class OnlyOpen:
     """One database for one migration that started before: it waits for its hours as well."""
 
-    def __init__(self, database: str, group: Group, is_open: IsOpen) -> None:
+    def __init__(self, database: str, group: Callable[[], Group], is_open: IsOpen) -> None:
         self._database, self._group, self._is_open = database, group, is_open
 
     def first(self, is_free: IsFree) -> str | None:
-        return self._database if is_free(self._database) and self._is_open(self._group) else None
+        return self._database if is_free(self._database) and self._is_open(self._group()) else None

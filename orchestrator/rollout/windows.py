@@ -15,6 +15,8 @@ from orchestrator.registry.selector import Selector
 from orchestrator.registry.times import Window
 
 SHOWN = 3
+# Nothing takes no time at all.
+LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,11 @@ def concerning(registry: Registry, target: Target) -> tuple[str, ...]:
 def judge(windows: Sequence[Window], now: datetime, seconds: float) -> Verdict:
     """Whether a migration that is predicted to take so many seconds may start: all windows must be open that long.
 
-    Without windows it always may. Overlong ones are told of as `until` None.
+    Without windows it always may.
     """
     if not windows:
         return Verdict(True, now + HORIZON)
-    lasting = timedelta(seconds=min(seconds, HORIZON.total_seconds()))
+    lasting = timedelta(seconds=min(max(seconds, LEAST_SECONDS), HORIZON.total_seconds()))
     for span in hours.common(windows, now):
         latest = span.end - lasting
         if latest < max(span.begin, now):

@@ -25,12 +25,12 @@ log = structlog.get_logger(__name__)
 
 
 class Scheduler:
-    """Starts what is due, while this process leads."""
+    """Starts what is due, while this process leads. `underway`: the schedules with a run that is being started."""
 
     def __init__(self, parts: Parts, service: Orchestrator) -> None:
         self._parts, self._service, self._timetable = parts, service, service.schedules
         self._followed: str | None = None
-        self._underway: set[str] = set()
+        self.underway: set[str] = set()
 
     async def run(self, *, look_seconds: float = LOOK_SECONDS) -> None:
         """For ever. While the store gives no answer, nothing is started."""
@@ -65,8 +65,8 @@ class Scheduler:
                 self._followed = None
                 continue
             following.update((name, run.timestamp()) for run in upcoming(schedule, standing, now, 1))
-            if name not in self._underway and (found := due(schedule, standing, now)) is not None:
-                self._underway.add(name)
+            if name not in self.underway and (found := due(schedule, standing, now)) is not None:
+                self.underway.add(name)
                 tasks.start_soon(self._carry_out, schedule, found)
         self._parts.metrics.describe_schedules(following)
 
@@ -76,7 +76,7 @@ class Scheduler:
         except StoreError as exc:  # it is due still, and looked at again
             log.warning("schedule_not_recorded", schedule=schedule.name, message=exc.message)
         finally:
-            self._underway.discard(schedule.name)
+            self.underway.discard(schedule.name)
 
     async def _close(self, schedule: Schedule, found: Due) -> None:
         """Bring a run to what it comes to. Raises StoreError."""

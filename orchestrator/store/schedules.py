@@ -68,11 +68,10 @@ def _gone(rows: Mapping[str, RowMapping], definitions: Mapping[str, str]) -> lis
 
 def _standings(connection: Connection, now: datetime) -> Mapping[str, Standing]:
     """The latest run counts that a clock which is right can have recorded, and none that a person asked for."""
-    latest = select(
-        schedule_runs.c.schedule, func.max(schedule_runs.c.planned_at, type_=schedule_runs.c.planned_at.type)
-    )
-    latest = latest.where(schedule_runs.c.by.is_(None), schedule_runs.c.planned_at <= now + AHEAD)
-    handled: dict[str, datetime] = dict(connection.execute(latest.group_by(schedule_runs.c.schedule)).tuples().all())
+    it = schedule_runs.c
+    latest = select(it.schedule, func.max(it.planned_at, type_=it.planned_at.type)).group_by(it.schedule)
+    latest = latest.where(it.by.is_(None), it.planned_at <= now + AHEAD)
+    handled: dict[str, datetime] = {row[0]: row[1] for row in connection.execute(latest)}
     return {
         name: Standing(row["since"], handled.get(name), row["enabled"], row["by"], row["at"])
         for name, row in _rows(connection).items()

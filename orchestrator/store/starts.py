@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -15,8 +13,8 @@ from orchestrator.rollout.windows import Freeze
 from orchestrator.store.rows import storable
 from orchestrator.store.tables import freeze, schedule_runs, schedules
 
-# What became of runs is of use for a while; that none is started twice is a matter of minutes.
-KEPT = timedelta(days=90)
+# So many runs of a schedule are kept. Not those of so many days: a clock that is wrong for a moment would end them all.
+KEPT = 10_000
 
 
 def frozen(connection: Connection) -> Freeze | None:
@@ -70,6 +68,8 @@ def record(connection: Connection, run: Run) -> bool:
         "by": None if run.by is None else storable(run.by),
     }
     fresh = connection.execute(insert(schedule_runs).values(row).on_conflict_do_nothing()).rowcount > 0
-    old = (schedule_runs.c.schedule == run.schedule, schedule_runs.c.planned_at < run.planned_at - KEPT)
+    own = select(schedule_runs.c.planned_at).where(schedule_runs.c.schedule == run.schedule)
+    oldest = own.order_by(schedule_runs.c.planned_at.desc()).offset(KEPT).limit(1).scalar_subquery()
+    old = (schedule_runs.c.schedule == run.schedule, schedule_runs.c.planned_at <= oldest)
     connection.execute(delete(schedule_runs).where(*old))
     return fresh

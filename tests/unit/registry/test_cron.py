@@ -11,7 +11,7 @@ from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.registry import cron, zoned
@@ -143,6 +143,7 @@ def test_ten_years_are_the_same_by_a_second_implementation(zone: str) -> None:
 
 
 @pytest.mark.parametrize("zone", ZONES)
+@settings(deadline=None)
 @given(at=st.datetimes(datetime(2025, 1, 1), datetime(2034, 1, 1)), text=st.sampled_from(EXPRESSIONS))
 def test_who_asks_from_any_moment_is_told_the_same(zone: str, at: datetime, text: str) -> None:
     moment = at.replace(tzinfo=UTC)
@@ -195,6 +196,7 @@ def test_what_cannot_be_read_is_refused(text: str, said: str) -> None:
         cron.check(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40) | st.lists(st.text("0123456789*/,-#LW@ ", max_size=6), max_size=6).map(" ".join))
 def test_no_text_is_answered_with_anything_else(text: str) -> None:
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.registry import hours
@@ -130,6 +130,7 @@ WINDOWS = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(WINDOWS, max_size=3), MOMENTS.map(lambda it: it.replace(tzinfo=UTC)))
 def test_spans_are_in_order_apart_and_within_each_window(windows: list[Window], now: datetime) -> None:
     found = list(islice(hours.common(windows, now), 12))
@@ -141,6 +142,7 @@ def test_spans_are_in_order_apart_and_within_each_window(windows: list[Window], 
             assert all(is_open(window, moment) for window in windows), moment
 
 
+@settings(deadline=None)
 @given(WINDOWS, MOMENTS.map(lambda it: it.replace(tzinfo=UTC)))
 def test_what_is_in_no_span_is_shut(window: Window, now: datetime) -> None:
     first = next(hours.openings(window, now), Span(now, now))
