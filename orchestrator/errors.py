@@ -12,6 +12,7 @@
     │   ├── PlanChangedError        what would run is not what was planned
     │   ├── ForbiddenError          who asks may not do this, or is not proved
     │   └── StateError              the rollout is not in a state that allows this
+    │       └── FrozenError         nothing may start at present
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
     │   │   └── LeadershipLostError another process drives the store's rollouts now
@@ -147,6 +148,10 @@ class ForbiddenError(RequestError):
 
 class StateError(RequestError):
     """The rollout is not in a state that allows this."""
+
+
+class FrozenError(StateError):
+    """The fleet is frozen: nothing may start."""
 
 
 class UnavailableError(OrchestratorError):

@@ -307,3 +307,51 @@ class Audited(Event):
     rollout: str | None = None
     address: str | None = None
     reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowsOverridden(RolloutEvent):
+    """A person lets a rollout go on outside of its targets' windows."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFrozen(Event):
+    """Nothing starts any more, on the whole fleet."""
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreezeLifted(Event):
+    """`seconds`: how long the fleet was frozen; `reason`: why."""
+
+    by: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleRan(Event):
+    """A run of a schedule came to `outcome`: started, nothing_pending, skipped, missed or failed.
+
+    `by`: who asked for it, if not the clock did."""
+
+    schedule: str
+    planned_at: datetime
+    outcome: str
+    rollout: str | None = None
+    reason: str | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSwitched(Event):
+    """A person has enabled or disabled a schedule."""
+
+    schedule: str
+    enabled: bool
+    by: str

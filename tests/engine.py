@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import lock_key, signed
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
-from orchestrator.events import Event
+from orchestrator.events import Event, now
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
 from orchestrator.registry.source import RegistrySource
@@ -107,12 +108,17 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             await anyio.sleep(0.02)
 
 
+def running(registry: Registry, **settings: Any) -> AbstractAsyncContextManager[Engine]:
+    return running_by(now, registry, **settings)
+
+
 @asynccontextmanager
-async def running(registry: Registry, **settings: Any) -> AsyncIterator[Engine]:
+async def running_by(clock: Callable[[], datetime], registry: Registry, **settings: Any) -> AsyncIterator[Engine]:
+    """Schedules and windows go by `clock`."""
     source = FixedSource(registry)
     chosen: Settings = load_settings(**{"store_url": "sqlite://", **settings})
     async with (
-        assembled(chosen, cast(RegistrySource, source), SharedWorkers()) as parts,
+        assembled(chosen, cast(RegistrySource, source), SharedWorkers(), clock) as parts,
         working(parts, chosen) as service,
     ):
         engine = Engine(service, parts, source)

@@ -10,7 +10,19 @@ from fastapi import FastAPI
 
 import orchestrator as package
 from orchestrator.api import access as accesses
-from orchestrator.api import audit, operations, plans, ports, problems, rollouts, streams, tenants, tokens
+from orchestrator.api import (
+    audit,
+    freeze,
+    operations,
+    plans,
+    ports,
+    problems,
+    rollouts,
+    schedules,
+    streams,
+    tenants,
+    tokens,
+)
 from orchestrator.api.access import Access
 from orchestrator.api.boundary import Boundary
 from orchestrator.api.dependencies import Selecting
@@ -49,7 +61,7 @@ def create(
     app.state.orchestrator, app.state.select = orchestrator, select
     app.state.metrics, app.state.stopping = metrics, stopping
     app.state.access = access
-    for module in (operations, tenants, plans, rollouts, streams, tokens, audit):
+    for module in (operations, tenants, plans, rollouts, streams, schedules, freeze, tokens, audit):
         app.include_router(module.router)
     problems.install(app)
     if access is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from orchestrator.api.time_ports import Freezing, Schedules
 from orchestrator.events import Event
 from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
@@ -190,6 +191,16 @@ class Orchestrator(Protocol):
     async def limit(self, rollout_id: str, *, by: str, max_concurrent: int) -> RolloutView:
         """Change how many of its targets are migrated at once."""
         ...
+
+    async def override(self, rollout_id: str, *, by: str, reason: str) -> RolloutView:
+        """Let what is left of it start outside of its targets' windows, too."""
+        ...
+
+    @property
+    def schedules(self) -> Schedules: ...
+
+    @property
+    def freezing(self) -> Freezing: ...
 
     async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
         """The next page of the rollout's durable events, oldest first; empty at the end."""

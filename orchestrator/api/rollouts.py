@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 from starlette.status import HTTP_200_OK, HTTP_201_CREATED
 
-from orchestrator.api import paging, problems, schemas
+from orchestrator.api import paging, problems, schemas, time_schemas
 from orchestrator.api.dependencies import Client, Service, changes_nothing
 from orchestrator.rollout.state import MigrationState, Request, Rollout, RolloutState
 
@@ -167,3 +167,11 @@ async def skip_tenant(rollout_id: str, body: schemas.Skip, service: Service, cli
 async def limit_rollout(rollout_id: str, body: schemas.Limit, service: Service, client: Client) -> schemas.Rollout:
     """Change how many of its targets are migrated at once; what runs goes on."""
     return schemas.rollout(await service.limit(rollout_id, by=client, max_concurrent=body.max_concurrent))
+
+
+@router.post("/{rollout_id}/override")
+async def override_windows(
+    rollout_id: str, body: time_schemas.Override, service: Service, client: Client
+) -> schemas.Rollout:
+    """Let what is left of the rollout start outside of its targets' windows, too. A freeze still holds."""
+    return schemas.rollout(await service.override(rollout_id, by=client, reason=body.reason))

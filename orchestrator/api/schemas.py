@@ -145,6 +145,21 @@ class Coverage(Body):
     holds: bool
 
 
+class ScheduledRun(Body):
+    """The run of a schedule that a rollout is."""
+
+    name: str
+    planned_at: Moment
+
+
+class Overridden(Body):
+    """Who lets a rollout go on outside of its targets' windows, and why."""
+
+    by: str
+    reason: str
+    at: Moment
+
+
 class Rollout(Body):
     id: str
     track: str
@@ -173,6 +188,8 @@ class Rollout(Body):
         "refused the SQL and env.py was run; left out (empty) in listings."
     )
     irreversible: Irreversible
+    schedule: ScheduledRun | None = Field(description="What started it, if a schedule did.")
+    override: Overridden | None = Field(description="That windows do not hold it up, if somebody has said so.")
     not_reversible: str | None = Field(description="How far it can be rolled back, in words; null: to the end.")
 
 
@@ -389,8 +406,18 @@ def rollout(view: ports.RolloutView) -> Rollout:
         ],
         executions=dict(view.executions),
         irreversible=dict(it.irreversible),
+        schedule=_scheduled(asked.scheduled),
+        override=_overridden(it.override),
         not_reversible=reversals.not_past([(run.name, [run.irreversible]) for run in it.waves], it.irreversible),
     )
+
+
+def _scheduled(run: states.Scheduled | None) -> ScheduledRun | None:
+    return None if run is None else ScheduledRun(name=run.schedule, planned_at=run.planned_at)
+
+
+def _overridden(it: states.Override | None) -> Overridden | None:
+    return None if it is None else Overridden(by=it.by, reason=redact.text(it.reason), at=it.at)
 
 
 def migration(it: states.Migration) -> Migration:

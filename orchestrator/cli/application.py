@@ -15,9 +15,11 @@ from orchestrator.cli import (
     boundary,
     check,
     demo,
+    freeze,
     migrate,
     plan,
     rollout,
+    schedule,
     schema,
     serve,
     tenants,
@@ -52,6 +54,8 @@ app.command("alembic", epilog=alembic.EPILOG)(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
+app.add_typer(schedule.app, name="schedule")
+app.add_typer(freeze.app, name="freeze")
 app.command("schema")(schema.schema)
 app.command("demo")(demo.demo)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import getpass
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
 
 from orchestrator.errors import ConfigurationError
 
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
     import ssl
 
     from orchestrator.client.daemon import Daemon
+
+Answer = TypeVar("Answer")
 
 # From the environment alone: what stands on a command line, every user of the machine can read.
 TOKEN_VARIABLE = "ORCHESTRATOR_TOKEN"
@@ -35,6 +40,16 @@ def _token() -> str | None:
             f"{TOKEN_VARIABLE} does not hold a token", remedy="set it to what `orchestrator token create` printed"
         )
     return given or None
+
+
+def ask(server: str, question: Callable[[Daemon], Awaitable[Answer]]) -> Answer:
+    """The daemon's answer to one question."""
+
+    async def asked() -> Answer:
+        async with to(server) as daemon:
+            return await question(daemon)
+
+    return anyio.run(asked)
 
 
 def _user() -> str | None:

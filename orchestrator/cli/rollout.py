@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
-import anyio
 import typer
 
 from orchestrator.cli import connection, live, options, screen, summary, tables
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from orchestrator.client.daemon import Command, Daemon
 
 STOPPED = ("paused", "awaiting_approval")
-Answer = TypeVar("Answer")
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rollouts to list, newest first.")]
 States = Annotated[list[str] | None, typer.Option("--state", help="Only in this state; may be repeated.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for its end, a pause or a gate; exit as `migrate` does.")]
@@ -45,9 +43,9 @@ def start(
     if plan_digest is not None:
         asked["plan_digest"] = plan_digest
     if dry_run:
-        preview = _ask(server, lambda daemon: daemon.preview(asked))
+        preview = connection.ask(server, lambda daemon: daemon.preview(asked))
         return screen.answer(preview, tables.preview, as_json)
-    rollout = _ask(server, lambda daemon: daemon.start_rollout(asked, idempotency_key=idempotency_key))
+    rollout = connection.ask(server, lambda daemon: daemon.start_rollout(asked, idempotency_key=idempotency_key))
     if wait:
         _finish(_follow(server, rollout["id"], to_pause=True), as_json)
     _show(rollout, as_json)
@@ -64,7 +62,7 @@ def list_rollouts(
     from orchestrator.rollout.state import RolloutState
 
     states = options.words(RolloutState, state or (), "--state")
-    found = _ask(server, lambda daemon: daemon.rollouts(states=states, limit=limit))
+    found = connection.ask(server, lambda daemon: daemon.rollouts(states=states, limit=limit))
     if as_json:
         screen.write_json(found)
     elif found:
@@ -85,10 +83,10 @@ def show(
     from orchestrator.rollout.state import MigrationState
 
     states = options.words(MigrationState, state or (), "--state")
-    rollout = _ask(server, lambda daemon: daemon.rollout(rollout_id))
+    rollout = connection.ask(server, lambda daemon: daemon.rollout(rollout_id))
     listed: Sequence[shapes.Migration] | None = None
     if migrations or states:
-        listed = _ask(server, lambda daemon: daemon.migrations(rollout_id, states=states))
+        listed = connection.ask(server, lambda daemon: daemon.migrations(rollout_id, states=states))
     if as_json:
         screen.write_json(rollout if listed is None else {**rollout, "migrations": listed})
         return
@@ -168,9 +166,20 @@ def limit(
     _steer(server, rollout_id, "limit", as_json, max_concurrent=max_concurrent)
 
 
+@app.command("override")
+def override(
+    rollout_id: options.RolloutId,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    as_json: options.Json = False,
+    server: options.Server = options.DEFAULT_SERVER,
+) -> None:
+    """Let what is left of a rollout start outside of its targets' windows, too. A freeze still holds."""
+    _steer(server, rollout_id, "override", as_json, reason=reason)
+
+
 def _steer(server: str, rollout_id: str, command: Command, as_json: bool, **given: object) -> None:
     named = {name: value for name, value in given.items() if value is not None}
-    _show(_ask(server, lambda daemon: daemon.command(rollout_id, command, **named)), as_json)
+    _show(connection.ask(server, lambda daemon: daemon.command(rollout_id, command, **named)), as_json)
 
 
 def _steering(command: Command, text: str) -> None:
@@ -187,14 +196,6 @@ _steering("resume", "Go on with a paused rollout.")
 _steering("rollback", "Bring the targets that a rollout changed back to where it found them.")
 
 
-def _ask(server: str, question: Callable[[Daemon], Awaitable[Answer]]) -> Answer:
-    async def asked() -> Answer:
-        async with connection.to(server) as daemon:
-            return await question(daemon)
-
-    return anyio.run(asked)
-
-
 def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
     """Show a rollout live until it ends, or waits for a person; as it is then."""
 
@@ -203,7 +204,7 @@ def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
         await follow(daemon, rollout, to_pause=to_pause)
         return await daemon.rollout(rollout_id)
 
-    return _ask(server, followed)
+    return connection.ask(server, followed)
 
 
 async def follow(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = False) -> None:

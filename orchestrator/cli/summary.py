@@ -29,6 +29,9 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
         yield screen.indented(Text(rollout["reason"], "yellow"))
     if rollout["waiting"]:
         yield screen.indented(Text(rollout["waiting"], "yellow"))
+    if rollout["override"]:
+        given = f"windows overridden by {rollout['override']['by']}: {rollout['override']['reason']}"
+        yield screen.indented(Text(given, "yellow"))
     if len(rollout["waves"]) > 1:
         yield waves(rollout["waves"])
     if rollout["plan_digest"]:

@@ -15,7 +15,7 @@ import httpx2
 from orchestrator.client import problems, shapes
 from orchestrator.errors import ConfigurationError, DaemonError
 
-Command = Literal["pause", "resume", "approve", "abort", "retry", "rollback", "skip", "limit"]
+Command = Literal["pause", "resume", "approve", "abort", "retry", "rollback", "skip", "limit", "override"]
 Parameters = Mapping[str, str | int | Sequence[str]]
 
 CONNECT_SECONDS = 5.0
@@ -121,6 +121,33 @@ class Daemon:
         """Steer a rollout; `given` are the fields that the command takes."""
         content = {"json": given} if given else {}
         return cast(shapes.Rollout, await self._ask("POST", _place(rollout_id, command), **content))
+
+    async def schedules(self, *, upcoming: int = 3) -> list[shapes.Schedule]:
+        """Each with so many of its next runs, and its latest one."""
+        answer = await self._ask("GET", "/api/v1/schedules", params={"upcoming": upcoming})
+        return cast(list[shapes.Schedule], answer["items"])
+
+    async def schedule(self, name: str, *, upcoming: int = 5, runs: int = 20) -> shapes.Schedule:
+        asked = {"upcoming": upcoming, "runs": runs}
+        return cast(shapes.Schedule, await self._ask("GET", _schedule(name), params=asked))
+
+    async def switch_schedule(self, name: str, *, enabled: bool) -> shapes.Schedule:
+        verb = "enable" if enabled else "disable"
+        return cast(shapes.Schedule, await self._ask("POST", f"{_schedule(name)}/{verb}"))
+
+    async def run_schedule(self, name: str) -> shapes.Run:
+        """Start it now; what that came to."""
+        return cast(shapes.Run, await self._ask("POST", f"{_schedule(name)}/run"))
+
+    async def frozen(self) -> shapes.Freeze:
+        return cast(shapes.Freeze, await self._ask("GET", "/api/v1/freeze"))
+
+    async def freeze(self, reason: str) -> shapes.Freeze:
+        """Let nothing start any more, on the whole fleet."""
+        return cast(shapes.Freeze, await self._ask("POST", "/api/v1/freeze", json={"reason": reason}))
+
+    async def lift_freeze(self) -> shapes.Freeze:
+        return cast(shapes.Freeze, await self._ask("DELETE", "/api/v1/freeze"))
 
     async def registry(self) -> shapes.Registry:
         """How many targets it knows, and how the sources are that name tenants."""
@@ -229,6 +256,10 @@ def _address(server: str) -> httpx2.URL:
 def _place(rollout_id: str, part: str | None = None) -> str:
     """The path of a rollout, or of one of its parts; ids come from people's fingers."""
     return f"/api/v1/rollouts/{quote(rollout_id, safe='')}" + (f"/{part}" if part else "")
+
+
+def _schedule(name: str) -> str:
+    return f"/api/v1/schedules/{quote(name, safe='')}"
 
 
 def _problem(answer: httpx2.Response) -> Mapping[str, Any] | None:

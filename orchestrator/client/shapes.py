@@ -58,6 +58,17 @@ class NewToken(Token):
     token: str
 
 
+class ScheduledRun(TypedDict):
+    name: str
+    planned_at: str
+
+
+class Override(TypedDict):
+    by: str
+    reason: str
+    at: str
+
+
 class Rollout(TypedDict):
     """Times are ISO 8601 in UTC; `counts` holds migrations by state and sums up to `total`."""
 
@@ -86,6 +97,8 @@ class Rollout(TypedDict):
     executions: dict[str, int]
     irreversible: dict[str, str]
     not_reversible: str | None
+    schedule: ScheduledRun | None
+    override: Override | None
 
 
 # `from` is a word of the language.
@@ -235,3 +248,41 @@ class Event:
     sequence: int
     name: str
     data: dict[str, Any]
+
+
+class Run(TypedDict):
+    """What became of one run of a schedule."""
+
+    schedule: str
+    planned_at: str
+    outcome: str
+    at: str
+    rollout: str | None
+    reason: str | None
+    by: str | None
+
+
+class Schedule(TypedDict):
+    name: str
+    cron: str
+    timezone: str
+    track: str
+    to: str
+    select: str
+    strategy: str
+    direction: str
+    enabled: bool
+    switched_by: str | None
+    switched_at: str | None
+    missed: str
+    missed_seconds: float
+    jitter_seconds: float
+    next_runs: list[str]
+    runs: list[Run]
+
+
+class Freeze(TypedDict):
+    frozen: bool
+    by: str | None
+    reason: str | None
+    since: str | None

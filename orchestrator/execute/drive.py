@@ -11,10 +11,11 @@ import stamina
 import structlog
 
 from orchestrator import events
-from orchestrator.errors import HeadsChangedError, OrchestratorError, TargetError, TargetUnreachableError
+from orchestrator.errors import FrozenError, HeadsChangedError, OrchestratorError, TargetError, TargetUnreachableError
 from orchestrator.execute import classify
-from orchestrator.execute.admission import Admission
+from orchestrator.execute.admission import LOOK_SECONDS, Admission
 from orchestrator.execute.courses import Courses
+from orchestrator.execute.gate import Gate
 from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.retry import Retries, RetryPolicy
@@ -66,8 +67,14 @@ class Driver:
     """Drives shares of any rollout; the slots over all rollouts are its own."""
 
     def __init__(
-        self, migrator: Migrator, slots: Slots, policy: RetryPolicy, publish: Callable[[events.Event], None]
+        self,
+        migrator: Migrator,
+        slots: Slots,
+        policy: RetryPolicy,
+        publish: Callable[[events.Event], None],
+        gate: Gate | None = None,
     ) -> None:
+        self._gate = gate or Gate()
         self._migrator, self._slots, self._policy, self._publish = migrator, slots, policy, publish
         self._rooms = HeadRooms(slots, migrator.occupancy, publish)
 
@@ -93,7 +100,9 @@ class _Drive:
         self._migrator = driver._migrator
         self._policy, self._publish = driver._policy, driver._publish
         self.share, self.route, self.control = share, route, control
-        self.admission = Admission(share, route.part, driver._slots, driver._rooms, route.registry, control)
+        self.admission = Admission(
+            share, route.part, driver._slots, driver._rooms, route.registry, control, driver._gate
+        )
         self.health = ShardHealth()
 
     async def migrate(self, migration: Migration) -> None:
@@ -144,19 +153,13 @@ class _One:
         """Try until it is done or a failure is final; None when it may not go on (paused rollouts wait here)."""
         async for attempt in stamina.retry_context(on=self._after_failure, attempts=None, timeout=None):
             with attempt:
-                if not self.in_slot:
-                    left = time.monotonic()
-                    if not await self.drive.admission.again(self.migration):
-                        await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
+                if not self.in_slot and not await self._back_in():
+                    return None
+                while (target := await self._started()) is None:
+                    self._leave_slot()
+                    await anyio.sleep(LOOK_SECONDS)
+                    if not await self._back_in():
                         return None
-                    self.in_slot = True
-                    self.retries.stood(time.monotonic() - left)
-                if (refusal := self.drive.admission.refusal) is not None:
-                    raise refusal
-                registry = self.drive.route.registry()  # each time: it may change
-                target = _find(registry, self.migration)
-                self.migration = replace(self.migration, place=registry.place_of(target))
-                await self._start()
                 return await self._attempted(target)
         raise AssertionError("the loop above ends by returning or raising")
 
@@ -168,6 +171,29 @@ class _One:
                 self.migration = replace(self.migration, doubt=None)
             elif self.attempt.doubt is not None:
                 self.migration = replace(self.migration, doubt=self.attempt.doubt)
+
+    async def _back_in(self) -> bool:
+        """Wait for a slot again; False when it may not go on, and is pending once more."""
+        left = time.monotonic()
+        if not await self.drive.admission.again(self.migration):
+            await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
+            return False
+        self.in_slot = True
+        self.retries.stood(time.monotonic() - left)
+        return True
+
+    async def _started(self) -> Target | None:
+        """Record the start of an attempt; None when the fleet was frozen just before. Raises TargetError."""
+        if (refusal := self.drive.admission.refusal) is not None:
+            raise refusal
+        registry = self.drive.route.registry()  # each time: it may change
+        target = _find(registry, self.migration)
+        self.migration = replace(self.migration, place=registry.place_of(target))
+        try:
+            await self._start()
+        except FrozenError:
+            return None
+        return target
 
     def _leave_slot(self) -> None:
         if self.in_slot:
@@ -201,9 +227,10 @@ class _One:
 
     async def _start(self) -> None:
         self.attempt = Attempt()
-        self.migration = decide.begun(self.migration, events.now())
-        started = events.MigrationStarted(**tell.who(self.migration), attempt=self.migration.attempts)
-        await self.drive.control.record(self.migration, started)
+        begun = decide.begun(self.migration, events.now())
+        started = events.MigrationStarted(**tell.who(begun), attempt=begun.attempts)
+        await self.drive.control.record(begun, started)
+        self.migration = begun
 
     def _work(self, target: Target) -> Work:
         route = self.drive.route

@@ -156,6 +156,10 @@ class Slots:
             self._limits[shard] = limits
             self._grant()
 
+    def look_again(self) -> None:
+        """Whoever waits may want what it did not want before: its hours have come, say."""
+        self._grant()
+
     def running(self, shard: str) -> Mapping[str, int]:
         """The shard's slots in use, by database."""
         return {database: number for (name, database), number in self.use.databases.items() if name == shard}

@@ -42,6 +42,11 @@ NAMES: Mapping[type[events.Event], str] = {
     events.LeaderLost: "leader_lost",
     events.StoodBy: "standby",
     events.Audited: "audited",
+    events.WindowsOverridden: "windows_overridden",
+    events.FleetFrozen: "fleet_frozen",
+    events.FreezeLifted: "freeze_lifted",
+    events.ScheduleRan: "schedule_ran",
+    events.ScheduleSwitched: "schedule_switched",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -102,8 +107,12 @@ def level(event: events.Event) -> Level:
             return "info"
         case events.Audited(outcome=outcome):
             return "info" if outcome == "done" else "warning"
-        case events.LeaderLost():
+        case events.LeaderLost() | events.ScheduleRan(outcome="failed"):
             return "error"
+        case events.ScheduleRan(outcome="started" | "nothing_pending") | events.ScheduleSwitched():
+            return "info"
+        case events.ScheduleRan() | events.FleetFrozen() | events.FreezeLifted() | events.WindowsOverridden():
+            return "warning"
         case events.LeaderElected() | events.StoodBy():
             return "info"
         case _:

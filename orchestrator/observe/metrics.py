@@ -123,6 +123,15 @@ class Metrics:
             ["source"],
             registry=registry,
         )
+        self.next_runs = Gauge(
+            "orchestrator_schedule_next_run_timestamp_seconds",
+            "When a schedule starts next, in the process that leads; absent while it is disabled.",
+            ["schedule"],
+            registry=registry,
+        )
+        self.schedule_runs = Counter(
+            "orchestrator_schedule_runs", "Runs of schedules, by outcome.", ["schedule", "outcome"], registry=registry
+        )
         self.leader = Gauge(
             "orchestrator_leader",
             "1 in the process that drives the store's rollouts, 0 in a standby.",
@@ -147,8 +156,14 @@ class Metrics:
         _replace(self.refreshed_sources, {name: moment.timestamp() for name, moment in refreshed.items()})
         _replace(self.ignored_tenants, ignored)
 
+    def describe_schedules(self, following: Mapping[str, float]) -> None:
+        """Take over when each schedule starts next, in seconds of Unix time."""
+        _replace(self.next_runs, following)
+
     def apply(self, event: events.Event) -> None:
         match event:
+            case events.ScheduleRan():
+                self.schedule_runs.labels(event.schedule, event.outcome).inc()
             case events.MigrationFinished():
                 self.migrations.labels(event.track, event.shard, event.outcome).inc()
                 if event.outcome in ("succeeded", "failed"):

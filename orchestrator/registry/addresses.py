@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, unquote
 
 from sqlalchemy.engine import URL
 
-from orchestrator.registry import unsupported
 from orchestrator.registry.secrets import Complaint, Reference, Secrets
 
 _SHAPE = re.compile(
@@ -27,6 +26,7 @@ _SERVER = re.compile(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>
 _HOST = re.compile(r"[\w.-]*")
 _TOKEN = re.compile("\ue000(\\d+)\ue001")
 _ENCODE = "a password with @ / : # ? or % must be percent-encoded, or come from ${VAR}, which is taken as it is"
+DIALECTS = frozenset({"postgresql", "mysql", "mariadb", "sqlite"})
 _DEFAULT_PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306}
 # What a MySQL driver would take from there, past what the registry knows of the shard.
 _ELSEWHERE = frozenset({"host", "port", "user", "db", "database", "unix_socket", "read_default_file", "passwd"})
@@ -77,13 +77,13 @@ def _parse(text: str, fill: Fill, *, quote_dialect: bool) -> URL:
 
 
 def _check_dialect(dialect: str, quote: bool) -> None:
-    if dialect in unsupported.DIALECTS:
+    if dialect in DIALECTS:
         return
     if dialect == "postgres":
         raise Complaint("use postgresql:// instead of postgres://")
     shown = f" {dialect!r}" if quote else ""
-    close = difflib.get_close_matches(dialect, unsupported.DIALECTS, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(unsupported.DIALECTS))}"
+    close = difflib.get_close_matches(dialect, DIALECTS, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(DIALECTS))}"
     raise Complaint(f"the URL has an unknown dialect{shown}; {hint}")
 
 

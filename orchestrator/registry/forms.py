@@ -24,7 +24,6 @@ _DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhd]?)")
 _WRITTEN = r"^[0-9]+(\.[0-9]+)?[smhd]?$"
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})
-_LATER = "Not supported by this release yet."
 _SCHEMA = "The tenant's schema in that database (PostgreSQL; on MySQL a schema is a database)."
 _CREATE = "Make the schema where there is none."
 _ADOPT = "Taken to be at this revision when it has tables but no version table; over the track's `adopt`."
@@ -102,7 +101,8 @@ def _nothing_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-def _none_is_no_list(value: Any) -> Any:
+def none_is_no_list(value: Any) -> Any:
+    """A key without a value stands for an empty list."""
     return [] if value is None else value
 
 
@@ -202,7 +202,7 @@ class TrackForm(Form):
     driver: Filled | None = Field(
         None, description="The SQLAlchemy driver that env.py is to be given: asyncpg, psycopg, psycopg2, pg8000, …"
     )
-    search_path: Annotated[list[Name], BeforeValidator(_none_is_no_list)] = Field(
+    search_path: Annotated[list[Name], BeforeValidator(none_is_no_list)] = Field(
         default_factory=list,
         description="Schemas looked into after a tenant's own, for the types and functions of extensions, say.",
     )
@@ -213,7 +213,7 @@ class TrackForm(Form):
     adopt: Filled | None = Field(
         None, description="The revision at which databases with tables but without a version table are taken to be."
     )
-    verify: Annotated[list[VerifyForm], BeforeValidator(_none_is_no_list)] = Field(
+    verify: Annotated[list[VerifyForm], BeforeValidator(none_is_no_list)] = Field(
         default_factory=list, description="What must hold on each target after its migration."
     )
 
@@ -416,7 +416,7 @@ class WaveForm(Form):
     max_failures: Limit | None = Field(None, description="Over `on_failure.max`, for this wave.")
     soak: SoakSeconds = Field(0.0, description="Wait so long after its last target, such as 10m.")
     approval: Boolean = Field(False, description="A person must approve before the next wave begins.")
-    checks: Annotated[list[CheckForm], BeforeValidator(_none_is_no_list)] = Field(
+    checks: Annotated[list[CheckForm], BeforeValidator(none_is_no_list)] = Field(
         default_factory=list, description="What must hold after its `soak` before the rollout goes on."
     )
     backup: BackupOrNone = Field(
@@ -437,7 +437,7 @@ class StrategyForm(Form):
         "ignore",
         description="What becomes of targets that appear while it runs: `append` takes them into the last wave.",
     )
-    order: Annotated[list[Filled], BeforeValidator(_none_is_no_list)] = Field(
+    order: Annotated[list[Filled], BeforeValidator(none_is_no_list)] = Field(
         default_factory=list,
         description="Labels, or tenant, shard, track, by which targets follow each other in a wave; -key: descending.",
     )
@@ -451,19 +451,6 @@ class StrategyForm(Form):
     )
 
 
-class ScheduleForm(Form):
-    """A rollout started by the clock. Not supported by this release yet."""
-
-    model_config = ConfigDict(title="Schedule")
-
-    cron: Filled
-    timezone: Filled = "UTC"
-    track: Name | None = None
-    to: Filled | None = None
-    select: Filled | None = None
-    strategy: Name | None = None
-
-
 class FileForm(Form):
     """The registry: tracks, the shards that host tenants, the tenants, and how rollouts go over them."""
 
@@ -474,7 +461,6 @@ class FileForm(Form):
     tenants: list[TenantForm] = Field(description="The tenants and where their databases are.")
     discover: list[DiscoverForm] | None = Field(None, description="Where to find more tenants at run time.")
     strategies: dict[Name, StrategyForm] | None = Field(None, description="Ways to roll out, by name.")
-    schedules: dict[Name, ScheduleForm] | None = Field(None, description=_LATER)
 
 
 Kind = Literal["mapping", "list"]
@@ -484,6 +470,5 @@ SECTIONS: dict[str, tuple[type[Form], Kind]] = {
     "tenants": (TenantForm, "list"),
     "discover": (DiscoverForm, "list"),
     "strategies": (StrategyForm, "mapping"),
-    "schedules": (ScheduleForm, "mapping"),
 }
 REQUIRED = frozenset({"tracks", "shards", "tenants"})

@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.registry import digests, discoveries, document, forms, shards, strategies, tracks, unsupported
+from orchestrator.registry import (
+    digests,
+    discoveries,
+    document,
+    forms,
+    sections,
+    shards,
+    strategies,
+    time_forms,
+    timetables,
+    tracks,
+)
 from orchestrator.registry.model import Registry
 from orchestrator.registry.places import Checks, Places
 from orchestrator.registry.report import Report
@@ -28,11 +39,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     source = path.absolute()
     secrets = Secrets(environ, source.parent)
     _check_sections(report)
-    unsupported.check(report)
     track_forms = _named(report, "tracks", forms.TrackForm)
     shard_forms = _named(report, "shards", forms.ShardForm)
     strategy_forms = _named(report, "strategies", forms.StrategyForm)
-    dict(_entries(report, "schedules", forms.ScheduleForm))
+    schedule_forms = _named(report, "schedules", time_forms.ScheduleForm)
+    window_forms = _named(report, "windows", time_forms.WindowForm)
     discover_forms = {int(i): form for i, form in _entries(report, "discover", forms.DiscoverForm)}
     built_tracks = tracks.build(report, track_forms, secrets)
     built_shards = shards.build(report, shard_forms, secrets)
@@ -42,29 +53,41 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     )
     built_strategies = strategies.build(report, strategy_forms, checks, secrets)
     found = discoveries.build(report, discover_forms, checks, secrets)
+    schedules = timetables.schedules(report, schedule_forms, _names(report, "tracks"), _names(report, "strategies"))
+    windows = timetables.windows(report, window_forms)
     report.close()
     ordered = sorted(targets, key=lambda target: target.key)
-    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found)
-    return Registry(source, digest, built_tracks, built_shards, targets, built_strategies, found)
+    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found, schedules, windows)
+    return Registry(
+        source,
+        digest,
+        built_tracks,
+        built_shards,
+        targets,
+        built_strategies,
+        found,
+        schedules=schedules,
+        windows=windows,
+    )
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the registry file, for editors and CI."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **forms.FileForm.model_json_schema()}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **sections.FileForm.model_json_schema()}
 
 
 def _check_sections(report: Report) -> None:
     content = report.document.value
     for section in content:
-        if section not in forms.SECTIONS:
-            report.unknown((section,), "key", section, forms.SECTIONS, key=True)
-    for section in sorted(forms.REQUIRED - content.keys()):
-        empty = "[]" if forms.SECTIONS[section][1] == "list" else "{}"
+        if section not in sections.SECTIONS:
+            report.unknown((section,), "key", section, sections.SECTIONS, key=True)
+    for section in sorted(sections.REQUIRED - content.keys()):
+        empty = "[]" if sections.SECTIONS[section][1] == "list" else "{}"
         report.at((), f"`{section}` is missing; when there are none yet, write `{section}: {empty}`")
-    for section, (_, kind) in forms.SECTIONS.items():
+    for section, (_, kind) in sections.SECTIONS.items():
         value = content.get(section)
         wrong = value is not None and not isinstance(value, dict if kind == "mapping" else list)
-        if wrong or (value is None and section in forms.REQUIRED & content.keys()):
+        if wrong or (value is None and section in sections.REQUIRED & content.keys()):
             report.at((section,), f"`{section}` must be a {kind}")
     if content.get("tracks") == {} and (content.get("tenants") or content.get("discover")):
         report.at(("tracks",), "there are tenants, but no track: name at least one migration history")
@@ -72,9 +95,9 @@ def _check_sections(report: Report) -> None:
 
 def _items(report: Report, section: str) -> Iterator[tuple[str | int, Any]]:
     value = report.document.value.get(section)
-    if isinstance(value, dict) and forms.SECTIONS[section][1] == "mapping":
+    if isinstance(value, dict) and sections.SECTIONS[section][1] == "mapping":
         yield from value.items()
-    elif isinstance(value, list) and forms.SECTIONS[section][1] == "list":
+    elif isinstance(value, list) and sections.SECTIONS[section][1] == "list":
         yield from enumerate(value)
 
 

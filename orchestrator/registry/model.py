@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from sqlalchemy.engine import URL
 
 from orchestrator.registry.precautions import Backup, Verification
+from orchestrator.registry.times import Schedule, Window
 
 Isolation = Literal["thread", "process"]
 Execution = Literal["auto", "replay", "online"]
@@ -266,6 +267,8 @@ class Registry:
     strategies: Mapping[str, Strategy] = field(default_factory=dict)
     discoveries: tuple[Discovery, ...] = ()
     unanswered: tuple[str, ...] = ()
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    windows: Mapping[str, Window] = field(default_factory=dict)
 
     @cached_property
     def by_key(self) -> Mapping[TargetKey, Target]:

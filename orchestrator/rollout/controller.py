@@ -16,7 +16,10 @@ from orchestrator.rollout.budgets import Stop
 from orchestrator.rollout.gatekeeper import Gatekeeper
 from orchestrator.rollout.ports import Checks, Dispatcher, Expedition, Ledger, Share
 from orchestrator.rollout.standing import Standing
-from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState
+from orchestrator.rollout.state import Migration, MigrationState, Override, Rollout, RolloutState
+from orchestrator.rollout.waiting import Waiting
+from orchestrator.rollout.windows import Freeze as Frozen
+from orchestrator.rollout.windows import Held
 
 Freeze = Callable[[Sequence[Target], int], Sequence[Migration]]
 BY_FORCE = "ended by force in the middle; its open transaction was rolled back, what was committed before stays"
@@ -46,6 +49,7 @@ class Controller:
         self._standing, self._on_loaded = Standing(rollout, ledger), on_loaded
         self._ledger, self._dispatcher = ledger, dispatcher
         self._gates = Gatekeeper(self._standing, checks)
+        self._waiting = Waiting(self._standing)
         self._expedition: Expedition | None = None
         self._left: set[TargetKey] = set()
         self._begun: set[TargetKey] = set()
@@ -74,6 +78,13 @@ class Controller:
         while self.rollout.state is RolloutState.PAUSED and not self._leaving:
             await self._standing.changed.wait()
         return self.admits
+
+    @property
+    def overrides(self) -> bool:
+        return self.rollout.override is not None
+
+    async def hold(self, shard: str, held: Sequence[Held], freeze: Frozen | None) -> None:
+        await self._waiting.note(shard, held, freeze)
 
     def begin(self, migration: Migration) -> bool:
         """Whether the migration is still to be carried out; from now on nobody can skip it."""
@@ -190,6 +201,13 @@ class Controller:
             await self._standing.move(self.rollout.state, self.rollout.reason, request=request)
             if self._expedition is not None:
                 self._expedition.limit(most)
+
+    async def override(self, by: str, reason: str) -> None:
+        """Let what is left of the rollout start outside of its targets' windows, too; nothing takes that back."""
+        async with self._standing.lock:
+            decide.check_command(self.rollout, "override")
+            given = Override(by, reason, events.now())
+            await self._standing.change(tell.overridden(self.rollout, given), override=given)
 
     async def welcome(
         self, targets: Sequence[Target], freeze: Freeze, *, append: bool, reason: str | None = None
@@ -332,6 +350,7 @@ class Controller:
             for shard, migrations in shares.items():
                 share = Share(self.rollout, migrations[0].wave, shard, migrations)
                 tasks.start_soon(expedition.run, share, self)
+        await self._waiting.forget()
 
     async def _cut_short(self, expedition: Expedition) -> None:
         """After an abort by force: what ran is pending again, with the heads that it has come to."""

@@ -30,7 +30,7 @@ from orchestrator.rollout.state import (
 from orchestrator.rollout.tally import Tally
 from orchestrator.rollout.waves import WaveRun
 
-Command = Literal["pause", "resume", "abort", "retry", "approve", "rollback", "skip", "limit"]
+Command = Literal["pause", "resume", "abort", "retry", "approve", "rollback", "skip", "limit", "override"]
 RETRIABLE = FAILURES | {MigrationState.CANCELLED}
 SKIPPABLE = RETRIABLE | {MigrationState.PENDING}
 
@@ -279,6 +279,7 @@ _PAST = {
     "retry": "retried",
     "skip": "changed",
     "limit": "changed",
+    "override": "changed",
 }
 _INSTEAD = {
     RolloutState.SUCCEEDED: "start another rollout, or take it back with `orchestrator rollout rollback`",

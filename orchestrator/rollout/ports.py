@@ -10,6 +10,7 @@ from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
+from orchestrator.rollout.windows import Freeze, Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,15 @@ class Control(Protocol):
 
     async def admit(self) -> bool:
         """Wait while the rollout is paused; False when no further migration may start."""
+        ...
+
+    @property
+    def overrides(self) -> bool:
+        """Whether a person lets the rollout go on outside of its targets' windows."""
+        ...
+
+    async def hold(self, shard: str, held: Sequence[Held], freeze: Freeze | None) -> None:
+        """Take note of what the shard's targets wait for, if for anything: their windows, or the end of a freeze."""
         ...
 
     def begin(self, migration: Migration) -> bool:

@@ -83,9 +83,13 @@ class Standing:
         """Change one of the rollout's waves; nothing else. The caller holds the lock."""
         waves = list(self.rollout.waves)
         waves[index] = replace(waves[index], **changes)
-        marked = replace(self.rollout, waves=tuple(waves), waiting=None)
-        await self.ledger.save_rollout(marked, event)
-        self.rollout = marked
+        await self.change(event, waves=tuple(waves), waiting=None)
+
+    async def change(self, event: events.RolloutEvent, **changes: Any) -> None:
+        """Change the rollout, but not its state. The caller holds the lock."""
+        changed = replace(self.rollout, **changes)
+        await self.ledger.save_rollout(changed, event)
+        self.rollout = changed
         self.wake()
 
     def wake(self) -> None:

@@ -176,8 +176,27 @@ EVERY = "*"
 
 
 @dataclass(frozen=True, slots=True)
+class Scheduled:
+    """The run of a schedule that a rollout is. `is_asked`: a person wants it now, whatever the clock says."""
+
+    schedule: str
+    planned_at: datetime
+    is_asked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """A person lets a rollout go on outside of its targets' windows, and says why."""
+
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """What somebody asked for. `track` and `to` may be `EVERY`. `plan_digest`: only what that plan says may run."""
+    """What somebody asked for. `track` and `to` may be `EVERY`. `plan_digest`: only what that plan says may run.
+    `scheduled`: it is a run of a schedule, of which there can be no second rollout."""
 
     track: str
     to: str
@@ -189,6 +208,7 @@ class Request:
     foreground: bool = False
     max_concurrent: int | None = None
     plan_digest: str | None = None
+    scheduled: Scheduled | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +228,7 @@ class Rollout:
     `foreground` rollout belongs to one process and ends with it. `aborting`: an abort was asked for; what runs may end,
     nothing new starts. `rolling_back`: what the rollout changed is being taken back, or was. `approval`: a person must
     approve before the first wave. `waiting`: what it waits for, in words. `irreversible`: which steps cannot be taken
-    back, and why, as far as the targets' heads were known when it was made.
+    back, and why, as far as the targets' heads were known when it was made. `override`: windows do not hold it up.
     """
 
     id: str
@@ -231,6 +251,7 @@ class Rollout:
     approved_by: str | None = None
     waiting: str | None = None
     irreversible: Mapping[str, str] = field(default_factory=dict)
+    override: Override | None = None
 
     @property
     def is_bound(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator import events
-from orchestrator.rollout.state import Failure, Migration, MigrationState, Rollout, summed
+from orchestrator.rollout.state import Failure, Migration, MigrationState, Override, Rollout, summed
 
 NAMES_TOLD = 20
 
@@ -66,6 +66,12 @@ def appeared(
         count=len(migrations),
         tenants=tuple(migration.tenant for migration in migrations[:NAMES_TOLD]),
         reason=reason,
+    )
+
+
+def overridden(rollout: Rollout, override: Override) -> events.WindowsOverridden:
+    return events.WindowsOverridden(
+        rollout=rollout.id, track=rollout.track, by=override.by, reason=override.reason, at=override.at
     )
 
 

@@ -22,6 +22,7 @@ from orchestrator.service import door as doors
 from orchestrator.service.door import Door
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.scheduling import Scheduler
 from orchestrator.service.wiring import Parts, assembled, limits
 from orchestrator.settings import Settings
 from orchestrator.store.leadership import Candidate
@@ -135,6 +136,7 @@ class _Daemon:
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
         background.start_soon(self._door.record_uses)
+        background.start_soon(Scheduler(self._parts, self._service).run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
         await self._asked_to_stop.wait()

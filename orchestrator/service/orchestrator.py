@@ -33,10 +33,12 @@ from orchestrator.rollout.state import (
     RolloutState,
     summed,
 )
-from orchestrator.service import appearing, binding, plans, reopening, requests
+from orchestrator.service import appearing, binding, plans, predicting, reopening, requests
+from orchestrator.service.freezing import Freezing
 from orchestrator.service.plans import Made
 from orchestrator.service.steering import Steering, by_leader
 from orchestrator.service.survey import FleetSurvey
+from orchestrator.service.timetable import Timetable
 from orchestrator.service.wiring import Parts
 
 log = structlog.get_logger(__name__)
@@ -57,6 +59,8 @@ class Orchestrator:
         self._launched = 0
         self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
+        self.freezing = Freezing(parts)
+        self.schedules = Timetable(parts, self)
         self._follow_registry()
 
     @property
@@ -234,6 +238,10 @@ class Orchestrator:
         return await self._command(rollout_id, "limit", lambda one: one.limit(max_concurrent))
 
     @by_leader
+    async def override(self, rollout_id: str, *, by: str, reason: str) -> RolloutView:
+        return await self._command(rollout_id, "override", lambda one: one.override(by, reason))
+
+    @by_leader
     async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:
         rollout, reason = await self._ledger.rollout(rollout_id), f"retried by {by}"
         decide.check_command(rollout, "retry")
@@ -389,6 +397,7 @@ class Orchestrator:
     async def _carry_out(self, controller: Controller) -> None:
         rollout = controller.rollout
         try:
+            await predicting.prime(self._parts, self.registry, rollout.aims)
             await controller.run()
         except OrchestratorError as exc:
             log.error("rollout_stopped", rollout=rollout.id, message=exc.message, remedy=exc.remedy)

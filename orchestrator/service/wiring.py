@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import anyio
@@ -18,12 +19,15 @@ from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.sqlite import SQLite
 from orchestrator.events import Event, now
+from orchestrator.execute import gate as gates
 from orchestrator.execute import render
 from orchestrator.execute.checks import WaveChecks
 from orchestrator.execute.dispatch import Histories, LocalDispatcher
 from orchestrator.execute.drive import Driver
+from orchestrator.execute.gate import Gate
 from orchestrator.execute.migrate import Migrator
 from orchestrator.execute.online import OnlineRunner
+from orchestrator.execute.predictions import Predictions
 from orchestrator.execute.retry import RetryPolicy
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import Surveyor
@@ -58,12 +62,20 @@ class Parts:
     workers: Workers
     databases: Mapping[str, Database]
     checks: Checks
+    gate: Gate
+    predictions: Predictions
+    clock: Callable[[], datetime]
 
 
 @asynccontextmanager
-async def assembled(settings: Settings, source: RegistrySource, workers: Workers | None = None) -> AsyncIterator[Parts]:
+async def assembled(
+    settings: Settings,
+    source: RegistrySource,
+    workers: Workers | None = None,
+    clock: Callable[[], datetime] = now,
+) -> AsyncIterator[Parts]:
     """Prove that Alembic can be used concurrently, open the store, and join the parts; `workers`, new ones if None, are
-    closed at the end.
+    closed at the end. Schedules and windows go by `clock`.
 
     Raises UnsupportedAlembicError and StoreError.
     """
@@ -81,7 +93,7 @@ async def assembled(settings: Settings, source: RegistrySource, workers: Workers
     try:
         url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
         async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
-            yield _joined(settings, source, bus, fleet, metrics, store, workers)
+            yield _joined(settings, source, bus, fleet, metrics, store, workers, clock)
     finally:
         workers.close()
 
@@ -94,6 +106,7 @@ def _joined(
     metrics: Metrics,
     store: Store,
     workers: Workers,
+    clock: Callable[[], datetime],
 ) -> Parts:
     def publish(event: Event) -> None:
         bus.publish(event)
@@ -107,7 +120,10 @@ def _joined(
     }
     histories = Histories(Library(workers))
     migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)
-    driver = Driver(migrator, Slots(total), RetryPolicy.within(settings.lock_retry_seconds), publish)
+    predictions = Predictions()
+    bus.subscribe(partial(gates.remember, predictions))
+    gate = Gate(predictions, store.freeze.current, clock)
+    driver = Driver(migrator, Slots(total), RetryPolicy.within(settings.lock_retry_seconds), publish, gate)
     surveyor = Surveyor(migrator, total)
 
     def is_behind(target: Target) -> bool:
@@ -128,6 +144,9 @@ def _joined(
         workers,
         databases,
         WaveChecks(lambda: source.current, limits(settings), total),
+        gate,
+        predictions,
+        clock,
     )
 
 

@@ -16,11 +16,11 @@ from sqlalchemy import Connection, and_, bindparam, delete, exists, func, insert
 
 from orchestrator.access.acts import Recorded
 from orchestrator.errors import OrchestratorError
-from orchestrator.events import RolloutEvent
+from orchestrator.events import MigrationStarted, RolloutEvent
 from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count, summed
-from orchestrator.store import rules
+from orchestrator.store import rules, starts
 from orchestrator.store.rows import event_row, migration_row, rollout_from, rollout_row
 from orchestrator.store.rules import Holding, MigrationKey, Numbered, Stored
 from orchestrator.store.tables import events, holds, migrations, rollouts
@@ -66,12 +66,16 @@ _UPDATE_SEQUENCE = update(rollouts).where(rollouts.c.id == bindparam("of_rollout
 def create(
     connection: Connection, rollout: Rollout, frozen: Sequence[Migration], event: RolloutEvent
 ) -> Written[Rollout]:
-    """Raises ConflictError, and StoreError when the targets are not as many as the rollout says."""
+    """Raises ConflictError, StateError for a run of a schedule that may not be, and StoreError when the targets are not
+    as many as the rollout says."""
     if problem := rules.uncovered(rollout, len(frozen), count(frozen)):
         raise problem
     _one_at_a_time(connection)
     if earlier := _same_request(connection, rollout.request.idempotency_key):
         return Written(earlier, unchanged=True)
+    if earlier_run := starts.claim(connection, rollout):
+        row = connection.execute(select(rollouts).where(rollouts.c.id == earlier_run)).mappings().one()
+        return Written(rollout_from(row), unchanged=True)
     connection.execute(insert(rollouts), {**rollout_row(rollout), "last_sequence": 0})
     for part in slices(frozen, SLICE):
         connection.execute(insert(migrations), [migration_row(migration) for migration in part])
@@ -134,11 +138,21 @@ def save_each(
     all_changed = [change.migration for change in changes]
     stored = _hold(connection, _rollouts(all_changed, [change.event for change in changes if change.event]))
     known = _known(connection, all_changed)
-    refusals = [rules.refusal(migration, stored.get(migration.rollout), known) for migration in all_changed]
+    held = starts.frozen(connection) if any(map(_is_start, changes)) else None
+    refusals = [
+        starts.refused(held)
+        if held is not None and _is_start(change)
+        else rules.refusal(change.migration, stored.get(change.migration.rollout), known)
+        for change in changes
+    ]
     kept = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
     _update(connection, [change.migration for change in kept])
     published = _append(connection, stored, [change.event for change in kept if change.event])
     return Written(refusals, published)
+
+
+def _is_start(change: MigrationChange) -> bool:
+    return isinstance(change.event, MigrationStarted)
 
 
 def slices(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
 
 from orchestrator.events import Event
 from orchestrator.store import leadership, lock, pooler, schema
 from orchestrator.store.audit import StoreAudit
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
+from orchestrator.store.durations import StoreDurations
 from orchestrator.store.fence import Fence
+from orchestrator.store.freezing import StoreFreeze
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
+from orchestrator.store.schedules import StoreSchedules
 from orchestrator.store.tokens import StoreTokens
 from orchestrator.store.writer import Publish, open_writer
 
 LEASE_SECONDS = 15.0
+
+
+class Times(NamedTuple):
+    """What the store knows of when things may happen."""
+
+    freeze: StoreFreeze
+    schedules: StoreSchedules
+    durations: StoreDurations
 
 
 class Store:
@@ -36,7 +48,9 @@ class Store:
         commands: Commands,
         fence: Fence,
         lease_seconds: float,
+        times: Times,
     ) -> None:
+        self.freeze, self.schedules, self.durations = times
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
         self.tokens, self.audit = tokens, audit
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
@@ -80,8 +94,11 @@ async def open_store(
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
+            times = Times(
+                StoreFreeze(connections, writer), StoreSchedules(connections, writer), StoreDurations(connections)
+            )
             tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
             commands = Commands(connections, fence)
-            yield Store(place, me, ledger, plans, tokens, audit, commands, fence, lease_seconds)
+            yield Store(place, me, ledger, plans, tokens, audit, commands, fence, lease_seconds, times)
     finally:
         await connections.dispose()

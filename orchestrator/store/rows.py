@@ -20,9 +20,11 @@ from orchestrator.rollout.state import (
     Failure,
     Migration,
     MigrationState,
+    Override,
     Request,
     Rollout,
     RolloutState,
+    Scheduled,
 )
 from orchestrator.rollout.waves import ALL_AT_ONCE, WaveRun
 from orchestrator.store.tables import MESSAGE_LIMIT, STATEMENT_LIMIT
@@ -87,6 +89,9 @@ def rollout_row(rollout: Rollout) -> dict[str, Any]:
         "accepted_failures": 0,
         "plan_digest": request.plan_digest,
         "irreversible": dict(rollout.irreversible) or None,
+        "schedule": request.scheduled.schedule if request.scheduled else None,
+        "planned_at": request.scheduled.planned_at if request.scheduled else None,
+        "windows_overridden": _override_row(rollout.override),
         "total": rollout.total,
         "created_at": rollout.created_at,
         "started_at": rollout.started_at,
@@ -108,6 +113,7 @@ def rollout_from(row: RowMapping) -> Rollout:
             foreground=row["foreground"],
             max_concurrent=row["max_concurrent"],
             plan_digest=row["plan_digest"],
+            scheduled=Scheduled(row["schedule"], row["planned_at"]) if row["schedule"] is not None else None,
         ),
         goal=row["goal"],
         total=row["total"],
@@ -127,7 +133,18 @@ def rollout_from(row: RowMapping) -> Rollout:
         approved_by=row["approved_by"],
         waiting=row["waiting"],
         irreversible=row["irreversible"] or {},
+        override=_override_from(row["windows_overridden"]),
     )
+
+
+def _override_row(override: Override | None) -> dict[str, Any] | None:
+    if override is None:
+        return None
+    return {"by": storable(override.by), "reason": storable(override.reason), "at": override.at.isoformat()}
+
+
+def _override_from(values: Mapping[str, Any] | None) -> Override | None:
+    return None if values is None else Override(values["by"], values["reason"], datetime.fromisoformat(values["at"]))
 
 
 def _wave_row(wave: WaveRun) -> dict[str, Any]:

@@ -93,6 +93,9 @@ rollouts = Table(
     Column("waiting", Text),
     Column("plan_digest", Text),
     Column("irreversible", JSON(none_as_null=True)),
+    Column("schedule", Text),
+    Column("planned_at", UtcDateTime),
+    Column("windows_overridden", JSON(none_as_null=True)),
     Column("total", Integer, nullable=False),
     Column("last_sequence", Integer, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -243,4 +246,40 @@ audit_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("sequence", Integer, nullable=False),
     Column("hash", String(64), nullable=False),
+)
+
+# What is known of the registry's schedules beside the file. Runs that were due up to `since` do not count.
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("definition", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("present", Boolean, nullable=False),
+    Column("enabled", Boolean),
+    Column("by", Text),
+    Column("at", UtcDateTime),
+)
+
+# A row per run: that none is started twice is the key's to enforce, in the transaction that makes the rollout.
+schedule_runs = Table(
+    "schedule_runs",
+    metadata,
+    Column("schedule", Text, primary_key=True),
+    Column("planned_at", UtcDateTime, primary_key=True),
+    Column("outcome", String(32), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("rollout", String(64)),
+    Column("reason", Text),
+    Column("by", Text),
+)
+
+# One row. While it says `since`, no migration is recorded as started.
+freeze = Table(
+    "freeze",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("by", Text),
+    Column("reason", Text),
+    Column("since", UtcDateTime),
 )

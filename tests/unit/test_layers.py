@@ -32,6 +32,7 @@ ONLY = {
     "asyncmy": {"databases"},
     "asyncpg": {"databases"},
     "aiosqlite": {"databases"},
+    "cronsim": {"registry"},
     "fastapi": {"api"},
     "uvicorn": {"api"},
     "typer": {"cli"},
@@ -41,6 +42,10 @@ PURE = [
     "registry/answers.py",
     "registry/discovery.py",
     "registry/changes.py",
+    "registry/zoned.py",
+    "registry/cron.py",
+    "registry/times.py",
+    "registry/hours.py",
     "plan/steps.py",
     "plan/compiled.py",
     "plan/statements.py",
@@ -54,9 +59,12 @@ PURE = [
     "rollout/decide.py",
     "rollout/progress.py",
     "rollout/asking.py",
+    "rollout/windows.py",
+    "rollout/schedules.py",
     "execute/classify.py",
     "execute/answers.py",
     "execute/verdicts.py",
+    "execute/predictions.py",
 ]
 IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}
 

@@ -21,9 +21,11 @@ from orchestrator.rollout.state import (
     Failure,
     Migration,
     MigrationState,
+    Override,
     Request,
     Rollout,
     RolloutState,
+    Scheduled,
 )
 from orchestrator.rollout.waves import WaveRun
 from orchestrator.store.engine import Store, open_store
@@ -79,6 +81,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         foreground=True,
         max_concurrent=7,
         plan_digest="a" * 40,
+        scheduled=Scheduled("nightly", START),
     )
     rollout = Rollout(
         id="20260301-123015-abcd",
@@ -117,6 +120,7 @@ async def test_a_rollout_comes_back_as_it_was_written(store: Store) -> None:
         started_at=START + timedelta(microseconds=1),
         finished_at=START + timedelta(days=400),
         irreversible={"a1": AWKWARD},
+        override=Override(AWKWARD, AWKWARD, START),
     )
     assert unset(rollout) == unset(request) == []
     await store.ledger.create(rollout, [], created(rollout))

@@ -26,11 +26,13 @@ from orchestrator.rollout.state import (
     FleetState,
     Migration,
     MigrationState,
+    Override,
     Request,
     Rollout,
     RolloutState,
     count,
 )
+from tests.unit.api.fake_times import FakeFreezing, FakeSchedules
 
 START = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 EVENTS_A_PAGE = 2  # small, so that reading them takes several
@@ -72,6 +74,8 @@ class FakeOrchestrator:
     held: dict[str, Rollout] = field(default_factory=dict)
     work: dict[str, list[Migration]] = field(default_factory=dict)
     stored: dict[str, list[StoredEvent]] = field(default_factory=dict)
+    schedules: FakeSchedules = field(default_factory=FakeSchedules)
+    freezing: FakeFreezing = field(default_factory=FakeFreezing)
 
     def tell(self, event: RolloutEvent) -> None:
         """Make an event durable, then publish it."""
@@ -223,6 +227,11 @@ class FakeOrchestrator:
 
     async def limit(self, rollout_id: str, *, by: str, max_concurrent: int) -> ports.RolloutView:
         return self._steer(rollout_id, ACTIVE, RolloutState.RUNNING, f"{max_concurrent} at once, by {by}")
+
+    async def override(self, rollout_id: str, *, by: str, reason: str) -> ports.RolloutView:
+        view = self._steer(rollout_id, ACTIVE, RolloutState.RUNNING, f"overridden by {by}")
+        it = self.held[rollout_id] = replace(view.rollout, override=Override(by, reason, START))
+        return self.view(it)
 
     async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> ports.RolloutView:
         for migration in self.work.get(rollout_id, []):

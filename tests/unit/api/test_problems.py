@@ -18,6 +18,7 @@ MAPPED: list[tuple[errors.OrchestratorError, int, str]] = [
     (errors.StateError("no"), 409, "wrong-state"),
     (errors.RequestError("no"), 400, "request-refused"),
     (errors.RegistryError("tenants.yaml", [errors.Mistake(3, 5, "no", "tenants.0.id")]), 422, "registry-mistakes"),
+    (errors.FrozenError("no"), 409, "frozen"),
     (errors.SelectorError("no"), 422, "selector"),
     (errors.HistoryError("no", track="app"), 422, "history"),
     (errors.UnsupportedAlembicError("no"), 422, "configuration"),

@@ -57,6 +57,8 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "failures": [],
         "executions": {},
         "irreversible": {},
+        "schedule": None,
+        "override": None,
         "not_reversible": None,
     }
 

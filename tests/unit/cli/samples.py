@@ -39,6 +39,8 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         executions={},
         irreversible={},
         not_reversible=None,
+        schedule=None,
+        override=None,
     )
 
 

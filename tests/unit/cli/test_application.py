@@ -10,7 +10,19 @@ from typer.testing import CliRunner
 import orchestrator
 from orchestrator.cli.application import app
 
-COMMANDS = ("serve", "check", "tenants", "migrate", "rollout", "token", "audit", "schema", "demo")
+COMMANDS = (
+    "serve",
+    "check",
+    "tenants",
+    "migrate",
+    "rollout",
+    "schedule",
+    "freeze",
+    "token",
+    "audit",
+    "schema",
+    "demo",
+)
 
 
 def test_help_lists_every_command() -> None:
@@ -20,6 +32,12 @@ def test_help_lists_every_command() -> None:
 
 def test_every_command_has_help() -> None:
     steering = [["rollout", name] for name in ("start", "list", "show", "watch", "pause", "resume", "abort", "retry")]
+    steering += [["rollout", "override"]]
+    steering += [
+        ["rollout", "override"],
+        *(["schedule", name] for name in ("list", "show", "enable", "disable", "run")),
+    ]
+    steering += [["freeze", name] for name in ("on", "off", "show")]
     for command in [*([name] for name in COMMANDS), *steering]:
         assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0, command
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator.errors import RegistryError
-from orchestrator.registry import document, forms, manifest
+from orchestrator.registry import document, forms, manifest, sections
 from tests.unit.registry.files import ENVIRON, VALID, loaded, write
 
 DISCOVER = """discover:
@@ -24,7 +24,7 @@ SIGNS = list(":-{}[],#'\"|>?%@~!&*\\é\t\n\x85\ue000\ufeff")
 PIECES = st.sampled_from(
     [*SIGNS, ": ", "- ", "  ", "&a ", "*a", "<<", "!!str ", "!x ", "null", "${", "---\n", "tracks"]
 )
-KEYS = st.sampled_from([*forms.SECTIONS, *forms.TrackForm.model_fields, *forms.PlaceForm.model_fields, "schema"]) | (
+KEYS = st.sampled_from([*sections.SECTIONS, *forms.TrackForm.model_fields, *forms.PlaceForm.model_fields, "schema"]) | (
     st.sampled_from(["app", "pg", "id", "url", "labels", "databases", "on_failure", "max", "then", "waves", "name"])
 )
 SCALARS = st.one_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import RegistryError
-from orchestrator.registry import forms, manifest, unsupported
+from orchestrator.registry import manifest, sections
 from tests.unit.registry.files import SHARDS, TENANTS, TRACKS, loaded, marked, places_of, refused, write
 
 TWO_TRACKS = "tracks: {app: {script_location: alembic}, dwh: {script_location: alembic, version_table: v}}\n"
@@ -271,8 +271,42 @@ ON_MYSQL = [
     (f"[{{id: {'é' * 63}, shard: my, database: ▶x}}]", "which is longer than 64 characters: shorten it"),
 ]
 
-NOT_YET = [
-    ("▶schedules: {n: {cron: '* * * * *'}}", "starting rollouts by schedule is not supported"),
+
+def schedule(rest: str) -> str:
+    return f"schedules: {{n: {{{rest}}}}}"
+
+
+def window(rest: str) -> str:
+    return f"windows: {{w: {{{rest}}}}}"
+
+
+TIMES = [
+    ("schedules: {n: ▶{timezone: UTC}}", "`cron` is missing"),
+    (schedule("cron: ▶'0 0 31 2 *'"), "the day-of-month cannot be read, or never comes"),
+    (schedule("cron: ▶'0 2 * *'"), "this must have five fields"),
+    (schedule("cron: ▶'@often'"), "there are @hourly"),
+    (schedule("cron: '@daily', timezone: ▶Europe/Belrin"), "did you mean 'Europe/Berlin'"),
+    (schedule("cron: '@daily', track: ▶ap"), "unknown track 'ap'; did you mean 'app'?"),
+    (schedule("cron: '@daily', strategy: ▶canary"), "unknown strategy 'canary'; known are default"),
+    (schedule("cron: '@daily', select: ▶'tier='"), "a value is expected"),
+    (schedule("cron: '@daily', direction: ▶downgrade"), "`to` is missing: a downgrade has no goal of its own"),
+    (schedule("cron: '@daily', direction: ▶sideways"), "this must be 'upgrade', 'downgrade' or 'stamp'"),
+    (schedule("cron: '@daily', missed: ▶sometimes"), "this must be 'skip' or 'run_once'"),
+    (schedule("cron: '@daily', missed_within: ▶40d"), "this must be at most 744h"),
+    (schedule("cron: '@hourly', jitter: ▶1h"), "this must be less than the 3600 s between two runs"),
+    (schedule("cron: '@daily', jitter: ▶7h"), "this must be at most 6h"),
+    (schedule("cron: '@daily', ▶every: 5m"), "unknown key 'every'"),
+    ("windows: {w: ▶{timezone: UTC}}", "`open` is missing, or `blackouts`"),
+    (window("open: [{from: '22:00', to: ▶'25:00'}]"), "this must be a time of the day such as 22:00"),
+    (window("open: [{from: ▶'06:00', to: '06:00'}]"), 'a whole day is from "00:00" to "24:00"'),
+    (window("open: [▶{from: '06:00'}]"), "`to` is missing"),
+    (window("open: [{days: ▶mo-fr, from: '06:00', to: '07:00'}]"), "this must be days such as mon-fri"),
+    (window("select: ▶'shard=(', open: [{from: '06:00', to: '07:00'}]"), "a value is expected"),
+    (window("timezone: ▶Mars, blackouts: [{from: 2026-12-24, to: 2026-12-26}]"), "there is no time zone 'Mars'"),
+    (window("blackouts: [{from: 2026-12-24, to: ▶2026-12-23}]"), "this must come after `from`"),
+    (window("blackouts: [{from: ▶24.12.2026, to: 2026-12-26}]"), "this must be a day such as 2026-12-24"),
+    (window("blackouts: [{from: ▶'2026-12-24T18:00Z', to: 2026-12-26}]"), "or a local time such as"),
+    (window("expect: ▶2h, open: [{from: '01:00', to: '02:30'}]"), "it is never open for so long, but for 90 min"),
 ]
 
 
@@ -293,7 +327,7 @@ def test_a_file_that_is_wrong_as_a_whole_is_told_where(tmp_path: Path, text: str
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), TRACK + SHARD + TENANT + PLACES + DISCOVER + STRATEGY + CHECK + NOT_YET, ids=str
+    ("text", "message"), TRACK + SHARD + TENANT + PLACES + DISCOVER + STRATEGY + CHECK + TIMES, ids=str
 )
 def test_an_entry_that_is_wrong_is_told_where(tmp_path: Path, text: str, message: str) -> None:
     clean, places = marked(whole(text))
@@ -451,10 +485,12 @@ def test_aliases_that_unfold_without_end_are_refused(tmp_path: Path) -> None:
     assert "unfold" in refused(tmp_path, f"a0: &a0 [x]\n{levels}\n").message
 
 
-def test_empty_sections_that_are_not_supported_yet_leave_nothing_out(tmp_path: Path) -> None:
-    loaded(tmp_path, f"{TRACKS}{SHARDS}{TENANTS}discover: []\nschedules:\nstrategies: {{s: {{waves: []}}}}\n")
+def test_empty_sections_leave_nothing_out(tmp_path: Path) -> None:
+    loaded(
+        tmp_path,
+        f"{TRACKS}{SHARDS}{TENANTS}discover: []\nschedules:\nwindows: {{}}\nstrategies: {{s: {{waves: []}}}}\n",
+    )
 
 
-def test_what_is_not_supported_yet_is_known_to_the_forms() -> None:
-    assert {str(where[0]) for where, _, _ in unsupported.LATER} <= forms.SECTIONS.keys()
-    assert forms.SECTIONS.keys() == forms.FileForm.model_fields.keys()
+def test_each_section_has_a_form() -> None:
+    assert sections.SECTIONS.keys() == sections.FileForm.model_fields.keys()

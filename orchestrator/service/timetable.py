@@ -1,0 +1,140 @@
+"""The registry's schedules as people see and steer them, and what one run comes to."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from orchestrator.api.ports import PlanGroup, RolloutView
+from orchestrator.api.time_ports import ScheduleView
+from orchestrator.errors import ConflictError, FrozenError, NotFoundError
+from orchestrator.events import ScheduleRan, ScheduleSwitched
+from orchestrator.registry import selector
+from orchestrator.registry.model import Registry
+from orchestrator.registry.times import Schedule
+from orchestrator.rollout.schedules import Run, RunOutcome, Standing, upcoming
+from orchestrator.rollout.state import EVERY, Direction, FleetState, Request, Scheduled
+from orchestrator.service.wiring import Parts
+
+
+class Service(Protocol):
+    """What is needed of the orchestrator."""
+
+    @property
+    def registry(self) -> Registry: ...
+
+    async def preview(self, request: Request) -> Sequence[PlanGroup]: ...
+
+    async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]: ...
+
+
+class Timetable:
+    """Implements `api.time_ports.Schedules`. The clock's runs are `scheduling`'s to find."""
+
+    def __init__(self, parts: Parts, service: Service) -> None:
+        self._parts, self._service = parts, service
+
+    async def listed(self, upcoming: int) -> Sequence[ScheduleView]:
+        return [await self.show(name, upcoming=upcoming, runs=1) for name in sorted(self._service.registry.schedules)]
+
+    async def show(self, name: str, *, upcoming: int, runs: int) -> ScheduleView:
+        schedule, now = self.find(name), self._parts.clock()
+        standing = (await self._parts.store.schedules.standings(now)).get(name, Standing(now))
+        return self._view(schedule, standing, now, upcoming, await self._parts.store.schedules.runs(name, runs))
+
+    def _view(
+        self, schedule: Schedule, standing: Standing, now: datetime, count: int, runs: Sequence[Run]
+    ) -> ScheduleView:
+        return ScheduleView(schedule, standing, upcoming(schedule, standing, now, count), runs)
+
+    async def switch(self, name: str, *, enabled: bool, by: str) -> ScheduleView:
+        schedule = self.find(name)
+        await self._parts.store.schedules.switch(name, definition(schedule), enabled, by, self._parts.clock())
+        self._parts.bus.publish(ScheduleSwitched(schedule=name, enabled=enabled, by=by))
+        return await self.show(name, upcoming=5, runs=1)
+
+    async def run(self, name: str, *, by: str) -> Run:
+        schedule, now = self.find(name), self._parts.clock()
+        freeze = await self._parts.store.freeze.current()
+        if freeze is not None:
+            raise FrozenError(f"nothing may start: {freeze}", remedy="lift it with `orchestrator freeze off`")
+        return await self.carry_out(schedule, Scheduled(name, now, is_asked=True), by)
+
+    def find(self, name: str) -> Schedule:
+        """Raises NotFoundError, which names one that may be meant."""
+        schedules = self._service.registry.schedules
+        if name not in schedules:
+            close = difflib.get_close_matches(name, schedules, n=1)
+            known = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(schedules) or 'none'}"
+            raise NotFoundError(f"there is no schedule {name!r}", remedy=known)
+        return schedules[name]
+
+    async def carry_out(self, schedule: Schedule, run: Scheduled, by: str | None = None) -> Run:
+        """Start the run, unless there is nothing to do; what it came to is recorded. Raises what `start_rollout`
+        raises: then nothing is recorded."""
+        request = requested(schedule, run, by)
+        if (idle := await self._idle(schedule, request)) is not None:
+            return await self.close(schedule, run, RunOutcome.NOTHING_PENDING, idle, by)
+        view, fresh = await self._service.start_rollout(request)
+        came = Run(
+            schedule.name, run.planned_at, RunOutcome.STARTED, view.rollout.created_at, view.rollout.id, None, by
+        )
+        if fresh:
+            self._tell(came)
+        return came
+
+    async def close(
+        self, schedule: Schedule, run: Scheduled, outcome: RunOutcome, reason: str | None, by: str | None = None
+    ) -> Run:
+        """Record that a run has started nothing."""
+        came = Run(schedule.name, run.planned_at, outcome, self._parts.clock(), None, reason, by)
+        if await self._parts.store.schedules.record(came):
+            self._tell(came)
+        return came
+
+    async def _idle(self, schedule: Schedule, request: Request) -> str | None:
+        """Why there is nothing to do; None when there is something."""
+        wanted, registry = selector.parse(schedule.select), self._service.registry
+        if not any(request.track in (one.track, EVERY) and wanted.matches(one) for one in registry.targets):
+            return f"no target of track {request.track} is selected"
+        groups = await self._service.preview(request)
+        if any(group.steps for group in groups):
+            return None
+        unread = sum(group.count for group in groups if group.state is FleetState.UNREACHABLE)
+        total = sum(group.count for group in groups)
+        return f"nothing to run on {total - unread} targets" + (f"; {unread} could not be read" if unread else "")
+
+    def _tell(self, run: Run) -> None:
+        self._parts.bus.publish(
+            ScheduleRan(
+                schedule=run.schedule,
+                planned_at=run.planned_at,
+                outcome=str(run.outcome),
+                rollout=run.rollout,
+                reason=run.reason,
+                by=run.by,
+            )
+        )
+
+
+def definition(schedule: Schedule) -> str:
+    """What makes it mean other times."""
+    return f"{schedule.cron.text} {schedule.cron.timezone} {schedule.jitter_seconds:g}"
+
+
+def requested(schedule: Schedule, run: Scheduled, by: str | None) -> Request:
+    return Request(
+        schedule.track,
+        schedule.to,
+        schedule.select,
+        schedule.strategy,
+        Direction(schedule.direction),
+        created_by=by or f"schedule:{schedule.name}",
+        scheduled=run,
+    )
+
+
+def overlap(exc: ConflictError) -> str:
+    return f"its targets are held: {exc.message}"
