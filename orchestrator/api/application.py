@@ -9,14 +9,15 @@ import anyio
 from fastapi import FastAPI
 
 import orchestrator as package
-from orchestrator.api import operations, plans, ports, problems, rollouts, streams, tenants
+from orchestrator.api import documented, openapi, operations, plans, ports, problems, rollouts, streams, tenants
 from orchestrator.api.boundary import Boundary
 from orchestrator.api.dependencies import Selecting
+from orchestrator.api.rates import Buckets
 
 
 class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        return problems.declare(super().openapi())
+        return self.openapi_schema or openapi.complete(super().openapi())
 
 
 def create(
@@ -25,15 +26,19 @@ def create(
     select: Selecting,
     metrics: Callable[[], tuple[bytes, str]],
     stopping: anyio.Event,
+    requests_per_second: float = 0,
 ) -> FastAPI:
     """The ASGI application.
 
     `select` reads a label selector, `metrics` gives the exposition and its content type. When `stopping` is set,
-    open event streams end and `/readyz` says so; the server is the caller's to stop.
+    open event streams end and `/readyz` says so; the server is the caller's to stop. One client's address may ask
+    `requests_per_second`; 0: as often as it likes.
     """
     app = Application(
         title="Migration orchestrator",
         summary=package.__doc__,
+        description=documented.ABOUT,
+        license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         version=package.__version__,
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
@@ -46,5 +51,5 @@ def create(
     for module in (operations, tenants, plans, rollouts, streams):
         app.include_router(module.router)
     problems.install(app)
-    app.add_middleware(Boundary)
+    app.add_middleware(Boundary, buckets=Buckets(requests_per_second))
     return app

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from orchestrator import errors
 from orchestrator.api.paging import CursorError
-from orchestrator.observe import redact
+from orchestrator.observe import redact, requests
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -57,7 +57,14 @@ KEY_REUSED = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "idempotency-key-reused", "Th
 NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The daemon cannot take work.")
 CROSS_SITE = Kind(HTTPStatus.FORBIDDEN, "cross-site", "Another web site may not change anything here.")
 TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request's body is too large.")
+UNSUPPORTED_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The request's body is not JSON.")
+TOO_OFTEN = Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often.")
+UNREADABLE = Kind(HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be read.")
 UNEXPECTED = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected", "Something unexpected went wrong.")
+
+
+# Of what the framework refuses by itself. Its own words for a status change between releases of Python.
+_BY_STATUS = {kind.status: kind for kind in (KINDS[errors.NotFoundError], TOO_LARGE, UNREADABLE)}
 
 
 class FieldProblem(BaseModel):
@@ -86,18 +93,12 @@ class Problem(BaseModel):
     errors: list[FieldProblem] | None = None
     mistakes: list[MistakeProblem] | None = None
     reasons: dict[str, str] | None = Field(None, description="What is not ready, by name.")
+    retry_after_seconds: int | None = Field(None, description="When to ask again; also in `Retry-After`.")
+    request_id: str | None = Field(None, description="Of this request: the same as in the header and in the log.")
 
 
+# What FastAPI is told; `openapi` names the statuses that each operation can have.
 RESPONSES: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "A problem"}}
-
-
-def declare(schema: dict[str, Any]) -> dict[str, Any]:
-    """Say in an OpenAPI schema that problems have a media type of their own."""
-    for path in schema["paths"].values():
-        for operation in path.values():
-            body = {"schema": {"$ref": "#/components/schemas/Problem"}}
-            operation["responses"]["default"]["content"] = {MEDIA_TYPE: body}
-    return schema
 
 
 def kind_of(error: errors.OrchestratorError) -> Kind | None:
@@ -127,18 +128,32 @@ def told(error: errors.OrchestratorError, kind: Kind) -> Problem:
 
 def listed(found: Sequence[Mapping[str, Any]]) -> list[FieldProblem]:
     """The fields that are wrong and why, never their values."""
-    return [FieldProblem(field=".".join(map(str, e["loc"])), message=str(e["msg"])) for e in found]
+    return [FieldProblem(field=_field(e["loc"]), message=str(e["msg"])) for e in found]
 
 
-def invalid(fields: list[FieldProblem]) -> Problem:
-    return problem(INVALID, "; ".join(f"{field.field}: {field.message}" for field in fields), errors=fields)
+def _field(where: Sequence[str | int]) -> str:
+    """
+    >>> _field(("header", "Last-Event-ID")), _field(("body", "waves", 2))
+    ('header.last-event-id', 'body.waves.2')
+    """
+    field = ".".join(map(str, where))
+    return field.lower() if where and where[0] == "header" else field
+
+
+def invalid(fields: list[FieldProblem], remedy: str | None = None) -> Problem:
+    detail = "; ".join(f"{field.field}: {field.message}" for field in fields)
+    return problem(INVALID, detail, errors=fields, remedy=remedy)
 
 
 def answer(body: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    body = body.model_copy(update={"request_id": requests.current()})
     # ASCII only: a name with a lone surrogate must come back as an answer, not as an encoding error.
     content = json.dumps(body.model_dump(exclude_none=True, warnings=False))
-    if body.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS), **(headers or {})}
+    later = body.retry_after_seconds
+    if later is None and body.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        later = RETRY_AFTER_SECONDS
+    if later is not None:
+        headers = {"Retry-After": str(later), **(headers or {})}
     return Response(content, body.status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -165,7 +180,7 @@ async def _on_orchestrator_error(_request: Request, error: Exception) -> Respons
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    kind = Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
+    kind = _BY_STATUS.get(status) or Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
     return answer(problem(kind, f"{request.method} {request.url.path}: {error.detail}"), error.headers)
 
 

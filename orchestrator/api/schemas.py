@@ -80,7 +80,10 @@ class _Command(BaseModel):
 
 class Approval(_Command):
     wave: str | None = Field(
-        None, max_length=200, description="The wave after which you approve to go on, empty for before the first."
+        None,
+        max_length=200,
+        pattern=_PRINTABLE,
+        description="The wave after which you approve to go on, empty for before the first.",
     )
 
 

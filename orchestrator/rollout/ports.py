@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
+
+# What rollouts and migrations can be looked for by, besides their states.
+RolloutField = Literal["track", "strategy", "created_by"]
+MigrationField = Literal["tenant", "track", "shard", "wave"]
 
 
 @dataclass(frozen=True, slots=True)

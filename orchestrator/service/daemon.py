@@ -138,7 +138,11 @@ class _Daemon:
         from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late
 
         app = application.create(
-            self._service, select=_matcher, metrics=self._parts.metrics.render, stopping=self.stopping
+            self._service,
+            select=_matcher,
+            metrics=self._parts.metrics.render,
+            stopping=self.stopping,
+            requests_per_second=self._settings.requests_per_second,
         )
         await server.serve(
             app, self._settings.host, self._settings.port, stopping=self.stopping, task_status=task_status
