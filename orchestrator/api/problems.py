@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from orchestrator import errors
 from orchestrator.api.paging import CursorError
@@ -181,7 +182,19 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     kind = _BY_STATUS.get(status) or Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
-    return answer(problem(kind, f"{request.method} {request.url.path}: {error.detail}"), error.headers)
+    headers = {"Allow": _allowed(request)} if status is HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return answer(problem(kind, f"{request.method} {request.url.path}: {error.detail}"), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the place: the framework names those of the first route that has it."""
+    scope = request.scope
+    found = [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found)
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from orchestrator.api import ports
 from orchestrator.events import timestamp
@@ -101,8 +101,15 @@ class Skip(_Command):
     reason: Word
 
 
+def _whole(value: object) -> object:
+    """In JSON there is one kind of number: 4.0 is 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Limit(_Command):
-    max_concurrent: int = Field(ge=1, le=100_000, description="So many targets at once, within the shards' limits.")
+    max_concurrent: Annotated[int, BeforeValidator(_whole)] = Field(
+        ge=1, le=100_000, description="So many targets at once, within the shards' limits."
+    )
 
 
 class Failure(Body):

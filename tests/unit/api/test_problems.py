@@ -119,6 +119,15 @@ async def test_what_is_not_there_is_a_problem_too(
 
 
 @pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/v1/rollouts", "GET, POST"), ("/api/v1/rollouts/r1/pause", "POST"), ("/api/v1/tenants/a/b", "GET")],
+)
+async def test_a_place_tells_all_that_can_be_done_there(path: str, allowed: str, client: httpx2.AsyncClient) -> None:
+    answer = await client.delete(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
     ("query", "field"),
     [
         ("limit=0", "query.limit"),
