@@ -88,8 +88,8 @@ def _tell(operation: Node) -> None:
         response = operation["responses"][str(int(status))]
         response["description"] = documented.ANSWERED.get(status, response["description"])
         for content in response["content"].values():
-            content.pop("itemSchema", None)  # of a later OpenAPI than this document's
-            content.setdefault("schema", {"type": "string"})
+            of_later_openapi = content.pop("itemSchema", None)
+            content.setdefault("schema", _EVENT if of_later_openapi else {"type": "string"})
             content["examples"] = _examples(examples)
 
 
@@ -143,6 +143,18 @@ def _problem(status: HTTPStatus) -> Node:
     }
     return {"description": told.description, "headers": headers, "content": {problems.MEDIA_TYPE: content}}
 
+
+# Each event of a stream.
+_EVENT: Node = {
+    "type": "object",
+    "description": "One event of the stream. Comments come every 15 seconds.",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$", "description": "For `Last-Event-ID`; `closed` has none."},
+        "event": {"type": "string", "description": "What happened; `closed` ends the stream."},
+        "data": {"type": "string", "contentMediaType": "application/json", "description": "An object."},
+    },
+    "required": ["event", "data"],
+}
 
 _HEADERS: Node = {
     REQUEST_ID: {

@@ -77,6 +77,14 @@ async def test_it_serves_on_a_free_port_and_says_where(app: FastAPI, stopping: a
     assert running.ended.is_set()
 
 
+async def test_the_longest_selector_that_may_be_asked_for_comes_in(app: FastAPI, stopping: anyio.Event) -> None:
+    async with serving(app, stopping) as running:
+        answer = await running.client.get("/api/v1/tenants", params={"select": "a=" + "\U0001f418" * 9_998})
+        assert answer.status_code == 200
+        answer = await running.client.get("/api/v1/tenants", params={"select": "a=" + "\U0001f418" * 9_999})
+        assert answer.status_code == 422
+
+
 async def test_a_port_in_use_is_told_before_anything_starts(app: FastAPI, taken: int, stopping: anyio.Event) -> None:
     with pytest.raises(errors.ConfigurationError) as caught:
         await server.serve(app, "127.0.0.1", taken, stopping=stopping)
