@@ -69,7 +69,7 @@ class Ledger(Protocol):
         ...
 
     async def requested(self, idempotency_key: str) -> Rollout | None:
-        """The rollout that was made under this key."""
+        """The rollout that was made under this key in the last 24 hours."""
         ...
 
     async def rollouts(
