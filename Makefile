@@ -67,7 +67,7 @@ soak: install ## Run what takes long, whole
 
 lock: install ## Resolve the dependencies anew into requirements*.lock
 	$(BIN)/python -m pip install --quiet uv
-	$(COMPILE) --universal --output-file requirements.lock pyproject.toml
+	$(COMPILE) --group fuzz --universal --output-file requirements.lock pyproject.toml
 	$(HISTORIES) --universal --output-file requirements-histories.lock pyproject.toml
 	$(COMPILE) --resolution lowest-direct --output-file requirements-oldest.lock pyproject.toml
 

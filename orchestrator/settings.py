@@ -23,6 +23,12 @@ class Settings(BaseSettings):
     store_url: SecretStr = SecretStr("sqlite:///orchestrator.db")
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
+    requests_per_second: float = Field(
+        100.0,
+        ge=0,
+        le=1e6,
+        description="Over HTTP, of one client's address, and five seconds' worth of them at once; 0: no limit.",
+    )
     tokens_file: Path | None = None
     allow_unauthenticated: bool = Field(False, description="Listen for others than this machine without any token.")
     metrics_need_token: bool = Field(False, description="/metrics asks for a token, too, once there are any.")

@@ -12,7 +12,9 @@ import orchestrator as package
 from orchestrator.api import access as accesses
 from orchestrator.api import (
     audit,
+    documented,
     freeze,
+    openapi,
     operations,
     plans,
     ports,
@@ -27,11 +29,12 @@ from orchestrator.api.access import Access
 from orchestrator.api.boundary import Boundary
 from orchestrator.api.dependencies import Selecting
 from orchestrator.api.guard import Guard
+from orchestrator.api.rates import Buckets
 
 
 class Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        return accesses.declare(problems.declare(super().openapi()))
+        return self.openapi_schema or accesses.declare(openapi.complete(super().openapi()))
 
 
 def create(
@@ -41,15 +44,19 @@ def create(
     metrics: Callable[[], tuple[bytes, str]],
     stopping: anyio.Event,
     access: Access | None = None,
+    requests_per_second: float = 0,
 ) -> FastAPI:
     """The ASGI application. Without `access`, anybody may do anything, and nothing is audited.
 
     `select` reads a label selector, `metrics` gives the exposition and its content type. When `stopping` is set,
-    open event streams end and `/readyz` says so; the server is the caller's to stop.
+    open event streams end and `/readyz` says so; the server is the caller's to stop. One client's address may ask
+    `requests_per_second`; 0: as often as it likes.
     """
     app = Application(
         title="Migration orchestrator",
         summary=package.__doc__,
+        description=documented.ABOUT,
+        license_info={"name": "Apache 2.0", "identifier": "Apache-2.0"},
         version=package.__version__,
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
@@ -66,5 +73,7 @@ def create(
     problems.install(app)
     if access is not None:
         app.add_middleware(Guard, access=access)
-    app.add_middleware(Boundary)  # the last is the first to be passed
+    # The last is the first to be passed.
+    address = access.address if access is not None else None
+    app.add_middleware(Boundary, buckets=Buckets(requests_per_second), address=address)
     return app

@@ -20,7 +20,7 @@ from orchestrator.api import access as accesses
 from orchestrator.api import problems
 from orchestrator.api.access import Access, Stranger
 from orchestrator.errors import OrchestratorError, StoreError
-from orchestrator.observe import redact
+from orchestrator.observe import redact, requests
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of a body that is recorded; with one that is longer, or nested more deeply, only the rest is.
@@ -115,7 +115,7 @@ class Guard:
             role=caller.role if caller is not None and caller.proved else None,
             address=self._access.address(scope),
             remark=said[:100] if said and (caller is None or caller.proved) else None,
-            request=scope.get("state", {}).get("request_id"),
+            request=requests.current(),
             rollout=parameters.pop("rollout_id", None),
             details={**parameters, **_details(body)},
         )

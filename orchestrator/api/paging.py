@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -15,6 +16,10 @@ Place = TypeVar("Place", int, str)
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
+
+# What a place can be: a database looks up no other number or text, and some refuse to be asked.
+_LARGEST, _LONGEST = 2**31 - 1, 1000
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 class CursorError(ValueError):
@@ -48,7 +53,15 @@ def decode(cursor: str, listing: str, kind: type[Place]) -> Place:
         raise CursorError("not a cursor of this API") from None
     if name != listing or type(place) is not kind:
         raise CursorError("the cursor belongs to another listing")
+    if not _is_possible(place):
+        raise CursorError("not a cursor of this API")
     return place
+
+
+def _is_possible(place: object) -> bool:
+    if isinstance(place, str):
+        return len(place) <= _LONGEST and not _NO_TEXT.search(place)
+    return isinstance(place, int) and -1 <= place <= _LARGEST
 
 
 def cut(

@@ -12,7 +12,7 @@ from orchestrator.events import Event
 from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Target
-from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.ports import MigrationField, RolloutField, StoredEvent
 from orchestrator.rollout.state import (
     FailureGroup,
     FleetState,
@@ -154,13 +154,26 @@ class Orchestrator(Protocol):
         ...
 
     async def rollouts(
-        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
-    ) -> Sequence[RolloutView]: ...
+        self,
+        *,
+        states: Sequence[RolloutState] = (),
+        only: Mapping[RolloutField, str] | None = None,
+        limit: int = 100,
+        before: str | None = None,
+    ) -> Sequence[RolloutView]:
+        """Newest first, those whose fields are as in `only`."""
+        ...
 
     async def rollout(self, rollout_id: str) -> RolloutView: ...
 
     async def migrations(
-        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1
+        self,
+        rollout_id: str,
+        *,
+        states: Sequence[MigrationState] = (),
+        only: Mapping[MigrationField, str] | None = None,
+        limit: int = 100,
+        after: int = -1,
     ) -> Sequence[Migration]: ...
 
     async def pause(self, rollout_id: str, *, by: str) -> RolloutView: ...

@@ -14,10 +14,11 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from orchestrator import errors
 from orchestrator.api.paging import CursorError
-from orchestrator.observe import redact
+from orchestrator.observe import redact, requests
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -61,7 +62,14 @@ CROSS_SITE = Kind(HTTPStatus.FORBIDDEN, "cross-site", "Another web site may not 
 UNAUTHENTICATED = Kind(HTTPStatus.UNAUTHORIZED, "unauthenticated", "It is not known who asks.")
 FORBIDDEN = Kind(HTTPStatus.FORBIDDEN, "forbidden", "Who asks may not do this.")
 TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request's body is too large.")
+UNSUPPORTED_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The request's body is not JSON.")
+TOO_OFTEN = Kind(HTTPStatus.TOO_MANY_REQUESTS, "too-many-requests", "The client asks too often.")
+UNREADABLE = Kind(HTTPStatus.BAD_REQUEST, "bad-request", "The request cannot be read.")
 UNEXPECTED = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "unexpected", "Something unexpected went wrong.")
+
+
+# Of what the framework refuses by itself. Its own words for a status change between releases of Python.
+_BY_STATUS = {kind.status: kind for kind in (KINDS[errors.NotFoundError], TOO_LARGE, UNREADABLE)}
 
 
 class FieldProblem(BaseModel):
@@ -92,18 +100,12 @@ class Problem(BaseModel):
     reasons: dict[str, str] | None = Field(None, description="What is not ready, by name.")
     needs: str | None = Field(None, description="The role that is needed.")
     has: str | None = Field(None, description="The role of who asks.")
+    retry_after_seconds: int | None = Field(None, description="When to ask again; also in `Retry-After`.")
+    request_id: str | None = Field(None, description="Of this request: the same as in the header and in the log.")
 
 
+# What FastAPI is told; `openapi` names the statuses that each operation can have.
 RESPONSES: dict[int | str, dict[str, Any]] = {"default": {"model": Problem, "description": "A problem"}}
-
-
-def declare(schema: dict[str, Any]) -> dict[str, Any]:
-    """Say in an OpenAPI schema that problems have a media type of their own."""
-    for path in schema["paths"].values():
-        for operation in path.values():
-            body = {"schema": {"$ref": "#/components/schemas/Problem"}}
-            operation["responses"]["default"]["content"] = {MEDIA_TYPE: body}
-    return schema
 
 
 def kind_of(error: errors.OrchestratorError) -> Kind | None:
@@ -133,18 +135,32 @@ def told(error: errors.OrchestratorError, kind: Kind) -> Problem:
 
 def listed(found: Sequence[Mapping[str, Any]]) -> list[FieldProblem]:
     """The fields that are wrong and why, never their values."""
-    return [FieldProblem(field=".".join(map(str, e["loc"])), message=str(e["msg"])) for e in found]
+    return [FieldProblem(field=_field(e["loc"]), message=str(e["msg"])) for e in found]
 
 
-def invalid(fields: list[FieldProblem]) -> Problem:
-    return problem(INVALID, "; ".join(f"{field.field}: {field.message}" for field in fields), errors=fields)
+def _field(where: Sequence[str | int]) -> str:
+    """
+    >>> _field(("header", "Last-Event-ID")), _field(("body", "waves", 2))
+    ('header.last-event-id', 'body.waves.2')
+    """
+    field = ".".join(map(str, where))
+    return field.lower() if where and where[0] == "header" else field
+
+
+def invalid(fields: list[FieldProblem], remedy: str | None = None) -> Problem:
+    detail = "; ".join(f"{field.field}: {field.message}" for field in fields)
+    return problem(INVALID, detail, errors=fields, remedy=remedy)
 
 
 def answer(body: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    body = body.model_copy(update={"request_id": requests.current()})
     # ASCII only: a name with a lone surrogate must come back as an answer, not as an encoding error.
     content = json.dumps(body.model_dump(exclude_none=True, warnings=False))
-    if body.status == HTTPStatus.SERVICE_UNAVAILABLE:
-        headers = {"Retry-After": str(RETRY_AFTER_SECONDS), **(headers or {})}
+    later = body.retry_after_seconds
+    if later is None and body.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        later = RETRY_AFTER_SECONDS
+    if later is not None:
+        headers = {"Retry-After": str(later), **(headers or {})}
     return Response(content, body.status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -176,8 +192,20 @@ async def _on_orchestrator_error(_request: Request, error: Exception) -> Respons
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
-    kind = Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
-    return answer(problem(kind, f"{request.method} {request.url.path}: {error.detail}"), error.headers)
+    kind = _BY_STATUS.get(status) or Kind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
+    headers = {"Allow": _allowed(request)} if status is HTTPStatus.METHOD_NOT_ALLOWED else error.headers
+    return answer(problem(kind, f"{request.method} {request.url.path}: {error.detail}"), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the place: the framework names those of the first route that has it."""
+    scope = request.scope
+    found = [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found)
 
 
 async def _on_invalid_request(_request: Request, error: Exception) -> Response:

@@ -10,19 +10,54 @@ from starlette.status import HTTP_200_OK, HTTP_201_CREATED
 
 from orchestrator.api import paging, problems, schemas, time_schemas
 from orchestrator.api.dependencies import Client, Service, changes_nothing
-from orchestrator.rollout.state import MigrationState, Request, Rollout, RolloutState
+from orchestrator.registry.model import Registry
+from orchestrator.rollout.ports import MigrationField, RolloutField
+from orchestrator.rollout.state import EVERY, MigrationState, Request, Rollout, RolloutState
 
 router = APIRouter(prefix="/api/v1/rollouts", tags=["rollouts"])
 
-IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="A word of your own for this rollout, such as the name of a release or of a CI run.",
+    ),
+]
 
 
 class RolloutsQuery(paging.PageQuery):
-    state: list[RolloutState] = Field([], description="Rollout states; none for all.")
+    state: list[RolloutState] = Field([], max_length=50, description="Rollout states; none for all.")
+    track: schemas.Word | None = Field(None, description="Those that were asked for this track; `*`: for every track.")
+    strategy: schemas.Word | None = Field(None, description="Those that go by this strategy.")
+    created_by: schemas.Word | None = Field(None, description="Those that this client asked for.")
+
+    def only(self) -> dict[RolloutField, str]:
+        given: dict[RolloutField, str | None] = {
+            "track": self.track,
+            "strategy": self.strategy,
+            "created_by": self.created_by,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 class MigrationsQuery(paging.PageQuery):
-    state: list[MigrationState] = Field([], description="Migration states; none for all.")
+    state: list[MigrationState] = Field([], max_length=50, description="Migration states; none for all.")
+    tenant: schemas.Word | None = Field(None, description="Only this tenant's.")
+    track: schemas.Word | None = Field(None, description="Only those of this track.")
+    shard: schemas.Word | None = Field(None, description="Only those on this shard.")
+    wave: schemas.Word | None = Field(None, description="Only those of this wave.")
+
+    def only(self) -> dict[MigrationField, str]:
+        given: dict[MigrationField, str | None] = {
+            "tenant": self.tenant,
+            "track": self.track,
+            "shard": self.shard,
+            "wave": self.wave,
+        }
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def requested(body: schemas.StartRollout, client: str, idempotency_key: str | None) -> Request:
@@ -38,14 +73,17 @@ def requested(body: schemas.StartRollout, client: str, idempotency_key: str | No
     )
 
 
-def same(asked: Request, earlier: Request) -> bool:
+def same(asked: Request, earlier: Request, registry: Registry) -> bool:
     """Whether two requests under one idempotency key ask for the same rollout."""
 
     def meant(request: Request) -> tuple[str | None, ...]:
         bound = request.plan_digest
-        return (request.track, request.to, request.select, request.strategy, request.direction, bound)
+        return (request.track, request.select, request.strategy, request.direction, bound)
 
-    return meant(asked) == meant(earlier)
+    goals = {asked.to}
+    if asked.to == EVERY and asked.track in registry.tracks:
+        goals.add(registry.tracks[asked.track].goal)  # what it was written down as
+    return meant(asked) == meant(earlier) and earlier.to in goals
 
 
 def reused(earlier: Rollout) -> problems.Problem:
@@ -71,7 +109,9 @@ async def start_rollout(
 ) -> schemas.Rollout | schemas.Preview:
     """Freeze the selected targets and begin.
 
-    With an `Idempotency-Key`, a repeated call answers 200 with the rollout that the first one made.
+    With an `Idempotency-Key`, a repeated call answers 200 with the rollout that the first one made, for 24 hours and
+    across restarts. The same key for something else is refused with 422. What was refused may be asked again with its
+    key, and a dry run takes none.
     """
     asked = requested(body, client, idempotency_key)
     if body.dry_run:
@@ -79,7 +119,7 @@ async def start_rollout(
         response.status_code = HTTP_200_OK
         return schemas.preview(asked, await service.preview(asked))
     view, created = await service.start_rollout(asked)
-    if not created and not same(asked, view.rollout.request):
+    if not created and not same(asked, view.rollout.request, service.registry):
         raise problems.Refused(reused(view.rollout))
     response.status_code = HTTP_201_CREATED if created else HTTP_200_OK
     response.headers["Location"] = f"{router.prefix}/{view.rollout.id}"
@@ -90,7 +130,7 @@ async def start_rollout(
 async def list_rollouts(query: Annotated[RolloutsQuery, Query()], service: Service) -> schemas.Page[schemas.Rollout]:
     """Newest first, without their failures."""
     before = paging.decode(query.cursor, "rollouts", str) if query.cursor else None
-    views = await service.rollouts(states=query.state, limit=query.limit + 1, before=before)
+    views = await service.rollouts(states=query.state, only=query.only(), limit=query.limit + 1, before=before)
     page, next_cursor = paging.cut(views, query.limit, "rollouts", lambda view: view.rollout.id)
     return schemas.Page(items=[schemas.rollout(view) for view in page], next_cursor=next_cursor)
 
@@ -106,7 +146,9 @@ async def list_migrations(
 ) -> schemas.Page[schemas.Migration]:
     """In the order in which the rollout goes over them."""
     after = paging.decode(query.cursor, "migrations", int) if query.cursor else -1
-    found = await service.migrations(rollout_id, states=query.state, limit=query.limit + 1, after=after)
+    found = await service.migrations(
+        rollout_id, states=query.state, only=query.only(), limit=query.limit + 1, after=after
+    )
     if not found:
         await service.rollout(rollout_id)  # no such rollout is not the same as nothing found
     page, next_cursor = paging.cut(found, query.limit, "migrations", lambda it: it.position)

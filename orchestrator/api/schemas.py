@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from orchestrator.api import ports
 from orchestrator.events import timestamp
@@ -80,7 +80,10 @@ class _Command(BaseModel):
 
 class Approval(_Command):
     wave: str | None = Field(
-        None, max_length=200, description="The wave after which you approve to go on, empty for before the first."
+        None,
+        max_length=200,
+        pattern=_PRINTABLE,
+        description="The wave after which you approve to go on, empty for before the first.",
     )
 
 
@@ -98,8 +101,15 @@ class Skip(_Command):
     reason: Word
 
 
+def _whole(value: object) -> object:
+    """In JSON there is one kind of number: 4.0 is 4."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Limit(_Command):
-    max_concurrent: int = Field(ge=1, le=100_000, description="So many targets at once, within the shards' limits.")
+    max_concurrent: Annotated[int, BeforeValidator(_whole)] = Field(
+        ge=1, le=100_000, description="So many targets at once, within the shards' limits."
+    )
 
 
 class Failure(Body):

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # For requests in flight when the daemon stops; event streams end at once.
 GRACE_SECONDS = 5
 BACKLOG = 256
+# A selector of 10,000 characters, each of which takes up to 12 bytes in an address, and some more.
+HEAD_BYTES = 256 * 1024
 
 
 class Server(uvicorn.Server):
@@ -65,6 +67,8 @@ async def serve(
         lifespan="off",
         ws="none",
         backlog=BACKLOG,
+        http="h11",
+        h11_max_incomplete_event_size=HEAD_BYTES,
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     config.load()

@@ -15,7 +15,7 @@ import anyio
 from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from orchestrator.api import ports
+from orchestrator.api import ports, problems
 from orchestrator.api.dependencies import Admitted, Service, Stopping
 from orchestrator.errors import UnavailableError
 from orchestrator.events import RolloutStateChanged
@@ -105,9 +105,12 @@ async def _opened(
     service: Service,
     stopping: Stopping,
     admitted: Admitted,
-    last_event_id: Annotated[int, Header(ge=0, le=2**63 - 1, description="Send what follows this event.")] = 0,
+    last_event_id: Annotated[
+        int, Header(alias="Last-Event-ID", ge=0, le=2**31 - 2, description="Send what follows this event.")
+    ] = 0,
 ) -> AsyncIterator[Feed]:
     view = await service.rollout(rollout_id)
+    await _refuse_unknown(service, rollout_id, last_event_id)
     feed = Feed(service, rollout_id, stopping, view.rollout.state, last_event_id, admitted)
     # Here and not in the endpoint: a task group must be left by the task that entered it, and an abandoned
     # generator is closed by the garbage collector.
@@ -118,6 +121,18 @@ async def _opened(
             yield feed
         finally:
             tasks.cancel_scope.cancel()
+
+
+async def _refuse_unknown(service: ports.Orchestrator, rollout_id: str, last: int) -> None:
+    """A client that has seen what this store has not, say one that was restored, would wait for events that are told
+    already, and never know."""
+    if last and not any(event.sequence == last for event in await service.events(rollout_id, after=last - 1)):
+        raise problems.Refused(
+            problems.invalid(
+                [problems.FieldProblem(field="header.last-event-id", message="the rollout has no such event")],
+                remedy="open the stream without it: everything is told from the beginning",
+            )
+        )
 
 
 @router.get("/{rollout_id}/events", response_class=EventSourceResponse)

@@ -16,8 +16,10 @@ router = APIRouter(prefix="/api/v1/tenants", tags=["tenants"])
 
 
 class TenantsQuery(paging.PageQuery):
-    select: str = Field("", max_length=10_000, description="Label selector; empty for all.")
-    state: list[FleetState] = Field([], description="Fleet states; none for all.")
+    select: str = Field(
+        "", max_length=10_000, description="Label selector, such as `tier=free,region in (eu,us)`; empty for all."
+    )
+    state: list[FleetState] = Field([], max_length=50, description="Fleet states; none for all.")
 
 
 @router.get("")

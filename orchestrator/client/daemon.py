@@ -24,6 +24,8 @@ ANSWER_SECONDS = 60.0
 SILENCE_SECONDS = 45.0
 PAGE = 500
 PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, *[8.0] * 10)
+# A daemon that is asked too often says for how long to wait: so many times are tried, and no longer waited than this.
+PATIENCE, LONGEST_PAUSE_SECONDS = 4, 10
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 NAME_LIMIT = 100
 FORM = "write it like http://127.0.0.1:8080"
@@ -223,10 +225,14 @@ class Daemon:
             asked["cursor"] = page["next_cursor"]
 
     async def _ask(self, method: str, path: str, **content: Any) -> Any:
-        try:
-            answer = await self._http.request(method, path, **content)
-        except httpx2.TransportError as exc:
-            raise self._unreachable(exc) from exc
+        for last in (False,) * (PATIENCE - 1) + (True,):
+            try:
+                answer = await self._http.request(method, path, **content)
+            except httpx2.TransportError as exc:
+                raise self._unreachable(exc) from exc
+            if last or (pause := _asked_to_wait(answer)) is None:
+                break
+            await anyio.sleep(pause)
         problem = None if answer.is_success else _problem(answer)
         if not answer.is_success:
             raise problems.error(answer.status_code, problem, self.server)
@@ -260,6 +266,14 @@ def _place(rollout_id: str, part: str | None = None) -> str:
 
 def _schedule(name: str) -> str:
     return f"/api/v1/schedules/{quote(name, safe='')}"
+
+
+def _asked_to_wait(answer: httpx2.Response) -> float | None:
+    """For how many seconds; None where the answer is another."""
+    seconds = answer.headers.get("Retry-After", "")
+    if answer.status_code != 429 or not (seconds.isdecimal() and int(seconds) <= LONGEST_PAUSE_SECONDS):
+        return None
+    return float(seconds)
 
 
 def _problem(answer: httpx2.Response) -> Mapping[str, Any] | None:

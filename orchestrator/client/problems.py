@@ -33,8 +33,9 @@ def error(status: int, body: Mapping[str, Any] | None, server: str) -> Orchestra
         return _conflict(body, message, remedy)
     if status in (401, 403):
         return ConfigurationError(message, remedy=remedy or _TOKEN)
-    if status >= 500:
-        return DaemonError(f"{server}: {message}", remedy=remedy or "try again; the daemon's log says more")
+    if status >= 500 or status == 429:
+        request = f" (request {body['request_id']})" if body.get("request_id") else ""
+        return DaemonError(f"{server}: {message}{request}", remedy=remedy or "try again; the daemon's log says more")
     return (ConfigurationError if status == 422 else RequestError)(message, remedy=remedy)
 
 

@@ -10,7 +10,7 @@ from typing import TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from orchestrator.observe import redact
+from orchestrator.observe import redact, requests
 from orchestrator.settings import LogFormat, LogLevel
 
 # What libraries may say when we are at `info`, and when we are at `debug`. SQLAlchemy's statements carry tenants' data,
@@ -62,6 +62,7 @@ def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 def _shared() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
+        requests.add,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),

@@ -19,8 +19,8 @@ LONGEST_NAME = 200
 
 # With surrogates, which stand in file names and JSON for what is no text.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_LIMIT = re.compile(r"(?P<count>\d{1,9})|(?P<percent>\d{1,3}(?:\.\d{1,6})?)%")
-_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhd]?)")
+_LIMIT = re.compile(r"(?P<count>\d{1,9})|(?P<percent>\d{1,3}(?:\.\d{1,6})?)%", re.ASCII)
+_DURATION = re.compile(r"(?P<number>\d{1,6}(?:\.\d{1,3})?)(?P<unit>[smhd]?)", re.ASCII)
 _WRITTEN = r"^[0-9]+(\.[0-9]+)?[smhd]?$"
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SCALAR = WithJsonSchema({"type": ["string", "number", "boolean"]})

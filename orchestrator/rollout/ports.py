@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
 from orchestrator.rollout.windows import Freeze, Held
+
+# What rollouts and migrations can be looked for by, besides their states.
+RolloutField = Literal["track", "strategy", "created_by"]
+MigrationField = Literal["tenant", "track", "shard", "wave"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Ledger(Protocol):
         ...
 
     async def requested(self, idempotency_key: str) -> Rollout | None:
-        """The rollout that was made under this key."""
+        """The rollout that was made under this key in the last 24 hours."""
         ...
 
     async def rollouts(

@@ -160,6 +160,8 @@ class _Daemon:
             metrics=self._parts.metrics.render,
             stopping=self.stopping,
             access=access,
+            requests_per_second=settings.requests_per_second,
+        )
         )
         tls = server.tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
         await server.serve(app, settings.host, settings.port, stopping=self.stopping, tls=tls, task_status=task_status)

@@ -20,7 +20,7 @@ from orchestrator.registry.model import FILE, Registry, Target, TargetKey, Track
 from orchestrator.registry.source import ReloadResult
 from orchestrator.rollout import decide, progress, tell
 from orchestrator.rollout.controller import Controller
-from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.ports import MigrationField, RolloutField, StoredEvent
 from orchestrator.rollout.state import (
     ACTIVE,
     EVERY,
@@ -81,6 +81,8 @@ class Orchestrator:
 
     async def start_rollout(self, request: Request) -> tuple[RolloutView, bool]:
         self._refuse_draining()
+        if (earlier := await self._requested(request)) is not None:  # whatever has become of the registry since
+            return await self.rollout(earlier.id), False
         if request.plan_digest is not None:
             return await self._start_bound(request)
         registry = self.registry
@@ -99,8 +101,6 @@ class Orchestrator:
 
     async def _start_bound(self, request: Request) -> tuple[RolloutView, bool]:
         """Start what the plan says, if that is still what would be done."""
-        if (earlier := await self._requested(request)) is not None:
-            return await self.rollout(earlier.id), False
         registry = self.registry
         try:
             made = await self._as_planned(request, registry)
@@ -191,9 +191,14 @@ class Orchestrator:
         return [(track, members) for track, members in parts if members]
 
     async def rollouts(
-        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+        self,
+        *,
+        states: Sequence[RolloutState] = (),
+        only: Mapping[RolloutField, str] | None = None,
+        limit: int = 100,
+        before: str | None = None,
     ) -> Sequence[RolloutView]:
-        found = await self._ledger.rollouts(states=states, limit=limit, before=before)
+        found = await self._ledger.rollouts(states=states, only=only, limit=limit, before=before)
         return [await self._view(rollout) for rollout in found]
 
     async def rollout(self, rollout_id: str) -> RolloutView:
@@ -202,10 +207,16 @@ class Orchestrator:
         return replace(view, failures=await self._ledger.failures(rollout_id), executions=executions)
 
     async def migrations(
-        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1
+        self,
+        rollout_id: str,
+        *,
+        states: Sequence[MigrationState] = (),
+        only: Mapping[MigrationField, str] | None = None,
+        limit: int = 100,
+        after: int = -1,
     ) -> Sequence[Migration]:
         await self._ledger.rollout(rollout_id)
-        return await self._ledger.migrations(rollout_id, states=states, limit=limit, after=after)
+        return await self._ledger.migrations(rollout_id, states=states, only=only, limit=limit, after=after)
 
     @by_leader
     async def pause(self, rollout_id: str, *, by: str) -> RolloutView:

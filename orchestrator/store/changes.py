@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, Generic, TypeVar
@@ -71,7 +72,7 @@ def create(
     if problem := rules.uncovered(rollout, len(frozen), count(frozen)):
         raise problem
     _one_at_a_time(connection)
-    if earlier := _same_request(connection, rollout.request.idempotency_key):
+    if earlier := _same_request(connection, rollout.request.idempotency_key, rollout.created_at - rules.KEY_KEPT):
         return Written(earlier, unchanged=True)
     if earlier_run := starts.claim(connection, rollout):
         row = connection.execute(select(rollouts).where(rollouts.c.id == earlier_run)).mappings().one()
@@ -180,11 +181,16 @@ def _count_in(connection: Connection, rows: int) -> None:
         connection.execute(text("ANALYZE migrations"))
 
 
-def _same_request(connection: Connection, idempotency_key: str | None) -> Rollout | None:
+def _same_request(connection: Connection, idempotency_key: str | None, since: datetime) -> Rollout | None:
+    """The rollout that was made under this key after `since`; one of before gives the key free."""
     if idempotency_key is None:
         return None
-    found = connection.execute(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key))
+    same = rollouts.c.idempotency_key == idempotency_key
+    found = connection.execute(select(rollouts).where(same))
     row = found.mappings().one_or_none()
+    if row is not None and row["created_at"] <= since:
+        connection.execute(update(rollouts).where(same).values(idempotency_key=None))
+        return None
     return rollout_from(row) if row else None
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, select, tuple_
 
-from orchestrator.events import RolloutEvent
-from orchestrator.rollout.ports import StoredEvent
+from orchestrator.events import RolloutEvent, now
+from orchestrator.rollout.ports import MigrationField, RolloutField, StoredEvent
 from orchestrator.rollout.state import (
     FAILURES,
     FailureGroup,
@@ -23,7 +23,7 @@ from orchestrator.rollout.state import (
 from orchestrator.store import changes, rules
 from orchestrator.store.changes import MigrationChange
 from orchestrator.store.connections import Connections
-from orchestrator.store.rows import event_from, failure_from, migration_from, rollout_from
+from orchestrator.store.rows import UNSTORABLE, event_from, failure_from, migration_from, rollout_from
 from orchestrator.store.tables import events, migrations, rollouts
 from orchestrator.store.writer import Writer
 
@@ -41,8 +41,9 @@ class StoreLedger:
     async def create(self, rollout: Rollout, migrations: Sequence[Migration], event: RolloutEvent) -> Rollout:
         """Write a rollout with its frozen migrations, all or nothing; each needs a `position` of its own.
 
-        Returns the rollout stored earlier under the same idempotency key, if there is one. Raises ConflictError naming
-        the active rollout that holds one of the targets. A caller that is cancelled may leave the rollout created.
+        Returns the rollout stored in the 24 hours before under the same idempotency key, if there is one. Raises
+        ConflictError naming the active rollout that holds one of the targets. A caller that is cancelled may leave the
+        rollout created.
         """
         return await self._writer.alone(
             partial(changes.create, rollout=rollout, frozen=migrations, event=event),
@@ -85,23 +86,33 @@ class StoreLedger:
 
     async def rollout(self, rollout_id: str) -> Rollout:
         """Raises NotFoundError."""
+        if UNSTORABLE.search(rollout_id):  # PostgreSQL would not even look for it
+            raise rules.unknown(rollout_id)
         rows = await self._rows(select(rollouts).where(rollouts.c.id == rollout_id))
         if not rows:
             raise rules.unknown(rollout_id)
         return rollout_from(rows[0])
 
     async def requested(self, idempotency_key: str) -> Rollout | None:
-        """The rollout that was made under this key."""
-        rows = await self._rows(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key))
+        """The rollout that was made under this key in the last 24 hours."""
+        kept = rollouts.c.created_at > now() - rules.KEY_KEPT
+        rows = await self._rows(select(rollouts).where(rollouts.c.idempotency_key == idempotency_key, kept))
         return rollout_from(rows[0]) if rows else None
 
     async def rollouts(
-        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+        self,
+        *,
+        states: Sequence[RolloutState] = (),
+        only: Mapping[RolloutField, str] | None = None,
+        limit: int = 100,
+        before: str | None = None,
     ) -> Sequence[Rollout]:
-        """Newest first; `before` is the id of the last one of the page before."""
+        """Newest first, those whose fields are as in `only`; `before` is the id of the last one of the page before."""
         newest = select(rollouts).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(limit)
         if states:
             newest = newest.where(rollouts.c.state.in_(states))
+        for name, value in (only or {}).items():
+            newest = newest.where(rollouts.c[name] == value)
         if before is not None:
             place = tuple_(rollouts.c.created_at, rollouts.c.id)
             last = select(rollouts.c.created_at, rollouts.c.id).where(rollouts.c.id == before)
@@ -109,12 +120,23 @@ class StoreLedger:
         return [rollout_from(row) for row in await self._rows(newest)]
 
     async def migrations(
-        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int | None = None, after: int = -1
+        self,
+        rollout_id: str,
+        *,
+        states: Sequence[MigrationState] = (),
+        only: Mapping[MigrationField, str] | None = None,
+        limit: int | None = None,
+        after: int = -1,
     ) -> Sequence[Migration]:
-        """In order of `position`, from the one after `after`. Long listings are read in pages, each at its moment."""
+        """In order of `position`, from the one after `after`, those whose fields are as in `only`.
+
+        Long listings are read in pages, each at its moment.
+        """
         wanted = select(migrations).where(migrations.c.rollout == rollout_id).order_by(migrations.c.position)
         if states:
             wanted = wanted.where(migrations.c.state.in_(states))
+        for name, value in (only or {}).items():
+            wanted = wanted.where(migrations.c[name] == value)
         found: list[Migration] = []
         while limit is None or len(found) < limit:
             size = PAGE if limit is None else min(PAGE, limit - len(found))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 
 from orchestrator.errors import ConflictError, NotFoundError, OrchestratorError, StateError, StoreError
 from orchestrator.events import RolloutEvent
 from orchestrator.rollout.state import UNFINISHED, Migration, MigrationState, Rollout, RolloutState, covered
+
+# How long an idempotency key stands for the rollout that was made under it; after that it is as good as new.
+KEY_KEPT = timedelta(hours=24)
 
 Numbered = tuple[RolloutEvent, int]
 MigrationKey = tuple[str, str, str]

@@ -334,6 +334,24 @@ async def test_the_same_idempotency_key_gives_the_same_rollout(store: Store, pub
     assert len(published) == 1
 
 
+async def test_an_idempotency_key_is_kept_for_a_day(store: Store) -> None:
+    ledger, day = store.ledger, 24 * 60
+    first = a_rollout("r1", 0, key="release-7", state=RolloutState.SUCCEEDED)
+    await ledger.create(first, [], created(first))
+    for name, minutes, kept in (("r2", day - 1, "r1"), ("r3", day, "r3"), ("r4", 2 * day - 1, "r3")):
+        asked = a_rollout(name, 0, minutes=minutes, key="release-7", state=RolloutState.SUCCEEDED)
+        assert (await ledger.create(asked, [], created(asked))).id == kept
+    assert [it.id for it in await ledger.rollouts()] == ["r3", "r1"]
+    assert (await ledger.rollout("r1")).request.idempotency_key is None, "it has given the key free"
+    assert await ledger.requested("release-7") is None, "all of this was long ago"
+
+
+async def test_a_name_that_no_database_can_look_up_is_nobodys(store: Store) -> None:
+    for name in ("a\0b", "\ud800", "x" * 10_000):
+        with pytest.raises(NotFoundError):
+            await store.ledger.rollout(name)
+
+
 async def test_the_same_idempotency_key_at_once_from_two_processes_makes_one_rollout(url: str) -> None:
     made: list[str] = []
 

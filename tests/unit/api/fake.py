@@ -17,7 +17,7 @@ from orchestrator.observe.bus import Bus
 from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Target, TargetKey, Track
-from orchestrator.rollout.ports import StoredEvent
+from orchestrator.rollout.ports import MigrationField, RolloutField, StoredEvent
 from orchestrator.rollout.state import (
     ACTIVE,
     FAILURES,
@@ -184,11 +184,17 @@ class FakeOrchestrator:
         return ports.CompiledPlan([group], "d0")
 
     async def rollouts(
-        self, *, states: Sequence[RolloutState] = (), limit: int = 100, before: str | None = None
+        self,
+        *,
+        states: Sequence[RolloutState] = (),
+        only: Mapping[RolloutField, str] | None = None,
+        limit: int = 100,
+        before: str | None = None,
     ) -> Sequence[ports.RolloutView]:
         self._fail()
         newest = sorted(self.held.values(), key=lambda it: it.id, reverse=True)
         matching = [it for it in newest if (not states or it.state in states) and (before is None or it.id < before)]
+        matching = [it for it in matching if all(getattr(it.request, k) == v for k, v in (only or {}).items())]
         return [replace(self.view(it), failures=()) for it in matching[:limit]]
 
     async def rollout(self, rollout_id: str) -> ports.RolloutView:
@@ -196,10 +202,17 @@ class FakeOrchestrator:
         return self.view(self._held(rollout_id))
 
     async def migrations(
-        self, rollout_id: str, *, states: Sequence[MigrationState] = (), limit: int = 100, after: int = -1
+        self,
+        rollout_id: str,
+        *,
+        states: Sequence[MigrationState] = (),
+        only: Mapping[MigrationField, str] | None = None,
+        limit: int = 100,
+        after: int = -1,
     ) -> Sequence[Migration]:
         self._fail()
         found = [it for it in self.work.get(rollout_id, []) if it.position > after]
+        found = [it for it in found if all(getattr(it, k) == v for k, v in (only or {}).items())]
         return [it for it in found if not states or it.state in states][:limit]
 
     async def pause(self, rollout_id: str, *, by: str) -> ports.RolloutView:

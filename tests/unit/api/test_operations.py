@@ -115,10 +115,6 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
     assert components["RolloutState"]["enum"] == list(RolloutState)
     assert components["MigrationState"]["enum"] == list(MigrationState)
     assert components["StartRollout"]["additionalProperties"] is False
-    for operations in schema["paths"].values():
-        for operation in operations.values():
-            assert list(operation["responses"]["default"]["content"]) == ["application/problem+json"]
-            assert "422" not in operation["responses"]
 
 
 async def test_a_standby_is_ready_and_tells_who_leads(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:

@@ -121,6 +121,15 @@ async def test_what_is_not_there_is_a_problem_too(
 
 
 @pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/api/v1/rollouts", "GET, POST"), ("/api/v1/rollouts/r1/pause", "POST"), ("/api/v1/tenants/a/b", "GET")],
+)
+async def test_a_place_tells_all_that_can_be_done_there(path: str, allowed: str, client: httpx2.AsyncClient) -> None:
+    answer = await client.delete(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
+@pytest.mark.parametrize(
     ("query", "field"),
     [
         ("limit=0", "query.limit"),
@@ -148,8 +157,15 @@ async def test_json_that_cannot_be_read_is_a_problem(client: httpx2.AsyncClient)
 
 async def test_a_form_of_another_type_is_not_taken_for_json(client: httpx2.AsyncClient) -> None:
     body = b'{"track": "app", "to": "head"}'
-    answer = await client.post("/api/v1/rollouts", content=body, headers={"Content-Type": "text/plain"})
-    assert answer.status_code == 422
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "text/json", ""):
+        answer = await client.post("/api/v1/rollouts", content=body, headers={"Content-Type": kind})
+        assert (answer.status_code, answer.json()["type"]) == (415, "urn:orchestrator:problem:unsupported-media-type")
+        assert "application/json" in answer.json()["remedy"]
+    answer = await client.post(
+        "/api/v1/rollouts", content=body, headers={"Content-Type": "application/JSON; charset=utf-8"}
+    )
+    assert answer.status_code == 201
+    assert (await client.post("/api/v1/rollouts/r001/pause", headers={"Content-Type": "text/plain"})).status_code == 200
 
 
 async def test_a_large_body_is_refused(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
@@ -162,7 +178,7 @@ async def test_a_large_body_is_refused(client: httpx2.AsyncClient, fake: FakeOrc
     headers = {"Content-Type": "application/json"}
     for content in (body, pieces()):
         answer = await client.post("/api/v1/rollouts", content=content, headers=headers)
-        assert answer.status_code == 413
+        assert (answer.status_code, answer.json()["type"]) == (413, "urn:orchestrator:problem:too-large")
         assert answer.headers["content-type"] == "application/problem+json"
     assert fake.held == {}
 
@@ -179,6 +195,10 @@ async def test_pages_of_other_sites_change_nothing(site: str, status: int, clien
 
 async def test_no_cross_origin_answers(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/api/v1/rollouts", headers={"Origin": "https://evil.example"})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+    asked = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    answer = await client.options("/api/v1/rollouts", headers=asked)
+    assert answer.status_code == 405
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 

@@ -123,6 +123,7 @@ async def test_a_second_rollout_over_held_targets_names_the_first(client: httpx2
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json() == {
+        "request_id": answer.headers["x-request-id"],
         "type": "urn:orchestrator:problem:targets-held",
         "title": "Another active rollout holds some of the targets.",
         "status": 409,

@@ -5,6 +5,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import anyio
 import fastapi.routing
@@ -75,6 +76,19 @@ async def test_it_serves_on_a_free_port_and_says_where(app: FastAPI, stopping: a
         assert running.client.base_url.host == "127.0.0.1"
         assert running.client.base_url.port != 0
     assert running.ended.is_set()
+
+
+async def test_the_longest_selector_that_may_be_asked_for_comes_in(app: FastAPI, stopping: anyio.Event) -> None:
+    async def ask(running: Running, elephants: int) -> str:
+        url = running.client.base_url
+        async with await anyio.connect_tcp(url.host, url.port or 80) as stream:  # httpx makes no such addresses
+            asked = f"/api/v1/tenants?select=a%3D{quote(chr(0x1F418)) * elephants}"
+            await stream.send(f"GET {asked} HTTP/1.1\r\nHost: daemon\r\n\r\n".encode())
+            return (await stream.receive()).decode().partition("\r\n")[0]
+
+    async with serving(app, stopping) as running:
+        assert await ask(running, 9_998) == "HTTP/1.1 200 OK"
+        assert (await ask(running, 9_999)).startswith("HTTP/1.1 422 ")
 
 
 async def test_a_port_in_use_is_told_before_anything_starts(app: FastAPI, taken: int, stopping: anyio.Event) -> None:

@@ -71,6 +71,34 @@ async def test_the_token_and_the_idempotency_key_are_sent() -> None:
         assert (await daemon.start_rollout({"track": "app", "to": "head"}, idempotency_key="k1"))["id"] == "r1"
 
 
+async def test_a_daemon_that_is_asked_too_often_is_asked_again_when_it_says() -> None:
+    answers = iter(["0", "0", None])
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        later = next(answers)
+        if later is None:
+            return httpx2.Response(200, json={"targets": 1, "sources": []})
+        return httpx2.Response(429, headers={"Retry-After": later}, json={"title": "too often", "request_id": "r7"})
+
+    async with against(answer) as daemon:
+        assert (await daemon.registry())["targets"] == 1
+
+
+@pytest.mark.parametrize("later", ["0", "3600", "soon"])
+async def test_but_not_for_ever(later: str) -> None:
+    asked = 0
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        return httpx2.Response(429, headers={"Retry-After": later}, json={"title": "too often", "request_id": "r7"})
+
+    async with against(answer) as daemon:
+        with pytest.raises(DaemonError, match=r"too often \(request r7\)"):
+            await daemon.registry()
+    assert asked == (client.PATIENCE if later == "0" else 1)
+
+
 async def test_an_id_stays_one_part_of_the_path() -> None:
     seen = []
 
