@@ -9,7 +9,7 @@ import anyio
 from fastapi import FastAPI
 
 import orchestrator as package
-from orchestrator.api import operations, plans, ports, problems, rollouts, streams, tenants
+from orchestrator.api import notifications, operations, plans, ports, problems, rollouts, shards, streams, tenants
 from orchestrator.api.boundary import Boundary
 from orchestrator.api.dependencies import Selecting
 
@@ -43,7 +43,7 @@ def create(
     )
     app.state.orchestrator, app.state.select = orchestrator, select
     app.state.metrics, app.state.stopping = metrics, stopping
-    for module in (operations, tenants, plans, rollouts, streams):
+    for module in (operations, tenants, shards, plans, rollouts, streams, notifications):
         app.include_router(module.router)
     problems.install(app)
     app.add_middleware(Boundary)

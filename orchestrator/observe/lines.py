@@ -41,6 +41,9 @@ NAMES: Mapping[type[events.Event], str] = {
     events.LeaderElected: "leader_elected",
     events.LeaderLost: "leader_lost",
     events.StoodBy: "standby",
+    events.NotificationDelivered: "notification_delivered",
+    events.NotificationFailed: "notification_failed",
+    events.NotificationDropped: "notification_dropped",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -101,6 +104,10 @@ def level(event: events.Event) -> Level:
             return "info"
         case events.LeaderLost():
             return "error"
+        case events.NotificationFailed(wait_seconds=wait):
+            return "error" if wait is None else "warning"
+        case events.NotificationDropped():
+            return "warning"
         case events.LeaderElected() | events.StoodBy():
             return "info"
         case _:

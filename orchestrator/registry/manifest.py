@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from orchestrator.registry import digests, discoveries, document, forms, shards, strategies, tracks, unsupported
+from orchestrator.registry import (
+    digests,
+    discoveries,
+    document,
+    forms,
+    notifications,
+    shards,
+    strategies,
+    tracks,
+    unsupported,
+)
 from orchestrator.registry.model import Registry
 from orchestrator.registry.places import Checks, Places
 from orchestrator.registry.report import Report
@@ -42,10 +52,12 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     )
     built_strategies = strategies.build(report, strategy_forms, checks, secrets)
     found = discoveries.build(report, discover_forms, checks, secrets)
+    notification_forms = {int(i): form for i, form in _entries(report, "notifications", forms.NotificationForm)}
+    channels = notifications.build(report, notification_forms, _names(report, "tracks"), secrets)
     report.close()
     ordered = sorted(targets, key=lambda target: target.key)
-    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found)
-    return Registry(source, digest, built_tracks, built_shards, targets, built_strategies, found)
+    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found, channels)
+    return Registry(source, digest, built_tracks, built_shards, targets, built_strategies, found, channels=channels)
 
 
 def json_schema() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.engine import URL
 
+from orchestrator.registry.channels import Channel
 from orchestrator.registry.precautions import Backup, Verification
 
 Isolation = Literal["thread", "process"]
@@ -266,6 +267,7 @@ class Registry:
     strategies: Mapping[str, Strategy] = field(default_factory=dict)
     discoveries: tuple[Discovery, ...] = ()
     unanswered: tuple[str, ...] = ()
+    channels: tuple[Channel, ...] = ()
 
     @cached_property
     def by_key(self) -> Mapping[TargetKey, Target]:

@@ -13,7 +13,10 @@ from orchestrator.registry.document import Where
 from orchestrator.registry.report import Report
 
 # Where it stands (`*`: any entry), the one value that is meant (None: any), and what to call it.
-LATER: tuple[tuple[Where, str | None, str], ...] = ((("schedules",), None, "starting rollouts by schedule"),)
+LATER: tuple[tuple[Where, str | None, str], ...] = (
+    (("schedules",), None, "starting rollouts by schedule"),
+    (("notifications", "*", "on", "*"), "drift_found", "looking for drift"),
+)
 DIALECTS = frozenset({"postgresql", "mysql", "mariadb", "sqlite"})
 
 

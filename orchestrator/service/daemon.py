@@ -18,6 +18,7 @@ from orchestrator.errors import ConfigurationError, RegistryError
 from orchestrator.registry import selector
 from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
+from orchestrator.service import notifying
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.wiring import Parts, assembled, limits
@@ -128,6 +129,7 @@ class _Daemon:
         background.start_soon(self._parts.source.watch, self._service.registry_read)
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
+        background.start_soon(notifying.notifier(self._parts, lambda: self._service.steering.leads).run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
         await self._asked_to_stop.wait()

@@ -12,6 +12,7 @@ from orchestrator.store.connections import Connections
 from orchestrator.store.fence import Fence
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
+from orchestrator.store.outbox import StoreOutbox
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
@@ -30,10 +31,12 @@ class Store:
         ledger: StoreLedger,
         plans: StorePlans,
         commands: Commands,
+        outbox: StoreOutbox,
         fence: Fence,
         lease_seconds: float,
     ) -> None:
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
+        self.outbox = outbox
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
     @property
@@ -74,6 +77,7 @@ async def open_store(
         await schema.bring_to_head(connections)
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
-            yield Store(place, me, ledger, plans, Commands(connections, fence), fence, lease_seconds)
+            commands, outbox = Commands(connections, fence), StoreOutbox(connections, fence)
+            yield Store(place, me, ledger, plans, commands, outbox, fence, lease_seconds)
     finally:
         await connections.dispose()

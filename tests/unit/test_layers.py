@@ -14,7 +14,7 @@ FLOORS = [
     {"events", "settings", "sessions"},
     {"registry", "observe"},
     {"plan"},
-    {"rollout", "history", "databases"},
+    {"rollout", "history", "databases", "notify"},
     {"api", "execute", "store"},
     {"service", "demo", "client"},
     {"cli"},
@@ -57,6 +57,9 @@ PURE = [
     "execute/classify.py",
     "execute/answers.py",
     "execute/verdicts.py",
+    "notify/notices.py",
+    "notify/pauses.py",
+    "notify/signing.py",
 ]
 IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}
 
