@@ -8,7 +8,20 @@ import typer
 import typer.core
 
 import orchestrator
-from orchestrator.cli import alembic, boundary, check, demo, migrate, plan, rollout, schema, serve, tenants
+from orchestrator.cli import (
+    alembic,
+    boundary,
+    check,
+    demo,
+    examples,
+    migrate,
+    notifications,
+    plan,
+    rollout,
+    schema,
+    serve,
+    tenants,
+)
 
 
 class Guarded(typer.core.TyperGroup):
@@ -24,20 +37,20 @@ app = typer.Typer(
     cls=Guarded,
     help=orchestrator.__doc__,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("check")(check.check)
-app.command("tenants")(tenants.tenants)
-app.command("plan")(plan.plan)
-app.command("sql")(plan.sql)
-app.command("migrate")(migrate.migrate)
-app.command("alembic", epilog=alembic.EPILOG)(alembic.alembic)
+app.command("serve", epilog=examples.of("serve"))(serve.serve)
+app.command("check", epilog=examples.of("check"))(check.check)
+app.command("tenants", epilog=examples.of("tenants"))(tenants.tenants)
+app.command("plan", epilog=examples.of("plan"))(plan.plan)
+app.command("sql", epilog=examples.of("sql"))(plan.sql)
+app.command("migrate", epilog=examples.of("migrate"))(migrate.migrate)
+app.command("alembic", epilog=examples.of("alembic"))(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
-app.command("schema")(schema.schema)
-app.command("demo")(demo.demo)
+app.add_typer(notifications.app, name="notifications")
+app.command("schema", epilog=examples.of("schema"))(schema.schema)
+app.command("demo", epilog=examples.of("demo"))(demo.demo)
 
 
 def _show_version(wanted: bool) -> None:

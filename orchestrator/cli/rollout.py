@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import anyio
 import typer
 
-from orchestrator.cli import connection, live, options, screen, summary, tables
+from orchestrator.cli import connection, examples, live, options, screen, summary, tables
 from orchestrator.cli.tally import FINISHED, Tally
 from orchestrator.client import shapes
 
 if TYPE_CHECKING:
-    from orchestrator.client.daemon import Command, Daemon
+    from orchestrator.client.daemon import Daemon
+    from orchestrator.client.steering import Command
 
 STOPPED = ("paused", "awaiting_approval")
 Answer = TypeVar("Answer")
@@ -26,7 +27,7 @@ Migrations = Annotated[bool, typer.Option("--migrations", help="Every target's p
 app = typer.Typer(help="Start, watch and steer the rollouts of a daemon.", no_args_is_help=True)
 
 
-@app.command("start")
+@app.command("start", epilog=examples.of("rollout start"))
 def start(
     track: options.NeededTrack,
     to: options.NeededTo = "head",
@@ -53,7 +54,7 @@ def start(
     _show(rollout, as_json)
 
 
-@app.command("list")
+@app.command("list", epilog=examples.of("rollout list"))
 def list_rollouts(
     state: States = None,
     limit: Limit = 50,
@@ -73,7 +74,7 @@ def list_rollouts(
         screen.remark("no rollouts")
 
 
-@app.command("show")
+@app.command("show", epilog=examples.of("rollout show"))
 def show(
     rollout_id: options.RolloutId,
     migrations: Migrations = False,
@@ -97,7 +98,7 @@ def show(
         screen.write("", tables.migrations(listed))
 
 
-@app.command("watch")
+@app.command("watch", epilog=examples.of("rollout watch"))
 def watch(
     rollout_id: options.RolloutId, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER
 ) -> None:
@@ -105,7 +106,7 @@ def watch(
     _finish(_follow(server, rollout_id, to_pause=False), as_json)
 
 
-@app.command("approve")
+@app.command("approve", epilog=examples.of("rollout approve"))
 def approve(
     rollout_id: options.RolloutId,
     wave: Annotated[
@@ -118,7 +119,7 @@ def approve(
     _steer(server, rollout_id, "approve", as_json, wave=wave)
 
 
-@app.command("abort")
+@app.command("abort", epilog=examples.of("rollout abort"))
 def abort(
     rollout_id: options.RolloutId,
     force: Annotated[
@@ -131,7 +132,7 @@ def abort(
     _steer(server, rollout_id, "abort", as_json, force=force or None)
 
 
-@app.command("retry")
+@app.command("retry", epilog=examples.of("rollout retry"))
 def retry(
     rollout_id: options.RolloutId,
     signature: Annotated[
@@ -144,7 +145,7 @@ def retry(
     _steer(server, rollout_id, "retry", as_json, signature=signature)
 
 
-@app.command("skip")
+@app.command("skip", epilog=examples.of("rollout skip"))
 def skip(
     rollout_id: options.RolloutId,
     tenant: Annotated[str, typer.Argument(help="The tenant to leave out.")],
@@ -157,7 +158,7 @@ def skip(
     _steer(server, rollout_id, "skip", as_json, tenant=tenant, track=track, reason=reason)
 
 
-@app.command("limit")
+@app.command("limit", epilog=examples.of("rollout limit"))
 def limit(
     rollout_id: options.RolloutId,
     max_concurrent: Annotated[int, typer.Argument(min=1, help="Most targets at once.")],
@@ -179,7 +180,7 @@ def _steering(command: Command, text: str) -> None:
     ) -> None:
         _steer(server, rollout_id, command, as_json)
 
-    app.command(command, help=text)(steer)
+    app.command(command, help=text, epilog=examples.of(f"rollout {command}"))(steer)
 
 
 _steering("pause", "Start no further target; those that run are finished.")

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, cast
+from typing import Any, Self, TypedDict, cast
 from urllib.parse import quote
 
 import anyio
 import httpx2
 
 from orchestrator.client import problems, shapes
+from orchestrator.client.steering import Command, Steering
 from orchestrator.errors import ConfigurationError, DaemonError
 
-Command = Literal["pause", "resume", "approve", "abort", "retry", "rollback", "skip", "limit"]
 Parameters = Mapping[str, str | int | Sequence[str]]
 
 CONNECT_SECONDS = 5.0
@@ -22,7 +22,11 @@ ANSWER_SECONDS = 60.0
 # The daemon sends something at least every 15 seconds, if only a comment.
 SILENCE_SECONDS = 45.0
 PAGE = 500
-PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, *[8.0] * 10)
+# Between attempts to get back to a stream; the last one again and again, for so long as there is patience.
+PAUSES_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+PATIENCE_SECONDS = 90.0
+# Why a daemon ends a stream that is not over.
+_CLOSED = {"stopping": "the daemon is stopping", "unavailable": "the daemon cannot read its store"}
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 NAME_LIMIT = 100
 FORM = "write it like http://127.0.0.1:8080"
@@ -33,7 +37,11 @@ class _Page(TypedDict):
     next_cursor: str | None
 
 
-class Daemon:
+def _unheard(reason: str | None) -> None:
+    pass
+
+
+class Daemon(Steering):
     """A client of one daemon; use it in an `async with` block.
 
     Every method raises DaemonError when the daemon cannot be reached or fails, ConfigurationError when it refuses
@@ -80,6 +88,44 @@ class Daemon:
             return False
         return answer.is_success
 
+    async def health(self) -> shapes.Health:
+        """Whether the process answers; nothing else is looked at."""
+        return cast(shapes.Health, await self._ask("GET", "/healthz"))
+
+    async def readiness(self) -> shapes.Health:
+        """Whether it leads, and who does. Raises DaemonError, naming what is missing, when it cannot take work."""
+        return cast(shapes.Health, await self._ask("GET", "/readyz"))
+
+    async def metrics(self) -> str:
+        """In Prometheus' text format."""
+        return (await self._answer("GET", "/metrics")).text
+
+    async def openapi(self) -> dict[str, Any]:
+        """The description of the interface."""
+        return cast(dict[str, Any], await self._ask("GET", "/openapi.json"))
+
+    async def tenant(self, name: str) -> shapes.Tenant:
+        return cast(shapes.Tenant, await self._ask("GET", f"/api/v1/tenants/{quote(name, safe='')}"))
+
+    async def shards(self) -> list[shapes.Shard]:
+        """The servers, and how many migrations each bears now."""
+        return cast(list[shapes.Shard], (await self._ask("GET", "/api/v1/shards"))["items"])
+
+    async def plan(self, asked: shapes.Asked) -> shapes.CompiledPlan:
+        """What a rollout would do, with the SQL; `strategy`, `plan_digest` and `dry_run` do not belong here."""
+        return cast(shapes.CompiledPlan, await self._ask("POST", "/api/v1/plans", json=asked))
+
+    async def notifications(
+        self, *, states: Sequence[str] = (), channels: Sequence[str] = (), limit: int | None = None
+    ) -> list[shapes.Notification]:
+        """Newest first, at most `limit`."""
+        parameters: Parameters = {"state": tuple(states), "channel": tuple(channels), "limit": min(limit or PAGE, PAGE)}
+        return await self._first("/api/v1/notifications", parameters, limit)
+
+    async def retry_notification(self, notification_id: str) -> shapes.Notification:
+        place = f"/api/v1/notifications/{quote(notification_id, safe='')}/retry"
+        return cast(shapes.Notification, await self._ask("POST", place))
+
     async def tenants(self, *, select: str = "", states: Sequence[str] = ()) -> list[shapes.Tenant]:
         parameters: Parameters = {"select": select, "state": tuple(states)}
         return [tenant async for tenant in self._pages("/api/v1/tenants", parameters)]
@@ -97,13 +143,8 @@ class Daemon:
 
     async def rollouts(self, *, states: Sequence[str] = (), limit: int | None = None) -> list[shapes.Rollout]:
         """Newest first, at most `limit`; without their failures."""
-        found: list[shapes.Rollout] = []
         parameters: Parameters = {"state": tuple(states), "limit": min(limit or PAGE, PAGE)}
-        async for rollout in self._pages("/api/v1/rollouts", parameters):
-            if limit is not None and len(found) == limit:
-                break
-            found.append(rollout)
-        return found
+        return await self._first("/api/v1/rollouts", parameters, limit)
 
     async def rollout(self, rollout_id: str) -> shapes.Rollout:
         return cast(shapes.Rollout, await self._ask("GET", _place(rollout_id)))
@@ -126,32 +167,50 @@ class Daemon:
         """Let the daemon read its registry file again, and ask the sources."""
         return cast(shapes.Reloaded, await self._ask("POST", "/api/v1/registry/reload"))
 
-    async def events(self, rollout_id: str, *, after: int = 0) -> AsyncIterator[shapes.Event]:
+    async def events(
+        self,
+        rollout_id: str,
+        *,
+        after: int = 0,
+        patience_seconds: float = PATIENCE_SECONDS,
+        on_link: Callable[[str | None], object] = _unheard,
+    ) -> AsyncIterator[shapes.Event]:
         """The rollout's events that follow `after`, each exactly once, until the rollout has finished.
 
-        A lost connection, and a daemon that restarts, are waited for with growing pauses, about a minute and a half.
+        A lost connection, and a daemon that restarts, are waited for with growing pauses, `patience_seconds` in all;
+        then DaemonError is raised. `on_link` is told why the connection was lost, and None when it is there again.
         """
-        pauses = iter(PAUSES_SECONDS)
+        lost_at: float | None = None
+        attempts = 0
         while True:
             try:
                 async with self._stream(rollout_id, after) as source:
+                    if lost_at is not None:
+                        on_link(None)
+                    lost_at, attempts, reason = None, 0, "the stream ended"
                     async for sent in source:
                         if sent.event == "closed":
-                            if sent.json() and cast(dict[str, Any], sent.json()).get("reason") == "finished":
+                            why = cast(dict[str, Any], sent.json() or {}).get("reason")
+                            if why == "finished":
                                 return
+                            reason = _CLOSED.get(str(why), reason)
                             break
-                        after, pauses = int(sent.id), iter(PAUSES_SECONDS)
+                        after = int(sent.id)
                         yield shapes.Event(after, sent.event, cast(dict[str, Any], sent.json()))
-            except (httpx2.TransportError, DaemonError) as exc:
-                await self._pause(pauses, exc)
-            else:
-                await self._pause(pauses, None)
-
-    async def _pause(self, pauses: Iterator[float], exc: Exception | None) -> None:
-        pause = next(pauses, None)
-        if pause is None:
-            raise exc if isinstance(exc, DaemonError) else self._unreachable(exc)
-        await anyio.sleep(pause)
+                error = None
+            except httpx2.TransportError as exc:
+                error = self._unreachable(exc)
+                reason = error.message
+            except DaemonError as exc:
+                error, reason = exc, exc.message
+            moment = anyio.current_time()
+            if lost_at is None:
+                lost_at = moment
+                on_link(reason)
+            if moment - lost_at >= patience_seconds:
+                raise error or self._unreachable(None)
+            await anyio.sleep(PAUSES_SECONDS[min(attempts, len(PAUSES_SECONDS) - 1)])
+            attempts += 1
 
     @asynccontextmanager
     async def _stream(self, rollout_id: str, after: int) -> AsyncIterator[httpx2.EventSource]:
@@ -173,18 +232,30 @@ class Daemon:
                 return
             asked["cursor"] = page["next_cursor"]
 
+    async def _first(self, path: str, parameters: Parameters, limit: int | None) -> list[Any]:
+        """The items of a listing, at most so many."""
+        found: list[Any] = []
+        async for item in self._pages(path, parameters):
+            if limit is not None and len(found) == limit:
+                break
+            found.append(item)
+        return found
+
     async def _ask(self, method: str, path: str, **content: Any) -> Any:
-        try:
-            answer = await self._http.request(method, path, **content)
-        except httpx2.TransportError as exc:
-            raise self._unreachable(exc) from exc
-        problem = None if answer.is_success else _problem(answer)
-        if not answer.is_success:
-            raise problems.error(answer.status_code, problem, self.server)
+        answer = await self._answer(method, path, **content)
         try:
             return answer.json()
         except ValueError:
             raise problems.error(answer.status_code, None, self.server) from None
+
+    async def _answer(self, method: str, path: str, **content: Any) -> httpx2.Response:
+        try:
+            answer = await self._http.request(method, path, **content)
+        except httpx2.TransportError as exc:
+            raise self._unreachable(exc) from exc
+        if not answer.is_success:
+            raise problems.error(answer.status_code, _problem(answer), self.server)
+        return answer
 
     def _unreachable(self, exc: Exception | None) -> DaemonError:
         why = "it gave no answer in time" if isinstance(exc, httpx2.TimeoutException) else str(exc or "")

@@ -56,10 +56,11 @@ class Notifier:
         leads: Callable[[], bool],
         pauses: Pauses = PAUSES,
         look_seconds: float = LOOK_SECONDS,
+        claim_seconds: float = CLAIM_SECONDS,
     ) -> None:
         self._outbox, self._channels, self._sender = outbox, channels, sender
         self._publish, self._leads, self._pauses = publish, leads, pauses
-        self._look_seconds = look_seconds
+        self._look_seconds, self._claim_seconds = look_seconds, claim_seconds
         self._woken = anyio.Event()
         self._offered: deque[tuple[Notice, Sequence[str] | None]] = deque()
         self._throttled: dict[str, Throttling] = {}
@@ -163,7 +164,7 @@ class Notifier:
         try:
             while self._leads():
                 moment = events.now()
-                until = moment + timedelta(seconds=channel.timeout_seconds + CLAIM_SECONDS)
+                until = moment + timedelta(seconds=channel.timeout_seconds + self._claim_seconds)
                 delivery = await self._outbox.claim(channel.name, moment, until)
                 if delivery is None:
                     return

@@ -103,7 +103,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.rollouts = Rollouts()
-        self.throttled: dict[str, events.ShardLimitChanged] = {}
+        self.throttled: dict[str, events.ShardThrottled | events.ShardLimitChanged] = {}
         self._standby = False
         self._targets: dict[Key, TargetPicture] = {}
         self._pending: dict[Key, datetime] = {}
@@ -134,7 +134,7 @@ class Fleet:
                 self._put((event.tenant, event.track), migrated(before, event, self._goals.get(event.track)))
             case events.ShardLimitChanged(reason=None):
                 self.throttled.pop(event.shard, None)
-            case events.ShardLimitChanged():
+            case events.ShardThrottled() | events.ShardLimitChanged():
                 self.throttled[event.shard] = event
             case events.StoodBy():
                 self._standby = True

@@ -94,6 +94,9 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
         ("POST", "/api/v1/rollouts/{rollout_id}/limit"),
         ("POST", "/api/v1/rollouts/{rollout_id}/retry"),
         ("GET", "/api/v1/registry"),
+        ("GET", "/api/v1/shards"),
+        ("GET", "/api/v1/notifications"),
+        ("POST", "/api/v1/notifications/{notification_id}/retry"),
         ("POST", "/api/v1/registry/reload"),
     }
     components = schema["components"]["schemas"]
