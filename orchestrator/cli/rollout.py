@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import anyio
 import typer
 
-from orchestrator.cli import connection, examples, live, options, screen, summary, tables
-from orchestrator.cli.tally import FINISHED, Tally
+from orchestrator.cli import connection, examples, options, screen, summary, tables, watching
 from orchestrator.client import shapes
 
 if TYPE_CHECKING:
     from orchestrator.client.daemon import Daemon
     from orchestrator.client.steering import Command
 
-STOPPED = ("paused", "awaiting_approval")
 Answer = TypeVar("Answer")
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rollouts to list, newest first.")]
 States = Annotated[list[str] | None, typer.Option("--state", help="Only in this state; may be repeated.")]
@@ -200,23 +198,9 @@ def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
     """Show a rollout live until it ends, or waits for a person; as it is then."""
 
     async def followed(daemon: Daemon) -> shapes.Rollout:
-        rollout = await daemon.rollout(rollout_id)
-        await follow(daemon, rollout, to_pause=to_pause)
-        return await daemon.rollout(rollout_id)
+        return await watching.followed(daemon, await daemon.rollout(rollout_id), to_pause=to_pause)
 
     return _ask(server, followed)
-
-
-async def follow(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = False) -> None:
-    """Show the rollout's events live until it has ended; with `to_pause`, at most until it waits for a person."""
-    if rollout["state"] in FINISHED:
-        return
-    tally = Tally(rollout["id"], f"{rollout['track']} to {rollout['to']}", rollout["total"])
-    async with live.following(tally):
-        async for event in daemon.events(rollout["id"]):
-            live.hear(tally, event.name, event.data)
-            if to_pause and tally.state in STOPPED and (await daemon.rollout(rollout["id"]))["state"] in STOPPED:
-                return  # asked again, since the events of an earlier pause are told first
 
 
 def _finish(rollout: shapes.Rollout, as_json: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self, TypedDict, cast
@@ -174,7 +174,7 @@ class Daemon(Steering):
         after: int = 0,
         patience_seconds: float = PATIENCE_SECONDS,
         on_link: Callable[[str | None], object] = _unheard,
-    ) -> AsyncIterator[shapes.Event]:
+    ) -> AsyncGenerator[shapes.Event, None]:
         """The rollout's events that follow `after`, each exactly once, until the rollout has finished.
 
         A lost connection, and a daemon that restarts, are waited for with growing pauses, `patience_seconds` in all;
@@ -199,8 +199,7 @@ class Daemon(Steering):
                         yield shapes.Event(after, sent.event, cast(dict[str, Any], sent.json()))
                 error = None
             except httpx2.TransportError as exc:
-                error = self._unreachable(exc)
-                reason = error.message
+                error, reason = self._unreachable(exc), _why(exc) or type(exc).__name__
             except DaemonError as exc:
                 error, reason = exc, exc.message
             moment = anyio.current_time()
@@ -258,11 +257,19 @@ class Daemon(Steering):
         return answer
 
     def _unreachable(self, exc: Exception | None) -> DaemonError:
-        why = "it gave no answer in time" if isinstance(exc, httpx2.TimeoutException) else str(exc or "")
+        why = _why(exc)
         return DaemonError(
             f"no daemon can be reached at {self.server}" + (f": {why}" if why else ""),
             remedy="start one with `orchestrator serve`, or name another with --server or ORCHESTRATOR_SERVER",
         )
+
+
+def _why(exc: Exception | None) -> str:
+    if isinstance(exc, httpx2.TimeoutException):
+        return "it gave no answer in time"
+    if isinstance(exc, httpx2.RemoteProtocolError | httpx2.ReadError):
+        return "it closed the connection"
+    return str(exc or "")
 
 
 def _address(server: str) -> httpx2.URL:

@@ -10,11 +10,9 @@ from tests.unit.api.fake import FakeOrchestrator
 PLACE = "/api/v1/notifications"
 
 
-async def test_deliveries_are_listed_newest_first_and_paged(
-    client: httpx2.AsyncClient, service: FakeOrchestrator
-) -> None:
+async def test_deliveries_are_listed_newest_first_and_paged(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
     for state in ("delivered", "dead", "dead"):
-        service.notifications.add(state)  # type: ignore[arg-type]
+        fake.notifications.add(state)
     page = (await client.get(PLACE, params={"limit": 2})).json()
     assert [one["id"] for one in page["items"]] == ["n3", "n2"]
     rest = (await client.get(PLACE, params={"limit": 2, "cursor": page["next_cursor"]})).json()
@@ -29,8 +27,8 @@ async def test_what_cannot_be_asked_is_refused(client: httpx2.AsyncClient, query
     assert (await client.get(PLACE, params=query)).status_code == 422
 
 
-async def test_a_dead_letter_is_sent_again(client: httpx2.AsyncClient, service: FakeOrchestrator) -> None:
-    service.notifications.add("dead")
+async def test_a_dead_letter_is_sent_again(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:
+    fake.notifications.add("dead")
     assert (await client.post(f"{PLACE}/n1/retry")).json()["state"] == "pending"
     assert (await client.post(f"{PLACE}/n9/retry")).status_code == 404
 
