@@ -72,3 +72,12 @@ def test_each_mistake_is_told_at_its_place(tmp_path: Path, entry: str, message: 
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     text = f"{VALID}notifications:\n  - {{name: a}}\n  - {{name: a, slack: h, on: []}}\n  - {{command: []}}\n"
     assert len(refused(tmp_path, text, ENVIRON).mistakes) == 5
+
+
+def test_the_documents_example_is_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text()
+    (secret := tmp_path / "pager").write_text("p4ger")
+    example = page.split("```yaml\n")[1].split("```")[0].replace("/run/secrets/pager", str(secret))
+    found = loaded(tmp_path, VALID + example, {**ENVIRON, "SLACK_WEBHOOK_URL": "https://chat.internal/x"}).channels
+    assert [channel.way for channel in found] == ["webhook", "slack", "command"]
+    assert [kind for kind in KINDS if f"`{kind}`" not in page] == []
