@@ -272,6 +272,7 @@ async def test_offers_beyond_the_queue_are_dropped_at_once(url: str, monkeypatch
 
 async def test_a_rollout_of_before_the_upgrade_is_not_told(url: str) -> None:  # noqa: F811
     from alembic import command
+    from alembic.script import ScriptDirectory
 
     from orchestrator.history import tasklocal
     from orchestrator.store import schema
@@ -280,7 +281,8 @@ async def test_a_rollout_of_before_the_upgrade_is_not_told(url: str) -> None:  #
     async with open_store(url) as store:
         await start(store)
     tasklocal.install()
-    await on(url, lambda connection: command.downgrade(schema.config(connection), "0006"))
+    ours = ScriptDirectory.from_config(schema.config()).get_revision("0009")
+    await on(url, lambda connection: command.downgrade(schema.config(connection), str(ours.down_revision)))
     with serving(says(200)) as there:
         async with open_store(url) as store, telling(store, webhook(there.url)):
             await start(store, "r2")

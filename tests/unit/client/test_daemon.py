@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from orchestrator.client import daemon as client
+from orchestrator.client import streams
 from orchestrator.client.daemon import Daemon
 from orchestrator.errors import ConfigurationError, DaemonError, NotFoundError
 
@@ -29,7 +29,7 @@ def stream(*events: tuple[int, str, dict[str, Any]], closed: str | None = None) 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PAUSES_SECONDS", (0.0,))
+    monkeypatch.setattr(streams, "PAUSES_SECONDS", (0.0,))
 
 
 @pytest.mark.parametrize("server", ["", "daemon:8080", "ftp://daemon", "http://", "http://[::1", "nonsense"])
