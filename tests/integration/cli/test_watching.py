@@ -7,14 +7,17 @@ import threading
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import anyio.to_thread
 import pytest
 import yaml
 from anyio.abc import Process
+from typer.testing import CliRunner
 
+from orchestrator.cli.application import app
 from orchestrator.events import now
 from orchestrator.notify.signing import verified
 from tests import environments
-from tests.command import run, started
+from tests.command import started
 from tests.daemon import Daemon
 from tests.endpoints import says, serving
 from tests.engine import until
@@ -33,6 +36,13 @@ class Said:
         assert self._process.stderr is not None
         while words not in self.text:
             self.text += (await self._process.stderr.receive()).decode()
+
+
+async def here(daemon: Daemon, *arguments: str) -> str:
+    """What a command says, run in this process."""
+    done = await anyio.to_thread.run_sync(lambda: CliRunner().invoke(app, [*arguments, "--server", daemon.url]))
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 @pytest.mark.timeout(180)
@@ -65,12 +75,12 @@ async def test_a_daemon_that_is_killed_is_waited_for_and_tells_once_more(
                 await said.until("connection lost, trying again: ")
                 await daemon.start()
                 await said.until("connected again")
-                [kept] = json.loads((await run("notifications", "list", "--json", cwd=tmp_path, env=there)).out)
+                [kept] = json.loads(await here(daemon, "notifications", "list", "--json"))
                 assert (kept["state"], kept["attempts"]) == ("pending", 1)
                 # The daemon would come to it by itself when it can be sure that nobody else is at it.
                 held.set()
-                retried = await run("notifications", "retry", kept["id"], cwd=tmp_path, env=there)
-                assert retried.code == 0, retried.err
+                assert "1 notification will be sent again" in await here(daemon, "notifications", "retry", kept["id"])
+                assert kept["id"] in await here(daemon, "notifications", "list", "--state", "pending")
                 gate.touch()
                 await said.until("6 of 6 done")
             assert (await daemon.ended(rollout))["state"] == "succeeded"
