@@ -355,3 +355,34 @@ class ScheduleSwitched(Event):
     schedule: str
     enabled: bool
     by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationEvent(Event):
+    """`channel`: the name of a `notifications` entry; `kind`: what it is told of."""
+
+    channel: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationDelivered(NotificationEvent):
+    delivery: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationFailed(NotificationEvent):
+    """An attempt failed; another follows after `wait_seconds`, and where there is none it is a dead letter."""
+
+    delivery: str
+    attempt: int
+    message: str
+    wait_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotificationDropped(NotificationEvent):
+    """There was no room to keep it; nobody will be told."""
+
+    reason: str

@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self.server.answer(self)
 
-    do_GET = do_POST = _answer
+    do_GET = do_POST = do_PATCH = _answer
 
     def log_message(self, *arguments: object) -> None:
         return None

@@ -13,7 +13,9 @@ import anyio
 import httpx2
 
 from orchestrator.api import application, server
+from orchestrator.api.access import Access
 from orchestrator.registry import selector
+from orchestrator.service import door as doors
 from orchestrator.service.daemon import opened, working
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
@@ -43,8 +45,10 @@ async def running(config: Path, **settings: Any) -> AsyncIterator[Live]:
         anyio.create_task_group() as background,
     ):
         async with working(parts, chosen) as service:
+            door = doors.opened(chosen, parts.store.tokens)
             app = application.create(
                 service,
+                access=Access(door, parts.store.audit, chosen.metrics_need_token, doors.proxies(chosen)),
                 select=lambda text: selector.parse(text).matches,
                 metrics=parts.metrics.render,
                 stopping=stopping,
@@ -57,7 +61,7 @@ async def running(config: Path, **settings: Any) -> AsyncIterator[Live]:
 
             url = await background.start(listen)
             if candidate is not None:
-                lead = Lead(candidate, service, parts)
+                lead = Lead(candidate, service, parts, door)
                 await lead.begin()
                 await background.start(lead.run)
             else:

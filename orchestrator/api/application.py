@@ -14,6 +14,7 @@ from orchestrator.api import (
     audit,
     documented,
     freeze,
+    notifications,
     openapi,
     operations,
     plans,
@@ -21,6 +22,7 @@ from orchestrator.api import (
     problems,
     rollouts,
     schedules,
+    shards,
     streams,
     tenants,
     tokens,
@@ -30,6 +32,20 @@ from orchestrator.api.boundary import Boundary
 from orchestrator.api.dependencies import Selecting
 from orchestrator.api.guard import Guard
 from orchestrator.api.rates import Buckets
+
+ROUTES = (
+    operations,
+    tenants,
+    shards,
+    plans,
+    rollouts,
+    streams,
+    schedules,
+    freeze,
+    notifications,
+    tokens,
+    audit,
+)
 
 
 class Application(FastAPI):
@@ -68,7 +84,7 @@ def create(
     app.state.orchestrator, app.state.select = orchestrator, select
     app.state.metrics, app.state.stopping = metrics, stopping
     app.state.access = access
-    for module in (operations, tenants, plans, rollouts, streams, schedules, freeze, tokens, audit):
+    for module in ROUTES:
         app.include_router(module.router)
     problems.install(app)
     if access is not None:

@@ -22,6 +22,8 @@ LEAST: Mapping[str, Role] = {
     "list_schedules": Role.VIEWER,
     "show_schedule": Role.VIEWER,
     "show_freeze": Role.VIEWER,
+    "list_shards": Role.VIEWER,
+    "list_notifications": Role.VIEWER,
     "start_rollout": Role.OPERATOR,
     "pause_rollout": Role.OPERATOR,
     "resume_rollout": Role.OPERATOR,
@@ -36,6 +38,7 @@ LEAST: Mapping[str, Role] = {
     "run_schedule": Role.OPERATOR,
     "freeze_fleet": Role.OPERATOR,
     "lift_freeze": Role.OPERATOR,
+    "retry_notification": Role.OPERATOR,
     "override_windows": Role.APPROVER,  # what tenants were promised is set aside
     "approve_rollout": Role.APPROVER,
     "list_audit": Role.ADMIN,

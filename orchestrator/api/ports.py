@@ -9,6 +9,7 @@ from typing import Protocol
 
 from orchestrator.api.time_ports import Freezing, Schedules
 from orchestrator.events import Event
+from orchestrator.notify.ports import Kept, State
 from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Target
@@ -115,11 +116,42 @@ class Leadership:
     leader: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """`limit` migrations may run on the shard now; `throttled` says why these are fewer than `max_concurrent`."""
+
+    name: str
+    dialect: str
+    max_concurrent: int
+    limit: int
+    running: int
+    throttled: str | None
+
+
+class Notifications(Protocol):
+    """Deliveries, newest first, and dead letters sent again."""
+
+    async def listed(
+        self, *, states: Sequence[State] = (), channels: Sequence[str] = (), limit: int = 100, before: int | None = None
+    ) -> Sequence[Kept]: ...
+
+    async def retry(self, delivery_id: str, now: datetime) -> Kept:
+        """Raises NotFoundError, and StateError when it was delivered."""
+        ...
+
+
 class Orchestrator(Protocol):
     """The service. Errors are those of `orchestrator.errors`: RequestError, ConfigurationError, UnavailableError."""
 
     @property
     def registry(self) -> Registry: ...
+
+    @property
+    def notifications(self) -> Notifications: ...
+
+    def shards(self) -> Sequence[ShardView]:
+        """All shards of the registry, in its order."""
+        ...
 
     def leadership(self) -> Leadership | None:
         """None where no other process can lead."""

@@ -19,15 +19,6 @@ UNREACHABLE = 5
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose database; as `orchestrator tenants` lists it.")]
 Arguments = Annotated[list[str], typer.Argument(metavar="-- COMMAND", help="Any of Alembic's commands, with options.")]
 
-EPILOG = """Examples:
-
-orchestrator alembic --tenant acme -- current --verbose
-
-orchestrator alembic --tenant acme -- revision --autogenerate -m "add invoices"
-
-orchestrator alembic --track app --tenant acme -- downgrade -1
-"""
-
 
 def alembic(
     tenant: Tenant,

@@ -15,8 +15,10 @@ from orchestrator.cli import (
     boundary,
     check,
     demo,
+    examples,
     freeze,
     migrate,
+    notifications,
     plan,
     rollout,
     schedule,
@@ -40,24 +42,24 @@ app = typer.Typer(
     cls=Guarded,
     help=orchestrator.__doc__,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve.serve)
-app.command("check")(check.check)
-app.command("tenants")(tenants.tenants)
-app.command("plan")(plan.plan)
-app.command("sql")(plan.sql)
-app.command("migrate")(migrate.migrate)
-app.command("alembic", epilog=alembic.EPILOG)(alembic.alembic)
+app.command("serve", epilog=examples.of("serve"))(serve.serve)
+app.command("check", epilog=examples.of("check"))(check.check)
+app.command("tenants", epilog=examples.of("tenants"))(tenants.tenants)
+app.command("plan", epilog=examples.of("plan"))(plan.plan)
+app.command("sql", epilog=examples.of("sql"))(plan.sql)
+app.command("migrate", epilog=examples.of("migrate"))(migrate.migrate)
+app.command("alembic", epilog=examples.of("alembic"))(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
-app.add_typer(token.app, name="token")
-app.add_typer(audit.app, name="audit")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(freeze.app, name="freeze")
-app.command("schema")(schema.schema)
-app.command("demo")(demo.demo)
+app.add_typer(notifications.app, name="notifications")
+app.add_typer(token.app, name="token")
+app.add_typer(audit.app, name="audit")
+app.command("schema", epilog=examples.of("schema"))(schema.schema)
+app.command("demo", epilog=examples.of("demo"))(demo.demo)
 
 
 def _show_version(wanted: bool) -> None:

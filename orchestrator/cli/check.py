@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict, cast
 
 import anyio
 import typer
@@ -136,8 +136,20 @@ def _env_py(track: TrackFinding) -> Iterator[tuple[str, str]]:
             yield name, ", ".join(values)
 
 
-def shape(findings: Findings, total: int | None, troubles: Sequence[Trouble]) -> dict[str, Any]:
-    """The findings for JSON: keys are added to it, never renamed."""
+class Checked(TypedDict):
+    """The findings for JSON: keys are added to it, never renamed. `connected` is null where nobody was asked."""
+
+    source: str
+    tenants: int
+    targets: int
+    tracks: list[dict[str, Any]]
+    shards: list[dict[str, Any]]
+    mistakes: list[dict[str, Any]]
+    connected: int | None
+    troubles: list[dict[str, Any]]
+
+
+def shape(findings: Findings, total: int | None, troubles: Sequence[Trouble]) -> Checked:
     return {
         "source": str(findings.source),
         "tenants": findings.tenants,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 import typer
 
-from orchestrator.cli import connection, interrupt, rollout, screen, summary
+from orchestrator.cli import connection, interrupt, screen, summary, watching
 from orchestrator.cli.boundary import INTERRUPTED
 from orchestrator.client import shapes
 
@@ -58,8 +58,7 @@ async def _roll_out(raised: Scene) -> shapes.Rollout:
 
     async with connection.to(raised.url) as daemon:
         started = await daemon.start_rollout(shapes.Asked(track=fleet.TRACK, to="head"))
-        await rollout.follow(daemon, started)
-        return await daemon.rollout(started["id"])
+        return await watching.followed(daemon, started)
 
 
 def _tell(text: str) -> None:

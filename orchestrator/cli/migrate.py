@@ -114,11 +114,12 @@ async def _migrate(settings: Settings, request: Request, approve: bool) -> shape
         running = screen.plural(len(tally.running), "running target")
         screen.remark(f"stopping: {running} may end, nothing more is started; Ctrl-C again leaves at once")
 
-    def listen(event: Event) -> None:
-        live.hear(tally, event.name, event.as_dict())
-
     with screen.reserved_stdout():
-        async with interrupt.handled(stop, leaving=LEAVING), live.following(tally):
+        async with interrupt.handled(stop, leaving=LEAVING), live.following(tally) as shown:
+
+            def listen(event: Event) -> None:
+                shown.hear(event.name, event.as_dict())
+
             with _logs_on_screen():
                 view = await foreground.migrate(
                     settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
 import typer
@@ -11,13 +11,15 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import options, screen, summary, tables
+from orchestrator.cli import markdown, options, screen, summary, tables
 from orchestrator.cli.migrate import UNREACHABLE, completed
 from orchestrator.client import shapes
 
 if TYPE_CHECKING:
     from orchestrator.rollout.state import Request
     from orchestrator.settings import Settings
+
+Markdown = Annotated[bool, typer.Option("--markdown", help="Answer as a comment for a pull request, with the SQL.")]
 
 
 def plan(
@@ -26,6 +28,7 @@ def plan(
     select: options.Select = "",
     direction: options.Direction = "upgrade",
     as_json: options.Json = False,
+    as_markdown: Markdown = False,
     config: options.Config = None,
 ) -> None:
     """Show what would run: groups of targets with equal heads, and which of their revisions are SQL.
@@ -34,7 +37,10 @@ def plan(
     start` take it with --plan-digest, and start only if that is still so.
     """
     found = _found(track, to, select, direction, config)
-    screen.answer(found, _planned, as_json)
+    if as_markdown and not as_json:
+        screen.write_lines([markdown.comment(found)])
+    else:
+        screen.answer(found, _planned, as_json)
     raise typer.Exit(_exit_code(found))
 
 

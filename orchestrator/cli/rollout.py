@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import connection, live, options, screen, summary, tables
-from orchestrator.cli.tally import FINISHED, Tally
+from orchestrator.cli import connection, examples, options, screen, summary, tables, watching
 from orchestrator.client import shapes
 
 if TYPE_CHECKING:
-    from orchestrator.client.daemon import Command, Daemon
+    from orchestrator.client.daemon import Daemon
+    from orchestrator.client.steering import Command
 
-STOPPED = ("paused", "awaiting_approval")
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most rollouts to list, newest first.")]
 States = Annotated[list[str] | None, typer.Option("--state", help="Only in this state; may be repeated.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for its end, a pause or a gate; exit as `migrate` does.")]
@@ -24,7 +23,7 @@ Migrations = Annotated[bool, typer.Option("--migrations", help="Every target's p
 app = typer.Typer(help="Start, watch and steer the rollouts of a daemon.", no_args_is_help=True)
 
 
-@app.command("start")
+@app.command("start", epilog=examples.of("rollout start"))
 def start(
     track: options.NeededTrack,
     to: options.NeededTo = "head",
@@ -51,7 +50,7 @@ def start(
     _show(rollout, as_json)
 
 
-@app.command("list")
+@app.command("list", epilog=examples.of("rollout list"))
 def list_rollouts(
     state: States = None,
     limit: Limit = 50,
@@ -71,7 +70,7 @@ def list_rollouts(
         screen.remark("no rollouts")
 
 
-@app.command("show")
+@app.command("show", epilog=examples.of("rollout show"))
 def show(
     rollout_id: options.RolloutId,
     migrations: Migrations = False,
@@ -95,7 +94,7 @@ def show(
         screen.write("", tables.migrations(listed))
 
 
-@app.command("watch")
+@app.command("watch", epilog=examples.of("rollout watch"))
 def watch(
     rollout_id: options.RolloutId, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER
 ) -> None:
@@ -103,7 +102,7 @@ def watch(
     _finish(_follow(server, rollout_id, to_pause=False), as_json)
 
 
-@app.command("approve")
+@app.command("approve", epilog=examples.of("rollout approve"))
 def approve(
     rollout_id: options.RolloutId,
     wave: Annotated[
@@ -116,7 +115,7 @@ def approve(
     _steer(server, rollout_id, "approve", as_json, wave=wave)
 
 
-@app.command("abort")
+@app.command("abort", epilog=examples.of("rollout abort"))
 def abort(
     rollout_id: options.RolloutId,
     force: Annotated[
@@ -129,7 +128,7 @@ def abort(
     _steer(server, rollout_id, "abort", as_json, force=force or None)
 
 
-@app.command("retry")
+@app.command("retry", epilog=examples.of("rollout retry"))
 def retry(
     rollout_id: options.RolloutId,
     signature: Annotated[
@@ -142,7 +141,7 @@ def retry(
     _steer(server, rollout_id, "retry", as_json, signature=signature)
 
 
-@app.command("skip")
+@app.command("skip", epilog=examples.of("rollout skip"))
 def skip(
     rollout_id: options.RolloutId,
     tenant: Annotated[str, typer.Argument(help="The tenant to leave out.")],
@@ -155,7 +154,7 @@ def skip(
     _steer(server, rollout_id, "skip", as_json, tenant=tenant, track=track, reason=reason)
 
 
-@app.command("limit")
+@app.command("limit", epilog=examples.of("rollout limit"))
 def limit(
     rollout_id: options.RolloutId,
     max_concurrent: Annotated[int, typer.Argument(min=1, help="Most targets at once.")],
@@ -188,7 +187,7 @@ def _steering(command: Command, text: str) -> None:
     ) -> None:
         _steer(server, rollout_id, command, as_json)
 
-    app.command(command, help=text)(steer)
+    app.command(command, help=text, epilog=examples.of(f"rollout {command}"))(steer)
 
 
 _steering("pause", "Start no further target; those that run are finished.")
@@ -200,23 +199,9 @@ def _follow(server: str, rollout_id: str, *, to_pause: bool) -> shapes.Rollout:
     """Show a rollout live until it ends, or waits for a person; as it is then."""
 
     async def followed(daemon: Daemon) -> shapes.Rollout:
-        rollout = await daemon.rollout(rollout_id)
-        await follow(daemon, rollout, to_pause=to_pause)
-        return await daemon.rollout(rollout_id)
+        return await watching.followed(daemon, await daemon.rollout(rollout_id), to_pause=to_pause)
 
     return connection.ask(server, followed)
-
-
-async def follow(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = False) -> None:
-    """Show the rollout's events live until it has ended; with `to_pause`, at most until it waits for a person."""
-    if rollout["state"] in FINISHED:
-        return
-    tally = Tally(rollout["id"], f"{rollout['track']} to {rollout['to']}", rollout["total"])
-    async with live.following(tally):
-        async for event in daemon.events(rollout["id"]):
-            live.hear(tally, event.name, event.data)
-            if to_pause and tally.state in STOPPED and (await daemon.rollout(rollout["id"]))["state"] in STOPPED:
-                return  # asked again, since the events of an earlier pause are told first
 
 
 def _finish(rollout: shapes.Rollout, as_json: bool) -> None:

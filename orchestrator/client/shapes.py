@@ -229,6 +229,40 @@ class Registry(TypedDict):
     sources: list[Source]
 
 
+class Health(TypedDict, total=False):
+    """`role`, leader or standby, is there where several processes share a store."""
+
+    status: str
+    role: str
+    leader: str
+
+
+class Shard(TypedDict):
+    """A database server; `throttled` says why `limit` is less than `max_concurrent`."""
+
+    name: str
+    dialect: str
+    max_concurrent: int
+    limit: int
+    running: int
+    throttled: str | None
+
+
+class Notification(TypedDict):
+    """A delivery: `state` is pending, delivered or dead; `event` is what is sent."""
+
+    id: str
+    channel: str
+    type: str
+    state: str
+    attempts: int
+    error: str | None
+    created_at: str
+    next_at: str | None
+    finished_at: str | None
+    event: dict[str, Any]
+
+
 class Asked(TypedDict, total=False):
     """The body that starts a rollout; `track` and `to` are needed."""
 

@@ -103,6 +103,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.rollouts = Rollouts()
+        self.throttled: dict[str, events.ShardThrottled | events.ShardLimitChanged] = {}
         self._standby = False
         self._targets: dict[Key, TargetPicture] = {}
         self._pending: dict[Key, datetime] = {}
@@ -131,6 +132,10 @@ class Fleet:
                 self._put((event.tenant, event.track), observed(before, event))
             case events.MigrationFinished() if before := self.target(event.tenant, event.track):
                 self._put((event.tenant, event.track), migrated(before, event, self._goals.get(event.track)))
+            case events.ShardLimitChanged(reason=None):
+                self.throttled.pop(event.shard, None)
+            case events.ShardThrottled() | events.ShardLimitChanged():
+                self.throttled[event.shard] = event
             case events.StoodBy():
                 self._standby = True
             case events.LeaderElected():

@@ -47,6 +47,9 @@ NAMES: Mapping[type[events.Event], str] = {
     events.FreezeLifted: "freeze_lifted",
     events.ScheduleRan: "schedule_ran",
     events.ScheduleSwitched: "schedule_switched",
+    events.NotificationDelivered: "notification_delivered",
+    events.NotificationFailed: "notification_failed",
+    events.NotificationDropped: "notification_dropped",
 }
 
 log = structlog.get_logger("orchestrator.events")
@@ -112,6 +115,10 @@ def level(event: events.Event) -> Level:
         case events.ScheduleRan(outcome="started" | "nothing_pending") | events.ScheduleSwitched():
             return "info"
         case events.ScheduleRan() | events.FleetFrozen() | events.FreezeLifted() | events.WindowsOverridden():
+            return "warning"
+        case events.NotificationFailed(wait_seconds=wait):
+            return "error" if wait is None else "warning"
+        case events.NotificationDropped():
             return "warning"
         case events.LeaderElected() | events.StoodBy():
             return "info"

@@ -132,6 +132,12 @@ class Metrics:
         self.schedule_runs = Counter(
             "orchestrator_schedule_runs", "Runs of schedules, by outcome.", ["schedule", "outcome"], registry=registry
         )
+        self.notifications = Counter(
+            "orchestrator_notifications",
+            "Notifications by result: delivered, failed (an attempt that another follows), dead or dropped.",
+            ["channel", "kind", "result"],
+            registry=registry,
+        )
         self.leader = Gauge(
             "orchestrator_leader",
             "1 in the process that drives the store's rollouts, 0 in a standby.",
@@ -187,6 +193,8 @@ class Metrics:
                 self.shard_limits.labels(event.shard).set(event.limit)
             case events.RegistryReloaded():
                 self.reloads.labels(event.result).inc()
+            case events.NotificationEvent():
+                self.notifications.labels(event.channel, event.kind, _result(event)).inc()
             case events.LeaderElected():
                 self.leader.set(1)
             case events.LeaderLost() | events.StoodBy():
@@ -270,6 +278,16 @@ class FleetCollector(Collector):
             ["rollout"],
             (((rollout,), eta) for rollout, eta in etas if eta is not None),
         )
+
+
+def _result(event: events.NotificationEvent) -> str:
+    match event:
+        case events.NotificationDelivered():
+            return "delivered"
+        case events.NotificationFailed(wait_seconds=wait):
+            return "dead" if wait is None else "failed"
+        case _:
+            return "dropped"
 
 
 def _gauge(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, WrapValidator
 
 from orchestrator.registry import secrets
+from orchestrator.registry.channels import NoticeKind
 from orchestrator.registry.model import Execution, Isolation, NewTenants, Reaction, Unprovisioned
 from orchestrator.registry.precautions import May
 from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
@@ -368,6 +369,36 @@ class CheckForm(Form):
     timeout: Seconds = Field(10.0, description="How long one question may take, such as 10s.")
 
 
+class NotificationForm(Form):
+    """Who is told of rollouts, and how: one of `webhook`, `slack` and `command`."""
+
+    model_config = ConfigDict(title="Notification")
+    decisive = frozenset({"webhook", "slack", "command"})
+
+    name: Name = Field(description="What lists, logs and metrics call it.")
+    webhook: WithReferences | None = Field(None, description="A URL that gets each event as signed JSON.")
+    slack: WithReferences | None = Field(None, description="The URL of a Slack-compatible incoming webhook.")
+    command: list[Filled] | None = Field(
+        None, description="A program and its arguments; it is given the event as JSON on standard input."
+    )
+    secret: WithReferences | None = Field(
+        None, description="With `webhook`: what signs the requests; by reference only, such as ${HOOK_SECRET}."
+    )
+    token: WithReferences | None = Field(
+        None, description="With `webhook` or `slack`: sent as bearer token; by reference only."
+    )
+    environment: Annotated[dict[str, WithReferences], BeforeValidator(_nothing_is_empty)] = Field(
+        default_factory=dict, description="With `command`: variables for it, secrets by reference."
+    )
+    on: list[NoticeKind] | None = Field(None, description="What is told; everything when left out.")
+    tracks: list[Name] | None = Field(None, description="Only rollouts of these tracks; of all when left out.")
+    after: Seconds = Field(600.0, description="How long a shard is throttled before that is told, such as 10m.")
+    timeout: Seconds = Field(10.0, description="How long one delivery may take, such as 10s.")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(
+        8, description="After so many failures a delivery is a dead letter, until somebody retries it."
+    )
+
+
 class BackupForm(Form):
     """How each target is backed up before it is changed. A wave's keys come over the strategy's."""
 
@@ -461,6 +492,7 @@ class FileForm(Form):
     tenants: list[TenantForm] = Field(description="The tenants and where their databases are.")
     discover: list[DiscoverForm] | None = Field(None, description="Where to find more tenants at run time.")
     strategies: dict[Name, StrategyForm] | None = Field(None, description="Ways to roll out, by name.")
+    notifications: list[NotificationForm] | None = Field(None, description="Who is told of rollouts, and how.")
 
 
 Kind = Literal["mapping", "list"]
@@ -470,5 +502,6 @@ SECTIONS: dict[str, tuple[type[Form], Kind]] = {
     "tenants": (TenantForm, "list"),
     "discover": (DiscoverForm, "list"),
     "strategies": (StrategyForm, "mapping"),
+    "notifications": (NotificationForm, "list"),
 }
 REQUIRED = frozenset({"tracks", "shards", "tenants"})

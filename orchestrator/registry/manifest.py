@@ -14,12 +14,14 @@ from orchestrator.registry import (
     discoveries,
     document,
     forms,
+    notifications,
     sections,
     shards,
     strategies,
     time_forms,
     timetables,
     tracks,
+    unsupported,
 )
 from orchestrator.registry.model import Registry
 from orchestrator.registry.places import Checks, Places
@@ -39,6 +41,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     source = path.absolute()
     secrets = Secrets(environ, source.parent)
     _check_sections(report)
+    unsupported.check(report)
     track_forms = _named(report, "tracks", forms.TrackForm)
     shard_forms = _named(report, "shards", forms.ShardForm)
     strategy_forms = _named(report, "strategies", forms.StrategyForm)
@@ -55,9 +58,11 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     found = discoveries.build(report, discover_forms, checks, secrets)
     schedules = timetables.schedules(report, schedule_forms, _names(report, "tracks"), _names(report, "strategies"))
     windows = timetables.windows(report, window_forms)
+    notification_forms = {int(i): form for i, form in _entries(report, "notifications", forms.NotificationForm)}
+    channels = notifications.build(report, notification_forms, _names(report, "tracks"), secrets)
     report.close()
     ordered = sorted(targets, key=lambda target: target.key)
-    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found, schedules, windows)
+    digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found, schedules, windows, channels)
     return Registry(
         source,
         digest,
@@ -68,6 +73,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
         found,
         schedules=schedules,
         windows=windows,
+        channels=channels,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.engine import URL
 
+from orchestrator.registry.channels import Channel
 from orchestrator.registry.precautions import Backup, Verification
 from orchestrator.registry.times import Schedule, Window
 
@@ -269,6 +270,7 @@ class Registry:
     unanswered: tuple[str, ...] = ()
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     windows: Mapping[str, Window] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()
 
     @cached_property
     def by_key(self) -> Mapping[TargetKey, Target]:

@@ -63,8 +63,8 @@ def plain(text: str) -> str:
     parts = list(pieces(text))
     if any(isinstance(part, Reference) for part in parts):
         raise Complaint(
-            "references work in `url`, `token`, `password`, `http`, `environment`, `script_location` and `config` "
-            "only; $${ is a plain ${"
+            "references work in `url`, `token`, `secret`, `password`, `http`, `webhook`, `slack`, `environment`, "
+            "`script_location` and `config` only; $${ is a plain ${"
         )
     return "".join(map(str, parts))
 

@@ -19,6 +19,7 @@ from orchestrator.registry import selector
 from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.service import door as doors
+from orchestrator.service import notifying
 from orchestrator.service.door import Door
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
@@ -137,6 +138,7 @@ class _Daemon:
         background.start_soon(self._service.survey.run)
         background.start_soon(self._door.record_uses)
         background.start_soon(Scheduler(self._parts, self._service).run)
+        background.start_soon(notifying.notifier(self._parts, lambda: self._service.steering.leads).run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)
         await self._asked_to_stop.wait()
@@ -161,7 +163,6 @@ class _Daemon:
             stopping=self.stopping,
             access=access,
             requests_per_second=settings.requests_per_second,
-        )
         )
         tls = server.tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
         await server.serve(app, settings.host, settings.port, stopping=self.stopping, tls=tls, task_status=task_status)

@@ -11,7 +11,16 @@ import anyio
 import anyio.abc
 import structlog
 
-from orchestrator.api.ports import CompiledPlan, Leadership, PlanGroup, Reloaded, RolloutView, TargetView
+from orchestrator.api.ports import (
+    CompiledPlan,
+    Leadership,
+    Notifications,
+    PlanGroup,
+    Reloaded,
+    RolloutView,
+    ShardView,
+    TargetView,
+)
 from orchestrator.errors import OrchestratorError, PlanChangedError, RegistryError, StateError, UnavailableError
 from orchestrator.events import Event, RegistryReloaded, RolloutEvent, now
 from orchestrator.plan.bound import Planned
@@ -33,7 +42,7 @@ from orchestrator.rollout.state import (
     RolloutState,
     summed,
 )
-from orchestrator.service import appearing, binding, plans, predicting, reopening, requests
+from orchestrator.service import appearing, binding, looking, plans, predicting, reopening, requests
 from orchestrator.service.freezing import Freezing
 from orchestrator.service.plans import Made
 from orchestrator.service.steering import Steering, by_leader
@@ -431,6 +440,13 @@ class Orchestrator:
         if seen is None:
             return TargetView(target, FleetState.UNKNOWN, (), None)
         return TargetView(target, FleetState(seen.state), seen.heads, seen.read_at, seen.message)
+
+    def shards(self) -> Sequence[ShardView]:
+        return looking.shards(self.registry, self._parts.fleet)
+
+    @property
+    def notifications(self) -> Notifications:
+        return self._parts.store.outbox
 
     def sources(self) -> Sequence[Source]:
         return self._parts.source.sources

@@ -16,6 +16,7 @@ from orchestrator.store.fence import Fence
 from orchestrator.store.freezing import StoreFreeze
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
+from orchestrator.store.outbox import StoreOutbox
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
@@ -46,6 +47,7 @@ class Store:
         tokens: StoreTokens,
         audit: StoreAudit,
         commands: Commands,
+        outbox: StoreOutbox,
         fence: Fence,
         lease_seconds: float,
         times: Times,
@@ -53,6 +55,7 @@ class Store:
         self.freeze, self.schedules, self.durations = times
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
         self.tokens, self.audit = tokens, audit
+        self.outbox = outbox
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
     @property
@@ -98,7 +101,7 @@ async def open_store(
                 StoreFreeze(connections, writer), StoreSchedules(connections, writer), StoreDurations(connections)
             )
             tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
-            commands = Commands(connections, fence)
-            yield Store(place, me, ledger, plans, tokens, audit, commands, fence, lease_seconds, times)
+            commands, outbox = Commands(connections, fence), StoreOutbox(connections, fence)
+            yield Store(place, me, ledger, plans, tokens, audit, commands, outbox, fence, lease_seconds, times)
     finally:
         await connections.dispose()

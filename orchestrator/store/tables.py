@@ -283,3 +283,31 @@ freeze = Table(
     Column("reason", Text),
     Column("since", UtcDateTime),
 )
+
+# How far a rollout's stream was looked at for what is worth telling, and the rollout's state there.
+notification_marks = Table(
+    "notification_marks",
+    metadata,
+    Column("rollout", String(64), ForeignKey(rollouts.c.id), primary_key=True),
+    Column("sequence", Integer, nullable=False),
+    Column("state", String(32), nullable=False),
+)
+
+# What is on its way, was delivered, or could not be (`dead`).
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("id", String(64), nullable=False),
+    Column("channel", Text, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("body", JSON, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("next_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Index(None, "id", unique=True),
+    Index(None, "state", "channel", "next_at"),
+)

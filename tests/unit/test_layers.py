@@ -14,7 +14,7 @@ FLOORS = [
     {"events", "settings", "sessions"},
     {"registry", "observe"},
     {"plan", "access"},
-    {"rollout", "history", "databases"},
+    {"rollout", "history", "databases", "notify"},
     {"api", "execute", "store"},
     {"service", "demo", "client"},
     {"cli"},
@@ -65,6 +65,9 @@ PURE = [
     "execute/answers.py",
     "execute/verdicts.py",
     "execute/predictions.py",
+    "notify/notices.py",
+    "notify/pauses.py",
+    "notify/signing.py",
 ]
 IMPURE = {"anyio", "asyncio", "asyncpg", "alembic", "os", "time", "socket", "subprocess"}
 

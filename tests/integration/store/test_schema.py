@@ -27,6 +27,10 @@ def differences(connection: Connection) -> list[Any]:
     return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
 
+def newest() -> str | None:
+    return ScriptDirectory.from_config(schema.config()).get_current_head()
+
+
 async def on(url: str, work: Any) -> Any:
     connections = Connections(locate(url))
     try:
@@ -94,7 +98,7 @@ async def test_stores_opened_at_once_make_the_tables_once(url: str) -> None:
     async with anyio.create_task_group() as tasks:
         for _ in range(6):
             tasks.start_soon(use)
-    assert await run_sql(url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0009",)]
+    assert await run_sql(url, f"SELECT version_num FROM {VERSION_TABLE}") == [(newest(),)]
 
 
 async def test_a_store_of_a_newer_release_is_refused(url: str) -> None:

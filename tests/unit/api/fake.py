@@ -13,6 +13,8 @@ from sqlalchemy.engine import make_url
 from orchestrator import errors
 from orchestrator.api import ports
 from orchestrator.events import Event, RolloutCreated, RolloutEvent, RolloutStateChanged
+from orchestrator.notify.notices import Delivery
+from orchestrator.notify.ports import Kept, State
 from orchestrator.observe.bus import Bus
 from orchestrator.plan.findings import Finding
 from orchestrator.registry.discovery import Source
@@ -76,6 +78,7 @@ class FakeOrchestrator:
     stored: dict[str, list[StoredEvent]] = field(default_factory=dict)
     schedules: FakeSchedules = field(default_factory=FakeSchedules)
     freezing: FakeFreezing = field(default_factory=FakeFreezing)
+    notifications: FakeNotifications = field(default_factory=lambda: FakeNotifications())
 
     def tell(self, event: RolloutEvent) -> None:
         """Make an event durable, then publish it."""
@@ -152,6 +155,10 @@ class FakeOrchestrator:
 
     def sources(self) -> Sequence[Source]:
         return self.known_sources
+
+    def shards(self) -> Sequence[ports.ShardView]:
+        why = "others use 90 of 100 connections, says postgresql://u:hunter2@h"
+        return [ports.ShardView(name, "postgresql", 8, 3, 2, why) for name in self.registry.shards]
 
     async def start_rollout(self, request: Request) -> tuple[ports.RolloutView, bool]:
         self._fail()
@@ -291,6 +298,38 @@ class FakeOrchestrator:
         if it.state not in allowed:
             raise errors.StateError(f"rollout {it.id} is {it.state}")
         return self.change(rollout_id, to, reason)
+
+
+@dataclass
+class FakeNotifications:
+    """Deliveries of a list, oldest first."""
+
+    kept: list[Kept] = field(default_factory=list)
+
+    def add(self, state: State = "dead", channel: str = "ops") -> Kept:
+        number = len(self.kept) + 1
+        told = {"id": f"n{number}", "type": "rollout_paused", "text": "it has paused"}
+        delivery = Delivery(f"n{number}", channel, "rollout_paused", told, attempts=8)
+        made = Kept(number, delivery, state, START, None, START, "answered with status 500")
+        self.kept.append(made)
+        return made
+
+    async def listed(
+        self, *, states: Sequence[State] = (), channels: Sequence[str] = (), limit: int = 100, before: int | None = None
+    ) -> Sequence[Kept]:
+        newest = [it for it in reversed(self.kept) if before is None or it.number < before]
+        return [
+            it
+            for it in newest
+            if (not states or it.state in states) and (not channels or it.delivery.channel in channels)
+        ][:limit]
+
+    async def retry(self, delivery_id: str, now: datetime) -> Kept:
+        for index, it in enumerate(self.kept):
+            if it.delivery.id == delivery_id:
+                self.kept[index] = replace(it, state="pending", next_at=now, finished_at=None)
+                return self.kept[index]
+        raise errors.NotFoundError(f"there is no notification {delivery_id!r}")
 
 
 def example(migration: Migration) -> Failure:

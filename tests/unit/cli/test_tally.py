@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.tally import FAILURES, FINISHED, RETRIABLE, Moment, Tally
+from orchestrator.cli.moments import Moment, WaveMoment
+from orchestrator.cli.tally import FAILURES, FINISHED, RETRIABLE, Tally
 from orchestrator.rollout import decide, state
 from tests.unit.cli.samples import changed, created, event, finished, started
 
@@ -96,3 +97,55 @@ def test_events_of_other_rollouts_change_nothing() -> None:
 @pytest.mark.parametrize("name", ["TargetObserved", "StepApplied", "SomethingNew"])
 def test_events_that_do_not_matter_are_ignored(name: str) -> None:
     assert folded(created(2), event(name, tenant="a")).moment(at(1)).done == 0
+
+
+def test_waves_tell_how_far_each_is() -> None:
+    name, data = created(3)
+    begun = (name, {**data, "waves": {"canary": 1, "everyone": 2}})
+    seen = moment(
+        begun,
+        event("WaveChanged", wave="canary", change="started"),
+        finished("a", wave="canary"),
+        event("WaveChanged", wave="canary", change="passed"),
+        event("WaveChanged", wave="everyone", change="started"),
+        event("MigrationStarted", tenant="b", wave="everyone"),
+        finished("c", "failed", wave="everyone", signature="x", message="boom"),
+    )
+    assert seen.waves == (
+        WaveMoment("canary", "passed", 1, 1, 0, 0),
+        WaveMoment("everyone", "started", 2, 1, 1, 1),
+    )
+
+
+def test_what_a_wave_waited_for_is_over_when_it_goes_on() -> None:
+    waits = event("RolloutStateChanged", 1, state="running", reason=None, counts={}, waiting="waiting for wave a")
+    assert moment(created(2), waits).waiting == "waiting for wave a"
+    assert moment(created(2), waits, event("WaveChanged", wave="a", change="passed")).waiting is None
+
+
+def test_causes_are_counted_and_forgotten_where_a_target_is_tried_again() -> None:
+    failing = [finished(name, "failed", signature="x", message="boom") for name in ("a", "b")]
+    tally = folded(created(9), *failing, finished("c", "locked", signature="y", message="held"))
+    assert [(cause.signature, cause.count) for cause in tally.moment(at(1)).causes] == [("x", 2), ("y", 1)]
+    tally.apply(*started("a"))
+    tally.apply(*finished("a"))
+    assert [(cause.signature, cause.tenants) for cause in tally.moment(at(1)).causes] == [("x", ("b",)), ("y", ("c",))]
+
+
+def test_two_tracks_of_a_tenant_are_two_targets() -> None:
+    name, data = finished("a")
+    assert moment(created(2), (name, data), (name, {**data, "track": "dw"})).done == 2
+
+
+def test_a_throttled_shard_is_told_when_its_limit_changes() -> None:
+    tally = folded(created(2))
+    told = [tally.throttle("pg", *values) for values in [(2, 8, "few"), (2, 8, "fewer"), (1, 8, "x"), (8, 8, None)]]
+    assert [bool(text) for text in told] == [True, False, True, False]
+    assert tally.moment(at(1)).throttled == ()
+
+
+def test_what_a_killed_daemon_had_running_is_pending_again_and_what_failed_stays() -> None:
+    tally = folded(created(9), finished("a", "failed", signature="x", message="boom"), started("b"), started("c"))
+    tally.apply(*changed("running", 9, pending=8, failed=1))
+    seen = tally.moment(at(9))
+    assert (seen.running, seen.failures, [cause.count for cause in seen.causes]) == (0, 1, [1])

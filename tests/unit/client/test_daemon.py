@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from orchestrator.client import daemon as client
+from orchestrator.client import connection, streams
 from orchestrator.client.daemon import Daemon
 from orchestrator.errors import ConfigurationError, DaemonError, NotFoundError
 
@@ -29,7 +29,7 @@ def stream(*events: tuple[int, str, dict[str, Any]], closed: str | None = None) 
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(streams, "PAUSES_SECONDS", (0.0,))
 
 
 @pytest.mark.parametrize("server", ["", "daemon:8080", "ftp://daemon", "http://", "http://[::1", "nonsense"])
@@ -96,7 +96,7 @@ async def test_but_not_for_ever(later: str) -> None:
     async with against(answer) as daemon:
         with pytest.raises(DaemonError, match=r"too often \(request r7\)"):
             await daemon.registry()
-    assert asked == (client.PATIENCE if later == "0" else 1)
+    assert asked == (connection.PATIENCE if later == "0" else 1)
 
 
 async def test_an_id_stays_one_part_of_the_path() -> None:
@@ -146,11 +146,12 @@ async def test_events_are_taken_up_where_the_connection_broke() -> None:
             case _:
                 return stream((4, "RolloutStateChanged", {}), closed="finished")
 
+    heard: list[str | None] = []
     async with against(answer) as daemon:
-        client.PAUSES_SECONDS = (0.0,) * 4
-        events = [(event.sequence, event.name) async for event in daemon.events("r1")]
+        events = [(event.sequence, event.name) async for event in daemon.events("r1", on_link=heard.append)]
     assert [sequence for sequence, _ in events] == [1, 2, 3, 4]
     assert asked == ["0", "2", "2", "2", "3"]
+    assert heard == ["the stream ended", None, "the daemon is stopping", None]
 
 
 async def test_a_daemon_that_stays_away_is_given_up() -> None:
@@ -159,7 +160,7 @@ async def test_a_daemon_that_stays_away_is_given_up() -> None:
 
     async with against(answer) as daemon:
         with pytest.raises(DaemonError, match="no daemon can be reached"):
-            [event async for event in daemon.events("r1")]
+            [event async for event in daemon.events("r1", patience_seconds=0.01)]
 
 
 async def test_events_of_a_rollout_that_is_not_there_are_not_waited_for() -> None:
