@@ -8,7 +8,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -118,31 +117,6 @@ def reason(error: OSError | UnicodeError, host: str, port: int) -> str:
             return f"{where} needs rights that this process does not have"
         case _:
             return f"cannot listen on {where}: {error.strerror or error}"
-
-
-def tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> ssl.SSLContext | None:
-    """How we speak TLS 1.2 or newer; with `client_ca`, only with clients that have a certificate of it. None: not at
-    all. Raises ConfigurationError, never with what a key holds."""
-    if certificate is None:
-        if key is not None or client_ca is not None:
-            raise ConfigurationError("TLS needs a certificate", remedy="set ORCHESTRATOR_TLS_CERTIFICATE, too")
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # An empty passphrase, so that a key which needs one is refused instead of asked for on a terminal.
-        context.load_cert_chain(certificate, key, password="")
-        if client_ca is not None:
-            context.load_verify_locations(client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ValueError) as exc:
-        files = ", ".join(str(file) for file in (certificate, key, client_ca) if file is not None)
-        told = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
-        raise ConfigurationError(
-            f"the files for TLS cannot be used ({files}): {told}",
-            remedy="they must be PEM: the certificate with its chain, its key without a passphrase, the clients' CA",
-        ) from exc
-    return context
 
 
 def url(host: str, listener: socket.socket, secure: bool = False) -> str:

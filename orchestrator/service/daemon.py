@@ -148,6 +148,7 @@ class _Daemon:
     async def _listen(self, *, task_status: anyio.abc.TaskStatus[str]) -> None:
         from orchestrator.api import application, server  # FastAPI is needed by nothing else: import it late
         from orchestrator.api.access import Access
+        from orchestrator.api.tls import Certificates
 
         settings = self._settings
         access = Access(
@@ -164,8 +165,18 @@ class _Daemon:
             access=access,
             requests_per_second=settings.requests_per_second,
         )
-        tls = server.tls(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-        await server.serve(app, settings.host, settings.port, stopping=self.stopping, tls=tls, task_status=task_status)
+        certificates = Certificates(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        async with anyio.create_task_group() as watching:
+            watching.start_soon(certificates.watch)
+            await server.serve(
+                app,
+                settings.host,
+                settings.port,
+                stopping=self.stopping,
+                tls=certificates.context,
+                task_status=task_status,
+            )
+            watching.cancel_scope.cancel()
         self.closed.set()
 
     async def _signals(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 
 from orchestrator.api import server
+from orchestrator.api.tls import Certificates
 from orchestrator.cli import connection
 from orchestrator.errors import ConfigurationError
 from tests.certificates import Authority
@@ -37,7 +38,7 @@ def trusting(authority: Authority, *own: str | Path) -> ssl.SSLContext:
 async def test_it_speaks_tls_and_nothing_else(app: FastAPI, stopping: anyio.Event, tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     certificate, key = authority.issue("server")
-    async with serving(app, stopping, server.tls(certificate, key, None)) as url:
+    async with serving(app, stopping, Certificates(certificate, key).context) as url:
         assert url.startswith("https://127.0.0.1:")
         async with httpx2.AsyncClient(verify=trusting(authority)) as client:
             assert (await client.get(f"{url}/healthz")).json() == {"status": "ok"}
@@ -53,7 +54,7 @@ async def test_with_a_clients_authority_others_are_not_let_in(
     app: FastAPI, stopping: anyio.Event, tmp_path: Path
 ) -> None:
     authority, clients, others = Authority(tmp_path), Authority(tmp_path, "clients"), Authority(tmp_path, "others")
-    tls = server.tls(*authority.issue("server"), clients.file)
+    tls = Certificates(*authority.issue("server"), clients.file).context
     async with serving(app, stopping, tls) as url:
         async with httpx2.AsyncClient(verify=trusting(authority, *clients.issue("ci"))) as client:
             assert (await client.get(f"{url}/healthz")).status_code == 200
@@ -68,7 +69,7 @@ async def test_the_command_lines_client_brings_certificates_that_the_environment
 ) -> None:
     authority, clients = Authority(tmp_path), Authority(tmp_path, "clients")
     certificate, key = clients.issue("ci")
-    async with serving(app, stopping, server.tls(*authority.issue("server"), clients.file)) as url:
+    async with serving(app, stopping, Certificates(*authority.issue("server"), clients.file).context) as url:
         async with connection.to(url) as daemon:
             assert not await daemon.ready()
         monkeypatch.setenv(connection.CA_VARIABLE, str(authority.file))
@@ -79,6 +80,34 @@ async def test_the_command_lines_client_brings_certificates_that_the_environment
     monkeypatch.setenv(connection.CA_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(ConfigurationError, match="certificates"):
         connection.to(url)
+
+
+async def test_renewed_files_are_taken_and_broken_ones_are_not(
+    app: FastAPI, stopping: anyio.Event, tmp_path: Path
+) -> None:
+    first, second = Authority(tmp_path), Authority(tmp_path, "second")
+    certificate, key = first.issue("server")
+    certificates = Certificates(certificate, key)
+
+    async def trusted(authority: Authority) -> bool:
+        async with httpx2.AsyncClient(verify=trusting(authority)) as client:
+            try:
+                return (await client.get(f"{url}/healthz")).status_code == 200
+            except httpx2.TransportError:
+                return False
+
+    async with serving(app, stopping, certificates.context) as url:
+        assert [await trusted(first), await trusted(second)] == [True, False]
+        renewed = second.issue("server")
+        renewed[0].replace(certificate)
+        certificates.renew()  # the certificate, and not yet its key
+        assert [await trusted(first), await trusted(second)] == [True, False]
+        renewed[1].replace(key)
+        certificates.renew()
+        assert [await trusted(first), await trusted(second)] == [False, True]
+        key.unlink()
+        certificates.renew()
+        assert await trusted(second)
 
 
 def test_files_that_cannot_be_used_are_told_without_what_they_hold(tmp_path: Path) -> None:
@@ -100,6 +129,6 @@ def test_files_that_cannot_be_used_are_told_without_what_they_hold(tmp_path: Pat
         (None, None, authority.file),
     ):
         with pytest.raises(ConfigurationError, match="TLS") as refused:
-            server.tls(*given)
+            Certificates(*given)
         assert "hunter2" not in str(refused.value)
-    assert server.tls(None, None, None) is None
+    assert Certificates(None).context is None
