@@ -30,8 +30,16 @@ ANSWERS: dict[str, Any] = {
     "rollout show": shapes.Rollout,
     **{
         f"rollout {name}": shapes.Rollout
-        for name in ("watch", "approve", "abort", "retry", "skip", "limit", "pause", "resume", "rollback")
+        for name in ("watch", "approve", "abort", "retry", "skip", "limit", "pause", "resume", "rollback", "override")
     },
+    "schedule list": list[shapes.Schedule],
+    **{f"schedule {name}": shapes.Schedule for name in ("show", "enable", "disable")},
+    "schedule run": shapes.Run,
+    **{f"freeze {name}": shapes.Freeze for name in ("on", "off", "show")},
+    "token create": shapes.NewToken,
+    "token list": list[shapes.Token],
+    "token revoke": shapes.Token,
+    "audit verify": shapes.Verification,
     "notifications list": list[shapes.Notification],
     "notifications retry": list[shapes.Notification],
 }

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 from orchestrator import errors
-from orchestrator.api import examples, paging, problems
+from orchestrator.api import documented_administration, examples, paging, problems
 from orchestrator.api.examples import ROLLOUT_ID, page, plain
 from orchestrator.api.problems import FieldProblem, Kind, MistakeProblem, Problem, problem
+from orchestrator.api.told import Problems, Told
 
 _OK, _CREATED = HTTPStatus.OK, HTTPStatus.CREATED
-
-
-@dataclass(frozen=True)
-class Told:
-    """One operation. `answers` are examples by status, `asks` those of its body; `problems` are those that its shape
-    does not tell (see `openapi.statuses`); `description` goes over its docstring."""
-
-    summary: str
-    answers: Mapping[HTTPStatus, dict[str, Any]]
-    asks: dict[str, Any] = field(default_factory=dict)
-    problems: tuple[HTTPStatus, ...] = ()
-    description: str | None = None
-
-
-@dataclass(frozen=True)
-class Problems:
-    """What a status stands for."""
-
-    description: str
-    examples: tuple[Problem, ...]
 
 
 def _changed(state: str = "as it is now") -> Mapping[HTTPStatus, dict[str, Any]]:
@@ -47,6 +27,10 @@ TAGS = {
     "operations": "Health, metrics, and the registry of tenants.",
     "tenants": "Who there is, and what was last seen of their databases.",
     "rollouts": "What would be done, what is done, and how to steer it.",
+    "schedules": "Rollouts that start by the clock.",
+    "freeze": "A stop of every start, on the whole fleet.",
+    "notifications": "Who was told of what.",
+    "access": "Tokens, and the record of who did what.",
 }
 
 ANSWERED = {_OK: "It is answered.", _CREATED: "It was made."}
@@ -55,11 +39,17 @@ PARAMETERS = {
     "rollout_id": "The rollout's `id`.",
     "tenant": "The tenant's name, as the registry has it.",
     "limit": "The most items of a page.",
+    "name": "The schedule's name, as the registry has it.",
+    "notification_id": "The delivery's `id`.",
+    "token_id": "The token's `id`, which is no secret.",
 }
 
 PARAMETER_EXAMPLES: Mapping[str, Any] = {
     "rollout_id": ROLLOUT_ID,
     "tenant": "acme",
+    "name": "nightly",
+    "notification_id": examples.NOTIFICATION_ID,
+    "token_id": examples.TOKEN_ID,
     "select": "tier=free,region in (eu,us)",
     "Idempotency-Key": "release-7",
     "X-Requested-By": "ci",
@@ -138,6 +128,11 @@ OPERATIONS: Mapping[str, Told] = {
     "limit_rollout": Told(
         "Change how many are migrated at once", _changed(), asks={"four at once": {"max_concurrent": 4}}
     ),
+    "override_windows": Told(
+        "Let a rollout go on outside of windows", _changed(), asks={"with the reason": {"reason": "CVE-2026-1"}}
+    ),
+    "list_shards": Told("List shards", {_OK: {"one of them": plain(examples.SHARDS)}}),
+    **documented_administration.OPERATIONS,
     "rollout_events": Told("Follow a rollout", {_OK: {"its end": examples.EVENTS}}),
 }
 
@@ -160,7 +155,26 @@ PROBLEMS: Mapping[HTTPStatus, Problems] = {
     ),
     HTTPStatus.FORBIDDEN: Problems(
         "Whoever asks may not do this.",
-        (_told(problems.CROSS_SITE, "the request was sent by a page of another site"),),
+        (
+            _told(problems.CROSS_SITE, "the request was sent by a page of another site"),
+            _told(
+                problems.FORBIDDEN,
+                "this needs the role approver, and user:ci has operator",
+                remedy="ask with a token of the role approver",
+                needs="approver",
+                has="operator",
+            ),
+        ),
+    ),
+    HTTPStatus.UNAUTHORIZED: Problems(
+        "It is not known who asks.",
+        (
+            _told(
+                problems.UNAUTHENTICATED,
+                "the token has expired",
+                remedy="send `Authorization: Bearer …`; the command line takes it from ORCHESTRATOR_TOKEN",
+            ),
+        ),
     ),
     HTTPStatus.NOT_FOUND: Problems(
         "There is no such thing.",
@@ -177,6 +191,7 @@ PROBLEMS: Mapping[HTTPStatus, Problems] = {
                 targets=["acme/app"],
             ),
             _of(errors.StateError, f"rollout {ROLLOUT_ID} has finished (succeeded)", remedy="start another one"),
+            _of(errors.FrozenError, "the fleet is frozen by user:ann: incident 7", remedy="`orchestrator freeze off`"),
             _of(
                 errors.PlanChangedError,
                 "what would run is not what was planned",

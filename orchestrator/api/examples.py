@@ -7,8 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from orchestrator.api import schemas
+from orchestrator.access.roles import Role
+from orchestrator.api import schemas, time_schemas
+from orchestrator.api.audit import AuditEntry
+from orchestrator.api.notifications import Notification
 from orchestrator.api.operations import Health
+from orchestrator.api.shards import Shards, ShardState
+from orchestrator.api.tokens import NewToken, ShownToken
+from orchestrator.rollout.schedules import RunOutcome
 from orchestrator.rollout.state import Direction, FleetState, MigrationState, RolloutState
 
 ROLLOUT_ID = "20261121-020001-9f3a"
@@ -194,6 +200,93 @@ event: closed
 data: {{"reason": "finished", "state": "succeeded"}}
 
 """
+
+
+SHARDS = Shards(
+    items=[
+        ShardState(name="pg-eu-1", dialect="postgresql", max_concurrent=8, limit=8, running=2, throttled=None),
+    ]
+)
+
+RUN = time_schemas.Run(
+    schedule="nightly",
+    planned_at=_START,
+    outcome=RunOutcome.STARTED,
+    at=_START,
+    rollout=ROLLOUT_ID,
+    reason=None,
+    by=None,
+)
+SCHEDULE = time_schemas.Schedule(
+    name="nightly",
+    cron="0 2 * * *",
+    timezone="Europe/Berlin",
+    track="app",
+    to="",
+    select="tier=free",
+    strategy="default",
+    direction=Direction.UPGRADE,
+    enabled=True,
+    switched_by=None,
+    switched_at=None,
+    missed="skip",
+    missed_seconds=3600.0,
+    jitter_seconds=0.0,
+    next_runs=[datetime(2026, 11, 22, 1, tzinfo=UTC)],
+    runs=[RUN],
+)
+SCHEDULES = time_schemas.Schedules(items=[SCHEDULE])
+FROZEN = time_schemas.Freeze(frozen=True, by="user:ann", reason="incident 7", since=_START)
+NOT_FROZEN = time_schemas.Freeze(frozen=False)
+
+NOTIFICATION_ID = "ntf_5f0c9a3b7d21e4468a01c2d3"
+NOTIFICATION = Notification(
+    id=NOTIFICATION_ID,
+    channel="ops",
+    type="paused",
+    state="dead",
+    attempts=8,
+    error="the answer has status 503",
+    created_at=_END,
+    next_at=None,
+    finished_at=_END,
+    event={"type": "paused", "data": {"rollout": ROLLOUT_ID}},
+)
+
+TOKEN_ID = "b7qk2mzx4v3n5t6w"
+TOKEN = ShownToken(
+    id=TOKEN_ID,
+    name="ci",
+    role=Role.OPERATOR,
+    state="active",
+    source="store",
+    created_at=_START,
+    created_by="terminal:ann",
+    expires_at=datetime(2027, 2, 19, 2, 0, 1, tzinfo=UTC),
+    revoked_at=None,
+    revoked_by=None,
+    last_used_at=None,
+)
+NEW_TOKEN = NewToken(**dict(TOKEN), token=f"orc_{TOKEN_ID}_" + "…" * 3)
+AUDIT_ENTRY = AuditEntry(
+    sequence=1,
+    previous="0" * 64,
+    hash="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    at="2026-11-21T02:00:01.000000Z",
+    action="start_rollout",
+    by="user:ci",
+    proved=True,
+    role="operator",
+    address="203.0.113.9",
+    remark=None,
+    request="3f0c7d1e9a6b4f5f8a0d",
+    rollout=ROLLOUT_ID,
+    plan_digest=DIGEST,
+    history_digests={"app": "sha256:5e88"},
+    outcome="done",
+    reason=None,
+    details={"track": "app", "to": "head"},
+)
 
 
 def page(*items: BaseModel, following: str | None = None) -> Any:

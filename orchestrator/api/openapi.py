@@ -52,7 +52,9 @@ def statuses(path: str, method: str, operation: Node) -> set[HTTPStatus]:
         return found
     found.add(HTTPStatus.SERVICE_UNAVAILABLE)
     if path not in UNLIMITED:
-        found.add(HTTPStatus.TOO_MANY_REQUESTS)
+        found |= {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+    if path == "/metrics":
+        found |= {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
     if operation.get("parameters") or "requestBody" in operation:
         found.add(HTTPStatus.UNPROCESSABLE_ENTITY)
     if "{" in path:
@@ -60,7 +62,6 @@ def statuses(path: str, method: str, operation: Node) -> set[HTTPStatus]:
     if method != "get":
         found |= {
             HTTPStatus.BAD_REQUEST,
-            HTTPStatus.FORBIDDEN,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         }

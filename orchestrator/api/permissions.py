@@ -37,8 +37,8 @@ LEAST: Mapping[str, Role] = {
     "disable_schedule": Role.OPERATOR,
     "run_schedule": Role.OPERATOR,
     "freeze_fleet": Role.OPERATOR,
-    "lift_freeze": Role.OPERATOR,
     "retry_notification": Role.OPERATOR,
+    "lift_freeze": Role.APPROVER,  # somebody has seen a reason for it
     "override_windows": Role.APPROVER,  # what tenants were promised is set aside
     "approve_rollout": Role.APPROVER,
     "list_audit": Role.ADMIN,

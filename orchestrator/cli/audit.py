@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import anyio
 import typer
 
-from orchestrator.cli import connection, options, screen
+from orchestrator.cli import connection, examples, options, screen
+from orchestrator.client import shapes
 from orchestrator.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ After = Annotated[int, typer.Option("--after", min=0, help="Begin after this ent
 app = typer.Typer(help="Export the audit, and verify that nothing in it was changed.", no_args_is_help=True)
 
 
-@app.command("verify")
+@app.command("verify", epilog=examples.of("audit verify"))
 def verify(
     anchor: Anchors = None,
     file: File = None,
@@ -60,7 +61,7 @@ def verify(
         raise typer.Exit(BROKEN)
 
 
-@app.command("export")
+@app.command("export", epilog=examples.of("audit export"))
 def export(after: After = 0, server: options.OptionalServer = None, store_url: options.StoreUrl = None) -> None:
     """Write the entries as JSON lines, oldest first."""
     anyio.run(_export, after, server if not store_url else None, store_url)
@@ -139,11 +140,13 @@ def _anchors(given: Sequence[str]) -> list[Anchor]:
 
 def _tell(found: Verification, as_json: bool) -> None:
     if as_json:
-        breaks = [{"sequence": one.sequence, "problem": one.problem} for one in found.breaks]
+        breaks = [shapes.Break(sequence=one.sequence, problem=one.problem) for one in found.breaks]
         first = found.began.sequence + 1
-        told = {"holds": not breaks, "entries": found.entries, "first": first, "head": str(found.last)}
-        screen.write_json({**told, "breaks": breaks})
-        return
+        return screen.write_json(
+            shapes.Verification(
+                holds=not breaks, entries=found.entries, first=first, head=str(found.last), breaks=breaks
+            )
+        )
     for one in found.breaks:
         screen.write_lines([f"entry {one.sequence}: {one.problem}"])
     holds = "the chain does not hold" if found.breaks else "the chain holds"

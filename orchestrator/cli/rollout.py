@@ -165,7 +165,7 @@ def limit(
     _steer(server, rollout_id, "limit", as_json, max_concurrent=max_concurrent)
 
 
-@app.command("override")
+@app.command("override", epilog=examples.of("rollout override"))
 def override(
     rollout_id: options.RolloutId,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],

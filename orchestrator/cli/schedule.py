@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import connection, options, screen
+from orchestrator.cli import connection, examples, options, screen
 from orchestrator.cli.tables import NOTHING
 from orchestrator.client import shapes
 
@@ -20,7 +20,7 @@ Upcoming = Annotated[int, typer.Option("--next", min=0, max=100, help="How many 
 app = typer.Typer(help="Look at what starts by the clock, switch it on and off, start it now.", no_args_is_help=True)
 
 
-@app.command("list")
+@app.command("list", epilog=examples.of("schedule list"))
 def list_schedules(
     upcoming: Upcoming = 3, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER
 ) -> None:
@@ -34,7 +34,7 @@ def list_schedules(
         screen.remark("no schedules")
 
 
-@app.command("show")
+@app.command("show", epilog=examples.of("schedule show"))
 def show(
     name: Name,
     upcoming: Upcoming = 5,
@@ -45,13 +45,13 @@ def show(
     screen.answer(connection.ask(server, lambda daemon: daemon.schedule(name, upcoming=upcoming)), described, as_json)
 
 
-@app.command("enable")
+@app.command("enable", epilog=examples.of("schedule enable"))
 def enable(name: Name, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER) -> None:
     """Let a schedule start rollouts, whatever the file says. What was due meanwhile is not made up for."""
     screen.answer(connection.ask(server, lambda daemon: daemon.switch_schedule(name, enabled=True)), described, as_json)
 
 
-@app.command("disable")
+@app.command("disable", epilog=examples.of("schedule disable"))
 def disable(name: Name, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER) -> None:
     """Let a schedule start nothing, until it is enabled again."""
     screen.answer(
@@ -59,7 +59,7 @@ def disable(name: Name, as_json: options.Json = False, server: options.Server = 
     )
 
 
-@app.command("run")
+@app.command("run", epilog=examples.of("schedule run"))
 def run(name: Name, as_json: options.Json = False, server: options.Server = options.DEFAULT_SERVER) -> None:
     """Start a schedule's rollout now, also where it is disabled."""
     came = connection.ask(server, lambda daemon: daemon.run_schedule(name))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import anyio
 import typer
 
-from orchestrator.cli import connection, options, screen
+from orchestrator.cli import connection, examples, options, screen
 from orchestrator.client import shapes
 from orchestrator.errors import ConfigurationError
 
@@ -29,7 +29,7 @@ app = typer.Typer(
 )
 
 
-@app.command("create")
+@app.command("create", epilog=examples.of("token create"))
 def create(
     name: Name,
     role: AsRole,
@@ -62,7 +62,7 @@ def create(
         _show(cast(shapes.NewToken, shown.new(minted).model_dump(mode="json")), as_json)
 
 
-@app.command("list")
+@app.command("list", epilog=examples.of("token list"))
 def list_tokens(
     as_json: options.Json = False, server: options.OptionalServer = None, store_url: options.StoreUrl = None
 ) -> None:
@@ -82,7 +82,7 @@ def list_tokens(
         screen.remark("no tokens: whoever reaches the daemon may do anything")
 
 
-@app.command("revoke")
+@app.command("revoke", epilog=examples.of("token revoke"))
 def revoke(
     token_id: TokenId,
     as_json: options.Json = False,

@@ -58,6 +58,23 @@ class NewToken(Token):
     token: str
 
 
+class Break(TypedDict):
+    """What is wrong with an entry of the audit."""
+
+    sequence: int
+    problem: str
+
+
+class Verification(TypedDict):
+    """Whether the audit's chain holds; `head` is its last entry's number and hash, to be kept elsewhere."""
+
+    holds: bool
+    entries: int
+    first: int
+    head: str
+    breaks: list[Break]
+
+
 class ScheduledRun(TypedDict):
     name: str
     planned_at: str

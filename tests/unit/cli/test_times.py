@@ -7,6 +7,8 @@ import json
 import anyio
 import httpx2
 import pytest
+import structlog
+import structlog.testing
 from typer.testing import CliRunner
 
 from orchestrator.api import application
@@ -29,7 +31,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeOrchestrator:
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    done = CliRunner().invoke(app, arguments)
+    with structlog.testing.capture_logs():  # of the daemon, which is in this process
+        done = CliRunner().invoke(app, arguments)
     assert done.exit_code == code, done.output
     return done.stdout
 

@@ -14,6 +14,7 @@ import pytest
 from orchestrator.api import application
 from orchestrator.client import Daemon, shapes
 from orchestrator.errors import ConflictError, StateError
+from tests.unit.api import fake_access
 from tests.unit.api.fake import FakeOrchestrator, select
 
 CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
@@ -43,15 +44,34 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.reload(),
     lambda it: it.notifications(states=["dead"]),
     lambda it: it.retry_notification("n1"),
+    lambda it: it.override("r001", "CVE-2026-1"),
+    lambda it: it.schedules(),
+    lambda it: it.schedule("nightly"),
+    lambda it: it.switch_schedule("nightly", enabled=True),
+    lambda it: it.switch_schedule("nightly", enabled=False),
+    lambda it: it.run_schedule("nightly"),
+    lambda it: it.frozen(),
+    lambda it: it.freeze("incident 7"),
+    lambda it: it.lift_freeze(),
+    lambda it: it.tokens(),
+    lambda it: it.create_token("ci", "operator"),
+    lambda it: it.revoke_token("abc"),
+    lambda it: anext(it.audit()),
 ]
 # Shapes that carry another name there, or are a part of another.
-NAMES = {"Shard": "ShardState", "Asked": "StartRollout"}
+NAMES = {"Shard": "ShardState", "Asked": "StartRollout", "Token": "ShownToken", "Override": "Overridden"}
 
 
 def app() -> Any:
     service = FakeOrchestrator()
     service.notifications.add()
-    return application.create(service, select=select, metrics=lambda: (b"", "text/plain"), stopping=anyio.Event())
+    return application.create(
+        service,
+        select=select,
+        metrics=lambda: (b"", "text/plain"),
+        stopping=anyio.Event(),
+        access=fake_access.access(),
+    )
 
 
 async def test_every_endpoint_is_covered() -> None:
@@ -68,7 +88,7 @@ async def test_every_endpoint_is_covered() -> None:
                 )
             return await super().handle_async_request(request)
 
-    async with Daemon("http://daemon", transport=Watched(app=made)) as daemon:
+    async with Daemon("http://daemon", token="any", transport=Watched(app=made)) as daemon:
         for call in CALLS:
             with suppress(StateError, ConflictError):
                 await call(daemon)
