@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from orchestrator.access import chain
 from orchestrator.access.acts import Act, Pending
@@ -44,7 +45,7 @@ class FakeAudit:
         act.settle()
 
     async def entries(self, *, after: int = 0, limit: int = 100) -> Sequence[Row]:
-        values = {"at": "2026-11-21T02:00:00Z", "plan_digest": None, "history_digests": {}}
+        values: dict[str, Any] = {"at": "2026-11-21T02:00:00Z", "plan_digest": None, "history_digests": {}}
         act = Act("start_rollout", "user:ann", role="admin").as_json()
         return [] if after else [chain.linked(chain.START, {**act, **values})]
 
