@@ -9,7 +9,10 @@ import anyio
 import anyio.abc
 import structlog
 
+from orchestrator.access import acts, callers
+from orchestrator.access.acts import Act
 from orchestrator.errors import ConflictError, OrchestratorError, StateError, StoreError, UnavailableError
+from orchestrator.events import timestamp
 from orchestrator.registry.times import Schedule
 from orchestrator.rollout.schedules import ON_TIME_SECONDS, Due, RunOutcome, due, jitter, upcoming
 from orchestrator.rollout.state import Scheduled
@@ -71,8 +74,11 @@ class Scheduler:
         self._parts.metrics.describe_schedules(following)
 
     async def _carry_out(self, schedule: Schedule, found: Due) -> None:
+        details = {"schedule": schedule.name, "planned_at": timestamp(found.planned_at)}
+        act = Act("run_schedule", f"{callers.SCHEDULE}{schedule.name}", details=details)
         try:
-            await self._close(schedule, found)
+            with acts.acting(act):
+                await self._close(schedule, found)
         except StoreError as exc:  # it is due still, and looked at again
             log.warning("schedule_not_recorded", schedule=schedule.name, message=exc.message)
         finally:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from orchestrator.access import callers
 from orchestrator.api.ports import PlanGroup, RolloutView
 from orchestrator.api.time_ports import ScheduleView
 from orchestrator.errors import ConflictError, FrozenError, NotFoundError
@@ -131,7 +132,7 @@ def requested(schedule: Schedule, run: Scheduled, by: str | None) -> Request:
         schedule.select,
         schedule.strategy,
         Direction(schedule.direction),
-        created_by=by or f"schedule:{schedule.name}",
+        created_by=by or f"{callers.SCHEDULE}{schedule.name}",
         scheduled=run,
     )
 

@@ -94,6 +94,9 @@ async def test_a_scheduled_rollout_starts_by_itself(make_scene: MakeScene) -> No
         await settled(running)
         assert await runs(running) == [run]
         assert [event.outcome for event in running.of(ScheduleRan)] == ["started"]
+        [entry] = await running.parts.store.audit.entries()
+        assert (entry.values["action"], entry.values["by"]) == ("run_schedule", "schedule:nightly")
+        assert entry.values["rollout"] == run.rollout
         metrics, _ = running.parts.metrics.render()
         assert b'orchestrator_schedule_next_run_timestamp_seconds{schedule="nightly"} 1.7953' in metrics
         assert b'orchestrator_schedule_runs_total{outcome="started",schedule="nightly"} 1.0' in metrics

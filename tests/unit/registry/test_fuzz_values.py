@@ -23,7 +23,11 @@ from tests.unit.registry.files import write
 EXAMPLE = (Path(__file__).parents[3] / "tenants.example.yaml").read_text()
 TREE = yaml.load(EXAMPLE, yaml.BaseLoader)
 SECRET = "s3cret-word"
-ENVIRON = dict.fromkeys(re.findall(r"\$\{(\w+)", EXAMPLE), SECRET) | {"PG_US_1_URL": f"postgresql://u:{SECRET}@h"}
+ENVIRON = dict.fromkeys(re.findall(r"\$\{(\w+)", EXAMPLE), SECRET) | {
+    "PG_US_1_URL": f"postgresql://u:{SECRET}@h",
+    "HOOK_SECRET": SECRET * 8,
+    "SLACK_WEBHOOK_URL": f"https://chat.internal/hooks/{SECRET}",
+}
 LONG = settings(
     deadline=None,
     max_examples=3000 if os.environ.get("SOAK") else 60,
