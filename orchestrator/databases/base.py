@@ -207,10 +207,10 @@ class Guard(Protocol):
         """How long others may wait behind this migration while it waits itself; None where that is not looked after."""
         ...
 
-    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+    async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         """Cancel what one of the backends waits for where somebody has waited behind it for longer than `patience`.
 
-        `note` is told why, in words, before that is done. Raises TargetUnreachableError.
+        `note` is told why, in words, before that is done, and None where it was not. Raises TargetUnreachableError.
         """
         ...
 

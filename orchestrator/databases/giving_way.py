@@ -28,7 +28,7 @@ _WAITING = """SELECT EXISTS (SELECT 1 FROM pg_catalog.unnest(pg_catalog.string_t
 # wait: they wait for less than we do, and our own limit is theirs. A concurrent build waits for virtual transactions,
 # and keeps nobody waiting.
 _BEHIND = """WITH locks AS MATERIALIZED (SELECT pid, locktype, waitstart FROM pg_catalog.pg_locks WHERE NOT granted)
-    SELECT ours.pid AS ours, theirs.pid, a.application_name, a.state,
+    SELECT ours.pid AS ours, ours.waitstart AS since, theirs.pid, a.application_name, a.state,
         extract(epoch FROM pg_catalog.clock_timestamp() - theirs.waitstart)::float AS seconds
     FROM locks ours CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(ours.pid) us
     CROSS JOIN locks theirs CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(theirs.pid) a
@@ -40,6 +40,9 @@ _BEHIND = """WITH locks AS MATERIALIZED (SELECT pid, locktype, waitstart FROM pg
 _HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
     FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) AS blocking(pid)
     CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(blocking.pid) a LIMIT 1"""
+# Only while it waits still, for that very lock: whatever it does next is not to be hit.
+_CANCEL = """SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_locks
+    WHERE NOT granted AND pid = $1 AND waitstart = $2 LIMIT 1"""
 
 
 async def give_way(
@@ -47,11 +50,12 @@ async def give_way(
     backends: Sequence[int],
     name: str,
     patience: Patience,
-    note: Callable[[str], None],
+    note: Callable[[str | None], None],
 ) -> None:
     """Cancel what one of the backends of that application_name waits for if somebody has waited behind it too long.
 
-    `note` is told why, in words, before that is done: the statement may have failed before we hear of it.
+    `note` is told why, in words, before that is done, since the statement may have failed before we hear of it; and
+    None when it waited no more.
     """
     ours = ",".join(map(str, backends))
     if not backends or not await connection.fetchval(_WAITING, ours):
@@ -62,7 +66,8 @@ async def give_way(
     holder = await connection.fetchrow(_HOLDER, behind["ours"])
     held = f", held by {in_words(holder)}" if holder is not None else ""
     note(f"gave way to {in_words(behind)}, which this migration kept waiting while it waited for a further lock{held}")
-    await connection.execute(f"SELECT pg_catalog.pg_cancel_backend({behind['ours']:d})")
+    if not await connection.fetchval(_CANCEL, behind["ours"], behind["since"]):
+        note(None)
 
 
 def explain(exc: TargetError, gave_way: str | None) -> bool:

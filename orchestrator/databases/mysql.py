@@ -203,7 +203,7 @@ class MySQLGuard:
     def patience(self) -> None:
         return None
 
-    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+    async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         return None
 
     async def invalid_indexes(self) -> tuple[str, ...]:

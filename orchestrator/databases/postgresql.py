@@ -257,7 +257,7 @@ class PostgreSQLGuard:
     def patience(self) -> Patience | None:
         return Patience(self._place.limits.lock_timeout) if self.version >= giving_way.SINCE_VERSION else None
 
-    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+    async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         with bounded(self._place):
             patience = Patience(self._place.limits.lock_timeout)
             await giving_way.give_way(self._connection, backends, self.application_name, patience, note)

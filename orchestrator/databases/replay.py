@@ -165,7 +165,7 @@ class Replay:
                 await giving_way.give_way(connection, [backend], name, patience, self._note)
             await anyio.sleep(min(left, patience.pause) if patience is not None else left)
 
-    def _note(self, gave_way: str) -> None:
+    def _note(self, gave_way: str | None) -> None:
         self._gave_way = gave_way
 
     async def _roll_back(self) -> None:

@@ -133,7 +133,7 @@ class SQLiteGuard:
     def patience(self) -> None:
         return None
 
-    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+    async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         return None
 
     async def invalid_indexes(self) -> tuple[str, ...]:

@@ -157,8 +157,7 @@ class _One:
                     return None
                 while (target := await self._started()) is None:
                     self._leave_slot()
-                    await anyio.sleep(LOOK_SECONDS)
-                    if not await self._back_in():
+                    if not await self._back_in(LOOK_SECONDS):
                         return None
                 return await self._attempted(target)
         raise AssertionError("the loop above ends by returning or raising")
@@ -172,14 +171,17 @@ class _One:
             elif self.attempt.doubt is not None:
                 self.migration = replace(self.migration, doubt=self.attempt.doubt)
 
-    async def _back_in(self) -> bool:
-        """Wait for a slot again; False when it may not go on, and is pending once more."""
+    async def _back_in(self, seconds: float = 0.0) -> bool:
+        """Wait for a slot again, and at least for so long; False when it may not go on, and is pending once more."""
         left = time.monotonic()
+        await anyio.sleep(seconds)
         if not await self.drive.admission.again(self.migration):
             await self.drive.control.record(replace(self.migration, state=MigrationState.PENDING))
             return False
         self.in_slot = True
-        self.retries.stood(time.monotonic() - left)
+        stood = time.monotonic() - left
+        self.retries.stood(stood)
+        self.began += stood  # what it took is told without the time in a queue, a window or a freeze
         return True
 
     async def _started(self) -> Target | None:

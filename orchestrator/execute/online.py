@@ -159,7 +159,7 @@ class _Watch:
             with anyio.CancelScope(shield=True):
                 await self._end()
 
-    def _note(self, gave_way: str) -> None:
+    def _note(self, gave_way: str | None) -> None:
         self._gave_way = gave_way
 
     async def _wait_for_end(self) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import anyio
 import pytest
 
 from orchestrator.databases.embedded import Server
-from orchestrator.events import FleetFrozen, FreezeLifted, MigrationStarted
+from orchestrator.events import FleetFrozen, FreezeLifted, MigrationFinished, MigrationStarted
 from orchestrator.execute import gate
 from orchestrator.rollout.state import MigrationState, RolloutState
 from tests import engine
@@ -66,6 +67,7 @@ async def test_one_that_another_process_writes_holds_at_once(
         monkeypatch.setattr(gate, "FRESH_SECONDS", 1e9)
         async with engine.running(scene.registry(), store_url=pg.url(store)) as standby:
             await standby.service.freezing.set(by="anna", reason="incident 7")
+        began = time.monotonic()
         rollout = await start(leader)
         counts = leader.service.rollout
         for _ in range(20):
@@ -77,8 +79,12 @@ async def test_one_that_another_process_writes_holds_at_once(
         monkeypatch.setattr(gate, "FRESH_SECONDS", 0.1)
         await frozen(leader, rollout, ": incident 7")
         await leader.service.freezing.lift(by="anna")
+        lifted = time.monotonic()
         await ends(leader, rollout)
         assert await scene.migrated() == ["t000", "t001", "t002", "t003"]
+        most = time.monotonic() - lifted + 0.5 * (lifted - began)
+        took = [event.seconds for event in leader.of(MigrationFinished)]
+        assert max(took) < most, "what they took is told without the freeze"
 
 
 async def test_it_outlives_a_restart(make_scene: MakeScene, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ class Guarding:
 
     patience = None
 
-    async def give_way(self, backends: Sequence[int], note: Callable[[str], None]) -> None:
+    async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         return None
 
     async def invalid_indexes(self) -> tuple[str, ...]:
