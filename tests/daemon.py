@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import httpx2 as httpx
 import yaml
 
 from orchestrator.databases.embedded import Server
-from tests import forking
+from tests import command, forking
 from tests.engine import until
 
 ENDED = ("succeeded", "failed", "aborted", "rolled_back")
@@ -33,6 +34,7 @@ class Daemon:
     flags: Sequence[str] = ()
     log: list[dict[str, Any]] = field(default_factory=list)
     url: str = ""
+    fresh: bool = False  # started as people start it, so that its command line is theirs
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -52,7 +54,12 @@ class Daemon:
         with open(os.devnull, "r+") as null:
             streams = {"stdin": null.fileno(), "stdout": null.fileno(), "stderr": write}
             environ = {**os.environ, **self.environ, **ours}
-            self._process = forking.command(arguments, cwd=Path.cwd(), env=environ, **streams)
+            if self.fresh:
+                self._process: subprocess.Popen[bytes] | forking.Forked = subprocess.Popen(
+                    command.command(arguments), env=environ, **streams
+                )
+            else:
+                self._process = forking.command(arguments, cwd=Path.cwd(), env=environ, **streams)
         os.close(write)
         self._told = open(read)  # noqa: SIM115
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -84,7 +84,7 @@ async def test_no_secret_is_seen_after_a_run_with_failures(
     }
     seen: dict[str, str] = {}
     environ["ORCHESTRATOR_LOG_LEVEL"] = "debug"
-    async with Daemon(config, store, environ) as daemon:
+    async with Daemon(config, store, environ, fresh=True) as daemon:
 
         async def ask(who: tokens.Minted | None, method: str, path: str, **options: object) -> httpx2.Response:
             headers = {"Authorization": f"Bearer {who.text}"} if who else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import anyio
 import yaml
 
 from orchestrator.databases.embedded import Server
@@ -30,9 +31,10 @@ async def test_the_next_minute_starts_one_rollout(pg: Server, make_databases: Ma
     ):
 
         async def ran() -> bool:
+            await anyio.sleep(0.5)  # each look is a new connection
             return bool(await engine.fetch(pg, store, QUESTION))
 
-        await until(ran, seconds=90)
+        await until(ran, seconds=180)
         [(_, outcome, rollout, by), *later] = await engine.fetch(pg, store, QUESTION)
         assert (outcome, by) == ("started", None)
         # A slow machine may see the next minute come: there is nothing to do in it.
