@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -54,17 +54,19 @@ class Daemon:
         with open(os.devnull, "r+") as null:
             streams = {"stdin": null.fileno(), "stdout": null.fileno(), "stderr": write}
             environ = {**os.environ, **self.environ, **ours}
-            if self.fresh:
-                self._process: subprocess.Popen[bytes] | forking.Forked = subprocess.Popen(
-                    command.command(arguments), env=environ, **streams
-                )
-            else:
-                self._process = forking.command(arguments, cwd=Path.cwd(), env=environ, **streams)
+            self._process = self._started(arguments, environ, **streams)
         os.close(write)
         self._told = open(read)  # noqa: SIM115
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._listening = len(self.log)
         self._reader.start()
+
+    def _started(
+        self, arguments: Sequence[str], env: Mapping[str, str], stdin: int, stdout: int, stderr: int
+    ) -> subprocess.Popen[bytes] | forking.Forked:
+        if self.fresh:
+            return subprocess.Popen(command.command(arguments), env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+        return forking.command(arguments, cwd=Path.cwd(), env=env, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def _read(self) -> None:
         for line in self._told:
