@@ -37,11 +37,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long others may wait behind a migration that waits itself, in seconds. `pause` is that between two looks, the
-    first of which is after `first`.
+    """How long a migration may wait for locks in a transaction, in seconds, while others wait behind it. `pause` is
+    that between two looks.
 
-    >>> Patience(2.0).pause, Patience(2.0).first, Patience(60.0).pause
-    (0.25, 1.0, 1.0)
+    >>> Patience(2.0).pause, Patience(2.0).enough, Patience(60.0).pause
+    (0.25, 1.625, 1.0)
     """
 
     seconds: float
@@ -49,11 +49,6 @@ class Patience:
     @property
     def pause(self) -> float:
         return min(1.0, self.seconds / 8)
-
-    @property
-    def first(self) -> float:
-        """Before it nobody can have waited for long enough."""
-        return self.seconds / 2
 
     @property
     def enough(self) -> float:
@@ -204,11 +199,12 @@ class Guard(Protocol):
 
     @property
     def patience(self) -> Patience | None:
-        """How long others may wait behind this migration while it waits itself; None where that is not looked after."""
+        """How long it may wait for locks while others wait behind it; None where that is not looked after."""
         ...
 
     async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
-        """Cancel what one of the backends waits for where somebody has waited behind it for longer than `patience`.
+        """Cancel what one of the backends waits for where they have waited for longer than `patience`, and somebody
+        waits behind them. To be asked again and again, from the beginning of a migration.
 
         `note` is told why, in words, before that is done, and None where it was not. Raises TargetUnreachableError.
         """

@@ -106,6 +106,7 @@ class PostgreSQLGuard:
         self._identity: tuple[object, ...] = ()
         self._entering = sql.ENTER.format(proof=schemas.proof(place.target), backend=connection.get_server_pid())
         self._entered_with: list[Heads | None] = []
+        self._waits = giving_way.Waits()
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
 
@@ -260,7 +261,7 @@ class PostgreSQLGuard:
     async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         with bounded(self._place):
             patience = Patience(self._place.limits.lock_timeout)
-            await giving_way.give_way(self._connection, backends, self.application_name, patience, note)
+            await giving_way.give_way(self._connection, backends, self.application_name, patience, self._waits, note)
 
     async def invalid_indexes(self) -> tuple[str, ...]:
         with bounded(self._place):

@@ -138,7 +138,8 @@ class Replay:
         """See who blocks the script, and whether its server lives: one that refuses a second session does."""
         missed, pause = 0, WATCH_SECONDS
         if self._patience is not None:
-            pause = min(pause, self._patience.first)
+            pause = min(pause, self._patience.seconds / 2)  # most scripts have ended by then
+        waits = giving_way.Waits(unseen=pause)
         while missed < MISSED_LOOKS:
             await anyio.sleep(pause)
             pause = WATCH_SECONDS
@@ -146,14 +147,14 @@ class Replay:
                 async with connected(self._place, session_name("watch", self._place)) as connection:
                     missed = 0
                     while True:
-                        await self._look(connection)
+                        await self._look(connection, waits)
             except (TargetError, *FOREIGN) as exc:
                 answered = exc.code if isinstance(exc, TargetError) else getattr(exc, "sqlstate", None)
                 missed = 0 if answered else missed + 1
         self._lost.set()
         scope.cancel()
 
-    async def _look(self, connection: asyncpg.Connection[Any]) -> None:
+    async def _look(self, connection: asyncpg.Connection[Any], waits: giving_way.Waits) -> None:
         """Look around for WATCH_SECONDS."""
         backend, patience = self._connection.get_server_pid(), self._patience
         name = self._connection.get_settings().application_name
@@ -162,7 +163,7 @@ class Replay:
         until = anyio.current_time() + WATCH_SECONDS
         while (left := until - anyio.current_time()) > 0:
             if patience is not None:
-                await giving_way.give_way(connection, [backend], name, patience, self._note)
+                await giving_way.give_way(connection, [backend], name, patience, waits, self._note)
             await anyio.sleep(min(left, patience.pause) if patience is not None else left)
 
     def _note(self, gave_way: str | None) -> None:

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from orchestrator.databases import giving_way
 from orchestrator.databases.base import Guard
 from orchestrator.databases.waiting import Waiting
-from orchestrator.errors import HALF_APPLIED, TargetError, TargetUnreachableError
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
@@ -55,7 +55,13 @@ class OnlineRunner:
         host that cannot be ended (see `_Watch._end`).
         """
         watch = _Watch(guard, alone, Waiting(job.tenant, job.track.name))
-        observer = Observer(watch.add, _Steps(on_step).tell, on_observed, _from_thread(on_lasting or _unnoted))
+        patience = guard.patience
+        observer = Observer(
+            watch.add,
+            _Steps(on_step).tell,
+            on_observed,
+            _from_thread(on_lasting or _unnoted, patience.seconds if patience else None),
+        )
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)
         try:
@@ -88,12 +94,21 @@ async def _unnoted(revision: str) -> None:
     return None
 
 
-def _from_thread(on_lasting: OnLasting) -> Callable[[str], None]:
-    """The same, to be called from another thread. What a cancelled migration still notes is written down as well."""
+def _from_thread(on_lasting: OnLasting, seconds: float | None) -> Callable[[str], None]:
+    """`on_lasting`, to be called from the thread that listens to the worker. env.py holds its locks meanwhile, so it
+    has so many seconds; then the revision is rolled back, before anything of it stays."""
     loop = asyncio.get_running_loop()
 
     async def noted(revision: str) -> None:
-        await on_lasting(revision)
+        with anyio.move_on_after(seconds) as scope:
+            await on_lasting(revision)
+        if scope.cancelled_caught:
+            raise MigrationFailedError(
+                f"the store took longer than {seconds:g} s to write down what revision {revision} is about to commit",
+                kind="store_slow",
+                remedy="look at the store's load; the target is tried again by itself, and nothing of it was changed",
+                retriable=True,
+            )
 
     return lambda revision: asyncio.run_coroutine_threadsafe(noted(revision), loop).result()
 
@@ -146,13 +161,12 @@ class _Watch:
 
     async def run(self) -> None:
         patience = self.guard.patience
-        pause = min(WATCH_SECONDS, patience.first) if patience is not None else WATCH_SECONDS
+        pause = min(WATCH_SECONDS, patience.pause) if patience is not None else WATCH_SECONDS
         self._looked = anyio.current_time()
         try:
             while not self.done.is_set() and not self.guard.lost.is_set():
                 with anyio.move_on_after(pause):
                     await self._wait_for_end()
-                pause = min(WATCH_SECONDS, patience.pause) if patience is not None else WATCH_SECONDS
                 if not self.done.is_set() and not self.guard.lost.is_set():
                     await self._look()
         finally:
