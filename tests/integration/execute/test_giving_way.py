@@ -1,4 +1,4 @@
-"""Who waits behind a migration that waits itself does so for no longer than `lock_timeout`; what it works is its own."""
+"""Who waits behind a migration that waits itself does so for at most `lock_timeout`; what it works is its own."""
 
 from __future__ import annotations
 
