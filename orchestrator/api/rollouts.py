@@ -121,6 +121,8 @@ async def start_rollout(
     view, created = await service.start_rollout(asked)
     if not created and not same(asked, view.rollout.request, service.registry):
         raise problems.Refused(reused(view.rollout))
+    if not created:
+        changes_nothing()
     response.status_code = HTTP_201_CREATED if created else HTTP_200_OK
     response.headers["Location"] = f"{router.prefix}/{view.rollout.id}"
     return schemas.rollout(view)
