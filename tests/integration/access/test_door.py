@@ -157,6 +157,22 @@ async def test_refused_changes_are_recorded_and_cannot_fill_the_store(daemon: Wo
     assert second["reason"] == "status 403"
 
 
+async def test_each_entry_names_its_request(tmp_path: Path) -> None:
+    async with world(gated(tmp_path)) as daemon:
+        await daemon.make("ann", Role.OPERATOR)
+        stranger, ann = daemon.client(), daemon.of("ann")
+        async with stranger as nobody, ann as client:
+            answers = [
+                await nobody.post("/api/v1/registry/reload"),
+                await client.post("/api/v1/registry/reload"),
+                await client.post("/api/v1/rollouts", json=ASKED),
+                await client.post("/api/v1/tokens", json={"name": "x", "role": "admin"}),
+            ]
+        assert [answer.status_code for answer in answers] == [401, 200, 201, 403]
+        asked = [answer.headers["x-request-id"] for answer in answers]
+        assert [entry["request"] for entry in await daemon.audited()] == asked
+
+
 async def test_what_no_change_carries_is_recorded_before_it_is_done(daemon: World) -> None:
     done: list[int] = []
     reload = vars(daemon.engine.source)["reload"]
