@@ -10,12 +10,14 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from orchestrator.access import chain, file, tokens
 from orchestrator.access.chain import Verification
 from orchestrator.access.flood import PER_PLACE
 from orchestrator.access.roles import Role
 from orchestrator.api import streams
+from orchestrator.cli import audit, connection
 from orchestrator.client.daemon import Daemon
 from orchestrator.errors import ConfigurationError, StoreError
 from orchestrator.events import now
@@ -227,6 +229,41 @@ async def test_the_audit_is_paged_and_an_export_of_it_can_be_verified(daemon: Wo
     verification = Verification()
     verification.read(rows)
     assert (list(verification.end()), verification.entries) == ([], 5)
+
+
+async def test_a_daemons_audit_is_verified_from_its_first_entry_to_the_stores_note(
+    daemon: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = httpx2.ASGITransport(daemon.app)
+    token = daemon.made["admin"].text
+    monkeypatch.setattr(connection, "to", lambda server: Daemon(server, token=token, transport=transport))
+    monkeypatch.setattr("orchestrator.client.administration.PAGE", 2)
+
+    async def found() -> list[str]:
+        verification = await audit._verified_by("http://daemon", ())
+        return [f"{one.sequence} {one.problem.split(':')[0]}" for one in verification.breaks]
+
+    assert await found() == []
+    async with daemon.of("operator") as client:
+        for _ in range(5):
+            await client.post("/api/v1/registry/reload")
+    assert await found() == []
+    assert (await audit._verified_by("http://daemon", ())).entries == 5
+    for statement, problems in (
+        ("DELETE FROM audit WHERE sequence <= 2", ["1 missing"]),
+        ("DELETE FROM audit WHERE sequence = 5", ["1 missing", "5 cut off"]),
+        ("DELETE FROM audit", ["1 cut off"]),
+        ("DELETE FROM audit_head", ["0 the store's note of the last entry is gone"]),
+    ):
+        await tampered(daemon, statement)
+        assert await found() == problems
+
+
+async def tampered(daemon: World, statement: str) -> None:
+    """As somebody who can write the store."""
+    connections = daemon.engine.parts.store.audit._connections
+    for each in (*(f"DROP TRIGGER IF EXISTS audit_is_not_{done}" for done in ("updated", "deleted")), statement):
+        await connections.write(lambda it, each=each: it.execute(text(each)) and None)  # type: ignore[misc]
 
 
 async def test_the_client_says_what_is_wrong_with_a_token(daemon: World) -> None:
