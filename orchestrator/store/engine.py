@@ -103,7 +103,7 @@ async def open_store(
                 StoreFreeze(connections, writer), StoreSchedules(connections, writer), StoreDurations(connections)
             )
             tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
-            commands, outbox = Commands(connections, fence), StoreOutbox(connections, fence)
+            commands, outbox = Commands(connections, fence), StoreOutbox(connections, writer, fence)
             yield Store(place, me, ledger, plans, tokens, audit, commands, outbox, fence, lease_seconds, times)
     finally:
         await connections.dispose()
