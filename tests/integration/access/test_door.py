@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,44 @@ async def test_a_tokens_file_counts_beside_the_store_and_is_read_again(tmp_path:
         assert [await let_in(one) for one in (first, second, daemon.made["admin"])] == [False, False, True]
         written(path, first)
         assert await let_in(first)
+
+
+async def test_a_tokens_file_is_looked_at_and_read_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens.yaml"
+    one = tokens.mint("a", Role.VIEWER, created_by="x", now=now(), expires_at=None)
+    written(path)
+    async with world(file=path) as daemon, daemon.client(one.text) as client:
+        written(path, one)
+        threads: list[threading.Thread] = []
+
+        def noted(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
+            def called(path: Path) -> Any:
+                threads.append(threading.current_thread())
+                return real(path)
+
+            return called
+
+        monkeypatch.setattr(file, "_seen", noted(file._seen))
+        monkeypatch.setattr(file, "read", noted(file.read))
+        assert (await client.get("/api/v1/tenants")).status_code == 200
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00", "soon", "2027-13-01"])
+def test_a_time_that_is_none_is_a_mistake_of_the_tokens_file(moment: str) -> None:
+    one = tokens.mint("a", Role.VIEWER, created_by="x", now=now(), expires_at=now()).token
+    values = {**json.loads(file.entry(one).removeprefix("- ")), "expires_at": moment}
+    found, mistakes = file.parse(json.dumps({"tokens": [values]}).encode())
+    assert (found, mistakes) == ([], ["entry 1: `expires_at` must be a time such as 2027-01-31T00:00:00Z"])
+
+
+def test_an_id_that_stands_twice_is_said_once() -> None:
+    one, other = (tokens.mint("a", Role.VIEWER, created_by="x", now=now(), expires_at=None).token for _ in range(2))
+    lines = "\n".join(file.entry(token) for token in (one, other, one, one))
+    assert list(file.parse(f"tokens:\n{lines}".encode())[1]) == [f"id {one.id} stands twice"]
 
 
 @pytest.mark.parametrize("content", [None, "tokens: [3]"])
