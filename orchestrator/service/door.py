@@ -90,6 +90,11 @@ class Door:
     def is_filed(self, token_id: str) -> bool:
         return self._file is not None and token_id in self._file.known
 
+    async def watch(self) -> None:
+        """Keep what an identity provider tells new, for ever."""
+        if self._verifier is not None:
+            await self._verifier.watch()
+
     async def record_uses(self) -> None:
         """Write for ever, at intervals, when tokens were used last."""
         while True:
