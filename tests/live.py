@@ -12,8 +12,11 @@ from typing import Any
 import anyio
 import httpx2
 
+from orchestrator.access import tokens
+from orchestrator.access.roles import Role
 from orchestrator.api import application, server
 from orchestrator.api.access import Access
+from orchestrator.events import now
 from orchestrator.registry import selector
 from orchestrator.service import door as doors
 from orchestrator.service.daemon import opened, working
@@ -30,9 +33,18 @@ class Live:
     service: Orchestrator
     parts: Parts
     document: dict[str, Any]
+    token: str | None = None
+
+    async def close(self) -> str:
+        """From now on who asks must prove who they are; an admin's token, which `client` sends."""
+        minted = tokens.mint("admin", Role.ADMIN, created_by="terminal:test", now=now(), expires_at=None)
+        await self.parts.store.tokens.add(minted.token)
+        self.token = minted.text
+        return minted.text
 
     def client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(base_url=self.url, timeout=60)
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        return httpx2.AsyncClient(base_url=self.url, timeout=60, headers=headers)
 
 
 @asynccontextmanager

@@ -140,6 +140,13 @@ class Verification:
                 self._break(known.sequence, f"its hash is {self.began.hash}, and the anchor says {known.hash}")
         return self.breaks
 
+    def end_of_store(self, before: Anchor | None, after: Anchor | None) -> Sequence[Break]:
+        """As `end`, for a whole store, which always has a note of the last entry: None where that is gone."""
+        self.end(before, after)
+        if before is None:
+            self._break(self.last.sequence, "the store's note of the last entry is gone")
+        return self.breaks
+
     def _follow(self, row: Row) -> None:
         expected = self.last.sequence + 1
         if row.sequence > expected:

@@ -13,11 +13,15 @@ They count beside those of the store, under the same rules. Taking an entry out 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.to_thread
 import structlog
 import yaml
 
@@ -56,32 +60,56 @@ class TokensFile:
         self._tokens: Mapping[str, Token] = {}
         self._mark: Mark = None
 
+        self._lock = anyio.Lock()
+
     def load(self) -> None:
         """Read it for the first time. Raises ConfigurationError."""
-        self._mark = self._seen()
-        self._tokens = {token.id: token for token in read(self.path)}
+        self._mark = _seen(self.path)
+        self._tokens = _by_id(read(self.path))
 
-    def current(self) -> Mapping[str, Token]:
-        """By id."""
-        if (mark := self._seen()) != self._mark:
-            self._mark = mark
-            self._renew(gone=mark is None)
+    @property
+    def known(self) -> Mapping[str, Token]:
+        """By id, as they were when it was last looked at."""
         return self._tokens
 
-    def _renew(self, *, gone: bool) -> None:
-        try:
-            self._tokens = {} if gone else {token.id: token for token in read(self.path)}
-        except ConfigurationError as exc:
-            log.error("tokens_file_refused", message=exc.message, remedy=exc.remedy, counting=len(self._tokens))
-        else:
-            log.warning("tokens_file_read", file=str(self.path), counting=len(self._tokens), gone=gone)
+    async def current(self) -> Mapping[str, Token]:
+        """By id, of the file as it is now. It is looked at in a thread, one at a time: a disk may be slow."""
+        async with self._lock:
+            look = partial(_looked, self.path, self._mark)
+            if (found := await anyio.to_thread.run_sync(look, abandon_on_cancel=True)) is not None:
+                self._take(*found)
+        return self._tokens
 
-    def _seen(self) -> Mark:
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
+    def _take(self, mark: Mark, found: Mapping[str, Token] | ConfigurationError) -> None:
+        self._mark = mark
+        if isinstance(found, ConfigurationError):
+            log.error("tokens_file_refused", message=found.message, remedy=found.remedy, counting=len(self._tokens))
+        else:
+            self._tokens = found
+            log.warning("tokens_file_read", file=str(self.path), counting=len(found), gone=mark is None)
+
+
+def _looked(path: Path, before: Mark) -> tuple[Mark, Mapping[str, Token] | ConfigurationError] | None:
+    """What the file holds; None where it is the one that was there before."""
+    mark = _seen(path)
+    if mark == before:
+        return None
+    try:
+        return mark, {} if mark is None else _by_id(read(path))
+    except ConfigurationError as exc:
+        return mark, exc
+
+
+def _by_id(found: Sequence[Token]) -> Mapping[str, Token]:
+    return {token.id: token for token in found}
+
+
+def _seen(path: Path) -> Mark:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def read(path: Path) -> Sequence[Token]:
@@ -123,8 +151,8 @@ def parse(content: bytes) -> tuple[Sequence[Token], Sequence[str]]:
         mistakes += [f"entry {number}: {problem}" for problem in problems]
         if not problems:
             found.append(_token(entry))
-    ids = [token.id for token in found]
-    mistakes += [f"id {twice} stands twice" for twice in sorted({one for one in ids if ids.count(one) > 1})]
+    times = Counter(token.id for token in found)
+    mistakes += [f"id {twice} stands twice" for twice in sorted(one for one, n in times.items() if n > 1)]
     return found, mistakes
 
 
@@ -172,6 +200,6 @@ def _token(entry: Mapping[str, str]) -> Token:
 def _moment(text: Any) -> datetime | None:
     try:
         found = datetime.fromisoformat(text)
-    except (ValueError, TypeError):
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, TypeError, OverflowError):  # in UTC, the first and last days of the calendar may be outside it
         return None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -1,7 +1,8 @@
 """The keys of an identity provider (RFC 7517), from a file or a URL, and when they are asked for again.
 
-Providers change their keys while they run: an unknown key id asks again, but not more often than every 30 seconds, or
-whoever sends nonsense would have us ask without end. Keys that could not be renewed for a day no longer count.
+They are asked for every ten minutes, beside the requests, so that a key that was withdrawn ends to count. A provider
+may use a new key before that: an unknown key id asks again, but not more often than every 30 seconds, or whoever sends
+nonsense would have us ask without end. Keys that could not be renewed for a day no longer count.
 """
 
 from __future__ import annotations
@@ -87,19 +88,29 @@ class KeySet:
     async def key(self, kid: str | None) -> Mapping[str, Any] | None:
         """The key of that id, or the only one where the token names none. None: there is none.
 
-        Raises UnavailableError while no keys are known.
+        Asks the provider only where no key is known that counts. Raises UnavailableError while no keys are known.
         """
-        if self._clock() - self._read_at > RENEW_SECONDS:
+        if self._age() > STALE_SECONDS or self._pick(kid) is None:
             await self._renew()
-        if (found := self._pick(kid)) is None:
-            await self._renew()
-            found = self._pick(kid)
-        if self._clock() - self._read_at > STALE_SECONDS:
+        found = self._pick(kid)
+        if self._age() > STALE_SECONDS:
             raise UnavailableError(
                 "the keys of the identity provider are not known",
                 remedy="see the daemon's log, and ORCHESTRATOR_OIDC_JWKS; tokens of its own count meanwhile",
             )
         return found
+
+    async def watch(self) -> None:
+        """Ask for the keys, for ever: at once, every ten minutes, and every 30 seconds where that fails."""
+        while True:
+            try:
+                await self._renew()
+            except Exception:  # of whatever kind: no provider's answer may end the daemon
+                log.exception("oidc_keys_not_read", source=str(self._source))
+            await anyio.sleep(RENEW_SECONDS if self._age() < PAUSE_SECONDS else PAUSE_SECONDS)
+
+    def _age(self) -> float:
+        return self._clock() - self._read_at
 
     def _pick(self, kid: str | None) -> Mapping[str, Any] | None:
         if kid is None:

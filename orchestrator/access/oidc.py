@@ -57,6 +57,10 @@ class Verifier:
             ) from exc
         self._jwt, self._provider, self._keys = jwt, provider, keys
 
+    async def watch(self) -> None:
+        """Keep the provider's keys new, for ever."""
+        await self._keys.watch()
+
     async def caller(self, text: str) -> Caller:
         """Raises Refused, and UnavailableError while the provider's keys are not known."""
         try:

@@ -15,7 +15,7 @@ from orchestrator.access import addresses, callers
 from orchestrator.access.acts import Pending
 from orchestrator.access.addresses import Networks
 from orchestrator.access.callers import Caller
-from orchestrator.access.chain import Row
+from orchestrator.access.chain import Anchor, Row
 from orchestrator.access.roles import Role
 from orchestrator.access.tokens import Token
 from orchestrator.api import permissions, problems
@@ -63,6 +63,10 @@ class Audit(Protocol):
 
     async def entries(self, *, after: int = 0, limit: int = 100) -> Sequence[Row]:
         """Oldest first."""
+        ...
+
+    async def head(self) -> Anchor | None:
+        """The store's note of the last entry; None when there is none any more."""
         ...
 
 

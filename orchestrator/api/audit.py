@@ -38,17 +38,27 @@ class AuditEntry(schemas.Body):
     details: dict[str, Any]
 
 
+class AuditPage(schemas.Page[AuditEntry]):
+    head: str | None = Field(
+        description="Number and hash of the last entry, as the store had noted them before it was asked for this page; "
+        "null where that note is gone."
+    )
+
+
 class AuditQuery(paging.PageQuery):
     after: int = Field(0, ge=0, le=2**31 - 1, description="Begin after this entry.")
 
 
 @router.get("")
-async def list_audit(query: Annotated[AuditQuery, Query()], access: Guarding) -> schemas.Page[AuditEntry]:
+async def list_audit(query: Annotated[AuditQuery, Query()], access: Guarding) -> AuditPage:
     """Oldest first."""
     after = paging.decode(query.cursor, "audit", int) if query.cursor else query.after
+    head = await access.audit.head()  # before the rows: so no entry that it tells of is too new to be among them
     rows = await access.audit.entries(after=after, limit=query.limit + 1)
     page, next_cursor = paging.cut(rows, query.limit, "audit", lambda row: row.sequence)
-    return schemas.Page(items=[shown(row) for row in page], next_cursor=next_cursor)
+    return AuditPage(
+        items=[shown(row) for row in page], next_cursor=next_cursor, head=None if head is None else str(head)
+    )
 
 
 def shown(row: Row) -> AuditEntry:

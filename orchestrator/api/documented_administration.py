@@ -54,7 +54,7 @@ OPERATIONS: Mapping[str, Told] = {
     ),
     "list_audit": Told(
         "Read the audit",
-        {_OK: {"the last page": page(examples.AUDIT_ENTRY)}},
+        {_OK: {"the last page": {**page(examples.AUDIT_ENTRY), "head": f"1:{examples.AUDIT_ENTRY.hash}"}}},
         description="Who did what, oldest first: each entry's hash covers the one before.",
     ),
 }

@@ -46,7 +46,7 @@ class Guard:
             caller = await self._access.caller(scope)
         except Stranger as exc:
             if changing:
-                await self._refused(Pending(lambda: self._act(scope, None, b"")), 401, str(exc) or "no token")
+                await self._refused(self._pending(scope), 401, str(exc) or "no token")
             told, headers = accesses.unauthenticated(str(exc))
             await problems.answer(told, headers)(scope, receive, send)
             return
@@ -70,7 +70,7 @@ class Guard:
                 await self._ended(scope, act, status)  # before the answer: who is told that it is done can rely on it
             await send(message)
 
-        with acts.acting(Pending(lambda: self._act(scope, caller, heard.body))) as act:
+        with acts.acting(self._pending(scope, caller, heard)) as act:
             scope["state"]["act"] = act
             try:
                 await self._app(scope, heard, watched)
@@ -105,7 +105,12 @@ class Guard:
             said = act.act()
             log.warning("not_audited", action=said.action, by=said.by, outcome=said.outcome, message=exc.message)
 
-    def _act(self, scope: Scope, caller: Caller | None, body: bytes) -> Act:
+    def _pending(self, scope: Scope, caller: Caller | None = None, heard: _Heard | None = None) -> Pending:
+        """What is asked for. The store's writer has it described, in its own task: so the request's id is read here."""
+        asked = requests.current()
+        return Pending(lambda: self._act(scope, caller, heard.body if heard else b"", asked))
+
+    def _act(self, scope: Scope, caller: Caller | None, body: bytes, asked: str | None) -> Act:
         headers = Headers(scope=scope)
         said = headers.get("x-requested-by")
         parameters = dict(scope.get("path_params") or {})
@@ -115,7 +120,7 @@ class Guard:
             role=caller.role if caller is not None and caller.proved else None,
             address=self._access.address(scope),
             remark=said[:100] if said and (caller is None or caller.proved) else None,
-            request=requests.current(),
+            request=asked,
             rollout=parameters.pop("rollout_id", None),
             details={**parameters, **_details(body)},
         )

@@ -14,7 +14,7 @@ import typer
 
 from orchestrator.cli import connection, examples, options, screen
 from orchestrator.client import shapes
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, DaemonError
 
 if TYPE_CHECKING:
     from orchestrator.access.chain import Anchor, Row, Verification
@@ -48,7 +48,7 @@ def verify(
     """
     known = _anchors(anchor or ())
     if file is not None:
-        found = _verified(_read(file), known)
+        found = _exported(_read(file), known)
     elif server and not store_url:
         found = anyio.run(_verified_by, server, known)
     else:
@@ -93,11 +93,25 @@ async def _entries(after: int, server: str | None, store_url: str | None) -> Asy
 
 
 async def _verified_by(server: str, anchors: Sequence[Anchor]) -> Verification:
-    async with aclosing(_entries(0, server, None)) as entries:
-        return _verified([row async for row in entries], anchors)
+    """From the very first entry, and against the store's note of the last one, as the daemon tells both."""
+    from orchestrator.access import chain
+
+    found = chain.Verification(anchors)
+    async with connection.to(server) as daemon:
+        first = page = await daemon.audit_page()
+        try:
+            while page["items"]:
+                found.read(map(chain.exported, page["items"]))
+                page = await daemon.audit_page(after=found.last.sequence)
+            before, after = (None if one["head"] is None else chain.anchor(one["head"]) for one in (first, page))
+        except (KeyError, ValueError) as exc:
+            raise DaemonError(f"what {server} answers is no audit: {exc}", remedy="is it of the same release?") from exc
+    found.end_of_store(before, after)
+    return found
 
 
-def _verified(rows: Sequence[Row], anchors: Sequence[Anchor]) -> Verification:
+def _exported(rows: Sequence[Row], anchors: Sequence[Anchor]) -> Verification:
+    """An export may begin anywhere."""
     from orchestrator.access import chain
 
     began = chain.before(rows[0]) if rows else chain.START

@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from orchestrator.client import shapes
-from orchestrator.client.connection import Connection
+from orchestrator.client.connection import PAGE, Connection
 
 
 class Administration(Connection):
@@ -57,6 +57,11 @@ class Administration(Connection):
         """The entries that follow `after`, oldest first, as they are hashed but for `hash`."""
         async for entry in self._pages("/api/v1/audit", {"after": after}):
             yield entry
+
+    async def audit_page(self, *, after: int = 0) -> shapes.AuditPage:
+        """Some of the entries that follow `after`, oldest first; none where there are no more."""
+        asked = {"after": after, "limit": PAGE}
+        return cast(shapes.AuditPage, await self._ask("GET", "/api/v1/audit", params=asked))
 
 
 def _schedule(name: str) -> str:

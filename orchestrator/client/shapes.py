@@ -65,6 +65,14 @@ class Break(TypedDict):
     problem: str
 
 
+class AuditPage(TypedDict):
+    """Entries of the audit, and number and hash of its last entry as the store has noted them."""
+
+    items: list[dict[str, Any]]
+    next_cursor: str | None
+    head: str | None
+
+
 class Verification(TypedDict):
     """Whether the audit's chain holds; `head` is its last entry's number and hash, to be kept elsewhere."""
 

@@ -56,13 +56,15 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A notice on its way through one channel. `attempts` counts those that were begun."""
+    """A notice on its way through one channel. `attempts` counts those that were begun; the one under way has it
+    `until` then."""
 
     id: str
     channel: str
     kind: str
     body: Mapping[str, Any]
     attempts: int = 0
+    until: datetime | None = None
 
 
 def of_rollout(stream: Stream) -> tuple[Sequence[Notice], str]:

@@ -137,6 +137,7 @@ class _Daemon:
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
         background.start_soon(self._door.record_uses)
+        background.start_soon(self._door.watch)
         background.start_soon(Scheduler(self._parts, self._service).run)
         background.start_soon(notifying.notifier(self._parts, lambda: self._service.steering.leads).run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))

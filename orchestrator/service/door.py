@@ -74,7 +74,7 @@ class Door:
         uses = await self._store.uses()
         filed = {
             token.id: replace(token, last_used_at=uses.get(token.id))
-            for token in (self._file.current().values() if self._file else ())
+            for token in ((await self._file.current()).values() if self._file else ())
             if token.id > after
         }
         stored = {token.id: token for token in await self._store.all(after=after, limit=limit)}
@@ -88,7 +88,12 @@ class Door:
         return await self._store.revoke(token_id, by=by, at=self._clock())
 
     def is_filed(self, token_id: str) -> bool:
-        return self._file is not None and token_id in self._file.current()
+        return self._file is not None and token_id in self._file.known
+
+    async def watch(self) -> None:
+        """Keep what an identity provider tells new, for ever."""
+        if self._verifier is not None:
+            await self._verifier.watch()
 
     async def record_uses(self) -> None:
         """Write for ever, at intervals, when tokens were used last."""
@@ -108,7 +113,7 @@ class Door:
             log.warning("token_uses_not_recorded", message=exc.message)
 
     async def _find(self, token_id: str) -> Token | None:
-        if self._file is not None and (found := self._file.current().get(token_id)) is not None:
+        if self._file is not None and (found := (await self._file.current()).get(token_id)) is not None:
             return found
         return await self._store.find(token_id)
 

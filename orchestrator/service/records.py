@@ -40,7 +40,7 @@ def mint(name: str, role: Role, lifetime: timedelta | None) -> Minted:
 async def create(settings: Settings, name: str, role: Role, lifetime: timedelta | None) -> Minted:
     """Make a token in the store. Raises ConfigurationError and StoreError."""
     minted = mint(name, role, lifetime)
-    async with _opened(settings) as store:
+    async with _opened(settings, make=True) as store:
         with acts.acting(Act("create_token", terminal())):
             await store.tokens.add(minted.token)
     return minted
@@ -73,6 +73,8 @@ async def entries(settings: Settings, after: int) -> AsyncGenerator[Row, None]:
 
 
 @asynccontextmanager
-async def _opened(settings: Settings) -> AsyncIterator[Store]:
-    async with open_store(settings.store_url.get_secret_value()) as store:
+async def _opened(settings: Settings, *, make: bool = False) -> AsyncIterator[Store]:
+    """The daemon's store. Only the first token, before there is a daemon, may `make` one: elsewhere, a store that is
+    not there is one that was looked for in the wrong place. Raises StoreError."""
+    async with open_store(settings.store_url.get_secret_value(), make=make) as store:
         yield store

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from orchestrator.access import callers
+from orchestrator.access import acts, callers
 from orchestrator.api.ports import PlanGroup, RolloutView
 from orchestrator.api.time_ports import ScheduleView
 from orchestrator.errors import ConflictError, FrozenError, NotFoundError
@@ -78,7 +78,12 @@ class Timetable:
         request = requested(schedule, run, by)
         if (idle := await self._idle(schedule, request)) is not None:
             return await self.close(schedule, run, RunOutcome.NOTHING_PENDING, idle, by)
-        view, fresh = await self._service.start_rollout(request)
+        acts.tell(run_outcome=str(RunOutcome.STARTED))
+        try:
+            view, fresh = await self._service.start_rollout(request)
+        except Exception:
+            acts.tell(run_outcome=None)
+            raise
         came = Run(
             schedule.name, run.planned_at, RunOutcome.STARTED, view.rollout.created_at, view.rollout.id, None, by
         )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from orchestrator.access import chain
 from orchestrator.access.acts import Pending
 from orchestrator.access.chain import Anchor, Row, Verification
 from orchestrator.store.connections import Connections
@@ -42,7 +41,5 @@ class StoreAudit:
         before, found = await self.head(), Verification(anchors)
         while rows := await self.entries(after=found.last.sequence):
             found.read(rows)
-        found.end(before, await self.head())
-        if before is None:
-            found.breaks.append(chain.Break(found.last.sequence, "the store's note of the last entry is gone"))
+        found.end_of_store(before, await self.head())
         return found

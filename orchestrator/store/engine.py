@@ -82,9 +82,11 @@ def _nobody(event: Event, sequence: int | None) -> None:
 
 @asynccontextmanager
 async def open_store(
-    url: str, publish: Publish = _nobody, *, lease_seconds: float = LEASE_SECONDS
+    url: str, publish: Publish = _nobody, *, lease_seconds: float = LEASE_SECONDS, make: bool = True
 ) -> AsyncIterator[Store]:
     """Open the store at `sqlite:///orchestrator.db` or `postgresql://…`, its tables made or upgraded.
+
+    Not `make`: a store that is missing, or is not of this release, is left as it is; a StoreError tells of it.
 
     `publish` is called with each event and its sequence number once it is durable, in order, from the loop's thread;
     it must not block. Leaving writes what waits. `lease_seconds`: how long the lead of a PostgreSQL store outlives the
@@ -94,14 +96,14 @@ async def open_store(
     connections = Connections(place, purpose=purpose("store", me.mark), idle_seconds=lease_seconds)
     try:
         await pooler.refuse(place)
-        await schema.bring_to_head(connections)
+        await (schema.bring_to_head(connections) if make else schema.require_head(connections))
         async with open_writer(connections, publish, fence) as writer:
             ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
             times = Times(
                 StoreFreeze(connections, writer), StoreSchedules(connections, writer), StoreDurations(connections)
             )
             tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
-            commands, outbox = Commands(connections, fence), StoreOutbox(connections, fence)
+            commands, outbox = Commands(connections, fence), StoreOutbox(connections, writer, fence)
             yield Store(place, me, ledger, plans, tokens, audit, commands, outbox, fence, lease_seconds, times)
     finally:
         await connections.dispose()

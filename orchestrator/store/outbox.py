@@ -7,17 +7,18 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, and_, case, delete, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, Select, and_, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import NotFoundError, StateError
 from orchestrator.notify.notices import NAMES, Delivery, Happened, Stream
 from orchestrator.notify.ports import Compose, Gathered, Kept, State
+from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.fence import Fence
 from orchestrator.store.rows import event_from, storable, storable_json
 from orchestrator.store.tables import events, notification_marks, notifications, rollouts
-from orchestrator.store.writer import fenced
+from orchestrator.store.writer import Writer, fenced
 
 # Rollouts and events that one transaction looks at.
 STREAMS, EVENTS = 50, 200
@@ -33,8 +34,8 @@ _number = notifications.c.number
 class StoreOutbox:
     """Implements `notify.ports.Outbox`; listing and retrying are any process's to do."""
 
-    def __init__(self, connections: Connections, fence: Fence) -> None:
-        self._connections, self._fence = connections, fence
+    def __init__(self, connections: Connections, writer: Writer, fence: Fence) -> None:
+        self._connections, self._writer, self._fence = connections, writer, fence
 
     # What the notifier does
 
@@ -57,11 +58,14 @@ class StoreOutbox:
 
     async def delivered(self, delivery: Delivery, now: datetime) -> None:
         values = {"state": "delivered", "finished_at": now, "next_at": None, "error": None}
-        await self._settle(delivery, values)
+        await self._settle(delivery, values, _begun(delivery))
 
     async def failed(self, delivery: Delivery, error: str, now: datetime, again_at: datetime | None) -> None:
         values: dict[str, Any] = {"error": storable(error, ERROR_LIMIT), "next_at": again_at}
-        await self._settle(delivery, values if again_at else {**values, "state": "dead", "finished_at": now})
+        if not again_at:
+            values |= {"state": "dead", "finished_at": now}
+        untouched = notifications.c.next_at == delivery.until  # or somebody wants it sent again meanwhile: that counts
+        await self._settle(delivery, values, and_(_begun(delivery), untouched))
 
     async def abandon(self, channels: Sequence[str], error: str, now: datetime) -> int:
         of_others = and_(notifications.c.state == "pending", notifications.c.channel.not_in(channels))
@@ -97,25 +101,12 @@ class StoreOutbox:
 
     async def retry(self, delivery_id: str, now: datetime) -> Kept:
         """Send a dead letter again, with all its attempts, or one that waits at once. Raises NotFoundError, and
-        StateError when it was delivered."""
-        one = notifications.c.id == delivery_id
-        again = {"state": "pending", "next_at": now, "finished_at": None}
-        attempts = case((notifications.c.state == "dead", 0), else_=notifications.c.attempts)
-        change = update(notifications).where(one, notifications.c.state != "delivered")
-        await self._write(lambda connection: connection.execute(change.values(**again, attempts=attempts)))
-        found = [_kept(row) for row in await self._rows(select(notifications).where(one))]
-        if not found:
-            raise NotFoundError(
-                f"there is no notification {delivery_id!r}", remedy="list them: orchestrator notifications list"
-            )
-        if found[0].state == "delivered":
-            raise StateError(f"notification {delivery_id} was delivered", remedy="nothing is to be done about it")
-        return found[0]
+        StateError when it was delivered. A part of the act that does it."""
+        return await self._writer.alone(lambda connection: Written(_retry(connection, delivery_id, now)))
 
-    async def _settle(self, delivery: Delivery, values: dict[str, Any]) -> None:
-        """The end of the attempt that `delivery` counts; somebody's retry meanwhile counts more."""
-        attempt = and_(notifications.c.id == delivery.id, notifications.c.attempts == delivery.attempts)
-        await self._write(lambda connection: connection.execute(update(notifications).where(attempt).values(values)))
+    async def _settle(self, delivery: Delivery, values: dict[str, Any], attempt: Any) -> None:
+        settled = update(notifications).where(notifications.c.id == delivery.id, attempt).values(values)
+        await self._write(lambda connection: connection.execute(settled))
 
     async def _write(self, work: Callable[[Connection], T]) -> T:
         return await self._connections.write(fenced(self._fence, work))
@@ -183,7 +174,27 @@ def _claim(connection: Connection, channel: str, now: datetime, until: datetime)
     attempts = row["attempts"] + 1
     begun = update(notifications).where(_number == row["number"])
     connection.execute(begun.values(attempts=attempts, next_at=until))
-    return Delivery(row["id"], row["channel"], row["kind"], row["body"], attempts)
+    return Delivery(row["id"], row["channel"], row["kind"], row["body"], attempts, until)
+
+
+def _begun(delivery: Delivery) -> Any:
+    """The attempt that `delivery` counts is still the last one."""
+    return notifications.c.attempts == delivery.attempts
+
+
+def _retry(connection: Connection, delivery_id: str, now: datetime) -> Kept:
+    wanted = select(notifications).where(notifications.c.id == delivery_id)
+    row = connection.execute(wanted.with_for_update()).mappings().one_or_none()
+    if row is None:
+        raise NotFoundError(
+            f"there is no notification {delivery_id!r}", remedy="list them: orchestrator notifications list"
+        )
+    if row["state"] == "delivered":
+        raise StateError(f"notification {delivery_id} was delivered", remedy="nothing is to be done about it")
+    attempts = 0 if row["state"] == "dead" else row["attempts"]
+    again = {"state": "pending", "next_at": now, "finished_at": None, "attempts": attempts}
+    connection.execute(update(notifications).where(_number == row["number"]).values(again))
+    return _kept(connection.execute(wanted).mappings().one())
 
 
 def _due(now: datetime) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
+from orchestrator.access import acts
 from orchestrator.rollout.schedules import AHEAD, Run, RunOutcome, Standing
 from orchestrator.store import starts
 from orchestrator.store.changes import Written
@@ -44,7 +45,8 @@ class StoreSchedules:
 
     async def record(self, run: Run) -> bool:
         """Record what became of a run that started nothing; False when the run is recorded already."""
-        return await self._writer.alone(lambda connection: Written(starts.record(connection, run)))
+        acts.tell(run_outcome=str(run.outcome), run_reason=run.reason)
+        return await self._writer.alone(lambda connection: _record(connection, run))
 
     async def runs(self, name: str, limit: int = 20) -> Sequence[Run]:
         """The latest first."""
@@ -52,6 +54,11 @@ class StoreSchedules:
         newest = wanted.order_by(schedule_runs.c.planned_at.desc()).limit(limit)
         rows = await self._connections.read(lambda connection: connection.execute(newest).mappings().all())
         return [_run(row) for row in rows]
+
+
+def _record(connection: Connection, run: Run) -> Written[bool]:
+    fresh = starts.record(connection, run)
+    return Written(fresh, unchanged=not fresh)
 
 
 def _rows(connection: Connection) -> Mapping[str, RowMapping]:

@@ -21,6 +21,7 @@ from orchestrator.store.tables import VERSION_TABLE
 
 SCHEMA_LOCK = (0x6F726368, 1)
 RETRY_SECONDS = 0.05
+WHICH = "set ORCHESTRATOR_STORE_URL or --store-url to the daemon's store; the path of a file begins in this folder"
 
 
 async def bring_to_head(connections: Connections) -> None:
@@ -43,6 +44,22 @@ async def bring_to_head(connections: Connections) -> None:
 async def _bring_to_head(connections: Connections) -> None:
     if await connections.read(_is_behind):
         await connections.write(_upgrade)
+
+
+async def require_head(connections: Connections) -> None:
+    """Change nothing. Raises StoreError where there is no store, or one that is not of this release."""
+    path = connections.place.path
+    if path is not None and not await anyio.Path(path).is_file():
+        raise StoreError(f"there is no store at {await anyio.Path(path).absolute()}", remedy=WHICH)
+    if not await connections.read(_is_behind):
+        return
+    stored = await connections.read(stored_revisions)
+    if not stored:
+        raise StoreError(f"the database {connections.place} is no store: it has none of our tables", remedy=WHICH)
+    raise StoreError(
+        f"the store {connections.place} is of an older release: at revision {', '.join(stored)}, not {_known()[1]}",
+        remedy="start the daemon of this release once, which upgrades it, or use the release that wrote it",
+    )
 
 
 def _is_behind(connection: Connection) -> bool:

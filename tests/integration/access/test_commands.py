@@ -71,7 +71,26 @@ def test_a_token_is_revoked_and_stays_listed(store: Path) -> None:
 )
 def test_what_cannot_be_a_token_is_said(store: Path, given: tuple[str, ...], said: str) -> None:
     assert said in run("token", "create", *given, code=2).stderr
-    assert json.loads(run("token", "list", "--json").stdout) == []
+    assert not store.exists()
+
+
+LOOKING = (("token", "list"), ("token", "revoke", "a" * 16), ("audit", "verify"), ("audit", "export"))
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_who_looks_makes_no_store_and_upgrades_none(store: Path, command: tuple[str, ...]) -> None:
+    said = run(*command, code=5)
+    assert f"there is no store at {store}" in said.stderr
+    assert "ORCHESTRATOR_STORE_URL" in said.stderr
+    assert not store.exists()
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute("PRAGMA user_version = 7")
+    assert "is no store" in run(*command, code=5).stderr
+    with closing(sqlite3.connect(store)) as connection:
+        assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    run("token", "create", "--role", "admin", "--name", "root")
+    tampered(store, "UPDATE orchestrator_version SET version_num = '0009'")
+    assert "is of an older release: at revision 0009" in run(*command, code=5).stderr
 
 
 def test_an_entry_for_the_tokens_file_leaves_the_store_alone(
@@ -84,8 +103,9 @@ def test_an_entry_for_the_tokens_file_leaves_the_store_alone(
     [read] = file.read(path)
     assert read.id == made["token"].split("_")[1]
     monkeypatch.setenv("ORCHESTRATOR_TOKENS_FILE", str(path))
-    [listed] = json.loads(run("token", "list", "--json").stdout)
-    assert (listed["source"], listed["name"]) == ("file", "ci")
+    run("token", "create", "--role", "viewer", "--name", "other")
+    listed = json.loads(run("token", "list", "--json").stdout)
+    assert {(one["source"], one["name"]) for one in listed} == {("file", "ci"), ("store", "other")}
 
 
 def tampered(store: Path, statement: str) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
+from sqlalchemy import text
 
 from orchestrator.access import chain, file, tokens
 from orchestrator.access.chain import Verification
 from orchestrator.access.flood import PER_PLACE
 from orchestrator.access.roles import Role
 from orchestrator.api import streams
+from orchestrator.cli import audit, connection
 from orchestrator.client.daemon import Daemon
 from orchestrator.errors import ConfigurationError, StoreError
 from orchestrator.events import now
@@ -119,6 +123,44 @@ async def test_a_tokens_file_counts_beside_the_store_and_is_read_again(tmp_path:
         assert await let_in(first)
 
 
+async def test_a_tokens_file_is_looked_at_and_read_beside_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens.yaml"
+    one = tokens.mint("a", Role.VIEWER, created_by="x", now=now(), expires_at=None)
+    written(path)
+    async with world(file=path) as daemon, daemon.client(one.text) as client:
+        written(path, one)
+        threads: list[threading.Thread] = []
+
+        def noted(real: Callable[[Path], Any]) -> Callable[[Path], Any]:
+            def called(path: Path) -> Any:
+                threads.append(threading.current_thread())
+                return real(path)
+
+            return called
+
+        monkeypatch.setattr(file, "_seen", noted(file._seen))
+        monkeypatch.setattr(file, "read", noted(file.read))
+        assert (await client.get("/api/v1/tenants")).status_code == 200
+    assert len(threads) == 2
+    assert threading.main_thread() not in threads
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00", "soon", "2027-13-01"])
+def test_a_time_that_is_none_is_a_mistake_of_the_tokens_file(moment: str) -> None:
+    one = tokens.mint("a", Role.VIEWER, created_by="x", now=now(), expires_at=now()).token
+    values = {**json.loads(file.entry(one).removeprefix("- ")), "expires_at": moment}
+    found, mistakes = file.parse(json.dumps({"tokens": [values]}).encode())
+    assert (found, mistakes) == ([], ["entry 1: `expires_at` must be a time such as 2027-01-31T00:00:00Z"])
+
+
+def test_an_id_that_stands_twice_is_said_once() -> None:
+    one, other = (tokens.mint("a", Role.VIEWER, created_by="x", now=now(), expires_at=None).token for _ in range(2))
+    lines = "\n".join(file.entry(token) for token in (one, other, one, one))
+    assert list(file.parse(f"tokens:\n{lines}".encode())[1]) == [f"id {one.id} stands twice"]
+
+
 @pytest.mark.parametrize("content", [None, "tokens: [3]"])
 async def test_a_tokens_file_that_cannot_be_used_at_the_start_is_an_error(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "tokens.yaml"
@@ -155,6 +197,22 @@ async def test_refused_changes_are_recorded_and_cannot_fill_the_store(daemon: Wo
     assert (first["action"], first["rollout"], first["role"]) == ("abort_rollout", "r1", "viewer")
     assert first["reason"] == "status 403 (45 refusals before were not recorded)"
     assert second["reason"] == "status 403"
+
+
+async def test_each_entry_names_its_request(tmp_path: Path) -> None:
+    async with world(gated(tmp_path)) as daemon:
+        await daemon.make("ann", Role.OPERATOR)
+        stranger, ann = daemon.client(), daemon.of("ann")
+        async with stranger as nobody, ann as client:
+            answers = [
+                await nobody.post("/api/v1/registry/reload"),
+                await client.post("/api/v1/registry/reload"),
+                await client.post("/api/v1/rollouts", json=ASKED),
+                await client.post("/api/v1/tokens", json={"name": "x", "role": "admin"}),
+            ]
+        assert [answer.status_code for answer in answers] == [401, 200, 201, 403]
+        asked = [answer.headers["x-request-id"] for answer in answers]
+        assert [entry["request"] for entry in await daemon.audited()] == asked
 
 
 async def test_what_no_change_carries_is_recorded_before_it_is_done(daemon: World) -> None:
@@ -211,6 +269,41 @@ async def test_the_audit_is_paged_and_an_export_of_it_can_be_verified(daemon: Wo
     verification = Verification()
     verification.read(rows)
     assert (list(verification.end()), verification.entries) == ([], 5)
+
+
+async def test_a_daemons_audit_is_verified_from_its_first_entry_to_the_stores_note(
+    daemon: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = httpx2.ASGITransport(daemon.app)
+    token = daemon.made["admin"].text
+    monkeypatch.setattr(connection, "to", lambda server: Daemon(server, token=token, transport=transport))
+    monkeypatch.setattr("orchestrator.client.administration.PAGE", 2)
+
+    async def found() -> list[str]:
+        verification = await audit._verified_by("http://daemon", ())
+        return [f"{one.sequence} {one.problem.split(':')[0]}" for one in verification.breaks]
+
+    assert await found() == []
+    async with daemon.of("operator") as client:
+        for _ in range(5):
+            await client.post("/api/v1/registry/reload")
+    assert await found() == []
+    assert (await audit._verified_by("http://daemon", ())).entries == 5
+    for statement, problems in (
+        ("DELETE FROM audit WHERE sequence <= 2", ["1 missing"]),
+        ("DELETE FROM audit WHERE sequence = 5", ["1 missing", "5 cut off"]),
+        ("DELETE FROM audit", ["1 cut off"]),
+        ("DELETE FROM audit_head", ["0 the store's note of the last entry is gone"]),
+    ):
+        await tampered(daemon, statement)
+        assert await found() == problems
+
+
+async def tampered(daemon: World, statement: str) -> None:
+    """As somebody who can write the store."""
+    connections = daemon.engine.parts.store.audit._connections
+    for each in (*(f"DROP TRIGGER IF EXISTS audit_is_not_{done}" for done in ("updated", "deleted")), statement):
+        await connections.write(lambda it, each=each: it.execute(text(each)) and None)  # type: ignore[misc]
 
 
 async def test_the_client_says_what_is_wrong_with_a_token(daemon: World) -> None:

@@ -54,7 +54,8 @@ async def test_every_answer_is_as_documented(config: Path, make_databases: MakeD
     (store,) = await make_databases(1, "store")
     url = make_url(pg.url(store)).render_as_string(hide_password=False)
     async with live.running(config, store_url=url, survey_seconds=3600) as one:
-        found = await anyio.to_thread.run_sync(asked, one.url, one.document, {**BOUNDS, **WITHOUT_STREAMS})
+        more = {**BOUNDS, **WITHOUT_STREAMS, **sending(await one.close())}
+        found = await anyio.to_thread.run_sync(asked, one.url, one.document, more)
     assert not found.problems, "\n\n".join(found.problems)
     assert found.stopped is StopReason.COMPLETED
     assert found.phases["stateful"] is Status.SUCCESS
@@ -63,13 +64,14 @@ async def test_every_answer_is_as_documented(config: Path, make_databases: MakeD
 
 
 async def test_a_stream_is_as_documented(config: Path) -> None:
-    async with live.running(config, survey_seconds=3600) as one, one.client() as client:
-        rollout = (await client.post("/api/v1/rollouts", json={"track": "lite", "to": "head"})).json()["id"]
+    async with live.running(config, survey_seconds=3600) as one:
+        token = await one.close()
+        async with one.client() as client:
+            rollout = (await client.post("/api/v1/rollouts", json={"track": "lite", "to": "head"})).json()["id"]
         await one.service.finished(rollout)
         document = only(one.document, "/api/v1/rollouts/{rollout_id}/events")
-        found = await anyio.to_thread.run_sync(
-            asked, one.url, document, {**BOUNDS, "parameters": {"rollout_id": rollout}}
-        )
+        more = {**BOUNDS, **sending(token), "parameters": {"rollout_id": rollout}}
+        found = await anyio.to_thread.run_sync(asked, one.url, document, more)
     assert not found.problems, "\n\n".join(found.problems)
     statuses = found.statuses["GET /api/v1/rollouts/{rollout_id}/events"]
     assert statuses[200]
@@ -81,8 +83,20 @@ async def test_what_is_not_documented_is_found(config: Path) -> None:
         document = only(one.document, "/api/v1/rollouts/{rollout_id}")
         (operation,) = document["paths"].values()
         del operation["get"]["responses"]["404"]
-        found = await anyio.to_thread.run_sync(asked, one.url, document, BOUNDS)
+        more = {**BOUNDS, **sending(await one.close())}
+        found = await anyio.to_thread.run_sync(asked, one.url, document, more)
     assert any("UndefinedStatusCode" in problem and "Received: 404" in problem for problem in found.problems)
+
+
+async def test_a_door_that_is_open_where_the_document_says_closed_is_found(config: Path) -> None:
+    async with live.running(config, survey_seconds=3600) as one:
+        document = only(one.document, "/api/v1/registry")
+        found = await anyio.to_thread.run_sync(asked, one.url, document, {**BOUNDS, **sending("orc_any")})
+    assert any("IgnoredAuth" in problem for problem in found.problems)
+
+
+def sending(token: str) -> dict[str, Any]:
+    return {"auth": {"openapi": {"token": {"bearer": token}}}}
 
 
 def only(document: dict[str, Any], path: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.access import acts
+from orchestrator.access.acts import Act
 from orchestrator.databases.embedded import Server
 from orchestrator.errors import ConflictError, FrozenError, StateError
 from orchestrator.events import ScheduleRan
@@ -97,6 +99,7 @@ async def test_a_scheduled_rollout_starts_by_itself(make_scene: MakeScene) -> No
         [entry] = await running.parts.store.audit.entries()
         assert (entry.values["action"], entry.values["by"]) == ("run_schedule", "schedule:nightly")
         assert entry.values["rollout"] == run.rollout
+        assert entry.values["details"].items() >= {"schedule": "nightly", "run_outcome": "started"}.items()
         metrics, _ = running.parts.metrics.render()
         assert b'orchestrator_schedule_next_run_timestamp_seconds{schedule="nightly"} 1.7953' in metrics
         assert b'orchestrator_schedule_runs_total{outcome="started",schedule="nightly"} 1.0' in metrics
@@ -115,6 +118,12 @@ async def test_with_nothing_pending_nothing_is_started_and_that_is_recorded(make
             "nothing to run on 2 targets",
         )
         assert len(await running.service.rollouts()) == 1
+        [entry] = await running.parts.store.audit.entries()
+        told = {"schedule": "nightly", "run_outcome": "nothing_pending", "run_reason": "nothing to run on 2 targets"}
+        assert entry.values["details"].items() >= told.items()
+        with acts.acting(Act("run_schedule", "schedule:nightly")):
+            assert not await running.parts.store.schedules.record(run)
+        assert len(await running.parts.store.audit.entries()) == 1  # once is enough
 
 
 async def test_a_selector_that_takes_nobody_starts_nothing(make_scene: MakeScene) -> None:
@@ -137,6 +146,7 @@ async def test_targets_that_another_rollout_holds_are_a_reason_to_skip(make_scen
         clock.set(TWO)
         [run] = await ran(running)
         assert run.outcome is RunOutcome.SKIPPED
+        assert (await running.parts.store.audit.entries())[-1].values["details"]["run_outcome"] == "skipped"
         assert run.reason is not None
         assert f"rollout {view.rollout.id} is active and holds t001/app" in run.reason
         await running.service.abort(view.rollout.id, by="anna")
@@ -232,6 +242,7 @@ async def test_a_run_that_nobody_was_there_for(
     async with scheduled(registry, clock, store_url=store) as running:
         [run] = await ran(running)
         assert (run.planned_at, run.outcome) == (at(TWO), outcome)
+        assert (await running.parts.store.audit.entries())[-1].values["details"]["run_outcome"] == str(outcome)
         if outcome is RunOutcome.MISSED:
             assert run.reason == "no daemon was there at 2026-11-21T02:00:00.000Z, which is 1800 s ago"
         await settled(running)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx2
 import jwt
 import pytest
@@ -23,6 +24,7 @@ from orchestrator.access.jwks import KeySet
 from orchestrator.access.oidc import Provider, Refused, Verifier
 from orchestrator.access.roles import Role
 from orchestrator.errors import ConfigurationError, UnavailableError
+from tests.engine import until
 
 ISSUER, AUDIENCE = "https://id.example", "orchestrator"
 RSA_KEY = rsa.generate_private_key(65537, 2048)
@@ -155,10 +157,13 @@ class Provided:
     def __init__(self) -> None:
         self.document: Any = {"keys": [public("a", RSA_KEY)]}
         self.status, self.asked, self.now = 200, 0, 1000.0
+        self.slow = False
         self.keys = KeySet(ISSUER, clock=lambda: self.now, transport=httpx2.MockTransport(self._answer))
 
-    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.asked += 1
+        if self.slow:
+            await anyio.sleep_forever()
         return httpx2.Response(self.status, json=self.document)
 
 
@@ -180,14 +185,41 @@ async def test_keys_are_asked_for_again_when_the_provider_changes_them_and_not_f
         await asked.caller(signed())
 
 
-async def test_a_key_that_is_withdrawn_ends_to_count_by_itself() -> None:
+async def test_a_key_that_is_withdrawn_ends_to_count_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RENEW_SECONDS", "PAUSE_SECONDS"):
+        monkeypatch.setattr(jwks, name, 0.01)
+    provided = Provided()
+    asked = verifier(provided.keys)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(asked.watch)
+        await until(lambda: provided.asked == 1)
+        await asked.caller(signed())
+        assert provided.asked == 1
+        provided.document = {"keys": [{"kty": []}]}  # what cannot be read leaves the keys as they are
+        provided.now += 1
+        await until(lambda: provided.asked == 2)
+        await asked.caller(signed())
+        provided.document = {"keys": []}
+        provided.now += 1
+        await until(lambda: provided.keys._keys == {})
+        with pytest.raises(Refused, match="does not name"):
+            await asked.caller(signed())
+        tasks.cancel_scope.cancel()
+
+
+async def test_nobody_waits_for_keys_that_are_known_to_be_renewed() -> None:
     provided = Provided()
     asked = verifier(provided.keys)
     await asked.caller(signed())
-    provided.document = {"keys": []}
-    provided.now += jwks.RENEW_SECONDS + 1
-    with pytest.raises(Refused, match="does not name"):
+    provided.slow = True
+    provided.now += jwks.STALE_SECONDS - 1
+    await asked.caller(signed())
+    assert provided.asked == 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(asked.watch)
+        await until(lambda: provided.asked == 2)
         await asked.caller(signed())
+        tasks.cancel_scope.cancel()
 
 
 async def test_a_provider_that_fails_lets_nobody_in_by_mistake() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.access import chain
 from orchestrator.access.acts import Act, Pending
 from orchestrator.access.callers import Caller
-from orchestrator.access.chain import Row
+from orchestrator.access.chain import Anchor, Row
 from orchestrator.access.roles import Role
 from orchestrator.access.tokens import Token, mint
 from orchestrator.api.access import Access
@@ -43,6 +43,10 @@ class FakeDoor:
 class FakeAudit:
     async def note(self, act: Pending) -> None:
         act.settle()
+
+    async def head(self) -> Anchor | None:
+        [row] = await self.entries()
+        return Anchor(row.sequence, row.hash)
 
     async def entries(self, *, after: int = 0, limit: int = 100) -> Sequence[Row]:
         values: dict[str, Any] = {"at": "2026-11-21T02:00:00Z", "plan_digest": None, "history_digests": {}}

@@ -57,6 +57,7 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.create_token("ci", "operator"),
     lambda it: it.revoke_token("abc"),
     lambda it: anext(it.audit()),
+    lambda it: it.audit_page(),
 ]
 # Shapes that carry another name there, or are a part of another.
 NAMES = {"Shard": "ShardState", "Asked": "StartRollout", "Token": "ShownToken", "Override": "Overridden"}
