@@ -29,13 +29,13 @@ class StoreDurations:
         self._connections = connections
 
     async def latest(self, track: str, limit: int = 1_000) -> Sequence[Took]:
-        """Those of the track's rollouts that were made last, in no order."""
+        """Those that ended last, the last one first."""
         it = migrations.c
         wanted = (
             select(it.track, it.shard, it.from_heads, it.to_heads, it.started_at, it.finished_at)
             .where(it.track == track, it.state == str(MigrationState.SUCCEEDED), it.attempts == 1)
             .where(it.from_heads.is_not(None), it.to_heads.is_not(None), it.finished_at.is_not(None))
-            .order_by(it.rollout.desc())
+            .order_by(it.finished_at.desc())
             .limit(limit)
         )
         rows = await self._connections.read(lambda connection: connection.execute(wanted).all())
