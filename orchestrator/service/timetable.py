@@ -121,8 +121,9 @@ class Timetable:
 
 
 def definition(schedule: Schedule) -> str:
-    """What makes it mean other times."""
-    return f"{schedule.cron.text} {schedule.cron.timezone} {schedule.jitter_seconds:g}"
+    """What makes it mean other times; off means none, so one that the file turns on counts from then on."""
+    times = f"{schedule.cron.text} {schedule.cron.timezone} {schedule.jitter_seconds:g}"
+    return times if schedule.enabled else f"{times} off"
 
 
 def requested(schedule: Schedule, run: Scheduled, by: str | None) -> Request:

@@ -182,6 +182,20 @@ async def test_what_was_due_while_it_was_disabled_is_not_made_up_for(make_scene:
         assert run.outcome is RunOutcome.STARTED
 
 
+async def test_what_was_due_while_the_file_had_it_off_is_not_made_up_for(make_scene: MakeScene) -> None:
+    scene, clock = await make_scene(1), Clock(EVE)
+    on = nightly("*/5 * * * *", missed="run_once", missed_seconds=3600.0)
+    off = {"nightly": replace(on["nightly"], enabled=False)}
+    async with scheduled(scene.registry(schedules=off), clock) as running:
+        await looked(running)
+        clock.set("2026-11-21T02:01:00")
+        running.source.current = scene.registry(schedules=on, digest="on")
+        await settled(running)
+        assert await runs(running) == []
+        clock.set("2026-11-21T02:05:01")
+        assert [run.planned_at for run in await ran(running)] == [at("2026-11-21T02:05:00")]
+
+
 async def test_one_that_is_disabled_in_the_middle_of_its_start_does_not_start(make_scene: MakeScene) -> None:
     scene, clock = await make_scene(1), Clock(TWO)
     async with engine.running_by(clock, scene.registry(schedules=nightly())) as running:
