@@ -132,7 +132,7 @@ class Notifier:
         for channel in channels:
             if channel.name in due and channel.name not in self._sending:
                 self._sending.add(channel.name)
-                tasks.start_soon(self._drain, channel)
+                tasks.start_soon(self._drain, channel.name)
 
     async def _write_down(self, channels: Sequence[Channel]) -> None:
         while self._offered:
@@ -159,22 +159,25 @@ class Notifier:
                 told = notices.throttled(shard, one.since, at, last.limit, last.allowed, last.reason, round(seconds, 3))
                 self.offer(told, names)
 
-    async def _drain(self, channel: Channel) -> None:
-        """Send what is due for a channel, one after the other."""
+    async def _drain(self, name: str) -> None:
+        """Send what is due for a channel, one after the other; each as the registry has the channel then."""
         try:
             while self._leads():
+                channel = next((one for one in self._channels() if one.name == name), None)
+                if channel is None:
+                    return
                 moment = events.now()
                 until = moment + timedelta(seconds=channel.timeout_seconds + self._claim_seconds)
-                delivery = await self._outbox.claim(channel.name, moment, until)
+                delivery = await self._outbox.claim(name, moment, until)
                 if delivery is None:
                     return
                 await self._attempt(channel, delivery)
         except StoreError as exc:
-            log.warning("notification_not_recorded", channel=channel.name, message=exc.message)
+            log.warning("notification_not_recorded", channel=name, message=exc.message)
         except Exception:
-            log.exception("notification_failed_unexpectedly", channel=channel.name)
+            log.exception("notification_failed_unexpectedly", channel=name)
         finally:
-            self._sending.discard(channel.name)
+            self._sending.discard(name)
 
     async def _attempt(self, channel: Channel, delivery: Delivery) -> None:
         try:

@@ -151,6 +151,24 @@ async def test_what_is_given_up_is_a_dead_letter_until_somebody_retries_it(url: 
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_corrected_channel_counts_for_what_waits_already(url: str) -> None:  # noqa: F811
+    released, channels = False, list[Channel]()
+    with serving(in_turn(held(lambda: released))) as wrong, serving(says(200)) as right:
+        async with open_store(url) as store:
+            channels.append(webhook(wrong.url))
+            await pause(store, await start(store))
+            made = Notifier(store.outbox, lambda: channels, Sender(programs.run), lambda event: None, lambda: True)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(made.run)
+                await until(lambda: len(wrong.asked) == 1)
+                channels[:] = [webhook(right.url)]
+                released = True
+                await kept(store, 2, "delivered")
+                tasks.cancel_scope.cancel()
+    assert [len(wrong.asked), len(right.asked)] == [1, 1]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_redirections_are_not_followed_and_a_receiver_that_is_gone_is_left_alone(url: str) -> None:  # noqa: F811
     with (
         serving(says(200)) as elsewhere,
