@@ -185,6 +185,11 @@ class Notifier:
         except NotDelivered as exc:
             await self._put_off(channel, delivery, exc)
             return
+        except Exception as exc:  # it counts as an attempt like any other, or it would be tried for ever
+            log.exception("notification_failed_unexpectedly", channel=channel.name, delivery=delivery.id)
+            unexpected = NotDelivered(f"it cannot be sent: {type(exc).__name__}, see the daemon's log")
+            await self._put_off(channel, delivery, unexpected)
+            return
         with anyio.CancelScope(shield=True):  # it was sent: whoever stops us now must not have it sent twice
             await self._outbox.delivered(delivery, events.now())
         self._publish(

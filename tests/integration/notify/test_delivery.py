@@ -169,6 +169,22 @@ async def test_a_corrected_channel_counts_for_what_waits_already(url: str) -> No
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_one_that_cannot_be_sent_for_a_reason_of_our_own_is_given_up_too(
+    url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def send(*arguments: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Sender, "send", send)
+    async with open_store(url) as store, telling(store, webhook("http://127.0.0.1:1", attempts=2)) as told:
+        await start(store)
+        [dead] = await kept(store, 1, "dead")
+    assert (dead.delivery.attempts, dead.error) == (2, "it cannot be sent: RuntimeError, see the daemon's log")
+    assert [event.attempt for event in told if isinstance(event, NotificationFailed)] == [1, 2]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_redirections_are_not_followed_and_a_receiver_that_is_gone_is_left_alone(url: str) -> None:  # noqa: F811
     with (
         serving(says(200)) as elsewhere,
