@@ -78,6 +78,10 @@ class Notifier:
             case events.ShardLimitChanged(reason=None):
                 self._throttled.pop(event.shard, None)
                 self._told = {(channel, shard) for channel, shard in self._told if shard != event.shard}
+            case events.ShardLimitChanged(reason=str(reason)) if event.shard in self._throttled:
+                since, shard = self._throttled[event.shard].since, event.shard
+                last = events.ShardThrottled(shard=shard, limit=event.limit, allowed=event.allowed, reason=reason)
+                self._throttled[shard] = Throttling(since, last)
 
     def offer(self, notice: Notice, channels: Sequence[str] | None = None) -> None:
         """Tell of what no rollout's stream holds. Of too many at once the last are dropped, counted and logged."""

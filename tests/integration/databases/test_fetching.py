@@ -41,7 +41,7 @@ async def test_certificates_of_authorities_are_not_read_in_the_event_loop(read_i
     with serving(says(200, b"[]")) as there:
         checks = WaveChecks(lambda: registry_of(Check("c", "http", there.url)), Limits())
         assert [verdict.passed for verdict in await checks.ask("canary", "first", [])] == [True]
-        assert await endpoint.ask(Discovery("d", "http", text=there.url), seconds=5.0) == []
+        assert await endpoint.ask(Discovery("d", "url", text=there.url), seconds=5.0) == []
     assert len(read_in) == 2
     assert threading.current_thread() not in read_in
 

@@ -293,6 +293,23 @@ async def test_a_shard_that_is_throttled_too_long_is_told_once(url: str) -> None
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_what_is_told_of_a_throttled_shard_is_its_limit_of_that_moment(url: str) -> None:  # noqa: F811
+    with serving(says(200)) as there:
+        async with open_store(url) as store:
+            channels = [webhook(there.url, after_seconds=0.0)]
+            made = Notifier(store.outbox, lambda: channels, Sender(programs.run), lambda event: None, lambda: True)
+            made.hear(ShardThrottled(shard="pg-1", limit=6, allowed=8, reason="few connections"))
+            made.hear(ShardLimitChanged(shard="pg-1", limit=2, allowed=8, reason="fewer"))
+            made.hear(ShardLimitChanged(shard="pg-2", limit=1, allowed=8, reason="it was not throttled"))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(made.run)
+                await kept(store, 1, "delivered")
+                tasks.cancel_scope.cancel()
+    [told] = [json.loads(asked.body)["shard"] for asked in there.asked]
+    assert (told["shard"], told["limit"], told["reason"]) == ("pg-1", 2, "fewer")
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_offers_beyond_the_queue_are_dropped_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(notifiers, "QUEUE", 1)
     told: list[Event] = []
