@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -38,17 +38,20 @@ class Timetable:
         self._parts, self._service = parts, service
 
     async def listed(self, upcoming: int) -> Sequence[ScheduleView]:
-        return [await self.show(name, upcoming=upcoming, runs=1) for name in sorted(self._service.registry.schedules)]
+        schedules, now = self._service.registry.schedules, self._parts.clock()
+        standings = await self._parts.store.schedules.standings(now)
+        return [await self._view(schedules[name], standings, now, upcoming, 1) for name in sorted(schedules)]
 
     async def show(self, name: str, *, upcoming: int, runs: int) -> ScheduleView:
         schedule, now = self.find(name), self._parts.clock()
-        standing = (await self._parts.store.schedules.standings(now)).get(name, Standing(now))
-        return self._view(schedule, standing, now, upcoming, await self._parts.store.schedules.runs(name, runs))
+        return await self._view(schedule, await self._parts.store.schedules.standings(now), now, upcoming, runs)
 
-    def _view(
-        self, schedule: Schedule, standing: Standing, now: datetime, count: int, runs: Sequence[Run]
+    async def _view(
+        self, schedule: Schedule, standings: Mapping[str, Standing], now: datetime, count: int, runs: int
     ) -> ScheduleView:
-        return ScheduleView(schedule, standing, upcoming(schedule, standing, now, count), runs)
+        standing = standings.get(schedule.name, Standing(now))
+        latest = await self._parts.store.schedules.runs(schedule.name, runs)
+        return ScheduleView(schedule, standing, upcoming(schedule, standing, now, count), latest)
 
     async def switch(self, name: str, *, enabled: bool, by: str) -> ScheduleView:
         schedule = self.find(name)

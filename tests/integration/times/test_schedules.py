@@ -354,3 +354,20 @@ async def test_run_now_tells_of_a_conflict(make_scene: MakeScene) -> None:
             await running.service.schedules.run("nightly", by="anna")
         assert await runs(running) == []
         await running.service.abort(view.rollout.id, by="anna")
+
+
+async def test_the_list_asks_once_how_the_schedules_stand(
+    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, asked = await make_scene(1), list[Any]()
+    three = {name: replace(nightly()["nightly"], name=name) for name in ("c", "a", "b")}
+    async with engine.running_by(Clock(EVE), scene.registry(schedules=three)) as running:
+        inner = running.parts.store.schedules.standings
+
+        async def counting(now: Any) -> Any:
+            asked.append(now)
+            return await inner(now)
+
+        monkeypatch.setattr(running.parts.store.schedules, "standings", counting)
+        assert [view.schedule.name for view in await running.service.schedules.listed(1)] == ["a", "b", "c"]
+    assert len(asked) == 1

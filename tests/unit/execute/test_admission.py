@@ -57,6 +57,6 @@ async def test_a_share_that_is_over_waits_for_nothing() -> None:
     admission = Admission(share, Part(), slots, rooms, lambda: REGISTRY, known, Gate(read=frozen))
     async with admission.open():
         await until(lambda: bool(control.held))
-        assert control.held[-1] == ("pg", [], FREEZE)
+        assert control.held.pop() == ("pg", [], FREEZE)
         assert await admission.next() is None
-    assert control.held[-1] == ("pg", [], None)
+    assert control.held.pop() == ("pg", [], None)
