@@ -356,9 +356,7 @@ async def test_run_now_tells_of_a_conflict(make_scene: MakeScene) -> None:
         await running.service.abort(view.rollout.id, by="anna")
 
 
-async def test_the_list_asks_once_how_the_schedules_stand(
-    make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_list_asks_once_how_they_all_stand(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
     scene, asked = await make_scene(1), list[Any]()
     three = {name: replace(nightly()["nightly"], name=name) for name in ("c", "a", "b")}
     async with engine.running_by(Clock(EVE), scene.registry(schedules=three)) as running:

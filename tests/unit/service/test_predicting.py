@@ -14,6 +14,7 @@ from orchestrator.errors import StoreError
 from orchestrator.execute.predictions import KEPT, Predictions, Stretch
 from orchestrator.rollout.state import Migration, MigrationState, RolloutState
 from orchestrator.service import predicting
+from orchestrator.store import durations
 from orchestrator.store.engine import Store, open_store
 from tests.integration.store.samples import START, a_rollout, changed, created, migrations_of
 
@@ -49,12 +50,23 @@ async def test_the_newest_of_several_rollouts_count_and_what_was_noted_live_coun
     assert taken == [1.0] * 5 + [20.0] * (KEPT // 2) + [30.0] * (KEPT // 2 - 5)
 
 
+async def test_only_the_last_rollouts_of_the_track_are_looked_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(durations, "ROLLOUTS", 2, raising=False)
+    async with open_store(f"sqlite:///{tmp_path / 'control.db'}") as store:
+        for number in range(3):
+            await ran(store, f"r{number}", 1, number + 1.0, minutes=10 * number)
+        assert [took.seconds for took in await store.durations.latest("app")] == [3.0, 2.0]
+        assert await store.durations.latest("other") == []
+
+
 async def test_a_store_that_gives_no_answer_is_asked_again() -> None:
     async def latest(track: str) -> None:
         raise StoreError("gone")
 
-    durations = SimpleNamespace(latest=latest)
-    parts: Any = SimpleNamespace(store=SimpleNamespace(durations=durations), predictions=Predictions())
+    store = SimpleNamespace(durations=SimpleNamespace(latest=latest))
+    parts: Any = SimpleNamespace(store=store, predictions=Predictions())
     with pytest.raises(StoreError):
         await predicting.prime(parts, WINDOWS, ["app"])
     assert not parts.predictions.primed
