@@ -61,7 +61,7 @@ class Notifier:
         self._outbox, self._channels, self._sender = outbox, channels, sender
         self._publish, self._leads, self._pauses = publish, leads, pauses
         self._look_seconds, self._claim_seconds = look_seconds, claim_seconds
-        self._woken = anyio.Event()
+        self._woken, self._stirred = anyio.Event(), True
         self._offered: deque[tuple[Notice, Sequence[str] | None]] = deque()
         self._throttled: dict[str, Throttling] = {}
         self._told: set[tuple[str, str]] = set()
@@ -71,6 +71,7 @@ class Notifier:
         """Take note of an event; never waits."""
         match event:
             case events.RolloutCreated() | events.RolloutStateChanged():
+                self._stirred = True
                 self._woken.set()
             case events.ShardThrottled():
                 before = self._throttled.get(event.shard)
@@ -101,7 +102,9 @@ class Notifier:
         async with anyio.create_task_group() as tasks:
             while True:
                 try:
-                    if self._leads():
+                    if not self._leads():
+                        self._stirred = True
+                    else:
                         if anyio.current_time() - forgotten >= FORGET_SECONDS:
                             await self._outbox.forget(events.now())
                             forgotten = anyio.current_time()
@@ -110,10 +113,12 @@ class Notifier:
                 except LeadershipLostError:
                     return
                 except StoreError as exc:
+                    self._stirred = True
                     if exc.message != told:
                         log.warning("notifications_held_up", message=exc.message, remedy=exc.remedy)
                     told = exc.message
                 except Exception:  # telling people must not end what they are told of
+                    self._stirred = True
                     if told != "bug":
                         log.exception("notifications_failed")
                     told = "bug"
@@ -123,12 +128,9 @@ class Notifier:
 
     async def _round(self, tasks: anyio.abc.TaskGroup) -> None:
         channels = self._channels()
-        compose = partial(_composed, channels)
-        more = True
-        while more:
-            gathered = await self._outbox.gather(compose, events.now())
-            self._drop(gathered.dropped, "too many wait for this channel")
-            more = gathered.more
+        if channels or self._stirred:
+            self._stirred = False
+            await self._gather(channels)
         self._offer_throttled(channels)
         await self._write_down(channels)
         await self._outbox.abandon([one.name for one in channels], "the registry has no such channel", events.now())
@@ -137,6 +139,16 @@ class Notifier:
             if channel.name in due and channel.name not in self._sending:
                 self._sending.add(channel.name)
                 tasks.start_soon(self._drain, channel.name)
+
+    async def _gather(self, channels: Sequence[Channel]) -> None:
+        """Look at what is new. Without channels as well, or the first one would be told of all that ever was; but not
+        again and again, since that is a look at all rollouts."""
+        compose = partial(_composed, channels)
+        more = True
+        while more:
+            gathered = await self._outbox.gather(compose, events.now())
+            self._drop(gathered.dropped, "too many wait for this channel")
+            more = gathered.more
 
     async def _write_down(self, channels: Sequence[Channel]) -> None:
         while self._offered:

@@ -310,6 +310,46 @@ async def test_what_is_told_of_a_throttled_shard_is_its_limit_of_that_moment(url
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_without_channels_the_rollouts_are_looked_at_when_something_happens_only(
+    url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, channels = {"gather": 0, "due": 0}, list[Channel]()
+
+    def counted(name: str) -> None:
+        inner = getattr(store.outbox, name)
+
+        async def counting(*arguments: Any) -> Any:
+            looks[name] += 1
+            return await inner(*arguments)
+
+        monkeypatch.setattr(store.outbox, name, counting)
+
+    async def looked(times: int) -> None:
+        begun = looks["due"]
+        await until(lambda: looks["due"] >= begun + times)
+
+    with serving(says(200)) as there:
+        async with open_store(url) as store, anyio.create_task_group() as tasks:
+            counted("gather")
+            counted("due")
+            made = Notifier(
+                store.outbox, lambda: channels, Sender(programs.run), lambda event: None, lambda: True, QUICK, 0.02
+            )
+            tasks.start_soon(made.run)
+            await looked(5)
+            assert looks["gather"] == 1
+            made.hear(created(await start(store)))
+            await looked(5)
+            assert looks["gather"] == 2
+            channels.append(webhook(there.url))  # is told of what happens from now on
+            await start(store, "r2")
+            await kept(store, 1, "delivered")
+            tasks.cancel_scope.cancel()
+    assert [json.loads(asked.body)["rollout"]["id"] for asked in there.asked] == ["r2"]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_offers_beyond_the_queue_are_dropped_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setattr(notifiers, "QUEUE", 1)
     told: list[Event] = []
