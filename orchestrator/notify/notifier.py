@@ -92,10 +92,6 @@ class Notifier:
         self._offered.append((notice, channels))
         self._woken.set()
 
-    def wake(self) -> None:
-        """Something was put back into the outbox."""
-        self._woken.set()
-
     async def run(self) -> None:
         """Until cancelled. What goes wrong with the store is told, and tried again."""
         told, forgotten = "", -FORGET_SECONDS
