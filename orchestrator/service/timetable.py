@@ -10,11 +10,12 @@ from typing import Protocol
 from orchestrator.access import callers
 from orchestrator.api.ports import PlanGroup, RolloutView
 from orchestrator.api.time_ports import ScheduleView
-from orchestrator.errors import ConflictError, FrozenError, NotFoundError
+from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.events import ScheduleRan, ScheduleSwitched
 from orchestrator.registry import selector
 from orchestrator.registry.model import Registry
 from orchestrator.registry.times import Schedule
+from orchestrator.rollout import windows
 from orchestrator.rollout.schedules import Run, RunOutcome, Standing, upcoming
 from orchestrator.rollout.state import EVERY, Direction, FleetState, Request, Scheduled
 from orchestrator.service.wiring import Parts
@@ -63,7 +64,7 @@ class Timetable:
         schedule, now = self.find(name), self._parts.clock()
         freeze = await self._parts.store.freeze.current()
         if freeze is not None:
-            raise FrozenError(f"nothing may start: {freeze}", remedy="lift it with `orchestrator freeze off`")
+            raise windows.refused(freeze)
         return await self.carry_out(schedule, Scheduled(name, now, is_asked=True), by)
 
     def find(self, name: str) -> Schedule:
