@@ -11,7 +11,7 @@
     │   ├── ConflictError           another active rollout holds some of the targets
     │   ├── PlanChangedError        what would run is not what was planned
     │   ├── ForbiddenError          who asks may not do this, or is not proved
-    │   └── StateError              the rollout is not in a state that allows this
+    │   └── StateError              a rollout, token or schedule is not in a state that allows this
     │       └── FrozenError         nothing may start at present
     ├── UnavailableError            something we need cannot be reached
     │   ├── StoreError              the control database
@@ -147,7 +147,7 @@ class ForbiddenError(RequestError):
 
 
 class StateError(RequestError):
-    """The rollout is not in a state that allows this."""
+    """It is not in a state that allows this."""
 
 
 class FrozenError(StateError):

@@ -57,7 +57,7 @@ class RolloutCreated(RolloutEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStateChanged(RolloutEvent):
     """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
-    `waiting` says what it waits for."""
+    `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found."""
 
     state: str
     reason: str | None
@@ -66,6 +66,7 @@ class RolloutStateChanged(RolloutEvent):
     seconds: float
     waiting: str | None = None
     waves: dict[str, dict[str, int]] = field(default_factory=dict)
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

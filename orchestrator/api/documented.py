@@ -11,6 +11,7 @@ from orchestrator.api import documented_administration, examples, paging, proble
 from orchestrator.api.examples import ROLLOUT_ID, page, plain
 from orchestrator.api.problems import FieldProblem, Kind, MistakeProblem, Problem, problem
 from orchestrator.api.told import Problems, Told
+from orchestrator.rollout import windows
 
 _OK, _CREATED = HTTPStatus.OK, HTTPStatus.CREATED
 
@@ -145,6 +146,8 @@ def _told(kind: Kind, detail: str, **members: Any) -> Problem:
     return problem(kind, detail, request_id="3f0c7d1e9a6b4f5f8a0d", **members)
 
 
+_FROZEN = windows.refused(examples.FREEZE)
+
 PROBLEMS: Mapping[HTTPStatus, Problems] = {
     HTTPStatus.BAD_REQUEST: Problems(
         "The request cannot be read, or not be met.",
@@ -191,7 +194,7 @@ PROBLEMS: Mapping[HTTPStatus, Problems] = {
                 targets=["acme/app"],
             ),
             _of(errors.StateError, f"rollout {ROLLOUT_ID} has finished (succeeded)", remedy="start another one"),
-            _of(errors.FrozenError, "the fleet is frozen by user:ann: incident 7", remedy="`orchestrator freeze off`"),
+            _of(errors.FrozenError, _FROZEN.message, remedy=_FROZEN.remedy),
             _of(
                 errors.PlanChangedError,
                 "what would run is not what was planned",

@@ -16,6 +16,7 @@ from orchestrator.api.shards import Shards, ShardState
 from orchestrator.api.tokens import NewToken, ShownToken
 from orchestrator.rollout.schedules import RunOutcome
 from orchestrator.rollout.state import Direction, FleetState, MigrationState, RolloutState
+from orchestrator.rollout.windows import Freeze
 
 ROLLOUT_ID = "20261121-020001-9f3a"
 DIGEST = "k7q2mzx4v3n5t6w7a2b3c4d5e6f7g2h3i4j5k6l7"
@@ -236,7 +237,8 @@ SCHEDULE = time_schemas.Schedule(
     runs=[RUN],
 )
 SCHEDULES = time_schemas.Schedules(items=[SCHEDULE])
-FROZEN = time_schemas.Freeze(frozen=True, by="user:ann", reason="incident 7", since=_START)
+FREEZE = Freeze("user:ann", "incident 7", _START)
+FROZEN = time_schemas.freeze(FREEZE)
 NOT_FROZEN = time_schemas.Freeze(frozen=False)
 
 NOTIFICATION_ID = "ntf_5f0c9a3b7d21e4468a01c2d3"

@@ -45,7 +45,7 @@ KINDS: Mapping[type[errors.OrchestratorError], Kind] = {
     errors.PlanChangedError: Kind(HTTPStatus.CONFLICT, "plan-changed", "What would run is no longer what was planned."),
     errors.ForbiddenError: Kind(HTTPStatus.FORBIDDEN, "forbidden", "Who asks may not do this."),
     errors.FrozenError: Kind(HTTPStatus.CONFLICT, "frozen", "Nothing may start on the fleet at present."),
-    errors.StateError: Kind(HTTPStatus.CONFLICT, "wrong-state", "The rollout is not in a state that allows this."),
+    errors.StateError: Kind(HTTPStatus.CONFLICT, "wrong-state", "It is not in a state that allows this."),
     errors.RequestError: Kind(HTTPStatus.BAD_REQUEST, "request-refused", "The request cannot be met."),
     errors.RegistryError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "registry-mistakes", "The registry has mistakes."),
     errors.SelectorError: Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "selector", "The selector cannot be read."),

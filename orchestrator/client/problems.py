@@ -9,6 +9,7 @@ from orchestrator.errors import (
     ConfigurationError,
     ConflictError,
     DaemonError,
+    FrozenError,
     NotFoundError,
     OrchestratorError,
     PlanChangedError,
@@ -19,6 +20,7 @@ from orchestrator.errors import (
 # What the last part of a problem's type says where the status does not say it all.
 _HELD = "targets-held"
 _CHANGED = "plan-changed"
+_FROZEN = "frozen"
 _TOKEN = "set ORCHESTRATOR_TOKEN to a token with the right for this"
 
 
@@ -57,7 +59,8 @@ def _conflict(body: Mapping[str, Any], message: str, remedy: str | None) -> Orch
         return ConflictError(message, rollout=rollout, targets=body.get("targets") or (), remedy=remedy or instead)
     if str(body.get("type", "")).endswith(_CHANGED):
         return PlanChangedError(message, differences=body.get("differences") or (), remedy=remedy)
-    return StateError(message, remedy=remedy)
+    frozen = str(body.get("type", "")).endswith(_FROZEN)
+    return (FrozenError if frozen else StateError)(message, remedy=remedy)
 
 
 def _foreign(status: int, server: str) -> OrchestratorError:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import httpx2
 
-from orchestrator.databases.fetching import answered, body, host_of
+from orchestrator.databases.fetching import answered, body, host_of, trusting
 from orchestrator.errors import DiscoveryError
 from orchestrator.registry.answers import Row
 from orchestrator.registry.model import Discovery
@@ -27,9 +27,9 @@ async def ask(
     headers = {"Accept": "application/json"}
     if discovery.token is not None:
         headers["Authorization"] = f"Bearer {discovery.token}"
-    host = host_of(discovery.text)
+    host, verify = host_of(discovery.text), await trusting()
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=seconds, transport=transport) as client,
+        httpx2.AsyncClient(headers=headers, timeout=seconds, transport=transport, verify=verify) as client,
         answered(client, "GET", discovery.text, seconds=seconds, error=DiscoveryError, remedy=_NO_ANSWER) as response,
     ):
         if response.status_code != 200:

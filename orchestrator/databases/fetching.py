@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -15,6 +16,12 @@ from orchestrator.errors import OrchestratorError
 def host_of(url: str) -> str | None:
     """What messages call a URL: the rest of it may hold a secret."""
     return urlsplit(url).hostname
+
+
+async def trusting() -> ssl.SSLContext:
+    """What verifies certificates, by SSL_CERT_FILE and SSL_CERT_DIR where they are set. It reads all authorities, for
+    some 50 ms: in a thread, since a client would do so in the event loop."""
+    return await anyio.to_thread.run_sync(httpx2.create_ssl_context)
 
 
 @asynccontextmanager

@@ -51,6 +51,7 @@ class Admission:
             tasks.start_soon(self._call_back)
             yield
             tasks.cancel_scope.cancel()
+        await self._control.hold(self._share.shard, [], None)  # nobody waits here any more
 
     async def next(self) -> Migration | None:
         """The migration that starts next, with a slot for it; None when no further one may start."""

@@ -13,7 +13,7 @@ import structlog
 
 from orchestrator.databases.asking import Asker
 from orchestrator.databases.base import Limits, Place
-from orchestrator.databases.fetching import answered, host_of
+from orchestrator.databases.fetching import answered, host_of, trusting
 from orchestrator.errors import CheckError, TargetError
 from orchestrator.execute import promql
 from orchestrator.execute.answers import one_line
@@ -80,10 +80,10 @@ class WaveChecks:
     async def _asked(self, registry: Registry, check: Check, targets: Sequence[TargetKey], salt: str) -> Finding:
         try:
             if check.probe == "promql":
-                async with _client(check) as client:
+                async with await _client(check) as client:
                     return await promql.ask(client, check)
             if check.probe == "http":
-                async with _client(check) as client:
+                async with await _client(check) as client:
                     return await _http(client, check)
             if check.shard is None:
                 return await self._of_tenants(registry, check, targets, salt)
@@ -152,9 +152,8 @@ def _sample(targets: Sequence[Target], number: int | None, salt: str) -> Sequenc
     return [target for unit in waves.spread(units, number, salt) for target in unit]
 
 
-def _client(check: Check) -> httpx2.AsyncClient:
-    """Straight to the host, whatever proxy the environment names; redirections are not followed. Certificates are
-    verified, by SSL_CERT_FILE and SSL_CERT_DIR where they are set."""
+async def _client(check: Check) -> httpx2.AsyncClient:
+    """Straight to the host, whatever proxy the environment names; redirections are not followed."""
     headers = {"Accept": "*/*" if check.probe == "http" else "application/json", "Accept-Encoding": "identity"}
     if check.token is not None:
         headers["Authorization"] = f"Bearer {check.token}"
@@ -163,7 +162,7 @@ def _client(check: Check) -> httpx2.AsyncClient:
         headers=headers,
         auth=auth,
         timeout=check.timeout_seconds,
-        transport=httpx2.AsyncHTTPTransport(),
+        transport=httpx2.AsyncHTTPTransport(verify=await trusting()),
         trust_env=False,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 Heads = tuple[str, ...]
@@ -34,6 +35,15 @@ class Predictions:
     def note(self, done: Stretch, seconds: float) -> None:
         for kind in _kinds(done):
             self._taken[kind].append(seconds)
+
+    def prime(self, track: str, done: Iterable[tuple[Stretch, float]]) -> None:
+        """Take what the store has of the track, the oldest first, for all that is known of it: what was noted before is
+        among it."""
+        for kind in [kind for kind in self._taken if kind.track == track]:
+            del self._taken[kind]
+        for stretch, seconds in done:
+            self.note(stretch, seconds)
+        self.primed.add(track)
 
     def of(self, wanted: Stretch, expected: float) -> float:
         """A high quantile of what the same stretch took on the shard, or else on the track; `expected` where nothing is

@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 @dataclass(eq=False, slots=True)
 class _Watch:
     """What is known of one shard's server. `guessed`: the room is not what it was last asked for. `dry`: since when a
-    database, or with None the server, has no room."""
+    database, or with None the server, has no room. `told` and `allowed`: what was last told of its limit."""
 
     shard: str
     shares: int = 0
@@ -49,6 +49,7 @@ class _Watch:
     dry: dict[str | None, float] = field(default_factory=dict)
     cause: str = ""
     told: int | None = None
+    allowed: int = 0
     woken: anyio.Event = field(default_factory=anyio.Event)
     lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -171,7 +172,9 @@ class HeadRooms:
 
     def _tell(self, watch: _Watch, shard: Shard | None, found: Room) -> None:
         """Tell of what has changed since it was told last."""
-        if shard is None:
+        if shard is None:  # the registry no longer has it: what was told of it is over
+            if watch.cause:
+                self._publish(ShardLimitChanged(shard=watch.shard, limit=watch.allowed, allowed=watch.allowed))
             watch.cause, watch.told = "", None
             return
         cause, reason = headroom.throttled(found, shard)
@@ -184,4 +187,4 @@ class HeadRooms:
                     shard=shard.name, limit=limit, allowed=shard.max_concurrent, reason=reason if cause else None
                 )
             )
-        watch.cause, watch.told = cause, limit if cause else None
+        watch.cause, watch.told, watch.allowed = cause, limit if cause else None, shard.max_concurrent

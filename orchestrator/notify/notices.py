@@ -14,8 +14,6 @@ from orchestrator.registry.channels import Channel, NoticeKind
 # The events that `of_rollout` looks at; others may be left out.
 NAMES = ("RolloutCreated", "RolloutStateChanged")
 FINISHED = frozenset({"succeeded", "failed", "aborted", "rolled_back"})
-# What the service writes when a person pauses: they know.
-_BY_PERSON = "paused by "
 _AT_GOAL = ("succeeded", "up_to_date")
 _FAILED = ("failed", "locked", "unreachable", "ahead")
 
@@ -75,7 +73,7 @@ def of_rollout(stream: Stream) -> tuple[Sequence[Notice], str]:
             found.append(_notice("rollout_started", stream, event, "pending"))
         elif event.name == "RolloutStateChanged":
             before, state = state, str(event.data["state"])
-            if state != before and (kind := _kind(state, event.data.get("reason"))):
+            if state != before and (kind := _kind(state, event.data.get("by"))):
                 found.append(_notice(kind, stream, event, state))
     return found, state
 
@@ -110,10 +108,11 @@ def body(channel: str, notice: Notice) -> dict[str, Any]:
     return {**told, **notice.data}
 
 
-def _kind(state: str, reason: object) -> NoticeKind | None:
+def _kind(state: str, by: object) -> NoticeKind | None:
+    """What a state is worth telling as; who has paused a rollout knows."""
     if state == "awaiting_approval":
         return "approval_needed"
-    if state == "paused" and not str(reason or "").startswith(_BY_PERSON):
+    if state == "paused" and by is None:
         return "rollout_paused"
     return "rollout_finished" if state in FINISHED else None
 

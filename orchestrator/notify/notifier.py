@@ -61,7 +61,7 @@ class Notifier:
         self._outbox, self._channels, self._sender = outbox, channels, sender
         self._publish, self._leads, self._pauses = publish, leads, pauses
         self._look_seconds, self._claim_seconds = look_seconds, claim_seconds
-        self._woken = anyio.Event()
+        self._woken, self._stirred = anyio.Event(), True
         self._offered: deque[tuple[Notice, Sequence[str] | None]] = deque()
         self._throttled: dict[str, Throttling] = {}
         self._told: set[tuple[str, str]] = set()
@@ -71,6 +71,7 @@ class Notifier:
         """Take note of an event; never waits."""
         match event:
             case events.RolloutCreated() | events.RolloutStateChanged():
+                self._stirred = True
                 self._woken.set()
             case events.ShardThrottled():
                 before = self._throttled.get(event.shard)
@@ -78,6 +79,10 @@ class Notifier:
             case events.ShardLimitChanged(reason=None):
                 self._throttled.pop(event.shard, None)
                 self._told = {(channel, shard) for channel, shard in self._told if shard != event.shard}
+            case events.ShardLimitChanged(reason=str(reason)) if event.shard in self._throttled:
+                since, shard = self._throttled[event.shard].since, event.shard
+                last = events.ShardThrottled(shard=shard, limit=event.limit, allowed=event.allowed, reason=reason)
+                self._throttled[shard] = Throttling(since, last)
 
     def offer(self, notice: Notice, channels: Sequence[str] | None = None) -> None:
         """Tell of what no rollout's stream holds. Of too many at once the last are dropped, counted and logged."""
@@ -87,17 +92,15 @@ class Notifier:
         self._offered.append((notice, channels))
         self._woken.set()
 
-    def wake(self) -> None:
-        """Something was put back into the outbox."""
-        self._woken.set()
-
     async def run(self) -> None:
         """Until cancelled. What goes wrong with the store is told, and tried again."""
         told, forgotten = "", -FORGET_SECONDS
         async with anyio.create_task_group() as tasks:
             while True:
                 try:
-                    if self._leads():
+                    if not self._leads():
+                        self._stirred = True
+                    else:
                         if anyio.current_time() - forgotten >= FORGET_SECONDS:
                             await self._outbox.forget(events.now())
                             forgotten = anyio.current_time()
@@ -106,10 +109,12 @@ class Notifier:
                 except LeadershipLostError:
                     return
                 except StoreError as exc:
+                    self._stirred = True
                     if exc.message != told:
                         log.warning("notifications_held_up", message=exc.message, remedy=exc.remedy)
                     told = exc.message
                 except Exception:  # telling people must not end what they are told of
+                    self._stirred = True
                     if told != "bug":
                         log.exception("notifications_failed")
                     told = "bug"
@@ -119,12 +124,9 @@ class Notifier:
 
     async def _round(self, tasks: anyio.abc.TaskGroup) -> None:
         channels = self._channels()
-        compose = partial(_composed, channels)
-        more = True
-        while more:
-            gathered = await self._outbox.gather(compose, events.now())
-            self._drop(gathered.dropped, "too many wait for this channel")
-            more = gathered.more
+        if channels or self._stirred:
+            self._stirred = False
+            await self._gather(channels)
         self._offer_throttled(channels)
         await self._write_down(channels)
         await self._outbox.abandon([one.name for one in channels], "the registry has no such channel", events.now())
@@ -132,7 +134,17 @@ class Notifier:
         for channel in channels:
             if channel.name in due and channel.name not in self._sending:
                 self._sending.add(channel.name)
-                tasks.start_soon(self._drain, channel)
+                tasks.start_soon(self._drain, channel.name)
+
+    async def _gather(self, channels: Sequence[Channel]) -> None:
+        """Look at what is new. Without channels as well, or the first one would be told of all that ever was; but not
+        again and again, since that is a look at all rollouts."""
+        compose = partial(_composed, channels)
+        more = True
+        while more:
+            gathered = await self._outbox.gather(compose, events.now())
+            self._drop(gathered.dropped, "too many wait for this channel")
+            more = gathered.more
 
     async def _write_down(self, channels: Sequence[Channel]) -> None:
         while self._offered:
@@ -159,28 +171,36 @@ class Notifier:
                 told = notices.throttled(shard, one.since, at, last.limit, last.allowed, last.reason, round(seconds, 3))
                 self.offer(told, names)
 
-    async def _drain(self, channel: Channel) -> None:
-        """Send what is due for a channel, one after the other."""
+    async def _drain(self, name: str) -> None:
+        """Send what is due for a channel, one after the other; each as the registry has the channel then."""
         try:
             while self._leads():
+                channel = next((one for one in self._channels() if one.name == name), None)
+                if channel is None:
+                    return
                 moment = events.now()
                 until = moment + timedelta(seconds=channel.timeout_seconds + self._claim_seconds)
-                delivery = await self._outbox.claim(channel.name, moment, until)
+                delivery = await self._outbox.claim(name, moment, until)
                 if delivery is None:
                     return
                 await self._attempt(channel, delivery)
         except StoreError as exc:
-            log.warning("notification_not_recorded", channel=channel.name, message=exc.message)
+            log.warning("notification_not_recorded", channel=name, message=exc.message)
         except Exception:
-            log.exception("notification_failed_unexpectedly", channel=channel.name)
+            log.exception("notification_failed_unexpectedly", channel=name)
         finally:
-            self._sending.discard(channel.name)
+            self._sending.discard(name)
 
     async def _attempt(self, channel: Channel, delivery: Delivery) -> None:
         try:
             await self._sender.send(channel, delivery)
         except NotDelivered as exc:
             await self._put_off(channel, delivery, exc)
+            return
+        except Exception as exc:  # it counts as an attempt like any other, or it would be tried for ever
+            log.exception("notification_failed_unexpectedly", channel=channel.name, delivery=delivery.id)
+            unexpected = NotDelivered(f"it cannot be sent: {type(exc).__name__}, see the daemon's log")
+            await self._put_off(channel, delivery, unexpected)
             return
         with anyio.CancelScope(shield=True):  # it was sent: whoever stops us now must not have it sent twice
             await self._outbox.delivered(delivery, events.now())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from orchestrator.notify.notices import Delivery, Stream
 
@@ -75,12 +75,14 @@ class Outbox(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Protocol):
     """How a program ended, and the end of what it said."""
 
-    code: int
-    said: Sequence[str]
+    @property
+    def code(self) -> int: ...
+
+    @property
+    def said(self) -> Sequence[str]: ...
 
 
 class Run(Protocol):
@@ -88,4 +90,4 @@ class Run(Protocol):
 
     async def __call__(
         self, command: Sequence[str | Path], environment: Mapping[str, str], *, descriptors: Sequence[int] = ()
-    ) -> Any: ...
+    ) -> Ended: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 import tempfile
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -40,6 +41,7 @@ class Sender:
 
     def __init__(self, run: Run, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._run, self._transport = run, transport
+        self._trusting: ssl.SSLContext | None = None
 
     async def send(self, channel: Channel, delivery: Delivery) -> None:
         """Raises NotDelivered."""
@@ -52,9 +54,15 @@ class Sender:
 
     async def _request(self, channel: Channel, delivery: Delivery) -> None:
         body, headers = content(channel, delivery, int(now().timestamp()))
+        if self._trusting is None:  # reading all authorities takes some 50 ms: not in the event loop, and once
+            self._trusting = await anyio.to_thread.run_sync(httpx2.create_ssl_context)
         # No proxies, and no redirections: the URL is a secret, and whoever redirects could send it anywhere.
         client = httpx2.AsyncClient(
-            timeout=channel.timeout_seconds, trust_env=False, follow_redirects=False, transport=self._transport
+            timeout=channel.timeout_seconds,
+            trust_env=False,
+            follow_redirects=False,
+            transport=self._transport,
+            verify=self._trusting,
         )
         try:
             async with client, client.stream("POST", channel.url, content=body, headers=headers) as answer:

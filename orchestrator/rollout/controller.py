@@ -104,12 +104,12 @@ class Controller:
 
     # Commands
 
-    async def pause(self, reason: str) -> None:
-        """No new starts from now on; what runs goes on to its end."""
+    async def pause(self, reason: str, *, by: str) -> None:
+        """No new starts from now on, as `by` wants it; what runs goes on to its end."""
         async with self._standing.lock:
             decide.check_command(self.rollout, "pause")
             if self.rollout.state is not RolloutState.PAUSED:
-                await self._standing.move(RolloutState.PAUSED, reason)
+                await self._standing.move(RolloutState.PAUSED, reason, by=by)
 
     async def resume(self, reason: str) -> None:
         """Go on; the failures so far are accepted by whoever resumes, and do not pause the rollout again."""

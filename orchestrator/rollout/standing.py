@@ -52,8 +52,8 @@ class Standing:
         for migration in migrations:
             self.tally.note(migration)
 
-    async def move(self, state: RolloutState, reason: str | None, **changes: Any) -> None:
-        """Write the rollout's new state, then act on it. The caller holds the lock.
+    async def move(self, state: RolloutState, reason: str | None, *, by: str | None = None, **changes: Any) -> None:
+        """Write the rollout's new state, then act on it. The caller holds the lock. `by`: who has paused it.
 
         Raises StoreError when not every target is accounted for: then nothing may go on.
         """
@@ -75,7 +75,7 @@ class Standing:
                 "finished_at": now if state.finished else None,
             },
         )
-        await self.ledger.save_rollout(moved, tell.state_changed(moved, self.tally.by_wave()))
+        await self.ledger.save_rollout(moved, tell.state_changed(moved, self.tally.by_wave(), by))
         self.rollout = moved
         self.wake()
 

@@ -81,7 +81,9 @@ def wave_changed(rollout: Rollout, index: int, what: str, by: str | None = None)
     return events.WaveChanged(rollout=rollout.id, track=rollout.track, wave=wave, position=index, change=what, by=by)
 
 
-def state_changed(rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState, int]]) -> events.RolloutStateChanged:
+def state_changed(
+    rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState, int]], by: str | None = None
+) -> events.RolloutStateChanged:
     """A rollout's new state, with its counts at that moment."""
     counts = summed(by_wave)
     return events.RolloutStateChanged(
@@ -94,6 +96,7 @@ def state_changed(rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState
         counts=_named(counts),
         waves={name: _named(found) for name, found in by_wave.items()},
         seconds=(events.now() - rollout.created_at).total_seconds(),
+        by=by,
     )
 
 

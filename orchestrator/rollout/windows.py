@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+from orchestrator.errors import FrozenError
 from orchestrator.events import timestamp
 from orchestrator.registry import hours, selector
 from orchestrator.registry.hours import HORIZON
@@ -29,6 +30,11 @@ class Freeze:
 
     def __str__(self) -> str:
         return f"frozen by {self.by} since {timestamp(self.since)}: {self.reason}"
+
+
+def refused(freeze: Freeze) -> FrozenError:
+    """What whoever wants to start something is told."""
+    return FrozenError(f"nothing may start: {freeze}", remedy="lift it with `orchestrator freeze off`")
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ class Orchestrator:
 
     @by_leader
     async def pause(self, rollout_id: str, *, by: str) -> RolloutView:
-        return await self._command(rollout_id, "pause", lambda one: one.pause(f"paused by {by}"))
+        return await self._command(rollout_id, "pause", lambda one: one.pause(f"paused by {by}", by=by))
 
     @by_leader
     async def resume(self, rollout_id: str, *, by: str) -> RolloutView:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from orchestrator.execute.predictions import Stretch
 from orchestrator.registry.model import Registry
 from orchestrator.service.wiring import Parts
+from orchestrator.store.durations import Took
 
 
 async def prime(parts: Parts, registry: Registry, tracks: Iterable[str]) -> None:
@@ -16,7 +17,9 @@ async def prime(parts: Parts, registry: Registry, tracks: Iterable[str]) -> None
     for track in tracks:
         if track in parts.predictions.primed:
             continue
-        parts.predictions.primed.add(track)
-        for took in await parts.store.durations.latest(track):
-            way = Stretch(took.track, took.shard, tuple(sorted(took.begin)), tuple(sorted(took.end)))
-            parts.predictions.note(way, took.seconds)
+        latest = await parts.store.durations.latest(track)
+        parts.predictions.prime(track, [(_stretch(took), took.seconds) for took in reversed(latest)])
+
+
+def _stretch(took: Took) -> Stretch:
+    return Stretch(took.track, took.shard, tuple(sorted(took.begin)), tuple(sorted(took.end)))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
 from orchestrator.access import acts, callers
 from orchestrator.api.ports import PlanGroup, RolloutView
 from orchestrator.api.time_ports import ScheduleView
-from orchestrator.errors import ConflictError, FrozenError, NotFoundError
+from orchestrator.errors import ConflictError, NotFoundError
 from orchestrator.events import ScheduleRan, ScheduleSwitched
 from orchestrator.registry import selector
 from orchestrator.registry.model import Registry
 from orchestrator.registry.times import Schedule
+from orchestrator.rollout import windows
 from orchestrator.rollout.schedules import Run, RunOutcome, Standing, upcoming
 from orchestrator.rollout.state import EVERY, Direction, FleetState, Request, Scheduled
 from orchestrator.service.wiring import Parts
@@ -38,17 +39,20 @@ class Timetable:
         self._parts, self._service = parts, service
 
     async def listed(self, upcoming: int) -> Sequence[ScheduleView]:
-        return [await self.show(name, upcoming=upcoming, runs=1) for name in sorted(self._service.registry.schedules)]
+        schedules, now = self._service.registry.schedules, self._parts.clock()
+        standings = await self._parts.store.schedules.standings(now)
+        return [await self._view(schedules[name], standings, now, upcoming, 1) for name in sorted(schedules)]
 
     async def show(self, name: str, *, upcoming: int, runs: int) -> ScheduleView:
         schedule, now = self.find(name), self._parts.clock()
-        standing = (await self._parts.store.schedules.standings(now)).get(name, Standing(now))
-        return self._view(schedule, standing, now, upcoming, await self._parts.store.schedules.runs(name, runs))
+        return await self._view(schedule, await self._parts.store.schedules.standings(now), now, upcoming, runs)
 
-    def _view(
-        self, schedule: Schedule, standing: Standing, now: datetime, count: int, runs: Sequence[Run]
+    async def _view(
+        self, schedule: Schedule, standings: Mapping[str, Standing], now: datetime, count: int, runs: int
     ) -> ScheduleView:
-        return ScheduleView(schedule, standing, upcoming(schedule, standing, now, count), runs)
+        standing = standings.get(schedule.name, Standing(now))
+        latest = await self._parts.store.schedules.runs(schedule.name, runs)
+        return ScheduleView(schedule, standing, upcoming(schedule, standing, now, count), latest)
 
     async def switch(self, name: str, *, enabled: bool, by: str) -> ScheduleView:
         schedule = self.find(name)
@@ -60,7 +64,7 @@ class Timetable:
         schedule, now = self.find(name), self._parts.clock()
         freeze = await self._parts.store.freeze.current()
         if freeze is not None:
-            raise FrozenError(f"nothing may start: {freeze}", remedy="lift it with `orchestrator freeze off`")
+            raise windows.refused(freeze)
         return await self.carry_out(schedule, Scheduled(name, now, is_asked=True), by)
 
     def find(self, name: str) -> Schedule:
@@ -126,8 +130,9 @@ class Timetable:
 
 
 def definition(schedule: Schedule) -> str:
-    """What makes it mean other times."""
-    return f"{schedule.cron.text} {schedule.cron.timezone} {schedule.jitter_seconds:g}"
+    """What makes it mean other times; off means none, so one that the file turns on counts from then on."""
+    times = f"{schedule.cron.text} {schedule.cron.timezone} {schedule.jitter_seconds:g}"
+    return times if schedule.enabled else f"{times} off"
 
 
 def requested(schedule: Schedule, run: Scheduled, by: str | None) -> Request:

@@ -20,6 +20,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.events import MigrationStarted, RolloutEvent
 from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
+from orchestrator.rollout import windows
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count, summed
 from orchestrator.store import rules, starts
 from orchestrator.store.rows import event_row, migration_row, rollout_from, rollout_row
@@ -141,7 +142,7 @@ def save_each(
     known = _known(connection, all_changed)
     held = starts.frozen(connection) if any(map(_is_start, changes)) else None
     refusals = [
-        starts.refused(held)
+        windows.refused(held)
         if held is not None and _is_start(change)
         else rules.refusal(change.migration, stored.get(change.migration.rollout), known)
         for change in changes

@@ -7,9 +7,12 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from orchestrator.rollout.state import MigrationState
+from orchestrator.rollout.state import EVERY, MigrationState
 from orchestrator.store.connections import Connections
-from orchestrator.store.tables import migrations
+from orchestrator.store.tables import migrations, rollouts
+
+# So many are looked through, and not all that there ever were.
+ROLLOUTS = 50
 
 
 class Took(NamedTuple):
@@ -29,13 +32,15 @@ class StoreDurations:
         self._connections = connections
 
     async def latest(self, track: str, limit: int = 1_000) -> Sequence[Took]:
-        """Those of the track's rollouts that were made last, in no order."""
+        """Those of the track's last rollouts that ended last, the last one first."""
         it = migrations.c
+        its = select(rollouts.c.id).where(rollouts.c.track.in_((track, EVERY)))
+        last = its.order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(ROLLOUTS)
         wanted = (
             select(it.track, it.shard, it.from_heads, it.to_heads, it.started_at, it.finished_at)
-            .where(it.track == track, it.state == str(MigrationState.SUCCEEDED), it.attempts == 1)
+            .where(it.rollout.in_(last), it.track == track, it.state == str(MigrationState.SUCCEEDED), it.attempts == 1)
             .where(it.from_heads.is_not(None), it.to_heads.is_not(None), it.finished_at.is_not(None))
-            .order_by(it.rollout.desc())
+            .order_by(it.finished_at.desc())
             .limit(limit)
         )
         rows = await self._connections.read(lambda connection: connection.execute(wanted).all())

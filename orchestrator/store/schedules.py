@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, insert, select, update
 
 from orchestrator.access import acts
 from orchestrator.rollout.schedules import AHEAD, Run, RunOutcome, Standing
@@ -74,16 +74,18 @@ def _gone(rows: Mapping[str, RowMapping], definitions: Mapping[str, str]) -> lis
 
 
 def _standings(connection: Connection, now: datetime) -> Mapping[str, Standing]:
-    """The latest run counts that a clock which is right can have recorded, and none that a person asked for."""
+    rows = connection.execute(_present(now)).mappings()
+    return {row["name"]: Standing(row["since"], row["handled"], row["enabled"], row["by"], row["at"]) for row in rows}
+
+
+def _present(now: datetime) -> Select[Any]:
+    """The schedules of the file, each with the latest run that a clock which is right can have recorded, and that no
+    person asked for. It is asked each second: from the end of the key, and not over all runs."""
     it = schedule_runs.c
-    latest = select(it.schedule, func.max(it.planned_at, type_=it.planned_at.type)).group_by(it.schedule)
-    latest = latest.where(it.by.is_(None), it.planned_at <= now + AHEAD)
-    handled: dict[str, datetime] = {row[0]: row[1] for row in connection.execute(latest)}
-    return {
-        name: Standing(row["since"], handled.get(name), row["enabled"], row["by"], row["at"])
-        for name, row in _rows(connection).items()
-        if row["present"]
-    }
+    counts = (it.schedule == schedules.c.name, it.by.is_(None), it.planned_at <= now + AHEAD)
+    latest = select(it.planned_at).where(*counts).order_by(it.planned_at.desc()).limit(1)
+    handled = latest.correlate(schedules).scalar_subquery().label("handled")
+    return select(schedules, handled).where(schedules.c.present)
 
 
 def _follow(connection: Connection, definitions: Mapping[str, str], now: datetime) -> Written[None]:

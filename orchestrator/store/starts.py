@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.errors import FrozenError, StateError
+from orchestrator.errors import StateError
 from orchestrator.events import timestamp
 from orchestrator.rollout.schedules import Run, RunOutcome
 from orchestrator.rollout.state import Rollout
@@ -22,10 +22,6 @@ def frozen(connection: Connection) -> Freeze | None:
     recorded, and once that is done no other is."""
     row = connection.execute(select(freeze).with_for_update(read=True)).one()
     return None if row.since is None else Freeze(row.by, row.reason, row.since)
-
-
-def refused(held: Freeze) -> FrozenError:
-    return FrozenError(f"nothing may start: {held}", remedy="lift it with `orchestrator freeze off`")
 
 
 def claim(connection: Connection, rollout: Rollout) -> str | None:

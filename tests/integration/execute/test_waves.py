@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.databases.embedded import Server
 from orchestrator.errors import StateError
+from orchestrator.events import RolloutStateChanged
 from orchestrator.registry.model import Check, FailureBudget, Registry, Strategy, Target, Track, Wave
 from orchestrator.rollout.state import Direction, MigrationState, Request, RolloutState
 from tests import engine, environments
@@ -519,6 +520,8 @@ async def test_a_pause_is_not_overruled_by_what_fails_meanwhile(
             await running.service.pause(rollout, by="anna")
         await running.reaches(rollout, RolloutState.PAUSED, failed=1)
         assert (await running.service.rollout(rollout)).rollout.reason == "paused by anna"
+        paused = [one for one in running.of(RolloutStateChanged) if one.state == "paused"]
+        assert paused[0].by == "anna"
         await running.service.abort(rollout, by="anna")
         assert await _ends(running, rollout) is RolloutState.ABORTED
 

@@ -151,6 +151,40 @@ async def test_what_is_given_up_is_a_dead_letter_until_somebody_retries_it(url: 
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_a_corrected_channel_counts_for_what_waits_already(url: str) -> None:  # noqa: F811
+    released, channels = False, list[Channel]()
+    with serving(in_turn(held(lambda: released))) as wrong, serving(says(200)) as right:
+        async with open_store(url) as store:
+            channels.append(webhook(wrong.url))
+            await pause(store, await start(store))
+            made = Notifier(store.outbox, lambda: channels, Sender(programs.run), lambda event: None, lambda: True)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(made.run)
+                await until(lambda: len(wrong.asked) == 1)
+                channels[:] = [webhook(right.url)]
+                released = True
+                await kept(store, 2, "delivered")
+                tasks.cancel_scope.cancel()
+    assert [len(wrong.asked), len(right.asked)] == [1, 1]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_one_that_cannot_be_sent_for_a_reason_of_our_own_is_given_up_too(
+    url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def send(*arguments: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(Sender, "send", send)
+    async with open_store(url) as store, telling(store, webhook("http://127.0.0.1:1", attempts=2)) as told:
+        await start(store)
+        [dead] = await kept(store, 1, "dead")
+    assert (dead.delivery.attempts, dead.error) == (2, "it cannot be sent: RuntimeError, see the daemon's log")
+    assert [event.attempt for event in told if isinstance(event, NotificationFailed)] == [1, 2]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_redirections_are_not_followed_and_a_receiver_that_is_gone_is_left_alone(url: str) -> None:  # noqa: F811
     with (
         serving(says(200)) as elsewhere,
@@ -256,6 +290,63 @@ async def test_a_shard_that_is_throttled_too_long_is_told_once(url: str) -> None
                 await kept(store, 2, "delivered")
                 tasks.cancel_scope.cancel()
     assert [json.loads(asked.body)["shard"]["limit"] for asked in there.asked] == [2, 0]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_what_is_told_of_a_throttled_shard_is_its_limit_of_that_moment(url: str) -> None:  # noqa: F811
+    with serving(says(200)) as there:
+        async with open_store(url) as store:
+            channels = [webhook(there.url, after_seconds=0.0)]
+            made = Notifier(store.outbox, lambda: channels, Sender(programs.run), lambda event: None, lambda: True)
+            made.hear(ShardThrottled(shard="pg-1", limit=6, allowed=8, reason="few connections"))
+            made.hear(ShardLimitChanged(shard="pg-1", limit=2, allowed=8, reason="fewer"))
+            made.hear(ShardLimitChanged(shard="pg-2", limit=1, allowed=8, reason="it was not throttled"))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(made.run)
+                await kept(store, 1, "delivered")
+                tasks.cancel_scope.cancel()
+    [told] = [json.loads(asked.body)["shard"] for asked in there.asked]
+    assert (told["shard"], told["limit"], told["reason"]) == ("pg-1", 2, "fewer")
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_without_channels_the_rollouts_are_looked_at_when_something_happens_only(
+    url: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks, channels = {"gather": 0, "due": 0}, list[Channel]()
+
+    def counted(name: str) -> None:
+        inner = getattr(store.outbox, name)
+
+        async def counting(*arguments: Any) -> Any:
+            looks[name] += 1
+            return await inner(*arguments)
+
+        monkeypatch.setattr(store.outbox, name, counting)
+
+    async def looked(times: int) -> None:
+        begun = looks["due"]
+        await until(lambda: looks["due"] >= begun + times)
+
+    with serving(says(200)) as there:
+        async with open_store(url) as store, anyio.create_task_group() as tasks:
+            counted("gather")
+            counted("due")
+            made = Notifier(
+                store.outbox, lambda: channels, Sender(programs.run), lambda event: None, lambda: True, QUICK, 0.02
+            )
+            tasks.start_soon(made.run)
+            await looked(5)
+            assert looks["gather"] == 1
+            made.hear(created(await start(store)))
+            await looked(5)
+            assert looks["gather"] == 2
+            channels.append(webhook(there.url))  # is told of what happens from now on
+            await start(store, "r2")
+            await kept(store, 1, "delivered")
+            tasks.cancel_scope.cancel()
+    assert [json.loads(asked.body)["rollout"]["id"] for asked in there.asked] == ["r2"]
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)

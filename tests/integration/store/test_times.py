@@ -6,12 +6,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import Connection, text
 
 from orchestrator.errors import FrozenError, StateError
 from orchestrator.rollout.schedules import Run, RunOutcome, Standing
 from orchestrator.rollout.state import MigrationState, Rollout, Scheduled
 from orchestrator.rollout.windows import Freeze
-from orchestrator.store import starts
+from orchestrator.store import schedules, starts
 from orchestrator.store.engine import Store
 from tests.integration.store.samples import START, a_rollout, created, migrations_of, started
 
@@ -49,6 +50,17 @@ async def test_the_latest_run_is_the_clocks_and_not_that_of_a_wrong_one(store: S
     for one in (run(1), run(2), run(3, by="anna"), run(60 * 24 * 30)):
         assert await store.schedules.record(one)
     assert (await store.schedules.standings(START))["nightly"].handled == START + 2 * MINUTE
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_the_latest_runs_are_found_without_looking_at_all_of_them(store: Store) -> None:
+    def plan(connection: Connection) -> str:
+        asked = schedules._present(START).compile(connection.engine, compile_kwargs={"literal_binds": True})
+        return str(connection.execute(text(f"EXPLAIN QUERY PLAN {asked}")).all())
+
+    found = await store.ledger._connections.read(plan)
+    assert "SEARCH schedule_runs USING INDEX" in found
+    assert "TEMP B-TREE" not in found  # nothing is sorted
 
 
 async def test_only_so_many_runs_are_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

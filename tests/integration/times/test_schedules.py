@@ -192,6 +192,20 @@ async def test_what_was_due_while_it_was_disabled_is_not_made_up_for(make_scene:
         assert run.outcome is RunOutcome.STARTED
 
 
+async def test_what_was_due_while_the_file_had_it_off_is_not_made_up_for(make_scene: MakeScene) -> None:
+    scene, clock = await make_scene(1), Clock(EVE)
+    on = nightly("*/5 * * * *", missed="run_once", missed_seconds=3600.0)
+    off = {"nightly": replace(on["nightly"], enabled=False)}
+    async with scheduled(scene.registry(schedules=off), clock) as running:
+        await looked(running)
+        clock.set("2026-11-21T02:01:00")
+        running.source.current = scene.registry(schedules=on, digest="on")
+        await settled(running)
+        assert await runs(running) == []
+        clock.set("2026-11-21T02:05:01")
+        assert [run.planned_at for run in await ran(running)] == [at("2026-11-21T02:05:00")]
+
+
 async def test_one_that_is_disabled_in_the_middle_of_its_start_does_not_start(make_scene: MakeScene) -> None:
     scene, clock = await make_scene(1), Clock(TWO)
     async with engine.running_by(clock, scene.registry(schedules=nightly())) as running:
@@ -351,3 +365,18 @@ async def test_run_now_tells_of_a_conflict(make_scene: MakeScene) -> None:
             await running.service.schedules.run("nightly", by="anna")
         assert await runs(running) == []
         await running.service.abort(view.rollout.id, by="anna")
+
+
+async def test_the_list_asks_once_how_they_all_stand(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, asked = await make_scene(1), list[Any]()
+    three = {name: replace(nightly()["nightly"], name=name) for name in ("c", "a", "b")}
+    async with engine.running_by(Clock(EVE), scene.registry(schedules=three)) as running:
+        inner = running.parts.store.schedules.standings
+
+        async def counting(now: Any) -> Any:
+            asked.append(now)
+            return await inner(now)
+
+        monkeypatch.setattr(running.parts.store.schedules, "standings", counting)
+        assert [view.schedule.name for view in await running.service.schedules.listed(1)] == ["a", "b", "c"]
+    assert len(asked) == 1

@@ -26,6 +26,7 @@ def as_sent(error: errors.OrchestratorError) -> tuple[int, Mapping[str, Any]]:
     [
         errors.NotFoundError("there is no rollout x", remedy="list them"),
         errors.StateError("rollout x has failed", remedy="retry it"),
+        errors.FrozenError("nothing may start", remedy="wait"),
         errors.ConfigurationError("there is no track 'x'", remedy="there are: app"),
     ],
 )

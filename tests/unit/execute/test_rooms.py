@@ -228,3 +228,15 @@ async def test_a_shard_that_leaves_the_registry_is_no_longer_asked(scene: Scene)
         await until(lambda: watch.asked_at != before)
         assert scene.limit == 1
         assert len(scene.server.asked) == asked
+
+
+async def test_a_throttled_shard_that_leaves_the_registry_is_told_to_be_free(scene: Scene) -> None:
+    scene.server.says = TIGHT
+    async with scene.driven():
+        await until(lambda: scene.limit == 3)
+        scene.registry = replace(scene.registry, shards={}, targets=())
+        await until(lambda: scene.told()[-1] == ("limit", 8))
+    last = scene.events[-1]
+    assert isinstance(last, ShardLimitChanged)
+    assert last.reason is None
+    assert scene.told() == [("throttled", 3), ("limit", 3), ("limit", 8)]

@@ -50,7 +50,9 @@ def test_the_state_goes_on_where_it_was_looked_at_last() -> None:
 
 
 def test_who_paused_it_knows() -> None:
-    assert told(changed(2, "paused", "paused by ann"), before="running") == []
+    assert told(changed(2, "paused", "whatever is said", by="ann"), before="running") == []
+    [found] = told(changed(2, "paused", "paused by a lock that is held"), before="running")
+    assert found.kind == "rollout_paused"
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "aborted", "rolled_back"])
