@@ -52,7 +52,8 @@ class Timetable:
 
     async def switch(self, name: str, *, enabled: bool, by: str) -> ScheduleView:
         schedule = self.find(name)
-        await self._parts.store.schedules.switch(name, definition(schedule), enabled, by, self._parts.clock())
+        now, filed = self._parts.clock(), schedule.enabled
+        await self._parts.store.schedules.switch(name, definition(schedule), enabled, by, now, filed)
         self._parts.bus.publish(ScheduleSwitched(schedule=name, enabled=enabled, by=by))
         return await self.show(name, upcoming=5, runs=1)
 
