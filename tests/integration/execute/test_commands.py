@@ -56,7 +56,7 @@ async def test_a_command_that_meets_the_end_of_a_rollout_never_leaves_it_half_op
                 await one.service.finished(view.rollout.id)
             after = await one.service.rollout(view.rollout.id)
             assert after.rollout.state.finished
-            assert after.counts == {"up_to_date": 1}
+            assert after.counts in ({"up_to_date": 1}, {"cancelled": 1})  # an abort may come before it was looked at
 
 
 async def _command(one: Engine, name: str, rollout: str) -> None:
