@@ -106,3 +106,13 @@ def acting(act: Act | Pending) -> Iterator[Pending]:
     finally:
         _current.reset(token)
         entered.over = True
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What the block does and starts is no part of the act that is being done."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)

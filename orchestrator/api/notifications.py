@@ -9,6 +9,7 @@ from pydantic import Field
 
 from orchestrator.api import paging, schemas
 from orchestrator.api.dependencies import Service
+from orchestrator.errors import NotFoundError
 from orchestrator.events import now
 from orchestrator.notify.ports import Kept, State
 
@@ -17,7 +18,7 @@ router = APIRouter(prefix="/api/v1/notifications", tags=["notifications"])
 
 class NotificationsQuery(paging.PageQuery):
     state: list[State] = Field([], description="`dead` for the dead letters; none for all.")
-    channel: list[str] = Field([], description="Names of `notifications` entries; none for all.")
+    channel: list[schemas.Word] = Field([], description="Names of `notifications` entries; none for all.")
 
 
 class Notification(schemas.Body):
@@ -67,4 +68,8 @@ async def list_notifications(
 @router.post("/{notification_id}/retry")
 async def retry_notification(notification_id: str, service: Service) -> Notification:
     """Send a dead letter again, or one that waits for its next attempt at once."""
+    if not paging.is_possible(notification_id):
+        raise NotFoundError(
+            f"there is no notification {notification_id!r}", remedy="GET /api/v1/notifications lists them"
+        )
     return notification(await service.notifications.retry(notification_id, now()))

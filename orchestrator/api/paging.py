@@ -53,12 +53,13 @@ def decode(cursor: str, listing: str, kind: type[Place]) -> Place:
         raise CursorError("not a cursor of this API") from None
     if name != listing or type(place) is not kind:
         raise CursorError("the cursor belongs to another listing")
-    if not _is_possible(place):
+    if not is_possible(place):
         raise CursorError("not a cursor of this API")
     return place
 
 
-def _is_possible(place: object) -> bool:
+def is_possible(place: object) -> bool:
+    """Whether a database can be asked for it: PostgreSQL does not even look for a text with a NUL."""
     if isinstance(place, str):
         return len(place) <= _LONGEST and not _NO_TEXT.search(place)
     return isinstance(place, int) and -1 <= place <= _LARGEST

@@ -14,7 +14,7 @@ from orchestrator.access.roles import Role
 from orchestrator.access.tokens import Minted, Token
 from orchestrator.api import paging, schemas
 from orchestrator.api.dependencies import Client, Guarding
-from orchestrator.errors import StateError
+from orchestrator.errors import NotFoundError, StateError
 from orchestrator.events import now
 
 router = APIRouter(prefix="/api/v1/tokens", tags=["access"])
@@ -80,6 +80,8 @@ async def revoke_token(token_id: str, access: Guarding, client: Client) -> Shown
             f"token {token_id} is named by the tokens file, which is not the daemon's to change",
             remedy="take its entry out of the file; the daemon reads it again by itself",
         )
+    if not paging.is_possible(token_id):
+        raise NotFoundError(f"there is no token {token_id!r} in the store", remedy="GET /api/v1/tokens lists them")
     return shown(await access.door.revoke(token_id, by=client))
 
 

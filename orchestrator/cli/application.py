@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from typing import Annotated, Any
 
 import typer
@@ -27,14 +28,32 @@ from orchestrator.cli import (
     tenants,
     token,
 )
+from orchestrator.errors import ConfigurationError
 
 
 class Guarded(typer.core.TyperGroup):
     """The error boundary around every command."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with boundary.guarded():
+            for argument in args:
+                _refuse_bytes(argument)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         with boundary.guarded():
             return super().invoke(ctx)
+
+
+def _refuse_bytes(argument: str) -> None:
+    """Raises ConfigurationError for what is not UTF-8: no store, log or request could take it."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(argument).decode(errors="backslashreplace")
+        raise ConfigurationError(
+            f"an argument is not UTF-8: {shown}", remedy="write it as UTF-8, or set the terminal to it"
+        ) from None
 
 
 app = typer.Typer(

@@ -27,7 +27,7 @@ Anchors = Annotated[
     typer.Option("--anchor", help="NUMBER:HASH of an entry, from the log or an earlier run; may be repeated."),
 ]
 File = Annotated[Path | None, typer.Option("--file", help="Verify exported lines instead; - for standard input.")]
-After = Annotated[int, typer.Option("--after", min=0, help="Begin after this entry.")]
+After = Annotated[int, typer.Option("--after", min=0, max=2**31 - 1, help="Begin after this entry.")]
 
 app = typer.Typer(help="Export the audit, and verify that nothing in it was changed.", no_args_is_help=True)
 

@@ -30,6 +30,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "orchestrator alembic --tenant acme -- current --verbose",
         'orchestrator alembic --tenant acme -- revision --autogenerate -m "add invoices"',
         "orchestrator alembic --track app --tenant acme -- downgrade -1",
+        "orchestrator alembic --tenant acme --override CVE-2026-1 -- upgrade head",
     ),
     "schema": ("orchestrator schema > tenants.schema.json",),
     "demo": ("orchestrator demo --tenants 50",),

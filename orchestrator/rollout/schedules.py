@@ -44,8 +44,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is known of a schedule beside the file. What was due up to `since` does not count; `handled` is the time of
-    the latest run that was recorded. `enabled` None: nobody has said other than the file; else `by` has, at `at`."""
+    """What is known of a schedule beside the file. What was to start up to `since` does not count; `handled` is the
+    time of the latest run that was recorded. `enabled` None: nobody has said other than the file; else `by` has, at
+    `at`."""
 
     since: datetime
     handled: datetime | None = None
@@ -74,14 +75,16 @@ def due(schedule: Schedule, standing: Standing, now: datetime) -> Due | None:
     if not standing.is_enabled(schedule):
         return None
     patience = max(ON_TIME_SECONDS, schedule.missed_seconds if schedule.missed == "run_once" else 0.0)
-    after = max(standing.since, now - LOOKS_BACK)
+    after = max(standing.since - _longest(schedule), now - LOOKS_BACK)
     if standing.handled is not None and standing.handled <= now + AHEAD:
         after = max(after, standing.handled)
     last: datetime | None = None
     for planned in schedule.cron.after(after):
-        if planned + jitter(schedule, planned) > now:
+        start = planned + jitter(schedule, planned)
+        if start > now:
             break
-        last = planned
+        if start > standing.since:
+            last = planned
     if last is None:
         return None
     late = (now - last - jitter(schedule, last)).total_seconds()
@@ -98,12 +101,17 @@ def jitter(schedule: Schedule, planned: datetime) -> timedelta:
     return timedelta(seconds=int.from_bytes(digest[:6], "big") / 2**48 * schedule.jitter_seconds)
 
 
+def _longest(schedule: Schedule) -> timedelta:
+    return timedelta(seconds=schedule.jitter_seconds)
+
+
 def upcoming(schedule: Schedule, standing: Standing, now: datetime, count: int) -> list[datetime]:
     """When the next runs start, jitter included; none while it is disabled."""
     if not standing.is_enabled(schedule):
         return []
-    after = max(standing.since, now - timedelta(seconds=schedule.jitter_seconds))
+    begin = max(standing.since, now)
+    after = begin - _longest(schedule)
     if standing.handled is not None and standing.handled <= now + AHEAD:
         after = max(after, standing.handled)
     starts = (planned + jitter(schedule, planned) for planned in schedule.cron.after(after))
-    return list(islice((start for start in starts if start > now), count))
+    return list(islice((start for start in starts if start > begin), count))

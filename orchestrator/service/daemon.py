@@ -132,6 +132,7 @@ class _Daemon:
             await background.start(lead.run)
         else:
             self._parts.metrics.leader.set(1)  # nobody else can
+            await self._door.lead()
             await self._service.resume_active()
         background.start_soon(self._parts.source.watch, self._service.registry_read)
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))

@@ -25,6 +25,11 @@ from orchestrator.store.tokens import StoreTokens
 # So often is it written when tokens were used last: never while somebody waits.
 USES_SECONDS = 60.0
 
+_LOCKED = (
+    "a leader of this store has a tokens file or an identity provider, and this daemon has none: give it the same, or "
+    "make a token for all daemons with `orchestrator token create`"
+)
+
 log = structlog.get_logger(__name__)
 
 _REASONS: Mapping[tokens.Refusal, str] = {
@@ -38,7 +43,8 @@ class Door:
     """Implements `api.access.Door`.
 
     It is open, to anybody, only as long as nobody can have a token: there never was one in the store, and neither a
-    tokens file nor an identity provider is configured. So the last token's end locks it, and does not open it.
+    tokens file nor an identity provider is configured, nor ever was for a leader of the store. So the last token's end
+    locks it, and does not open it, and a daemon that was given less than the others lets nobody in.
     """
 
     def __init__(
@@ -49,14 +55,22 @@ class Door:
         clock: Callable[[], datetime] = now,
     ) -> None:
         self._store, self._file, self._verifier, self._clock = store, file, verifier, clock
-        self._closed = file is not None or verifier is not None
+        self._closed = self._configured = file is not None or verifier is not None
         self._uses: dict[str, datetime] = {}
 
     async def closed(self) -> bool:
         """Whether everybody must prove who they are. Raises StoreError."""
         if not self._closed:
-            self._closed = await self._store.any()
+            reason = await self._store.closed_by()
+            self._closed = reason is not None
+            if reason == "leader":
+                log.warning("door_closed_by_leader", remedy=_LOCKED)
         return self._closed
+
+    async def lead(self) -> None:
+        """Have the store know that our door is closed, so that no other daemon's is open. Raises StoreError."""
+        if self._configured:
+            await self._store.close(self._clock())
 
     async def admit(self, bearer: str) -> Caller:
         """Who has this token. Raises Stranger, and UnavailableError when that cannot be told now."""

@@ -104,6 +104,7 @@ class Lead:
                     told = True
 
     async def _take_up(self, tasks: anyio.abc.TaskGroup) -> None:
+        await self._door.lead()
         # A pause that was asked for while nobody led comes before what it is to hold up.
         waiting = await self._commands.take(answers.LOST)
         self._parts.bus.publish(LeaderElected(leader=self._candidate.name, epoch=self._candidate.epoch))

@@ -11,6 +11,7 @@ import anyio
 import anyio.abc
 import structlog
 
+from orchestrator.access import acts
 from orchestrator.api.ports import (
     CompiledPlan,
     Leadership,
@@ -66,6 +67,7 @@ class Orchestrator:
         self._ends: dict[str, anyio.Event] = {}
         self._draining = False
         self._launched = 0
+        self._taking_up = anyio.Lock()
         self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
         self.freezing = Freezing(parts)
@@ -268,7 +270,7 @@ class Orchestrator:
         if rollout.state.finished:
             await self._reopened(rollout_id, lambda it, found: reopening.retried(it, found, reason, signature))
         else:
-            await self._driven(rollout_id).retry(reason, signature)
+            await (await self._driven(rollout)).retry(reason, signature)
         return await self.rollout(rollout_id)
 
     @by_leader
@@ -276,7 +278,7 @@ class Orchestrator:
         rollout, reason = await self._ledger.rollout(rollout_id), f"rolled back by {by}"
         decide.check_command(rollout, "rollback")
         if not rollout.state.finished:
-            await self._driven(rollout_id).rollback(reason)
+            await (await self._driven(rollout)).rollback(reason)
             return await self.rollout(rollout_id)
         expedition = await self._parts.dispatcher.prepare(decide.back(rollout))
         await self._reopened(rollout_id, lambda it, found: reopening.turned(it, found, reason, expedition))
@@ -306,17 +308,22 @@ class Orchestrator:
     async def _command(
         self, rollout_id: str, name: decide.Command, command: Callable[[Controller], Awaitable[object]]
     ) -> RolloutView:
-        decide.check_command(await self._ledger.rollout(rollout_id), name)
-        await command(self._driven(rollout_id))
+        rollout = await self._ledger.rollout(rollout_id)
+        decide.check_command(rollout, name)
+        await command(await self._driven(rollout))
         return await self.rollout(rollout_id)
 
-    def _driven(self, rollout_id: str) -> Controller:
-        if rollout_id not in self._controllers:
+    async def _driven(self, rollout: Rollout) -> Controller:
+        made_elsewhere = rollout.state in ACTIVE and not rollout.request.foreground
+        if rollout.id not in self._controllers and made_elsewhere and self.steering.leads:
+            with acts.apart():
+                await self.take_up()  # a standby has made it just now
+        if rollout.id not in self._controllers:
             raise StateError(
-                f"rollout {rollout_id} is not carried out by this process at the moment",
+                f"rollout {rollout.id} is not carried out by this process at the moment",
                 remedy="ask again when the daemon has started, or look whether the rollout has just ended",
             )
-        return self._controllers[rollout_id]
+        return self._controllers[rollout.id]
 
     async def _view(self, rollout: Rollout) -> RolloutView:
         by_wave = await self._ledger.by_wave(rollout.id)
@@ -358,14 +365,15 @@ class Orchestrator:
 
     async def take_up(self) -> None:
         """Carry out the active rollouts that other processes have made since."""
-        launched, driven = self._launched, set(self._controllers)
-        active = await self._active()
-        if launched != self._launched or self._draining:
-            return  # one that was launched while we read may have ended since
-        for rollout in active:
-            if not rollout.request.foreground and rollout.id not in driven:
-                await self._catch_up(rollout)
-                self._launch(rollout)
+        async with self._taking_up:
+            launched, driven = self._launched, set(self._controllers)
+            active = await self._active()
+            if launched != self._launched or self._draining:
+                return  # one that was launched while we read may have ended since
+            for rollout in active:
+                if not rollout.request.foreground and rollout.id not in driven:
+                    await self._catch_up(rollout)
+                    self._launch(rollout)
 
     async def _catch_up(self, rollout: Rollout) -> None:
         """Read the registry again where whoever made the rollout knows targets that we do not."""

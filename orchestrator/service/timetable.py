@@ -20,6 +20,8 @@ from orchestrator.rollout.schedules import Run, RunOutcome, Standing, upcoming
 from orchestrator.rollout.state import EVERY, Direction, FleetState, Request, Scheduled
 from orchestrator.service.wiring import Parts
 
+_UNREAD = (FleetState.UNREACHABLE, FleetState.UNKNOWN)
+
 
 class Service(Protocol):
     """What is needed of the orchestrator."""
@@ -56,7 +58,8 @@ class Timetable:
 
     async def switch(self, name: str, *, enabled: bool, by: str) -> ScheduleView:
         schedule = self.find(name)
-        await self._parts.store.schedules.switch(name, definition(schedule), enabled, by, self._parts.clock())
+        now, filed = self._parts.clock(), schedule.enabled
+        await self._parts.store.schedules.switch(name, definition(schedule), enabled, by, now, filed)
         self._parts.bus.publish(ScheduleSwitched(schedule=name, enabled=enabled, by=by))
         return await self.show(name, upcoming=5, runs=1)
 
@@ -105,16 +108,15 @@ class Timetable:
         return came
 
     async def _idle(self, schedule: Schedule, request: Request) -> str | None:
-        """Why there is nothing to do; None when there is something."""
+        """Why there is nothing to do; None when there is something, or may be: a target that cannot be read is the
+        rollout's to account for."""
         wanted, registry = selector.parse(schedule.select), self._service.registry
         if not any(request.track in (one.track, EVERY) and wanted.matches(one) for one in registry.targets):
             return f"no target of track {request.track} is selected"
         groups = await self._service.preview(request)
-        if any(group.steps for group in groups):
+        if any(group.steps or group.state in _UNREAD for group in groups):
             return None
-        unread = sum(group.count for group in groups if group.state is FleetState.UNREACHABLE)
-        total = sum(group.count for group in groups)
-        return f"nothing to run on {total - unread} targets" + (f"; {unread} could not be read" if unread else "")
+        return f"nothing to run on {sum(group.count for group in groups)} targets"
 
     def _tell(self, run: Run) -> None:
         self._parts.bus.publish(

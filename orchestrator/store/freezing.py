@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import Connection, select, update
 
 from orchestrator.rollout.windows import Freeze
+from orchestrator.store import starts
 from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.rows import storable
@@ -30,6 +31,16 @@ class StoreFreeze:
     async def lift(self) -> Freeze | None:
         """What was lifted; None when the fleet was not frozen."""
         return await self._writer.alone(lambda connection: Written(_lift(connection)))
+
+    async def passed(self) -> None:
+        """Record the act that is about to begin, in a transaction that no freeze comes between. Raises FrozenError."""
+        await self._writer.alone(_pass)
+
+
+def _pass(connection: Connection) -> Written[None]:
+    if (held := starts.frozen(connection)) is not None:
+        raise starts.refused(held)
+    return Written(None)
 
 
 def _current(connection: Connection, *, taking: bool = False) -> Freeze | None:

@@ -38,10 +38,11 @@ class StoreSchedules:
         await self._writer.alone(lambda connection: _follow(connection, definitions, now))
         return True
 
-    async def switch(self, name: str, definition: str, enabled: bool, by: str, now: datetime) -> None:
-        """Enable or disable a schedule, whatever the file says. What was due meanwhile does not count."""
+    async def switch(self, name: str, definition: str, enabled: bool, by: str, now: datetime, filed: bool) -> None:
+        """Enable or disable a schedule, whatever the file says, which is `filed`. What was due while it was disabled
+        does not count."""
         values = {"enabled": enabled, "by": storable(by), "at": now}
-        await self._writer.alone(lambda connection: _switch(connection, name, definition, values, now))
+        await self._writer.alone(lambda connection: _switch(connection, name, definition, values, now, filed))
 
     async def record(self, run: Run) -> bool:
         """Record what became of a run that started nothing; False when the run is recorded already."""
@@ -101,13 +102,16 @@ def _follow(connection: Connection, definitions: Mapping[str, str], now: datetim
     return Written(None)
 
 
-def _switch(connection: Connection, name: str, definition: str, values: dict[str, Any], now: datetime) -> Written[None]:
+def _switch(
+    connection: Connection, name: str, definition: str, values: dict[str, Any], now: datetime, filed: bool
+) -> Written[None]:
     row = connection.execute(select(schedules).where(schedules.c.name == name).with_for_update()).mappings().first()
     if row is None:
         fresh = {"name": name, "definition": definition, "since": now, "present": True}
         connection.execute(insert(schedules).values(**fresh, **values))
         return Written(None)
-    if values["enabled"] and row["enabled"] is not True:
+    was_enabled = filed if row["enabled"] is None else row["enabled"]
+    if values["enabled"] and not was_enabled:
         values = {**values, "since": now}
     connection.execute(update(schedules).where(schedules.c.name == name).values(**values))
     return Written(None)

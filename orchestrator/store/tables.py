@@ -230,6 +230,14 @@ token_uses = Table(
     Column("last_used_at", UtcDateTime, nullable=False),
 )
 
+# One row once a leader has had a tokens file or an identity provider: it closes the door of every other daemon, too.
+door = Table(
+    "door",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("closed_at", UtcDateTime, nullable=False),
+)
+
 # Append-only, by triggers. `entry` is canonical JSON, and `hash` covers it and, through it, all entries before.
 audit = Table(
     "audit",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,7 +17,7 @@ from orchestrator.events import timestamp
 from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.rows import storable
-from orchestrator.store.tables import token_uses, tokens
+from orchestrator.store.tables import door, token_uses, tokens
 from orchestrator.store.writer import Writer
 
 _WITH_USES = select(tokens, token_uses.c.last_used_at).outerjoin(token_uses, token_uses.c.token == tokens.c.id)
@@ -55,10 +55,16 @@ class StoreTokens:
             _token(row) for row in await self._connections.read(lambda connection: connection.execute(wanted).all())
         ]
 
-    async def any(self) -> bool:
-        """Whether there ever was one; also one that has been revoked."""
-        wanted = select(exists().select_from(tokens))
-        return bool(await self._connections.read(lambda connection: connection.scalar(wanted)))
+    async def closed_by(self) -> Literal["token", "leader"] | None:
+        """Why everybody must have one: there was a token at some time, also one that has been revoked; or a leader told
+        so (`close`)."""
+        wanted = select(exists().select_from(tokens), exists().select_from(door))
+        had, told = await self._connections.read(lambda connection: connection.execute(wanted).one())
+        return "token" if had else "leader" if told else None
+
+    async def close(self, at: datetime) -> None:
+        """From now on, and for good, everybody must have a token, whichever daemon is asked."""
+        await self._writer.alone(lambda connection: _close(connection, at))
 
     async def revoke(self, token_id: str, *, by: str, at: datetime) -> Token:
         """From now on it does not count; one that is revoked already stays so. Raises NotFoundError."""
@@ -81,6 +87,12 @@ class StoreTokens:
 def _add(connection: Connection, row: dict[str, Any]) -> Written[None]:
     connection.execute(insert(tokens), row)
     return Written(None)
+
+
+def _close(connection: Connection, at: datetime) -> Written[None]:
+    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
+    connection.execute(kind.insert(door).values(id=1, closed_at=at).on_conflict_do_nothing())
+    return Written(None, unchanged=True)
 
 
 def _revoke(connection: Connection, token_id: str, by: str, at: datetime) -> Written[None]:

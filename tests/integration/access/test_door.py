@@ -21,12 +21,14 @@ from orchestrator.access.roles import Role
 from orchestrator.api import streams
 from orchestrator.cli import audit, connection
 from orchestrator.client.daemon import Daemon
+from orchestrator.databases.embedded import Server
 from orchestrator.errors import ConfigurationError, StoreError
 from orchestrator.events import now
 from orchestrator.rollout.state import RolloutState
 from tests.engine import until
 from tests.integration.access.conftest import World, world
 from tests.integration.access.fleets import ASKED, gated
+from tests.servers import MakeDatabases
 
 
 async def test_it_is_open_until_there_was_a_token_and_never_again() -> None:
@@ -39,6 +41,17 @@ async def test_it_is_open_until_there_was_a_token_and_never_again() -> None:
         assert (await client.get("/api/v1/tenants")).status_code == 401
         anew = type(daemon.door)(daemon.engine.parts.store.tokens)  # as after a restart
         assert await anew.closed()
+
+
+async def test_what_no_database_can_be_asked_for_is_not_there(pg: Server, make_databases: MakeDatabases) -> None:
+    [name] = await make_databases(1, "store")
+    async with world(store_url=pg.url(name)) as daemon:
+        await daemon.make("admin", Role.ADMIN)
+        async with daemon.of("admin") as client:
+            assert (await client.get("/api/v1/notifications?channel=%00")).status_code == 422
+            assert (await client.get("/api/v1/notifications?channel=ops")).status_code == 200
+            assert (await client.post("/api/v1/tokens/%00/revoke")).status_code == 404
+            assert (await client.post("/api/v1/notifications/%00/retry")).status_code == 404
 
 
 async def test_whoever_finds_it_open_cannot_lock_it() -> None:

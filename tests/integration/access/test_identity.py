@@ -158,10 +158,43 @@ async def test_a_proved_identity_travels_to_the_leader(store: str, tmp_path: Pat
         assert (await leader.engine.parts.store.audit.verified()).breaks == []
 
 
-async def test_a_standby_whose_door_is_open_is_no_way_around_the_leaders(store: str, tmp_path: Path) -> None:
-    tokens_file = tmp_path / "tokens.yaml"
-    tokens_file.write_text("tokens: []")
+@pytest.fixture
+def tokens_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tokens.yaml"
+    path.write_text("tokens: []")
+    return path
+
+
+async def test_a_leader_with_a_tokens_file_closes_the_door_of_a_standby_without_one(
+    store: str, tmp_path: Path, tokens_file: Path
+) -> None:
+    async with pair(tmp_path, store, file=tokens_file) as (leader, standby), standby.client() as client:
+        for method, path in (
+            ("GET", "/api/v1/tenants"),
+            ("POST", "/api/v1/rollouts"),
+            ("PUT", "/api/v1/freeze"),
+            ("POST", "/api/v1/schedules/nightly/disable"),
+        ):
+            assert (await client.request(method, path, json=ASKED)).status_code == 401, path
+        assert await standby.engine.service.rollouts() == []
+        anew = type(standby.door)(standby.engine.parts.store.tokens)  # as after a restart, and when it leads itself
+        await anew.lead()
+        assert await anew.closed()
+        await leader.make("ann", Role.VIEWER)
+        standby.made = leader.made
+        async with standby.of("ann") as ann:  # a token of the store counts for all
+            assert (await ann.get("/api/v1/tenants")).status_code == 200
+
+
+async def test_a_standby_that_lets_in_anybody_is_no_way_around_the_leaders_door(
+    store: str, tmp_path: Path, tokens_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with pair(tmp_path, store, file=tokens_file) as (leader, standby):
+
+        async def opened() -> bool:  # as of a release that does not ask the store
+            return False
+
+        monkeypatch.setattr(standby.door, "closed", opened)
         rollout = await start(standby, None)
         async with standby.client(headers={"X-Requested-By": "user:ann"}) as client:
             refused = await client.post(f"/api/v1/rollouts/{rollout}/abort")

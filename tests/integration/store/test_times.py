@@ -36,13 +36,23 @@ async def test_a_schedule_counts_from_when_it_was_seen_changed_or_came_back(stor
     assert await store.schedules.standings(START) == {"nightly": Standing(START), "other": Standing(START)}
     assert await store.schedules.follow({"nightly": "b"}, START + 2 * MINUTE)
     assert await store.schedules.standings(START) == {"nightly": Standing(START + 2 * MINUTE)}
-    await store.schedules.switch("nightly", "b", False, "anna", START + 3 * MINUTE)
+    await store.schedules.switch("nightly", "b", False, "anna", START + 3 * MINUTE, filed=True)
     assert await store.schedules.follow({"nightly": "b", "other": "x"}, START + 4 * MINUTE)
     found = await store.schedules.standings(START)
     assert found["nightly"] == Standing(START + 2 * MINUTE, None, False, "anna", START + 3 * MINUTE)
     assert found["other"] == Standing(START + 4 * MINUTE)
-    await store.schedules.switch("nightly", "b", True, "bob", START + 5 * MINUTE)
+    await store.schedules.switch("nightly", "b", True, "bob", START + 5 * MINUTE, filed=True)
     assert (await store.schedules.standings(START))["nightly"].since == START + 5 * MINUTE
+
+
+@pytest.mark.parametrize("filed", [True, False])
+async def test_enabling_what_is_enabled_leaves_what_is_due(store: Store, filed: bool) -> None:
+    await store.schedules.follow({"nightly": "a"}, START)
+    await store.schedules.switch("nightly", "a", True, "bob", START + MINUTE, filed)
+    counts_from = START if filed else START + MINUTE
+    assert (await store.schedules.standings(START))["nightly"].since == counts_from
+    await store.schedules.switch("nightly", "a", True, "bob", START + 2 * MINUTE, filed)
+    assert (await store.schedules.standings(START))["nightly"].since == counts_from
 
 
 async def test_the_latest_run_is_the_clocks_and_not_that_of_a_wrong_one(store: Store) -> None:

@@ -23,10 +23,10 @@ def minted(name: str = "ci", role: Role = Role.OPERATOR) -> Minted:
 
 async def test_a_token_comes_back_as_it_was_made_and_its_secret_is_nowhere(url: str, store: Store) -> None:
     made = minted()
-    assert not await store.tokens.any()
+    assert await store.tokens.closed_by() is None
     with acts.acting(Act("create_token", "terminal:ann")):
         await store.tokens.add(made.token)
-    assert await store.tokens.any()
+    assert await store.tokens.closed_by() == "token"
     assert await store.tokens.find(made.token.id) == made.token
     assert await store.tokens.find("a" * 16) is None
     [row] = await store.audit.entries()
@@ -47,9 +47,16 @@ async def test_a_revoked_token_stays_as_it_was_revoked_first(store: Store) -> No
     assert (again.revoked_by, again.state(NOW)) == ("user:root", "revoked")
     assert tokens.judged(made.text, again, NOW) == "revoked"
     assert [row.values["by"] for row in await store.audit.entries()] == ["user:root"]
-    assert await store.tokens.any()
+    assert await store.tokens.closed_by() == "token"
     with pytest.raises(NotFoundError):
         await store.tokens.revoke("a" * 16, by="user:root", at=NOW)
+
+
+async def test_what_a_leader_has_closed_stays_closed(store: Store) -> None:
+    for _ in range(2):
+        await store.tokens.close(NOW)
+    assert await store.tokens.closed_by() == "leader"
+    assert list(await store.audit.entries()) == []
 
 
 async def test_the_latest_use_stays_whoever_tells_of_it_last(store: Store) -> None:

@@ -126,6 +126,22 @@ async def test_with_nothing_pending_nothing_is_started_and_that_is_recorded(make
         assert len(await running.parts.store.audit.entries()) == 1  # once is enough
 
 
+async def test_targets_that_cannot_be_read_are_not_nothing(make_scene: MakeScene) -> None:
+    scene, clock = await make_scene(2), Clock(EVE)
+    async with scheduled(scene.registry(schedules=nightly()), clock) as running:
+        await running.rollout()
+        gone = [scene.targets[0], replace(scene.targets[1], database="no_such_database")]
+        running.source.current = replace(running.source.current, targets=tuple(gone))
+        await looked(running)
+        clock.set(TWO)
+        [run] = await ran(running)
+        assert (run.outcome, run.rollout is None) == (RunOutcome.STARTED, False)
+        assert run.rollout is not None
+        view = await running.service.rollout(run.rollout)
+        assert view.rollout.state is not RolloutState.SUCCEEDED
+        assert {state.value: count for state, count in view.counts.items()} == {"up_to_date": 1, "unreachable": 1}
+
+
 async def test_a_selector_that_takes_nobody_starts_nothing(make_scene: MakeScene) -> None:
     scene, clock = await make_scene(1), Clock(EVE)
     async with scheduled(scene.registry(schedules=nightly(select="tier=gold")), clock) as running:

@@ -55,3 +55,17 @@ def test_version() -> None:
 
 def test_schema_is_a_json_schema() -> None:
     assert '"$schema": "https://json-schema.org/' in CliRunner().invoke(app, ["schema"]).stdout
+
+
+def test_an_argument_that_is_not_utf_8_is_one_clear_error() -> None:
+    for arguments in (["freeze", "on", "--reason", "\udcff"], ["alembic", "--tenant", "a", "--", "upgrade", "a\udcff"]):
+        done = CliRunner().invoke(app, arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert "error: an argument is not UTF-8:" in done.stderr
+        assert "bug" not in done.stderr
+
+
+def test_a_number_that_no_store_has_is_refused() -> None:
+    done = CliRunner().invoke(app, ["audit", "export", "--after", "99999999999999999999"])
+    assert done.exit_code == 2
+    assert "--after" in done.stderr

@@ -78,7 +78,7 @@ def test_no_run_is_due_twice_however_the_clock_moves(text: str, missed: str, jit
             recorded.add(found.planned_at)
         known = [planned for planned in recorded if planned <= now + schedules.AHEAD]
         standing = replace(standing, handled=max(known, default=None))
-    assert all(planned > START for planned in recorded)
+    assert all(planned + schedules.jitter(schedule, planned) > START for planned in recorded)
 
 
 @settings(deadline=None, max_examples=30)
@@ -93,9 +93,20 @@ def test_who_looks_often_enough_sees_each_run_once(text: str, jitter: float, pau
             seen.append(found.planned_at)
             standing = replace(standing, handled=found.planned_at)
         now += timedelta(seconds=pause * 1.37)
-    planned = list(islice(schedule.cron.after(START), len(seen)))
-    assert seen == planned
+    planned = schedule.cron.after(START - timedelta(seconds=jitter))
+    counting = (one for one in planned if one + schedules.jitter(schedule, one) > START)
+    assert seen == list(islice(counting, len(seen)))
     assert len(seen) >= 1
+
+
+def test_a_run_that_is_still_within_its_jitter_counts() -> None:
+    schedule = nightly(jitter_seconds=600.0)
+    start = TWO + schedules.jitter(schedule, TWO)
+    assert start > TWO
+    for since, counts in ((TWO, True), (start - timedelta(seconds=1), True), (start, False)):
+        standing = Standing(since)
+        assert (schedules.due(schedule, standing, start) == Due(TWO)) is counts
+        assert (schedules.upcoming(schedule, standing, TWO, 1) == [start]) is counts
 
 
 def test_jitter_is_the_same_everywhere_and_spread() -> None:

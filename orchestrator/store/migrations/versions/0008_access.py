@@ -36,6 +36,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("token", name="pk_token_uses"),
     )
     op.create_table(
+        "door",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_door"),
+    )
+    op.create_table(
         "audit",
         sa.Column("sequence", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("entry", sa.Text(), nullable=False),
@@ -78,5 +84,6 @@ def downgrade() -> None:
     op.drop_table("audit")
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION audit_is_append_only()")
+    op.drop_table("door")
     op.drop_table("token_uses")
     op.drop_table("tokens")
