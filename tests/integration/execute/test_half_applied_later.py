@@ -1,0 +1,129 @@
+"""What is half applied is left alone in every later rollout as well, until a person has looked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.databases.embedded import Server
+from orchestrator.registry.model import Registry
+from orchestrator.rollout.state import Direction, Migration
+from tests import engine, environments
+from tests.engine import Engine, until
+from tests.servers import MakeDatabases
+
+COUNT = "op.execute(\"INSERT INTO done VALUES ('delta')\")"
+BLOCK = "with op.get_context().autocommit_block():"
+FAILS = f"{COUNT}\n{BLOCK}\n    op.execute('ALTER TABLE nowhere ADD COLUMN n int')"
+SLOW = f"{BLOCK}\n    {COUNT}\n    op.execute('SELECT pg_sleep(300)')"
+
+
+def _project(folder: Path, delta: str, downgrade: str = "pass") -> Path:
+    environments.make_project(folder / "project")
+    environments.use_transaction_per_migration(folder / "project")
+    environments.add_revision(
+        folder / "project", "alpha", None, 'op.execute("CREATE TABLE done (revision text)")', 'op.drop_table("done")'
+    )
+    environments.add_revision(folder / "project", "delta", "alpha", delta, downgrade)
+    return folder / "project"
+
+
+def _registry(project: Path, pg: Server, databases: Sequence[str], **track: Any) -> Registry:
+    found = replace(environments.track_of(project / "alembic.ini"), **track)
+    return engine.registry_of([found], [engine.shard_of(pg)], engine.targets_of(databases))
+
+
+async def _times(pg: Server, database: str) -> int:
+    return int((await engine.fetch(pg, database, "SELECT count(*) FROM done"))[0][0])
+
+
+def _half(migration: Migration) -> None:
+    assert migration.failure is not None
+    assert (migration.state, migration.failure.kind) == ("failed", "half_applied"), migration.failure
+    assert migration.failure.revision == "delta"
+    assert migration.doubt == "upgrade delta"
+
+
+async def _cut_short(running: Engine, pg: Server, database: str) -> str:
+    """A rollout that is aborted by force in the middle of delta."""
+    view, _ = await running.service.start_rollout(engine.head())
+
+    async def begun() -> bool:
+        query = "SELECT 1 FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid() AND query LIKE $2"
+        return bool(await engine.fetch(pg, database, query, database, "%pg_sleep(300)%"))
+
+    await until(begun)
+    await running.service.abort(view.rollout.id, by="test", force=True)
+    await running.service.finished(view.rollout.id)
+    return view.rollout.id
+
+
+@pytest.mark.parametrize("execution", ["online", "replay"])
+async def test_what_is_half_applied_is_in_the_way_of_every_later_rollout_until_a_person_retries_it(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: str
+) -> None:
+    (database,) = await make_databases(1)
+    async with engine.running(_registry(_project(tmp_path, FAILS), pg, [database], execution=execution)) as running:
+        await running.rollout("alpha")
+        for _ in range(3):
+            view = await running.rollout(created_by="schedule:nightly")
+            _half((await running.migrations(view))["t000"])
+        assert await _times(pg, database) == 1
+        await engine.execute(pg, database, "DELETE FROM done", "CREATE TABLE nowhere ()")
+        await running.service.retry(view.rollout.id, by="test")
+        await running.service.finished(view.rollout.id)
+        done = (await running.migrations(view))["t000"]
+        assert (done.state, done.doubt) == ("succeeded", None), done.failure
+        assert await _times(pg, database) == 1
+
+
+async def test_what_was_cut_short_and_then_refused_is_refused_the_next_night_too(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    async with engine.running(_registry(_project(tmp_path, SLOW), pg, [database])) as running:
+        await running.rollout("alpha")
+        await _cut_short(running, pg, database)
+        for _ in range(2):
+            _half((await running.migrations(await running.rollout()))["t000"])
+        assert await _times(pg, database) == 1
+
+
+@pytest.mark.parametrize("goal", ["alpha", "delta"])
+async def test_a_stamp_says_where_it_stands_and_ends_the_doubt(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path, goal: str
+) -> None:
+    (database,) = await make_databases(1)
+    project = _project(tmp_path, FAILS)
+    async with engine.running(_registry(project, pg, [database])) as running:
+        await running.rollout("alpha")
+        _half((await running.migrations(await running.rollout()))["t000"])
+        await engine.execute(pg, database, "DELETE FROM done", "CREATE TABLE IF NOT EXISTS nowhere ()")
+        view = await running.rollout(goal, direction=Direction.STAMP)
+        stamped = (await running.migrations(view))["t000"]
+        assert stamped.doubt is None
+        assert view.counts == {"up_to_date" if goal == "alpha" else "succeeded": 1}, view.failures
+        # Taken back by hand, it runs once more; finished by hand, the next one does.
+        environments.add_revision(project, "echo", "delta", "op.execute(\"INSERT INTO done VALUES ('echo')\")")
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 1}, view.failures
+        assert await _times(pg, database) == (2 if goal == "alpha" else 1)
+
+
+async def test_what_a_person_has_finished_by_hand_is_in_doubt_no_more(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    project = _project(tmp_path, FAILS)
+    async with engine.running(_registry(project, pg, [database])) as running:
+        await running.rollout("alpha")
+        _half((await running.migrations(await running.rollout()))["t000"])
+        await engine.execute(pg, database, "UPDATE alembic_version SET version_num = 'delta'")
+        environments.add_revision(project, "echo", "delta", "op.execute('SELECT 1')")
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 1}, view.failures
+        assert (await running.migrations(view))["t000"].doubt is None
