@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.databases.embedded import Server
 from orchestrator.registry.model import Registry
-from orchestrator.rollout.state import Direction, Migration
+from orchestrator.rollout.state import Direction, Migration, RolloutState
 from tests import engine, environments
 from tests.engine import Engine, until
 from tests.servers import MakeDatabases
@@ -127,3 +127,42 @@ async def test_what_a_person_has_finished_by_hand_is_in_doubt_no_more(
         view = await running.rollout()
         assert view.counts == {"succeeded": 1}, view.failures
         assert (await running.migrations(view))["t000"].doubt is None
+
+
+async def test_an_older_rollout_that_is_retried_heeds_what_a_newer_one_has_left(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    registry = _registry(_project(tmp_path, SLOW), pg, [database])
+    async with engine.running(registry, lock_wait_seconds=0.2, lock_retry_seconds=1) as running:
+        await running.rollout("alpha")
+        async with engine.held_target(pg, database):
+            older = await running.rollout()
+        assert older.counts == {"locked": 1}
+        newer = await _cut_short(running, pg, database)
+        await running.service.retry(older.rollout.id, by="test")
+        await running.service.finished(older.rollout.id)
+        _half((await running.migrations(older))["t000"])
+        assert await _times(pg, database) == 1
+        # It is the older one's to judge by now, and a retry of the newer one does not pass it by.
+        await running.service.retry(newer, by="test")
+        await running.service.finished(newer)
+        _half((await running.migrations(await running.service.rollout(newer)))["t000"])
+        assert await _times(pg, database) == 1
+
+
+async def test_an_older_rollout_is_not_taken_back_below_what_a_newer_one_has_left(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    moved = (
+        f"{BLOCK}\n    op.execute('CREATE TABLE moved AS SELECT * FROM done')\n    op.execute('SELECT pg_sleep(300)')"
+    )
+    async with engine.running(_registry(_project(tmp_path, moved), pg, [database])) as running:
+        older = await running.rollout("alpha")
+        await _cut_short(running, pg, database)
+        await running.service.rollback(older.rollout.id, by="test")
+        await running.service.finished(older.rollout.id)
+        _half((await running.migrations(older))["t000"])
+        assert (await running.service.rollout(older.rollout.id)).rollout.state is RolloutState.FAILED
+        assert await _times(pg, database) == 0, "alpha is still there"
