@@ -279,7 +279,7 @@ def _inherit(connection: Connection, rollout_id: str, only: Collection[TargetKey
     """What other rollouts may have left of a revision on the same targets, or on `only` these, is for the rollout that
     holds them now to judge, and goes over what was its own to judge."""
     before, now = migrations.alias("before"), migrations.alias("now")
-    same = [before.c[name] == now.c[name] for name in ("tenant", "track", "place")]
+    same = [before.c[name] == now.c[name] for name in ("tenant", "track")]  # wherever it is by now
     open_ones = and_(before.c.doubt.is_not(None), before.c.doubt.not_like(f"{doubt.PASSED_ON}%"))
     wanted = (now.c.rollout == rollout_id, before.c.rollout != rollout_id, open_ones)
     found = connection.execute(

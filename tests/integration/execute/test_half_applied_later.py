@@ -166,3 +166,20 @@ async def test_an_older_rollout_is_not_taken_back_below_what_a_newer_one_has_lef
         _half((await running.migrations(older))["t000"])
         assert (await running.service.rollout(older.rollout.id)).rollout.state is RolloutState.FAILED
         assert await _times(pg, database) == 0, "alpha is still there"
+
+
+async def test_a_doubt_stays_with_the_target_when_its_address_changes(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    (database,) = await make_databases(1)
+    registry = _registry(_project(tmp_path, FAILS), pg, [database])
+    (shard,) = registry.shards.values()
+    other = "localhost" if shard.url.host == "127.0.0.1" else "127.0.0.1"
+    elsewhere = replace(registry, shards={shard.name: replace(shard, url=shard.url.set(host=other))})
+    store = f"sqlite:///{tmp_path}/store.db"
+    async with engine.running(registry, store_url=store) as running:
+        await running.rollout("alpha")
+        _half((await running.migrations(await running.rollout()))["t000"])
+    async with engine.running(elsewhere, store_url=store) as running:
+        _half((await running.migrations(await running.rollout()))["t000"])
+        assert await _times(pg, database) == 1
