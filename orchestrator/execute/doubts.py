@@ -21,29 +21,34 @@ class Doubts:
 
     def __init__(self, work: Work, place: Place, attempt: Attempt) -> None:
         self._work, self._attempt = work, attempt
-        self._began, self._noted = False, ""
+        self._direction, self._noted = "", ""
         self._keeps_ddl = place.url.get_backend_name() in MYSQL_DIALECTS
+        self._takes_notes = place.url.get_backend_name() == "postgresql"
 
     async def judge(self, plan: Plan) -> None:
         """What the version table, read under the lock, tells of attempts before. Raises MigrationFailedError, of kind
-        `HALF_APPLIED`: a person has to look, and may retry then."""
+        `HALF_APPLIED`: a person has to look, and may retry then, or stamp the target: that may always be."""
         found = self._work.doubt
-        if found is None:
-            self._attempt.judged = True
-            return
-        if self._keeps_ddl:
-            if self._work.reverting or plan.steps:
-                self._attempt.judged = True
-                raise may_be_half_applied(_CUT_SHORT, plan.heads)
-        elif doubt.revision_of(found) and not doubt.is_cleared(found, plan.heads, self._work.history):
-            self._attempt.judged = True
-            raise _begun(doubt.revision_of(found) or "", plan.heads)
-        await self._work.on_doubt(None)
+        if found is not None:
+            if plan.direction == "stamp" and not self._work.reverting:
+                if plan.steps:
+                    return  # nothing is in doubt any more when it is done
+            elif not self._is_cleared(found, plan):
+                revision = doubt.revision_of(found)
+                raise _begun(revision, plan.heads) if revision else may_be_half_applied(_CUT_SHORT, plan.heads)
+            await self._work.on_doubt(None)
         self._attempt.judged = True
+
+    def _is_cleared(self, found: str, plan: Plan) -> bool:
+        if doubt.revision_of(found) is not None:
+            return doubt.is_cleared(found, plan.heads, self._work.history)
+        if self._keeps_ddl or found.removeprefix(doubt.PASSED_ON) == doubt.HALF:
+            return not self._work.reverting and not plan.steps
+        return True  # where notes are taken, nothing was noted
 
     def begins(self, plan: Plan) -> None:
         """What the plan runs is about to begin."""
-        self._began = plan.direction != "stamp"
+        self._direction = "" if plan.direction == "stamp" else plan.direction
 
     async def note(self, plan: Plan, revision: str) -> None:
         """Write down that the revision is about to do something that stays."""
@@ -51,19 +56,32 @@ class Doubts:
         await self._work.on_doubt(self._noted)
 
     def ended(self, exc: TargetError | None) -> None:
-        """The attempt has come to an end; what could say what it has left behind, has said so."""
-        if exc is None or not _is_silent(exc):
+        """The attempt has come to an end; what could say what it has left behind, has said so. What is half applied
+        stays in doubt; an index that was not built whole does not, where notes are taken: it is looked for before it is
+        built again."""
+        if exc is None:
+            self._attempt.judged = True
+        elif exc.kind == HALF_APPLIED:
+            if self._direction and (self._noted or not self._takes_notes):
+                self._remains(self._noted or self._about(exc.revision))
+        elif not _is_silent(exc):
             self._attempt.judged = self._attempt.judged or bool(self._noted)
-        elif self._began and self._keeps_ddl:
-            self._attempt.judged, self._attempt.doubt = False, doubt.UNKNOWN
+        elif self._direction and self._keeps_ddl:
+            self._remains(doubt.UNKNOWN)
+
+    def _about(self, revision: str | None) -> str:
+        return doubt.HALF if revision is None else f"{self._direction} {revision}"
+
+    def _remains(self, found: str) -> None:
+        self._attempt.judged, self._attempt.doubt = False, found
 
     def instead_of(self, exc: TargetError, heads: Heads) -> MigrationFailedError | None:
         """What the end of a worker means where nothing is taken back, and that of an env.py that commits half."""
         if exc.kind == WORKER_DIED and self._keeps_ddl:
-            self._attempt.judged = True
             return may_be_half_applied(exc.message, heads)
         if exc.kind == NOT_AT_GOAL and self._noted and not doubt.is_cleared(self._noted, heads, self._work.history):
             revision = doubt.revision_of(self._noted)
+            self._remains(self._noted)
             message = f"{exc.message}. Revision {revision} had begun {_STAYS}, so it may be half applied"
             return MigrationFailedError(message, kind=HALF_APPLIED, revision=revision, remedy=_REMEDY)
         return None
@@ -87,8 +105,8 @@ def may_be_half_applied(why: str, heads: Heads) -> MigrationFailedError:
 
 def _begun(revision: str, heads: Heads) -> MigrationFailedError:
     return MigrationFailedError(
-        f"an attempt before was cut short in revision {revision}, which may be half applied: it had begun {_STAYS}. "
-        f"The version table says {', '.join(heads) or 'nothing'}",
+        f"an attempt before ended in the middle of revision {revision}, which may be half applied: it had begun "
+        f"{_STAYS}. The version table says {', '.join(heads) or 'nothing'}. Nothing was run",
         kind=HALF_APPLIED,
         revision=revision,
         remedy=_REMEDY,

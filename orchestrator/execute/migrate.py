@@ -98,7 +98,7 @@ class Done:
 @dataclass(slots=True)
 class Attempt:
     """What one attempt learned before it ended, however it ended; `adopted`: the target was stamped first; `judged`:
-    nothing is in doubt any more, neither of this attempt nor of one before; `doubt`: something else is by now."""
+    nothing is in doubt any more, neither of this attempt nor of one before; `doubt`: this is, from now on."""
 
     adopted: bool = False
     to_heads: Heads | None = None

@@ -1,7 +1,8 @@
 """What an attempt that was cut short may have left, which no version table tells. Pure.
 
-It is written down before the first thing that stays whatever becomes of a revision's transaction, and is in the way of
-every further attempt until somebody has judged it under the target's lock.
+It is written down before the first thing that stays whatever becomes of a revision's transaction, stays with a revision
+that is half applied, and is in the way of every further attempt, in whichever rollout: until the version table, read
+under the target's lock, shows the revision at its end, or a person has looked and retries the target or stamps it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from orchestrator.plan.steps import Direction, Heads, Revisions
 PASSED_ON = "~"
 # Nothing was written down. What that means, who knows the kind of database knows.
 UNKNOWN = "*"
+# A revision is half applied, and it is not known which.
+HALF = "?"
 
 
 def about(direction: Direction, revision: str) -> str:

@@ -123,6 +123,8 @@ def settled(reading: Reading, now: datetime) -> Migration:
     changed = migration.attempts > 0 and migration.from_heads != plan.heads
     if not changed:
         migration = replace(migration, from_heads=plan.heads)
+    if plan.direction == "stamp" and not migration.reverting:
+        migration = replace(migration, doubt=None)  # a person says where it stands, and there it is
     state = MigrationState.SUCCEEDED if changed else MigrationState.UP_TO_DATE
     return replace(migration, state=state, to_heads=plan.heads, finished_at=now)
 
@@ -183,14 +185,21 @@ def _kept(migration: Migration, direction: Direction) -> str | None:
     if migration.doubt is not None or not migration.is_half_applied or migration.failure is None:
         return migration.doubt
     revision = migration.failure.revision
-    return doubt.UNKNOWN if revision is None else doubt.about(direction.planned, revision)
+    return doubt.HALF if revision is None else doubt.about(direction.planned, revision)
 
 
 def retried(rollout: Rollout, migrations: Sequence[Migration], signature: str | None = None) -> Sequence[Migration]:
     """Failed and cancelled migrations, pending again: all, or those that failed in one way. While, or after, a rollout
-    takes back what it changed, only those of the way back."""
+    takes back what it changed, only those of the way back. Whoever retries what was told to be half applied has looked
+    at it: nothing is in doubt any more."""
     return [
-        replace(m, state=MigrationState.PENDING, failure=_remembered(m), finished_at=None)
+        replace(
+            m,
+            state=MigrationState.PENDING,
+            failure=_remembered(m),
+            finished_at=None,
+            doubt=None if m.is_half_applied else m.doubt,
+        )
         for m in migrations
         if m.state in RETRIABLE
         and (m.reverting or not rollout.rolling_back)

@@ -28,7 +28,7 @@ def turned(
     rollout: Rollout, migrations: Sequence[Migration], reason: str, expedition: Expedition
 ) -> tuple[Rollout, Sequence[Migration]]:
     """With what it changed on its way back. Raises StateError when that is nothing, or cannot all be taken back."""
-    changed = [migration for migration in migrations if migration.changed and not migration.reverting]
+    changed = [m for m in migrations if m.changed and not m.reverting and not m.is_half_applied]
     if not changed and not rollout.rolling_back:
         raise StateError(
             f"rollout {rollout.id} has changed no target: there is nothing to take back",

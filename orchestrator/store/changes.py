@@ -6,7 +6,7 @@ on SQLite the whole database is taken by `BEGIN IMMEDIATE`, on PostgreSQL the ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -108,10 +108,12 @@ def save_migrations(
 def reopen(
     connection: Connection, rollout: Rollout, changed: Sequence[Migration], happened: Sequence[RolloutEvent]
 ) -> Written[None]:
-    """The rollout and its migrations at once. Raises what `save_rollout` and `save_migrations` raise."""
+    """The rollout and its migrations at once; what other rollouts have left in doubt since, these are to judge first.
+    Raises what `save_rollout` and `save_migrations` raise."""
     stored = _hold(connection, [rollout.id, *_rollouts(changed, happened)])
     _move(connection, rollout, stored, reopening=True)
     _replace(connection, changed, {**stored, rollout.id: replace(stored[rollout.id], state=rollout.state)})
+    _inherit(connection, rollout.id, {migration.key for migration in changed})
     return Written(None, _append(connection, stored, happened))
 
 
@@ -274,10 +276,11 @@ def _acquire(connection: Connection, rollout_id: str) -> None:
     connection.execute(insert(holds).from_select(["tenant", "track", "rollout"], frozen))
 
 
-def _inherit(connection: Connection, rollout_id: str) -> None:
-    """What earlier rollouts may have left of a revision on the same targets is the newest one's to judge."""
+def _inherit(connection: Connection, rollout_id: str, only: Collection[TargetKey] | None = None) -> None:
+    """What other rollouts may have left of a revision on the same targets, or on `only` these, is for the rollout that
+    holds them now to judge, and goes over what was its own to judge."""
     before, now = migrations.alias("before"), migrations.alias("now")
-    same = [before.c[name] == now.c[name] for name in ("tenant", "track", "place")]
+    same = [before.c[name] == now.c[name] for name in ("tenant", "track")]  # wherever it is by now
     open_ones = and_(before.c.doubt.is_not(None), before.c.doubt.not_like(f"{doubt.PASSED_ON}%"))
     wanted = (now.c.rollout == rollout_id, before.c.rollout != rollout_id, open_ones)
     found = connection.execute(
@@ -287,6 +290,8 @@ def _inherit(connection: Connection, rollout_id: str) -> None:
         .order_by(before.c.rollout)
     ).all()
     for row in found:
+        if only is not None and TargetKey(row.tenant, row.track) not in only:
+            continue
         of = (migrations.c.tenant == row.tenant, migrations.c.track == row.track)
         connection.execute(update(migrations).where(migrations.c.rollout == rollout_id, *of).values(doubt=row.doubt))
         passed_on = {"doubt": f"{doubt.PASSED_ON}{row.doubt}"}

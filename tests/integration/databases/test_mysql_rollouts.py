@@ -153,9 +153,16 @@ async def test_a_revision_that_fails_half_way_tells_what_stays_and_how_to_go_on(
         assert "version table still says gamma" in failure.message
         assert "by hand" in (failure.remedy or "")
         assert failed.to_heads == ("gamma",) == tuple(await _heads(mysql, databases[0]))
-        # What the remedy says leads on: the statements are taken back, the cause is gone.
+        later = await running.rollout()
+        assert later.counts == {"failed": 1, "up_to_date": 1}, "nobody has looked at it yet"
+        again = (await running.migrations(later))["t000"].failure
+        assert again is not None
+        assert (again.kind, again.code, again.revision) == ("half_applied", None, "delta")
+        # What the remedy says leads on: the statements are taken back, the cause is gone, and it is retried.
         await mariadb.execute(mysql, databases[0], "DROP TABLE half", "CREATE TABLE nowhere (id int)")
-        assert (await running.rollout()).counts == {"succeeded": 1, "up_to_date": 1}
+        await running.service.retry(later.rollout.id, by="test")
+        await running.service.finished(later.rollout.id)
+        assert (await running.service.rollout(later.rollout.id)).counts == {"succeeded": 1, "up_to_date": 1}
 
 
 async def test_data_that_was_rolled_back_is_not_told_as_applied(
@@ -183,7 +190,9 @@ async def test_an_error_of_python_after_a_table_was_made_tells_so_as_well(
         assert failure is not None
         assert (failure.kind, failure.revision) == ("half_applied", "delta")
         assert "CREATE TABLE half" in failure.message
-        again = (await running.migrations(await running.rollout()))["t000"].failure
+        await running.service.retry(view.rollout.id, by="test")
+        await running.service.finished(view.rollout.id)
+        again = (await running.migrations(view))["t000"].failure
         assert again is not None
         assert again.code == "1050"
         assert "an earlier attempt that was cut short may have applied" in (again.remedy or "")
