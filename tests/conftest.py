@@ -6,11 +6,16 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
 from tests import mariadb
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import ExternalServer, MakeDatabases, drop_databases, leaked_backends, unique_names
+
+# How long an example takes says something of the machine, not of us.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

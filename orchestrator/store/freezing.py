@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select, update
 
-from orchestrator.rollout.windows import Freeze
+from orchestrator.rollout.windows import Freeze, refused
 from orchestrator.store import starts
 from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
@@ -39,7 +39,7 @@ class StoreFreeze:
 
 def _pass(connection: Connection) -> Written[None]:
     if (held := starts.frozen(connection)) is not None:
-        raise starts.refused(held)
+        raise refused(held)
     return Written(None)
 
 
