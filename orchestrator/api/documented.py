@@ -132,7 +132,7 @@ OPERATIONS: Mapping[str, Told] = {
     "override_windows": Told(
         "Let a rollout go on outside of windows", _changed(), asks={"with the reason": {"reason": "CVE-2026-1"}}
     ),
-    "list_shards": Told("List shards", {_OK: {"one of them": plain(examples.SHARDS)}}),
+    "list_shards": Told("List shards", {_OK: {"one of them": page(examples.SHARD)}}),
     **documented_administration.OPERATIONS,
     "rollout_events": Told("Follow a rollout", {_OK: {"its end": examples.EVENTS}}),
 }

@@ -12,7 +12,7 @@ from orchestrator.api.told import Told
 _OK, _CREATED = HTTPStatus.OK, HTTPStatus.CREATED
 
 OPERATIONS: Mapping[str, Told] = {
-    "list_schedules": Told("List schedules", {_OK: {"one of them": plain(examples.SCHEDULES)}}),
+    "list_schedules": Told("List schedules", {_OK: {"one of them": page(examples.SCHEDULE)}}),
     "show_schedule": Told(
         "Show a schedule",
         {_OK: {"every night": plain(examples.SCHEDULE)}},

@@ -12,7 +12,7 @@ from orchestrator.api import schemas, time_schemas
 from orchestrator.api.audit import AuditEntry
 from orchestrator.api.notifications import Notification
 from orchestrator.api.operations import Health
-from orchestrator.api.shards import Shards, ShardState
+from orchestrator.api.shards import ShardState
 from orchestrator.api.tokens import NewToken, ShownToken
 from orchestrator.rollout.schedules import RunOutcome
 from orchestrator.rollout.state import Direction, FleetState, MigrationState, RolloutState
@@ -203,11 +203,7 @@ data: {{"reason": "finished", "state": "succeeded"}}
 """
 
 
-SHARDS = Shards(
-    items=[
-        ShardState(name="pg-eu-1", dialect="postgresql", max_concurrent=8, limit=8, running=2, throttled=None),
-    ]
-)
+SHARD = ShardState(name="pg-eu-1", dialect="postgresql", max_concurrent=8, limit=8, running=2, throttled=None)
 
 RUN = time_schemas.Run(
     schedule="nightly",
@@ -236,7 +232,6 @@ SCHEDULE = time_schemas.Schedule(
     next_runs=[datetime(2026, 11, 22, 1, tzinfo=UTC)],
     runs=[RUN],
 )
-SCHEDULES = time_schemas.Schedules(items=[SCHEDULE])
 FREEZE = Freeze("user:ann", "incident 7", _START)
 FROZEN = time_schemas.freeze(FREEZE)
 NOT_FROZEN = time_schemas.Freeze(frozen=False)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from orchestrator.api import time_schemas
+from orchestrator.api import schemas, time_schemas
 from orchestrator.api.dependencies import Client, Service
 
 router = APIRouter(prefix="/api/v1/schedules", tags=["schedules"])
@@ -21,10 +21,10 @@ class RunsQuery(BaseModel):
 
 
 @router.get("")
-async def list_schedules(service: Service, upcoming: Upcoming = 3) -> time_schemas.Schedules:
+async def list_schedules(service: Service, upcoming: Upcoming = 3) -> schemas.Page[time_schemas.Schedule]:
     """By name, with the next runs and the latest one."""
     views = await service.schedules.listed(upcoming)
-    return time_schemas.Schedules(items=[time_schemas.schedule(view) for view in views])
+    return schemas.Page(items=[time_schemas.schedule(view) for view in views], next_cursor=None)
 
 
 @router.get("/{name}")

@@ -20,14 +20,10 @@ class ShardState(schemas.Body):
     throttled: str | None = Field(description="Why `limit` is less than `max_concurrent`; null when it is not.")
 
 
-class Shards(schemas.Body):
-    items: list[ShardState]
-
-
 @router.get("")
-async def list_shards(service: Service) -> Shards:
+async def list_shards(service: Service) -> schemas.Page[ShardState]:
     """In the order of the registry. As the process that answers sees them: a standby does not know of throttling."""
-    return Shards(
+    return schemas.Page(
         items=[
             ShardState(
                 name=it.name,
@@ -38,5 +34,6 @@ async def list_shards(service: Service) -> Shards:
                 throttled=schemas.masked(it.throttled),
             )
             for it in service.shards()
-        ]
+        ],
+        next_cursor=None,
     )

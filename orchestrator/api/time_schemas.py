@@ -44,10 +44,6 @@ class Schedule(Body):
     runs: list[Run] = Field(description="The latest first; one in listings.")
 
 
-class Schedules(Body):
-    items: list[Schedule]
-
-
 class Freeze(Body):
     """Whether anything may start on the fleet."""
 

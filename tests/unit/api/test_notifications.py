@@ -34,7 +34,9 @@ async def test_a_dead_letter_is_sent_again(client: httpx2.AsyncClient, fake: Fak
 
 
 async def test_shards_tell_how_much_they_bear_and_no_secret(client: httpx2.AsyncClient) -> None:
-    [shard] = (await client.get("/api/v1/shards")).json()["items"]
+    answer = (await client.get("/api/v1/shards")).json()
+    [shard] = answer["items"]
+    assert answer["next_cursor"] is None
     assert (shard["name"], shard["max_concurrent"], shard["limit"], shard["running"]) == ("pg-1", 8, 3, 2)
     assert shard["throttled"].startswith("others use 90 of 100 connections")
     assert "hunter2" not in shard["throttled"]

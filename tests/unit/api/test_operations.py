@@ -118,6 +118,9 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
     assert components["RolloutState"]["enum"] == list(RolloutState)
     assert components["MigrationState"]["enum"] == list(MigrationState)
     assert components["StartRollout"]["additionalProperties"] is False
+    for name, one in components.items():  # all lists are pages
+        if "items" in one.get("properties", {}):
+            assert "next_cursor" in one["required"], name
 
 
 async def test_a_standby_is_ready_and_tells_who_leads(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:

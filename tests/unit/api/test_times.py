@@ -13,6 +13,7 @@ ANNA = {"X-Requested-By": "anna"}
 async def test_schedules_are_listed_with_their_next_runs(client: httpx2.AsyncClient) -> None:
     answer = await client.get("/api/v1/schedules", params={"upcoming": 2})
     (one,) = answer.json()["items"]
+    assert answer.json()["next_cursor"] is None
     assert (one["name"], one["cron"], one["timezone"]) == ("nightly", "0 2 * * *", "Europe/Berlin")
     assert one["next_runs"] == ["2026-11-22T01:00:00.000Z", "2026-11-23T01:00:00.000Z"]
 
