@@ -119,7 +119,7 @@ def _left_open(script: Script) -> str | None:
         elif isinstance(item, Move):
             revision = None
         else:
-            changes = changes or outside.changes(item)
+            changes = changes or outside.changes(item) or outside.may_leave(item)
     return revision if changes else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,25 @@ def is_alone(connection: Any) -> bool:
     if (status := _has_transaction(connection.connection.dbapi_connection)) is not None:
         return not status
     return commits_each(connection)
+
+
+_WRITTEN = "SELECT pg_catalog.txid_current_if_assigned() IS NOT NULL"
+
+
+def has_written(connection: Any) -> bool:
+    """Whether the transaction that a SQLAlchemy connection to PostgreSQL has open has changed anything, as the server
+    tells, whoever sent it what. Asked past SQLAlchemy, whose listeners need not hear of it."""
+    raw = connection.connection
+    if _has_transaction(raw.dbapi_connection) is False:
+        return False
+    with suppress(Exception):  # its transaction has failed, and is rolled back; or it is lost
+        cursor = raw.cursor()
+        try:
+            cursor.execute(_WRITTEN)
+            return bool(cursor.fetchone()[0])
+        finally:
+            cursor.close()
+    return False
 
 
 def _has_transaction(raw: Any) -> bool | None:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
-from orchestrator.history import applications, attributes, failures, session, tasklocal
+from orchestrator.history import applications, attributes, drivers, failures, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
@@ -124,15 +124,17 @@ class _Progress:
             self.current, self.began = _name(step), time.monotonic()
             self.may_have_moved = False
             if self.committed is not None and plan.direction != "stamp":
-                self.committed.revision(self.current)
+                connection = context.connection
+                written = connection.in_transaction() and drivers.has_written(connection)
+                self.committed.revision(self.current, id(connection), written)
             yield step
         self.walking, self.finished = False, True
 
-    def begins(self, connection: int, sql: str, alone: bool) -> None:
+    def begins(self, connection: int, sql: str, alone: bool, written: Callable[[], bool]) -> None:
         if self.lasting is not None:
             self.lasting.begins(sql)
         if self.committed is not None:
-            self.committed.begins(connection, sql, alone)
+            self.committed.begins(connection, sql, alone, written)
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
         if self.lasting is not None:
@@ -143,9 +145,9 @@ class _Progress:
         if self.job.observed and not self.walking and not self._is_alembics(sql):
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
 
-    def commits(self, connection: int) -> None:
+    def commits(self, connection: int, written: Callable[[], bool]) -> None:
         if self.committed is not None:
-            self.committed.commits(connection)
+            self.committed.commits(connection, written)
 
     def rolled_back(self, connection: int) -> None:
         if self.committed is not None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import event
@@ -27,15 +28,16 @@ from orchestrator.sessions import SessionRules
 class Follower(Protocol):
     """Told what is sent on a migration's connections, which are told apart by a number."""
 
-    def begins(self, connection: int, sql: str, alone: bool) -> None:
-        """A statement is about to be sent, `alone` if in no transaction."""
+    def begins(self, connection: int, sql: str, alone: bool, written: Callable[[], bool]) -> None:
+        """A statement is about to be sent, `alone` if in no transaction; `written` asks the server (PostgreSQL) whether
+        the connection's transaction has changed anything."""
         ...
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
         """It was executed; no transaction is open on the connection now, if `alone`."""
         ...
 
-    def commits(self, connection: int) -> None:
+    def commits(self, connection: int, written: Callable[[], bool]) -> None:
         """The connection's transaction is about to be committed."""
         ...
 
@@ -156,7 +158,8 @@ def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> Non
     if session is None:
         return
     if session.follower is not None:
-        session.follower.begins(id(connection), statement, drivers.commits_each(connection))
+        alone, written = drivers.commits_each(connection), partial(drivers.has_written, connection)
+        session.follower.begins(id(connection), statement, alone, written)
     if session.rules is not None and session.rules.timeouts is not None:
         easing.before(session.rules.timeouts, connection, statement)
 
@@ -174,7 +177,7 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
 def _on_commit(connection: Any) -> None:
     session = _current.get()
     if session is not None and session.follower is not None:
-        session.follower.commits(id(connection))
+        session.follower.commits(id(connection), partial(drivers.has_written, connection))
 
 
 def _on_rollback(connection: Any) -> None:

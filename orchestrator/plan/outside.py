@@ -18,6 +18,23 @@ _NOTHING = frozenset(
 _FIRST = re.compile(r"\s*([a-z]+)", re.IGNORECASE)
 _ENDS = re.compile(r"(?:^|;)(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:commit|end|prepare)\b", re.IGNORECASE | re.DOTALL)
 _READS = frozenset({"select", "values", "table", "explain"})
+# What stands before a parenthesis in a query: a function's name, or a word of SQL.
+_CALLED = re.compile(r'([\w$".]+)\s*\(')
+_WORDS = (
+    "select from where and or not in exists any all some as on using values union except intersect join lateral over "
+    "filter array row case when then else having by limit offset distinct with materialized within like varchar char"
+)
+_FUNCTIONS = (
+    "count sum min max avg round coalesce nullif greatest least cast extract lower upper length trim substring replace "
+    "concat format to_char date_trunc now version row_number array_agg string_agg json_agg jsonb_agg bool_or bool_and "
+    "unnest generate_series generate_subscripts current_schema current_schemas current_database current_setting "
+    "to_regclass to_regtype to_regproc format_type obj_description col_description has_table_privilege "
+    "has_schema_privilege currval lastval"
+)
+_ONLY_READ = frozenset(f"{_WORDS} {_FUNCTIONS}".split())
+# Of the server's functions that begin with `pg_`, those that begin so leave something.
+_CHANGE = ("pg_create", "pg_drop", "pg_copy", "pg_logical", "pg_replication", "pg_import", "pg_restore", "pg_extension")
+
 # A second time, they come to the same.
 _REPEATABLE = frozenset({"vacuum", "analyze", "analyse", "checkpoint", "cluster", "reindex", "comment"})
 
@@ -25,15 +42,15 @@ _REPEATABLE = frozenset({"vacuum", "analyze", "analyse", "checkpoint", "cluster"
 def may_leave(sql: str) -> bool:
     """Whether a statement, sent outside of transactions, leaves something that a second time would add to or fail at.
 
-    A SELECT that calls a function may do anything. An index that is built concurrently is looked for before it is built
-    again, so it is no such thing.
+    A SELECT that calls a function may do anything, unless it is one of the server's that only read. An index that is
+    built concurrently is looked for before it is built again, so it is no such thing.
 
     >>> [may_leave(sql) for sql in ("SET a = 1", "SELECT a FROM t", "CREATE INDEX CONCURRENTLY i ON t (a)", "VACUUM t")]
     [False, False, False, False]
     >>> [may_leave(sql) for sql in ("INSERT INTO t VALUES (1)", "SELECT setval('s', 9)", "ALTER TYPE t ADD VALUE 'a'")]
     [True, True, True]
-    >>> may_leave("ALTER TYPE t ADD VALUE IF NOT EXISTS 'a'")
-    False
+    >>> may_leave("ALTER TYPE t ADD VALUE IF NOT EXISTS 'a'"), may_leave("SELECT count(*) FROM t WHERE a IN (1)")
+    (False, False)
     """
     if builds_concurrently(sql) and sql.count(";") <= 1:
         return False
@@ -78,7 +95,7 @@ def _may_leave(words: list[str], sql: str) -> bool:
     if first in _NOTHING | _REPEATABLE:
         return False
     if first in _READS:
-        return "(" in sql or "into" in words or "analyze" in words
+        return "into" in words or "analyze" in words or any(map(_may_change, _CALLED.findall(sql)))
     if first == "refresh":
         return words[1:2] != ["materialized"]
     if first == "alter":
@@ -88,6 +105,12 @@ def _may_leave(words: list[str], sql: str) -> bool:
     if first == "drop":
         return not _follows(words, "if", "exists")
     return True
+
+
+def _may_change(function: str) -> bool:
+    """Whether a function that a query calls may change anything: ours to say of the server's own only."""
+    name = function.replace('"', "").lower().removeprefix("pg_catalog.")
+    return name not in _ONLY_READ and (not name.startswith("pg_") or name.startswith(_CHANGE))
 
 
 def _follows(words: list[str], *wanted: str) -> bool:
