@@ -357,6 +357,9 @@ async def test_a_revision_whose_process_died_is_looked_at_by_a_person(
         assert (failed.failure.kind, failed.attempts) == ("half_applied", 1)
         assert "may be half applied" in failed.failure.message
         assert "The version table says gamma" in failed.failure.message
+        later = (await running.migrations(await running.rollout()))["t000"]
+        assert later.failure is not None
+        assert (later.failure.kind, later.attempts) == ("half_applied", 1), "in the next rollout as well"
     assert await mariadb.fetch(mysql, database, "SELECT count(*) FROM applied WHERE revision = 'delta'") == [(1,)]
 
 

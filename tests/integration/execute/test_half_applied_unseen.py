@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -60,7 +61,7 @@ async def test_what_was_committed_before_a_lock_was_waited_for_is_not_done_again
     tmp_path: Path,
     body: str,
     template: Template,
-    execution: str,
+    execution: Literal["online", "replay"],
     told: str,
 ) -> None:
     database = await _database(pg, make_databases)

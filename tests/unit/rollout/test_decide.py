@@ -8,13 +8,22 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestrator.errors import StateError
+from orchestrator.errors import HALF_APPLIED, StateError
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout import decide
 from orchestrator.rollout.budgets import over_budget
 from orchestrator.rollout.ports import Reading
-from orchestrator.rollout.state import OUTCOMES, Failure, Migration, MigrationState, Request, Rollout, RolloutState
+from orchestrator.rollout.state import (
+    INTERRUPTED,
+    OUTCOMES,
+    Failure,
+    Migration,
+    MigrationState,
+    Request,
+    Rollout,
+    RolloutState,
+)
 from orchestrator.rollout.tally import Tally, WaveTally
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
@@ -99,6 +108,12 @@ def test_a_retry_takes_up_what_failed_or_was_cancelled_and_forgets_why() -> None
     again = decide.retried(ROLLOUT, [replace(PENDING, state=state, failure=failed, attempts=3) for state in OUTCOMES])
     assert len(again) == len(decide.RETRIABLE) == 5
     assert {(m.state, m.failure, m.attempts) for m in again} == {(S.PENDING, None, 3)}
+
+
+def test_a_retry_ends_the_doubt_about_what_was_told_to_be_half_applied_and_about_nothing_else() -> None:
+    told = replace(PENDING, state=S.FAILED, failure=Failure(HALF_APPLIED, "boom"), attempts=1, doubt="upgrade a1")
+    untold = replace(PENDING, state=S.CANCELLED, failure=Failure(INTERRUPTED, "cut"), attempts=1, doubt="upgrade a1")
+    assert [m.doubt for m in decide.retried(ROLLOUT, [told, untold])] == [None, "upgrade a1"]
 
 
 @pytest.mark.parametrize("command", ["pause", "resume", "abort"])
