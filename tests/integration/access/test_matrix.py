@@ -35,9 +35,7 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 async def ask(client: httpx2.AsyncClient, operation: str, method: str, path: str) -> httpx2.Response:
-    return (
-        await client.request(method, path, json=BODIES.get(operation)) if method == "POST" else await client.get(path)
-    )
+    return await client.request(method, path, json=BODIES.get(operation))
 
 
 async def test_the_table_names_every_operation_and_no_other(daemon: World) -> None:
