@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -65,3 +66,26 @@ def _address(text: str) -> str | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
     return str(mapped or found)
+
+
+def host_of(header: str) -> str:
+    """The name in a Host header, without its port; empty when there is none.
+
+    >>> host_of("LocalHost:8080"), host_of("[::1]:8080"), host_of("evil.example."), host_of("[")
+    ('localhost', '::1', 'evil.example', '[')
+    """
+    try:
+        return (urlsplit(f"//{header}").hostname or "").rstrip(".")
+    except ValueError:
+        return header
+
+
+def names_loopback(text: str) -> bool:
+    """
+    >>> names_loopback("127.0.0.1"), names_loopback("localhost"), names_loopback("evil.example"), names_loopback("")
+    (True, True, False, False)
+    """
+    try:
+        return text == "localhost" or is_loopback(text)
+    except ValueError:
+        return False

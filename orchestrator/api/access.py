@@ -19,6 +19,7 @@ from orchestrator.access.chain import Anchor, Row
 from orchestrator.access.roles import Role
 from orchestrator.access.tokens import Token
 from orchestrator.api import permissions, problems
+from orchestrator.errors import ForbiddenError
 
 REALM = 'Bearer realm="orchestrator"'
 _FIRST_TOKEN = "make the first token where the daemon's store can be reached: orchestrator token create --role admin"
@@ -72,22 +73,38 @@ class Audit(Protocol):
 
 @dataclass(frozen=True)
 class Access:
-    """What the HTTP surface knows of access."""
+    """What the HTTP surface knows of access. `listens_on`: while nobody needs a token, requests of this machine must
+    name it by that host, or by one that is surely its own; None: by any."""
 
     door: Door
     audit: Audit
     metrics_need_token: bool = False
     trusted_proxies: Networks = field(default_factory=tuple)
+    listens_on: str | None = None
 
     async def caller(self, scope: Scope) -> Caller:
-        """Who asks. Raises Stranger where that must be proved and is not, StoreError and UnavailableError."""
+        """Who asks. Raises Stranger where that must be proved and is not, ForbiddenError, StoreError and
+        UnavailableError."""
         headers = Headers(scope=scope)
         public = permissions.PUBLIC_PATHS.get(scope["path"])
         if public and permissions.least(public, metrics_need_token=self.metrics_need_token) is None:
             return Caller(callers.ANYBODY, None)
         if not await self.door.closed():
+            self._refuse_foreign_name(scope, headers)
             return Caller(callers.unproved(headers.get("x-requested-by")), Role.ADMIN)
         return await self.door.admit(bearer(headers))
+
+    def _refuse_foreign_name(self, scope: Scope, headers: Headers) -> None:
+        """A page whose own name was made to lead to this machine would be of our origin to the browser. Raises
+        ForbiddenError."""
+        if self.listens_on is None or not addresses.names_loopback(self.address(scope) or ""):
+            return
+        name = addresses.host_of(headers.get("host", ""))
+        if name not in ("", self.listens_on.lower()) and not addresses.names_loopback(name):
+            raise ForbiddenError(
+                f"the request calls this machine {name!r}, which is not how the daemon is known here",
+                remedy=f"ask for localhost or {self.listens_on}, or make a token: orchestrator token create",
+            )
 
     def address(self, scope: Scope) -> str | None:
         """Where a request comes from."""

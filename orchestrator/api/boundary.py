@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -33,7 +33,7 @@ def refusal(method: str, headers: Headers, limit_bytes: int) -> problems.Problem
     """
     if method in SAFE_METHODS:
         return None
-    if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+    if not _is_of_ours(headers):
         return problems.problem(problems.CROSS_SITE, "the request was sent by a page of another site")
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length) > limit_bytes:
@@ -46,6 +46,31 @@ def refusal(method: str, headers: Headers, limit_bytes: int) -> problems.Problem
             remedy="send the header `Content-Type: application/json`",
         )
     return None
+
+
+def _is_of_ours(headers: Headers) -> bool:
+    """Whether no page of another site has sent it, as far as the browser tells: where it reaches us without TLS, and
+    not as localhost, it tells only the origin.
+
+    >>> _is_of_ours(Headers({"origin": "http://db:8080", "host": "db:8080"}))
+    True
+    >>> _is_of_ours(Headers({"origin": "http://evil.example", "host": "db:8080"}))
+    False
+    """
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None and site != "none":
+        return site == "same-origin"
+    return origin is None or _place(origin) == _place(f"{origin.partition(':')[0]}://{headers.get('host', '')}")
+
+
+def _place(origin: str) -> tuple[str | None, int | None] | str:
+    """Host and port of an origin; what is none, as it stands."""
+    try:
+        found = urlsplit(origin)
+        port = found.port or {"http": 80, "https": 443}.get(found.scheme)
+    except ValueError:
+        return origin
+    return (found.hostname, port) if found.hostname else origin
 
 
 def too_large(limit_bytes: int) -> problems.Problem:

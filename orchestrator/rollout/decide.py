@@ -248,6 +248,15 @@ def check_command(rollout: Rollout, command: Command) -> None:
         )
 
 
+def approval_told(rollout: Rollout, by: str) -> str:
+    """Who has approved; and where two names were compared that nobody has proved, that it is so."""
+    creator = rollout.request.created_by
+    compared = rollout.four_eyes and not creator.startswith(callers.SCHEDULE)
+    if compared and not callers.is_proved(creator) and not callers.is_proved(by):
+        return f"approved by {by} (started by {creator}; without tokens, both names are what clients say)"
+    return f"approved by {by}"
+
+
 def check_approval(rollout: Rollout, by: str, wave: str | None) -> None:
     """Raise StateError when this person may not approve, or means another gate than the one that is waited for."""
     same = callers.another_pair_of_eyes(rollout.request.created_by, by) if rollout.four_eyes else None

@@ -59,7 +59,7 @@ class Gatekeeper:
     async def approve(self, by: str) -> None:
         """The caller holds the lock, and has asked whether this person may."""
         rollout, now = self._standing.rollout, events.now()
-        said = f"approved by {by}"
+        said = decide.approval_told(rollout, by)
         name = decide.gate(rollout)
         if name is None:
             return await self._standing.move(RolloutState.RUNNING, said, approved_at=now, approved_by=by)

@@ -158,6 +158,7 @@ class _Daemon:
             self._parts.store.audit,
             settings.metrics_need_token,
             doors.proxies(settings),
+            None if settings.allow_unauthenticated else settings.host,
         )
         app = application.create(
             self._service,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import anyio
 import structlog
@@ -16,6 +16,7 @@ from orchestrator.access import acts
 from orchestrator.access.acts import Act
 from orchestrator.api.ports import CompiledPlan, PlanGroup, RolloutView, TargetView
 from orchestrator.errors import StateError
+from orchestrator.observe import redact
 from orchestrator.observe.bus import Stream
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.source import RegistrySource
@@ -61,7 +62,7 @@ async def migrate(
         await service.close_abandoned()
         approver = request.created_by if approve else None
         async with parts.bus.stream(_is_stop) as stops:  # from before it begins, so that none is missed
-            with acts.acting(Act("migrate", request.created_by)):
+            with acts.acting(Act("migrate", request.created_by, details=_details(request))):
                 view, _ = await service.start_rollout(request)
             started(view)
             async with anyio.create_task_group() as tasks:
@@ -115,7 +116,28 @@ async def _looking(settings: Settings, source: RegistrySource) -> AsyncIterator[
 async def _stop_when(interrupted: anyio.Event, service: Orchestrator, rollout_id: str) -> None:
     await interrupted.wait()
     with suppress(StateError):  # it ended by itself at the same moment
-        await service.stop(rollout_id, "interrupted from the terminal")
+        await _stop(service, rollout_id, "interrupted from the terminal")
+
+
+async def _stop(service: Orchestrator, rollout_id: str, reason: str) -> None:
+    """Raises StateError when it has ended."""
+    with acts.acting(Act("abort_rollout", terminal(), rollout=rollout_id, details={"reason": reason})):
+        await service.stop(rollout_id, reason)
+
+
+def _details(request: Request) -> Mapping[str, Any]:
+    """What was asked for, as the audit has it of a request over HTTP."""
+    asked = {
+        "track": request.track,
+        "to": request.to,
+        "select": request.select,
+        "strategy": request.strategy,
+        "direction": str(request.direction),
+        "max_concurrent": request.max_concurrent,
+        "plan_digest": request.plan_digest,
+    }
+    shown = redact.value({name: value for name, value in asked.items() if value not in (None, "")})
+    return shown if isinstance(shown, dict) else {}
 
 
 async def _mind(service: Orchestrator, rollout_id: str, stops: Stream, approver: str | None) -> None:
@@ -127,10 +149,10 @@ async def _mind(service: Orchestrator, rollout_id: str, stops: Stream, approver:
             if told.rollout != rollout_id:
                 continue
             if told.state == RolloutState.PAUSED:
-                await service.stop(rollout_id, told.reason or "paused")
+                await _stop(service, rollout_id, told.reason or "paused")
             elif approver is None:
                 why = "a terminal cannot wait for an approval (--yes gives it, a daemon waits for it)"
-                await service.stop(rollout_id, f"{told.waiting}: {why}")
+                await _stop(service, rollout_id, f"{told.waiting}: {why}")
             else:
                 await _approve(service, rollout_id, approver)
 
@@ -141,7 +163,7 @@ async def _approve(service: Orchestrator, rollout_id: str, by: str) -> None:
             await service.approve(rollout_id, by=by)
     except StateError as exc:
         if (await service.rollout(rollout_id)).rollout.state is RolloutState.AWAITING_APPROVAL:
-            await service.stop(rollout_id, exc.message)
+            await _stop(service, rollout_id, exc.message)
 
 
 def _is_stop(event: events.Event) -> bool:

@@ -243,7 +243,13 @@ class Orchestrator:
 
     async def stop(self, rollout_id: str, reason: str, *, force: bool = False) -> RolloutView:
         """As `abort`, with a reason of one's own."""
-        return await self._command(rollout_id, "abort", lambda one: one.abort(reason, force=force))
+
+        async def aborted(one: Controller) -> None:
+            if force and one.rollout.aborting and (act := acts.pending()) is not None:
+                await self._parts.store.audit.note(act)  # it cancels what runs, and changes nothing in the store itself
+            await one.abort(reason, force=force)
+
+        return await self._command(rollout_id, "abort", aborted)
 
     @by_leader
     async def approve(self, rollout_id: str, *, by: str, wave: str | None = None) -> RolloutView:

@@ -38,9 +38,11 @@ class World:
     made: dict[str, Minted] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def client(self, token: str | None = None, **fields: Any) -> AsyncIterator[httpx2.AsyncClient]:
+    async def client(
+        self, token: str | None = None, peer: str = "203.0.113.9", **fields: Any
+    ) -> AsyncIterator[httpx2.AsyncClient]:
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        transport = httpx2.ASGITransport(self.app, client=("203.0.113.9", 40000), raise_app_exceptions=False)
+        transport = httpx2.ASGITransport(self.app, client=(peer, 40000), raise_app_exceptions=False)
         given = {"base_url": "http://daemon", **fields, "headers": {**headers, **fields.get("headers", {})}}
         async with httpx2.AsyncClient(transport=transport, **given) as client:
             yield client
@@ -93,7 +95,7 @@ async def world(
         vars(engine.source)["reload"] = reload
         store = engine.parts.store
         door = Door(store.tokens, tokens_file)
-        access = Access(door, store.audit, metrics_need_token, addresses.networks(proxies))
+        access = Access(door, store.audit, metrics_need_token, addresses.networks(proxies), "127.0.0.1")
         app = application.create(
             engine.service,
             select=lambda text: selector.parse(text).matches,

@@ -54,6 +54,33 @@ async def test_what_no_database_can_be_asked_for_is_not_there(pg: Server, make_d
             assert (await client.post("/api/v1/notifications/%00/retry")).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("headers", "peer", "status"),
+    [
+        ({"Host": "127.0.0.1:8080"}, "127.0.0.1", 200),
+        ({"Host": "localhost:8080", "Origin": "http://localhost:8080"}, "::1", 200),
+        ({"Host": "[::1]:8080"}, "::1", 200),
+        ({"Host": "evil.example:8080", "Origin": "http://evil.example:8080"}, "127.0.0.1", 403),
+        ({"Host": "daemon"}, "203.0.113.9", 200),
+        ({"Host": "daemon", "Origin": "http://daemon"}, "203.0.113.9", 200),
+        ({"Host": "daemon", "Origin": "https://daemon:443"}, "203.0.113.9", 200),
+        ({"Host": "daemon", "Origin": "http://evil.example"}, "203.0.113.9", 403),
+        ({"Host": "daemon:8080", "Origin": "http://daemon"}, "203.0.113.9", 403),
+        ({"Host": "daemon", "Origin": "null"}, "203.0.113.9", 403),
+        ({"Host": "inside", "Origin": "https://daemon", "Sec-Fetch-Site": "same-origin"}, "203.0.113.9", 200),
+    ],
+)
+async def test_while_it_is_open_no_page_of_another_site_steers(headers: dict[str, str], peer: str, status: int) -> None:
+    async with world() as daemon:
+        async with daemon.client(peer=peer, headers=headers) as client:
+            answer = await client.post("/api/v1/registry/reload")
+        assert answer.status_code == status, answer.text
+        if headers["Host"].startswith("evil"):
+            await daemon.make("ann", Role.ADMIN)
+            async with daemon.of("ann", peer=peer, headers=headers) as client:  # who has a token may call it so
+                assert (await client.post("/api/v1/registry/reload")).status_code == 200
+
+
 async def test_whoever_finds_it_open_cannot_lock_it() -> None:
     async with world() as daemon, daemon.client() as client:
         answer = await client.post("/api/v1/tokens", json={"name": "mine", "role": "admin"})

@@ -9,6 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.access import acts
+from orchestrator.access.acts import Act
 from orchestrator.databases.embedded import Server
 from orchestrator.errors import StateError
 from orchestrator.events import RolloutStateChanged
@@ -314,7 +316,10 @@ async def test_an_abort_by_force_ends_what_runs_and_its_transaction(
             return len(await engine.fetch(pg, "postgres", sleeping, databases)) == 2
 
         await until(both_sleep)
-        await running.service.abort(rollout, by="anna", force=True)
+        await running.service.abort(rollout, by="anna")
+        with acts.acting(Act("abort_rollout", "user:anna", rollout=rollout)) as act:
+            await running.service.abort(rollout, by="anna", force=True)
+        assert act.recorded is not None, "it is recorded before it cancels"
         assert await _ends(running, rollout) is RolloutState.ABORTED
         assert (await running.service.rollout(rollout)).counts == {"cancelled": 4}
         assert not await engine.fetch(pg, "postgres", sleeping, databases)

@@ -130,3 +130,22 @@ def test_an_aborting_rollout_takes_no_command_but_abort(command: decide.Command)
     with pytest.raises(StateError, match="being aborted"):
         decide.check_command(replace(ROLLOUT, aborting=True), command)
     decide.check_command(replace(ROLLOUT, aborting=True), "abort")
+
+
+@pytest.mark.parametrize(
+    ("creator", "by", "four_eyes", "warns"),
+    [
+        ("ann", "bob", True, True),
+        ("terminal:root", "bob", True, True),
+        ("ann", "bob", False, False),
+        ("user:ann", "user:bob", True, False),
+        ("schedule:nightly", "bob", True, False),
+    ],
+)
+def test_an_approval_says_where_the_names_that_were_compared_prove_nothing(
+    creator: str, by: str, four_eyes: bool, warns: bool
+) -> None:
+    rollout = replace(ROLLOUT, request=replace(ROLLOUT.request, created_by=creator), four_eyes=four_eyes)
+    told = decide.approval_told(rollout, by)
+    assert told.startswith(f"approved by {by}")
+    assert ("without tokens, both names are what clients say" in told) is warns
