@@ -106,6 +106,7 @@ class PostgreSQLGuard:
         self._identity: tuple[object, ...] = ()
         self._entering = sql.ENTER.format(proof=schemas.proof(place.target), backend=connection.get_server_pid())
         self._entered_with: list[Heads | None] = []
+        self._tables: str | None = None
         self._waits = giving_way.Waits()
         self.lost = anyio.Event()
         connection.add_termination_listener(lambda _: self.lost.set())
@@ -155,7 +156,7 @@ class PostgreSQLGuard:
         Raises WrongDatabaseError, TargetLockedError.
         """
         row = await self._ask(provisioned)
-        name, oid, started, schema, backend, locked, leftovers, found = row.values()
+        name, oid, started, schema, backend, locked, leftovers, found, *tables = row.values()
         _check_name(self._place, name)
         if backend != self._connection.get_server_pid():
             raise refusals.pooled(self._place)
@@ -163,6 +164,7 @@ class PostgreSQLGuard:
         if locked and found is not True:
             held = None if found is False else heads_of(self._place, found.split("\n") if found else ())
             self._entered_with.append(held)
+            self._tables = next(iter(tables), None)
         await self._end_leftovers(_numbers(leftovers) if locked else await self._wait_for_lock())
         return found is not False
 
@@ -174,7 +176,9 @@ class PostgreSQLGuard:
                 raise await version_tables.locked(self._connection, self._place, exc) from exc
             except version_tables.NO_TABLE:
                 pass  # and nothing was locked
-        return await self._row(f"{self._entering}, {sql.PROVISIONED}", *self._question(), self._table)
+        provisioned_or_not = sql.PROVISIONED.format(tables=schemas.tables(6))
+        listed = schemas.listed(self._place)
+        return await self._row(f"{self._entering}, {provisioned_or_not}", *self._question(), self._table, *listed)
 
     async def _row(self, question: str, *arguments: object) -> asyncpg.Record:
         row = await self._connection.fetchrow(question, *arguments)
@@ -231,8 +235,12 @@ class PostgreSQLGuard:
         return target.schema is not None and not target.create_schema and self._identity[-1] is None
 
     async def tables(self) -> tuple[str, ...]:
-        with bounded(self._place):
-            return await schemas.tables(self._connection, self._place)
+        found, self._tables = self._tables, None  # since the lock was taken
+        if found is None:
+            with bounded(self._place):
+                rows = await self._connection.fetch(schemas.tables(1), *schemas.listed(self._place))
+                found = "\n".join(row["name"] for row in rows)
+        return self._place.neighbours().leave(found.split("\n") if found else ())
 
     async def make_schema(self) -> None:
         with bounded(self._place):

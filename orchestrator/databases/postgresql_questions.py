@@ -24,8 +24,11 @@ ENTER = f"""SELECT {IDENTITY}, {{proof}} AS schema, pg_catalog.pg_backend_pid(),
     CASE WHEN pg_catalog.current_database() = $1 AND pg_catalog.pg_backend_pid() = {{backend}}
     THEN pg_catalog.pg_try_advisory_lock($2, $3) END AS locked,
     pg_catalog.array_to_string(ARRAY({OURS.replace("$1", "$4")}), ',') AS leftovers"""
-# Asked with it: whether there is a version table, or what it holds, which fails where there is none.
-PROVISIONED = "pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned"
+# Asked with it: whether there is a version table, and what else is there if there is none; or what it holds, which
+# fails where there is none.
+PROVISIONED = """pg_catalog.to_regclass($5::text) IS NOT NULL AS provisioned,
+    CASE WHEN pg_catalog.to_regclass($5::text) IS NULL
+    THEN pg_catalog.array_to_string(ARRAY({tables}), E'\\n') END AS tables"""
 HEADS = "pg_catalog.array_to_string(ARRAY(SELECT coalesce(version_num::text, ' ') FROM {table}), E'\\n') AS heads"
 LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())

@@ -17,13 +17,13 @@ from orchestrator.registry.model import Target
 _PROOF = """(SELECT CASE WHEN pg_catalog.has_schema_privilege(n.oid, 'USAGE') THEN n.oid::text END
     FROM pg_catalog.pg_namespace n WHERE n.nspname = {name})"""
 # Tables beside version tables, and first whether one of those is another target's: then the tables may be its.
-_TABLES = f"""SELECT c.relname::text AS name, c.relname = ANY (pg_catalog.string_to_array($3, E'\\n')) AS versions
+_TABLES = """SELECT c.relname::text AS name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE CASE WHEN $1 = '' THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-    AND n.nspname <> ALL (pg_catalog.string_to_array($2, E'\\n')) ELSE n.nspname = $1 END
+    WHERE CASE WHEN ${0}::text = '' THEN n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+    AND n.nspname <> ALL (pg_catalog.string_to_array(${1}::text, E'\\n')) ELSE n.nspname = ${0}::text END
     AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d
     WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
-    ORDER BY versions DESC, name LIMIT {NAMES}"""
+    ORDER BY c.relname = ANY (pg_catalog.string_to_array(${2}::text, E'\\n')) DESC, name LIMIT {limit}"""
 
 
 def proof(target: Target) -> str:
@@ -68,17 +68,17 @@ async def make(connection: asyncpg.Connection[Any], place: Place) -> str | None:
     return found
 
 
-async def tables(connection: asyncpg.Connection[Any], place: Place) -> tuple[str, ...]:
-    """A few names of tables and views that are there without the target's version table.
+def tables(first: int) -> str:
+    """A query for names of tables and views that are there, as `named` takes them; its parameters are `listed`, from
+    the `first` on. Those of extensions do not count."""
+    return _TABLES.format(first, first + 1, first + 2, limit=NAMES)
 
-    Those of extensions do not count; nor do any where another target's version table is: they may be its.
-    """
-    target = place.target
-    beside = place.neighbours()
+
+def listed(place: Place) -> tuple[str, str, str]:
+    """The parameters of `tables`."""
+    target, beside = place.target, place.neighbours()
     elsewhere = beside.schemas if target.schema is None else ()
-    listed = ("\n".join(elsewhere), "\n".join(beside.version_tables))
-    rows = await connection.fetch(_TABLES, target.schema or "", *listed)
-    return beside.leave([row["name"] for row in rows])
+    return target.schema or "", "\n".join(elsewhere), "\n".join(beside.version_tables)
 
 
 def missing(place: Place) -> TargetUnreachableError:

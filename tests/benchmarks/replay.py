@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -29,6 +30,9 @@ OURS_ALONE = (
     "    AND pg_catalog.strpos",
     "    THEN pg_catalog.set",
 )
+# How the session that asks for head-room calls itself, and where a session's name stands in its first message.
+HEADROOM = "orchestrator count "
+_NAME = re.compile(rb"application_name\0([^\0]*)\0")
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: i
         statistics.median(one / other for one, other in zip(proved, bare, strict=True)),
         statistics.median(one / other for one, other in zip(trusted, bare, strict=True)),
         statistics.median(cpu),
-        await _round_trips(server, folder, config),
+        await round_trips(server, folder, config),
     )
 
 
@@ -123,8 +127,9 @@ async def _bare(server: EmbeddedServer, names: Sequence[str], messages: Sequence
     return time.perf_counter() - began
 
 
-async def _round_trips(server: EmbeddedServer, folder: Path, config: Path) -> int:
-    """Turns of the conversation for one target, without those of a session that only connects."""
+async def round_trips(server: EmbeddedServer, folder: Path, config: Path) -> int:
+    """Turns of the conversation for one target, without those of a session that only connects, and without the session
+    that asks for a server's head-room, which is one in three seconds for however many targets."""
     await create_databases(server, ["turns"])
     async with _counting(server) as (port, turns):
         url = make_url(server.url("postgres")).set(port=port, database=None)
@@ -141,23 +146,27 @@ async def _round_trips(server: EmbeddedServer, folder: Path, config: Path) -> in
             connecting = len(turns)
             turns.clear()
             assert (await running.rollout()).counts == {"succeeded": 1}
-            return len(turns) - connecting
+            found = sum(not name.startswith(HEADROOM) for name in turns) - connecting
+    await drop_databases(server, ["turns"])
+    return found
 
 
 @asynccontextmanager
 async def _counting(server: EmbeddedServer) -> AsyncIterator[tuple[int, list[str]]]:
-    """A relay to the server; its list grows by one whenever a client speaks after it was spoken to."""
+    """A relay to the server; its list grows by the session's name whenever a client speaks after it was spoken to."""
     turns: list[str] = []
 
     async def relay(client: SocketStream) -> None:
-        speaker = {"last": "server"}
+        speaker = {"last": "server", "name": ""}
         async with client, await anyio.connect_tcp(server.host, server.port) as upstream:
 
             async def forth(source: SocketStream, to: SocketStream, who: str) -> None:
                 try:
                     async for data in source:
+                        if named := _NAME.search(data) if who == "client" and not speaker["name"] else None:
+                            speaker["name"] = named[1].decode()
                         if who == "client" and speaker["last"] == "server":
-                            turns.append(who)
+                            turns.append(speaker["name"])
                         speaker["last"] = who
                         await to.send(data)
                 except (anyio.BrokenResourceError, anyio.ClosedResourceError):
