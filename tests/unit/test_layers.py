@@ -13,7 +13,7 @@ FLOORS = [
     {"errors"},
     {"events", "settings", "sessions"},
     {"registry", "observe"},
-    {"plan", "access"},
+    {"plan", "access", "backfill"},
     {"rollout", "history", "databases", "notify"},
     {"api", "execute", "store"},
     {"service", "demo", "client"},
