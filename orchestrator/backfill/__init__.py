@@ -1,1 +1,1 @@
-"""Batched data migrations: what is asked, decided and told of them. Pure; neither Alembic nor any driver is known here."""
+"""Batched data migrations: what is asked, decided and told. Pure: neither Alembic nor any driver is known here."""
