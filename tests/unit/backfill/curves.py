@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from orchestrator.backfill import pace
 from orchestrator.backfill.model import Ran, Refused, Stop
@@ -54,8 +55,8 @@ def run(
 
 def turns(batches: Sequence[Batch]) -> int:
     """How often the size began to rise after it fell, or to fall after it rose."""
-    steps = [b.size - a.size for a, b in zip(batches, batches[1:], strict=False) if b.size != a.size]
-    return sum((one > 0) != (other > 0) for one, other in zip(steps, steps[1:], strict=False))
+    steps = [b.size - a.size for a, b in pairwise(batches) if b.size != a.size]
+    return sum((one > 0) != (other > 0) for one, other in pairwise(steps))
 
 
 def swing(batches: Sequence[Batch]) -> float:
