@@ -21,6 +21,10 @@ WEIGHT = 0.2
 # A size this near to the one that is wanted stays as it is; else it goes so much of the way, as a power.
 NEAR = 0.15
 APPROACH = 0.6
+# After a batch that lasted so many times as long as it should, none is larger, whatever those before it were; and after
+# several in a row each is so much smaller.
+FAR = 2.0
+SLOWING = 0.7
 # Of the time after which the server ends a statement, a batch should last so much.
 TIMEOUT_PART = 0.6
 # So often the smallest batch, and so often in a row a deadlock's victim, is tried again as it was.
@@ -36,7 +40,7 @@ class Pace:
 
     `row_seconds`: what a row takes; None before the first batch. `timeout_seconds`: after how long the server has ended
     a statement; None while it has ended none. `refused_size`: what the server last refused, until
-    such a batch goes through. `refusals`: how often the smallest was refused in a row, `deadlocks`: how often any was.
+    such a batch goes through. `slow`: how many in a row lasted far too long. `refusals`: how often the smallest was refused in a row, `deadlocks`: how often any was.
     `rest_seconds`: to wait before the next batch.
     """
 
@@ -45,6 +49,7 @@ class Pace:
     row_seconds: float | None = None
     timeout_seconds: float | None = None
     refused_size: int | None = None
+    slow: int = 0
     refusals: int = 0
     deadlocks: int = 0
     rest_seconds: float = 0.0
@@ -66,7 +71,8 @@ def after(pace: Pace, last: Ran | Refused, rules: Rules) -> Pace | Stop:
     if isinstance(last, Refused):
         return _refused(pace, last, rules)
     rest = last.seconds * (1 / rules.duty - 1) if rules.duty > 0 else 0.0
-    pace = replace(pace, refusals=0, deadlocks=0, rest_seconds=rest)
+    slow = pace.slow + 1 if last.seconds > FAR * rules.target_seconds else 0
+    pace = replace(pace, slow=slow, refusals=0, deadlocks=0, rest_seconds=rest)
     if last.size < 1 or (last.seen < last.size and last.seconds <= rules.target_seconds):
         return resized(pace, rules)  # the end of a table does not tell how long a whole batch takes
     cleared = pace.refused_size is not None and last.size >= pace.refused_size
@@ -89,9 +95,11 @@ def _grown(pace: Pace, last: Ran, rules: Rules) -> float:
         wanted: float = rules.batch_size
     else:
         wanted = _target(pace, rules) / (pace.row_seconds or _LEAST_SECONDS)
-        if abs(wanted - pace.size) <= NEAR * pace.size and last.size >= pace.size:
+        if pace.slow < 2 and abs(wanted - pace.size) <= NEAR * pace.size and last.size >= pace.size:
             return pace.size
         wanted = last.size * (wanted / last.size) ** APPROACH
+        if pace.slow:
+            wanted = min(wanted, last.size * SLOWING ** (pace.slow - 1))
     growth = GROWTH if pace.refused_size is None else CAREFUL_GROWTH
     return min(max(wanted, last.size * SHRINKING), max(last.size * growth, last.size + 1))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 from orchestrator.backfill import pace
 from orchestrator.backfill.model import Ran, Refused, Stop
@@ -96,3 +98,16 @@ def daily(row: float, times: float, period: float) -> Curve:
 def steep(row: float, power: float, at: int = 1000) -> Curve:
     """A row costs more in a larger batch: caches that overflow, locks that pile up."""
     return lambda now, size, chance: row * size * (size / at) ** power
+
+
+def recorded() -> Curve:
+    """What batches of a real PostgreSQL lasted while pgbench ran beside them, over and over."""
+    rows = json.loads((Path(__file__).parent / "recorded.json").read_text())["row_microseconds"]
+    chance = 0
+
+    def curve(at: float, size: int, _: random.Random) -> float:
+        nonlocal chance
+        chance += 1
+        return float(rows[chance % len(rows)]) * 1e-6 * size
+
+    return curve
