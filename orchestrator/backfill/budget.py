@@ -1,10 +1,9 @@
 """A shard's rows a second, shared by the backfills that run on it. Pure: whoever asks says what time it is.
 
-All draw from one account, which fills as time goes by and may be overdrawn by one batch. Each flow is entitled to an
-equal part of the budget; that it may draw as long as the account is not overdrawn. What others leave of their parts
-gathers in the account: above a reserve, which keeps it open for those who are entitled, flows may draw on top of their
-own, those first that have drawn least so. Thus the shares are max-min fair whatever each flow can do, nothing of the
-budget lies idle, and no flow's speed need be known beforehand.
+All draw from one account, which fills as time goes by. Each flow is entitled to an equal part of the budget, which it
+may draw as soon as the account has it. What others leave of their parts gathers there: above a reserve, and while none
+who is entitled waits, flows may draw on top of their own, those first that have drawn least so. Thus the shares are
+max-min fair whatever each flow can do, nothing of the budget lies idle, and no flow's speed need be known beforehand.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# What may be saved up, and what one batch may take, in seconds of the whole budget: together less than a tenth of five
-# seconds. Half of what may be saved is the reserve.
-SAVED_SECONDS = 0.2
+# In seconds of the whole budget: what may be saved up, less than a tenth of five seconds; what of it is left to those
+# who are entitled; and what one batch may take.
+SAVED_SECONDS = 0.4
 RESERVE_SECONDS = 0.1
 BATCH_SECONDS = 0.2
 # What one batch may take, in seconds of its flow's own part; and how much of that time a flow that waits may be late
@@ -80,7 +79,7 @@ class Budget:
     def __init__(self, rows_per_second: float | None, now: float) -> None:
         self._rate = _usable(rows_per_second)
         self._flows: dict[str, _Flow] = {}
-        self._rows, self._at, self._slot = 0.0, now, now
+        self._rows, self._at, self._slot = (self._rate or 0.0) * BATCH_SECONDS, now, now
         self._parted = self._reached = 0.0
         self._shared: tuple[float, float] | None = None
 
@@ -89,13 +88,14 @@ class Budget:
         return self._rate
 
     def change(self, rows_per_second: float | None, now: float) -> None:
-        """Another budget from now on; what is saved or overdrawn stays the same in seconds."""
+        """Another budget from now on; what is saved stays the same in seconds."""
         rate = _usable(rows_per_second)
         if rate == self._rate:
             return
         self._fill(now)
         scale = rate / self._rate if self._rate and rate else 0.0
-        self._rows, self._rate, self._slot = self._rows * scale, rate, now
+        self._rows = self._rows * scale if scale else (rate or 0.0) * BATCH_SECONDS
+        self._rate, self._slot = rate, now
         self._rescale(scale)
         for flow in self._flows.values():
             flow.extra, flow.joined, flow.due = self._reached, now, None
@@ -183,10 +183,11 @@ class Budget:
     def _entitled(self, own: _Flow, size: int, now: float) -> float:
         """Seconds to wait for one that may draw of its own part; 0.0: it has."""
         assert self._rate is not None
-        if self._rows >= 0:
+        lacking = min(size, self._rate * BATCH_SECONDS) - self._rows
+        if lacking <= 0:
             own.drawn += size
             return 0.0
-        wait = -self._rows / self._rate
+        wait = lacking / self._rate
         if own.due is None:  # many may come at once: each gets a moment of its own
             wait = max(wait, self._slot - now)
             self._slot = now + wait + min(size / self._rate, LONGEST_SLOT_SECONDS)
@@ -195,14 +196,17 @@ class Budget:
     def _on_top(self, own: _Flow, size: int, now: float, part: float) -> float:
         """Seconds to wait for one that has drawn its own part; 0.0: it may have what others leave."""
         assert self._rate is not None
-        lacking = self._rate * RESERVE_SECONDS - self._rows
-        if lacking <= 0 and own.extra <= min(
-            one.extra for one in self._flows.values() if one.is_waiting(now) or one is own
-        ):
+        lacking = min(size, self._rate * BATCH_SECONDS) + self._rate * RESERVE_SECONDS - self._rows
+        if lacking <= 0 and self._is_first(own, now):
             self._reached = max(self._reached, own.extra)
             own.extra += size
             return 0.0
         return min((own.drawn - self._parted) / part, max(lacking, 1.0) / self._rate)
+
+    def _is_first(self, own: _Flow, now: float) -> bool:
+        """None who waits is entitled, or has drawn less on top."""
+        waiting = (one for one in self._flows.values() if one is not own and one.is_waiting(now))
+        return all(one.drawn > self._parted and one.extra >= own.extra for one in waiting)
 
 
 def _usable(rows_per_second: float | None) -> float | None:

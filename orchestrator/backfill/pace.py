@@ -39,9 +39,9 @@ class Pace:
     """What is known of one backfill's batches. `size`: rows of the next one. `asked`: what its revision asks for.
 
     `row_seconds`: what a row takes; None before the first batch. `timeout_seconds`: after how long the server has ended
-    a statement; None while it has ended none. `refused_size`: what the server last refused, until
-    such a batch goes through. `slow`: how many in a row lasted far too long. `refusals`: how often the smallest was refused in a row, `deadlocks`: how often any was.
-    `rest_seconds`: to wait before the next batch.
+    a statement; None while it has ended none. `refused_size`: what the server last refused, until such a batch goes
+    through. `slow`: how many in a row lasted far too long. `refusals`: how often the smallest was refused in a row,
+    `deadlocks`: how often any was. `rest_seconds`: to wait before the next batch.
     """
 
     size: int

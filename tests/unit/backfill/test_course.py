@@ -146,8 +146,8 @@ def test_a_standby_that_cannot_keep_up_is_held_for_at_its_own_pace(delay: float,
     speed = 1.0  # seconds of lag a second, while it is written as fast as it can be
     assert max(lags) <= 5.0 + speed * (delay + 1.0) + 1.5
     middle = len(lags) // 2
-    assert max(lags[middle:]) <= max(lags[:middle]) + 0.5, "it does not build up"
-    assert course.rows(60.0, 600.0) == pytest.approx(applies, rel=0.1), "and the standby is never idle for long"
+    assert max(lags[middle:]) <= max(lags[:middle]) + 1.1, "it does not build up, but for a batch"
+    assert course.rows(60.0, 600.0) == pytest.approx(applies, rel=0.15), "and the standby is never idle for long"
     assert all(turns(flow.batches) <= len(flow.batches) / 10 for flow in course.flows)
 
 
