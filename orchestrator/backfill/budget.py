@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# In seconds of the whole budget: what may be saved up, less than a tenth of five seconds; what of it is left to those
-# who are entitled; and what one batch may take.
-SAVED_SECONDS = 0.4
+# In seconds of the whole budget: what may be saved up, less than a tenth of five seconds; what one batch may take; and
+# what is left in the account for those who are entitled, so that they hardly ever wait.
+SAVED_SECONDS = 0.35
+BATCH_SECONDS = 0.15
 RESERVE_SECONDS = 0.1
-BATCH_SECONDS = 0.2
 # What one batch may take, in seconds of its flow's own part; and how much of that time a flow that waits may be late
 # without losing any of it.
 SMOOTH_SECONDS = 0.4

@@ -6,7 +6,7 @@ import random
 from statistics import mean
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.backfill.budget import BATCH_SECONDS, SMOOTH_SECONDS, Budget
@@ -60,6 +60,32 @@ def test_small_batches_have_as_many_rows_as_large_ones() -> None:
     flows = [Flow("large"), *(Flow(f"s{i}", largest=10, overhead=0.001) for i in range(9))]
     run(Budget(RATE, 0.0), flows, 31.0)
     assert all(flow.between(5.0, 30.0) == pytest.approx(RATE / 10, rel=0.1) for flow in flows)
+
+
+def test_what_is_left_over_is_shared_alike_by_small_batches_and_large_ones() -> None:
+    slow, fast = [Flow(f"s{i}", speed=50.0) for i in range(18)], [Flow("small", largest=150, overhead=0.005), Flow("l")]
+    run(Budget(RATE, 0.0), [*slow, *fast], 31.0)
+    assert all(flow.between(5.0, 30.0) == pytest.approx(4_530.0, rel=0.05) for flow in fast)
+
+
+def test_one_that_uses_less_than_its_part_hardly_waits_for_it() -> None:
+    quick, fast = [Flow(f"q{i}", largest=30, overhead=0.1) for i in range(5)], equal(2)
+    run(Budget(RATE, 0.0), [*quick, *fast], 31.0)
+    alone = Flow("q", largest=30, overhead=0.1)
+    run(Budget(None, 0.0), [alone], 31.0)
+    assert all(flow.between(5.0, 30.0) >= 0.95 * alone.between(5.0, 30.0) for flow in quick)
+
+
+def test_nobody_saves_up_while_it_does_not_ask() -> None:
+    """Whose batch has lasted for a minute has no claim to what others had meanwhile."""
+    budget, other = Budget(RATE, 0.0), Flow("other")
+    budget.join("idle", 0.0)
+    run(budget, [other], 60.0)
+    flows = [Flow("idle"), Flow("other")]
+    for flow in flows:
+        flow.begins = 60.0
+    run(budget, flows, 66.0)
+    assert all(flow.between(61.0, 66.0) == pytest.approx(RATE / 2, rel=0.2) for flow in flows)
 
 
 def test_those_that_join_later_have_their_share_within_seconds() -> None:
@@ -133,10 +159,12 @@ def test_one_that_waits_asks_few_times() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.data())
-def test_whatever_they_do_the_sum_is_kept_and_none_starves(data: st.DataObject) -> None:
-    chance = random.Random(data.draw(st.integers(0, 2**32)))
-    rate = chance.choice([100.0, 3_000.0, 50_000.0])
+@given(st.integers(0, 2**32))
+@example(47)
+@example(402)
+def test_whatever_they_do_the_sum_is_kept_and_none_starves(number: int) -> None:
+    chance = random.Random(number)
+    rate = chance.choice([1_000.0, 3_000.0, 50_000.0])
     flows = [
         Flow(
             f"t{index}",
@@ -159,5 +187,5 @@ def test_whatever_they_do_the_sum_is_kept_and_none_starves(data: st.DataObject) 
         alone.append(other.between(10.0, 30.0))
     assert max(sums(flows, 0.0, 30.0)) <= 1.1 * rate + max(1.0, rate / 100)
     for flow, possible in zip(flows, alone, strict=True):
-        assert flow.between(10.0, 30.0) >= 0.75 * min(possible, rate / len(flows)), flow
+        assert flow.between(10.0, 30.0) >= 0.85 * min(possible, rate / len(flows)), flow
     assert sum(flow.between(10.0, 30.0) for flow in flows) >= 0.9 * min(rate, 0.7 * sum(alone))

@@ -162,17 +162,17 @@ def test_a_batch_that_goes_through_takes_back_the_count_of_refusals() -> None:
 
 
 def test_after_a_refusal_it_comes_back_with_care() -> None:
+    """Or it would run into the same refusal every few batches."""
     state = begun()
-    for _ in range(5):
-        state = ran(state, 0.001)
     after = refused(state)
     assert isinstance(after, Pace)
-    halved = after.size
-    grown = ran(after, 0.001)
-    assert grown.size <= halved * pace.CAREFUL_GROWTH + 1
-    for _ in range(40):
-        grown = ran(grown, 0.001)
-    assert grown.refused_size is None, "such a batch has gone through"
+    sizes = [after.size]
+    while after.refused_size is not None:
+        after = ran(after, 0.001)
+        sizes.append(after.size)
+    assert len(sizes) > 12
+    assert all(after <= before * 1.06 + 1 for before, after in pairwise(sizes[:-1]))
+    assert ran(after, 0.001).size > after.size * 1.15, "such a batch has gone through: as before"
 
 
 def test_a_deadlock_is_tried_again_as_it_was_a_few_times() -> None:
