@@ -79,6 +79,21 @@ class Conduct(RuleBasedStateMachine):
     @precondition(lambda self: self._admits())
     @rule()
     def start(self) -> None:
+        self._start()
+
+    @precondition(lambda self: self.running or self._admits())
+    @rule()
+    def go_well(self) -> None:
+        """All that runs, and what the wave has left after it: else few would come as far as a gate."""
+        while self.running or self._admits():
+            for key in sorted(self.running):
+                self._finish(key, S.SUCCEEDED)
+            if self._admits():
+                self._start()
+            if not self.running:
+                return
+
+    def _start(self) -> None:
         """As the drivers do: while the wave that is at work has something pending, as slots come free."""
         following = step.next_step(self.rollout, self.tally, self.now)
         if not isinstance(following, step.Run):
@@ -106,7 +121,9 @@ class Conduct(RuleBasedStateMachine):
         half=st.booleans(),
     )
     def finish(self, data: st.DataObject, outcome: MigrationState, signature: str, half: bool) -> None:
-        key = data.draw(st.sampled_from(sorted(self.running)))
+        self._finish(data.draw(st.sampled_from(sorted(self.running))), outcome, signature, half=half)
+
+    def _finish(self, key: TargetKey, outcome: MigrationState, signature: str = "", *, half: bool = False) -> None:
         one = self.ledger[key]
         if outcome is S.SUCCEEDED:
             self._change(key, OLD if one.reverting else GOAL)
