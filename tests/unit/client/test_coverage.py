@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any, get_type_hints
 
 import anyio
@@ -65,6 +66,12 @@ NAMES = {"Shard": "ShardState", "Asked": "StartRollout", "Token": "ShownToken", 
 OURS = {"Verification", "Break"}
 
 
+@cache
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = app().openapi()
+    return found
+
+
 def app() -> Any:
     service = FakeOrchestrator()
     service.notifications.add()
@@ -111,7 +118,7 @@ async def test_every_endpoint_is_covered() -> None:
     ],
 )
 def test_shapes_are_those_of_the_interface(name: str) -> None:
-    schemas = app().openapi()["components"]["schemas"]
+    schemas = document()["components"]["schemas"]
     theirs = set(schemas[NAMES.get(name, name)]["properties"])
     ours = set(get_type_hints(getattr(shapes, name)))
     assert ours - theirs == set(), "the daemon answers with no such thing"
