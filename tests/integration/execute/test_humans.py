@@ -173,7 +173,7 @@ async def test_humans_and_a_rollout_race_again_and_again(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, provisioned: bool
 ) -> None:
     """From several moments on, over several tenants, also where there is no version table yet."""
-    rounds = int(os.environ.get("SOAK", "0")) * 20 or 2
+    rounds = int(os.environ.get("SOAK", "0")) * 20 or 3
     chance = random.Random(20)
     for number in range(rounds):
         kind = chance.choice(list(KINDS))

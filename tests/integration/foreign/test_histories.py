@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from tests.integration.foreign import fleets
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
-SOAK = os.environ.get("SOAK")
-TENANTS = 20 if SOAK else 10
+TENANTS = 20
 AT_ONCE = 8
 SERVERS = ["postgresql", "sqlite", "mariadb"]
 
@@ -59,7 +57,6 @@ HISTORIES = {
 UNSUPPORTED = {("optuna", "mariadb"): "Key column 'step' doesn't exist in table"}
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("name", HISTORIES)
 async def test_every_tenant_has_the_schema_that_stock_alembic_makes(
