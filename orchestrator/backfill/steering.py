@@ -1,0 +1,53 @@
+"""What a person orders while backfills run, and of which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Action = Literal["pause", "resume", "abort", "adjust"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which backfills: all that is given must fit; a scope that gives nothing is all of them.
+
+    >>> Scope(tenant="acme").covers("r1", "pg-1", "acme", "4d5e6f")
+    True
+    """
+
+    rollout: str | None = None
+    shard: str | None = None
+    tenant: str | None = None
+    revision: str | None = None
+
+    def covers(self, rollout: str, shard: str, tenant: str, revision: str) -> bool:
+        pairs = ((self.rollout, rollout), (self.shard, shard), (self.tenant, tenant), (self.revision, revision))
+        return all(wanted is None or wanted == found for wanted, found in pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What is other than the registry says; None, and what is not named: as it says. `rows_per_second` is a shard's,
+    shared by its backfills (0: no budget); `duty` from above 0 to 1; `batch_size` in rows, fixed;
+    `thresholds`: by name of signal, the value above which backfills are held."""
+
+    rows_per_second: float | None = None
+    duty: float | None = None
+    batch_size: int | None = None
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One order, as it is kept. A `resume` takes back the `pause` of the same scope; `adjust` replaces the adjustment
+    of the same scope, and takes it back where it names nothing. `abort` counts for what runs when it is given."""
+
+    scope: Scope
+    action: Action
+    by: str
+    at: datetime
+    reason: str | None = None
+    adjustment: Adjustment | None = None
