@@ -28,8 +28,8 @@ from orchestrator.history.keyset import Keyset
 
 log = logging.getLogger("alembic.orchestrator.backfill")
 
-# Sweeps that change no fewer rows than the one before: so many in a row, and it will not end.
-SWEEPS = 3
+# So many sweeps in a row that change no fewer rows than the one before, and it will not end.
+SWEEPS = 10
 LOOK_SECONDS = 5.0
 
 

@@ -19,6 +19,7 @@ from tests import environments
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
+ROOT = Path(__file__).parents[3]
 DRIVERS: dict[str, tuple[environments.Template, str]] = {
     "psycopg": ("generic", "postgresql+psycopg"),
     "asyncpg": ("async", "postgresql+asyncpg"),

@@ -18,6 +18,7 @@ import threading
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 
 COUNTS = sa.text(
     "SELECT (SELECT COALESCE(sum(rows_changed), 0) FROM alembic_version_backfills), "
@@ -41,7 +42,7 @@ def main(config: str, seed: str, kills: str) -> None:
         if sa.inspect(engine).has_table("alembic_version_backfills"):
             with engine.connect() as connection:
                 seen.append([int(value) for value in connection.execute(COUNTS).one()])
-    print(json.dumps({"exit": os.waitstatus_to_exitcode(status), "seen": seen}))
+    sys.stdout.write(json.dumps({"exit": os.waitstatus_to_exitcode(status), "seen": seen}))
 
 
 def _upgrade(config: str, statements: int | None, seconds: float) -> None:
@@ -60,6 +61,9 @@ def _upgrade(config: str, statements: int | None, seconds: float) -> None:
         made.set_main_option("sqlalchemy.url", os.environ["TEST_URL"].replace("%", "%%"))
         command.upgrade(made, "head")
         code = 0
+    except CommandError as exc:
+        sys.stderr.write(str(exc))
+        sys.stderr.flush()
     finally:
         os._exit(code)
 

@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import anyio.to_thread
 import pytest
 
-from tests.integration.backfills.conftest import Make, Project
+from tests.integration.backfills.conftest import ROOT, Make, Project
 
-ROOT = Path(__file__).parents[3]
 ROWS = 200_000
 
 

@@ -36,8 +36,8 @@ async def test_an_empty_table(project: Project) -> None:
 async def test_where_and_values_of_every_kind(project: Project) -> None:
     project.numbers(60)
     body = """
-    done = op.backfill("accounts", set_={"note": sa.literal("it's :done"), "done": 1, "balance": sa.column("balance") + 1},
-                       where="balance % 2 = 0", batch_size=10)
+    values = {"note": sa.literal("it's :done"), "done": 1, "balance": sa.column("balance") + 1}
+    done = op.backfill("accounts", set_=values, where="balance % 2 = 0", batch_size=10)
     assert done == op.backfill("accounts", {"done": 2}, where=sa.column("done") == 1), done
     """
     project.add("filled", None, body)
@@ -70,8 +70,8 @@ async def test_a_statement_with_bounds(project: Project) -> None:
     project.numbers(100)
     project.numbers(0, "archive")
     body = """
-    op.backfill_sql("INSERT INTO archive (id, balance) SELECT id, balance FROM accounts WHERE id > :after AND id <= :upto",
-                    "accounts", batch_size=9)
+    copy = "INSERT INTO archive (id, balance) SELECT id, balance FROM accounts WHERE id > :after AND id <= :upto"
+    op.backfill_sql(copy, "accounts", batch_size=9)
     op.backfill_sql("DELETE FROM accounts WHERE id > :after AND id <= :upto AND balance % 2 = 0", "accounts")
     """
     project.add("moved", None, body)
@@ -82,8 +82,8 @@ async def test_a_statement_with_bounds(project: Project) -> None:
 
 async def test_keys_of_several_columns_and_of_text(project: Project) -> None:
     project.execute(
-        "CREATE TABLE bills (tenant VARCHAR(20) NOT NULL, day DATE NOT NULL, nr INTEGER NOT NULL, amount BIGINT NOT NULL,"
-        " PRIMARY KEY (tenant, day, nr))",
+        "CREATE TABLE bills (tenant VARCHAR(20) NOT NULL, day DATE NOT NULL, nr INTEGER NOT NULL,"
+        " amount BIGINT NOT NULL, PRIMARY KEY (tenant, day, nr))",
         *(
             f"INSERT INTO bills VALUES ('{tenant}', '2026-01-{day:02}', {nr}, 1)"
             for tenant in ("a''b", "ACME", "zoë", "ß", "")
@@ -208,7 +208,8 @@ async def test_an_error_in_the_middle_leaves_what_is_done_and_goes_on_there(proj
             await project.upgrade()
     (checkpoint,) = project.checkpoints()
     done = checkpoint["rows_changed"]
-    assert 0 < done < 60 and checkpoint["state"] == "running"
+    assert 0 < done < 60
+    assert checkpoint["state"] == "running"
     assert project.rows("SELECT count(*) FROM accounts WHERE balance = 100 * id") == [(done,)]
     # Somebody says that it is done; what needs it does not believe that.
     await project.run(lambda config: command.stamp(config, "filled"))
