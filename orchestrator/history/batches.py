@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -97,8 +99,14 @@ class Loop:
             self._pacer.ask(self._told(state, None))
             return state.changed
 
-    def _begun(self) -> _State:
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         with self._connection.begin():
+            self._server.begin(self._connection)
+            yield
+
+    def _begun(self) -> _State:
+        with self._transaction():
             row = self._checkpoint.read(self._connection)
             if row is not None and not row["applied"] and not self._is_corrected(row):
                 return self._resumed(row)
@@ -163,7 +171,7 @@ class Loop:
 
     def _ended(self, state: _State) -> None:
         """Where a sweep has come to its upper key: whether there is another."""
-        with self._connection.begin():
+        with self._transaction():
             again = self._until_empty and (state.sweep == 0 or state.sweep_changed > 0)
             upper = self._keyset.upper(self._connection) if again else None
             if upper is None:
@@ -199,8 +207,7 @@ class Loop:
 
     def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
         assert state.upper is not None
-        with self._connection.begin():
-            self._server.begin(self._connection)
+        with self._transaction():
             upto, seen = self._keyset.step(self._connection, state.last, state.upper, size)
             changed = self._change.apply(self._connection, state.last, upto)
             if self._until_empty and changed and state.changed == 0:

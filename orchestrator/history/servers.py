@@ -79,7 +79,7 @@ class Server:
         yield
 
     def begin(self, connection: Connection) -> None:
-        """Called first in a batch's transaction."""
+        """Called first in a transaction that writes."""
 
     def estimate(self, connection: Connection) -> int | None:
         """About how many rows the table has, without counting them; None where nobody knows."""

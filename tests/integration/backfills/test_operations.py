@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+import anyio
 import pytest
 from alembic import command
 from alembic.util import CommandError
@@ -238,7 +237,7 @@ async def test_two_of_one_revision_and_the_second_fails(one_of_each: Project) ->
     """The first, which is finished, is not begun again."""
     one_of_each.numbers(30)
     one_of_each.add("filled", None, f'{MULTIPLY}\nop.backfill("accounts", {{"note": "nonsense("}})')
-    with pytest.raises(Exception, match="(?i)syntax|error"):
+    with pytest.raises(Exception, match=r"(?i)syntax|error"):
         await one_of_each.upgrade()
     one_of_each.add("filled", None, f'{MULTIPLY}\nop.backfill("accounts", {{"done": 1}})')
     await one_of_each.upgrade()
@@ -254,6 +253,6 @@ async def test_autogenerate_leaves_the_checkpoints_alone(one_of_each: Project) -
         env.read_text().replace("target_metadata = None", "import sqlalchemy\ntarget_metadata = sqlalchemy.MetaData()")
     )
     made = await one_of_each.run(lambda config: command.revision(config, "made", autogenerate=True))
-    text = Path(made.path).read_text()
+    text = await anyio.Path(made.path).read_text()
     assert "op.drop_table('accounts')" in text
     assert "backfills" not in text
