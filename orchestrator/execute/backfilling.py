@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
-from orchestrator.backfill.model import Answer, Go, Ran, Refused, Report, Stop, Wait
+from orchestrator.backfill import pace
+from orchestrator.backfill.model import Answer, Backfill, Go, Ran, Report, Stop, Wait
+from orchestrator.registry.backfills import Rules
 from orchestrator.registry.model import Target
 from orchestrator.rollout.interruptions import Interruption
 from orchestrator.rollout.ports import Control
@@ -14,8 +16,6 @@ from orchestrator.rollout.state import Migration
 
 # How soon a backfill that is held asks again.
 HELD_SECONDS = 0.5
-# So often the smallest batch is tried.
-SMALLEST_TRIES = 3
 
 
 class Turn(Protocol):
@@ -38,30 +38,30 @@ class Throttle(Protocol):
 
 
 class Unthrottled:
-    """Batches as large as the revision asks for, and half of that after each that the server would not have."""
+    """Batches as large as their durations let them be, where nobody throttles."""
 
     @contextmanager
     def turn(self, rollout: str, target: Target, stop: Callable[[], Interruption | None]) -> Iterator[Turn]:
-        yield _Halving()
+        yield _Adapting()
 
 
-class _Halving:
+class _Adapting:
     def __init__(self) -> None:
-        self._size: int | None = None
-        self._tries = 0
+        self._rules, self._of = Rules(), None
+        self._pace = pace.begin(1, self._rules)
+
+    _of: Backfill | None
 
     async def ask(self, report: Report) -> Answer:
-        last = report.last
-        if self._size is None or report.progress.finished:
-            self._size, self._tries = report.backfill.batch_size, 0
-        if isinstance(last, Ran):
-            self._tries = 0
-        if isinstance(last, Refused):
-            self._tries = self._tries + 1 if last.size <= 1 else 0
-            self._size = max(1, last.size // 2)
-        if self._tries >= SMALLEST_TRIES:
-            return Stop("too_slow", f"a batch of one row was refused {self._tries} times")
-        return Go(self._size)
+        if self._of != report.backfill:
+            self._of, self._pace = report.backfill, pace.begin(report.backfill.batch_size, self._rules)
+        if report.last is None:
+            return Go(self._pace.size)
+        after = pace.after(self._pace, report.last, self._rules)
+        if isinstance(after, Stop):
+            return after
+        self._pace = after
+        return Wait(after.rest_seconds) if after.rest_seconds else Go(after.size)
 
 
 class Backfilling:

@@ -158,6 +158,7 @@ class Migrator:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan, work.bound)
+                _refuse_mixed(work.history, plan)
                 ours.begins(plan)
                 await work.on_heads(plan)
                 await doubts.judge(plan)
@@ -341,6 +342,19 @@ def _refuse_impossible(plan: Plan, bound: bool) -> None:
             f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",
             remedy="deploy the build that has it, or bring the target back with that build",
         )
+
+
+def _refuse_mixed(history: History, plan: Plan) -> None:
+    """Before anything is run: what stands beside a backfill could not be taken back with it."""
+    mixed = history.mixed(plan.direction)
+    for step in plan.steps:
+        if step in mixed:
+            raise MigrationFailedError(
+                f"revision {step} holds a backfill and something else: {mixed[step]}. Nothing was run",
+                kind="mixed_backfill",
+                revision=step,
+                remedy="give the backfill a revision of its own, and start a new rollout",
+            )
 
 
 async def _witness(replayer: Replayer, turn: Turn) -> None:

@@ -107,13 +107,12 @@ class History:
             self._backfills[direction] = frozenset(one.revision for one in found)
         return self._backfills[direction]
 
-    @cached_property
-    def mixed(self) -> Mapping[str, str]:
-        """What stands beside a revision's backfills and must not, in words, with file and line."""
+    def mixed(self, direction: Direction) -> Mapping[str, str]:
+        """What stands beside a revision's backfills in this direction and must not, in words, with file and line."""
         return {
             one.revision: "; ".join(f"{it.what} ({Path(one.file).name}:{it.line})" for it in one.mixed)
             for one in self.snapshot.files
-            if one.mixed
+            if one.mixed and direction in one.backfills
         }
 
     @cached_property

@@ -28,7 +28,7 @@ def of(
     online: Mapping[str, str],
     compiled: Compiled | None,
     keeps_ddl: bool,
-    mixed: Mapping[str, str] | None = None,
+    mixed: Mapping[str, str],
 ) -> Sequence[Finding]:
     """The findings of one group, in the order of its steps. `keeps_ddl`: its server does not take DDL back; `mixed`:
     what of a step stands beside its backfills, with file and line."""
@@ -40,7 +40,7 @@ def of(
     for step in steps:
         if step in irreversible:
             found.append(Finding("irreversible", step, f"it cannot be taken back: {irreversible[step]}"))
-        if mixed and step in mixed:
+        if step in mixed:
             message = f"it will not run: beside its backfills it has {mixed[step]}; give that another revision"
             found.append(Finding("mixed_backfill", step, message))
         if step in online:

@@ -140,7 +140,7 @@ async def _group(
         online=online,
         compiled=compiled,
         keeps_ddl=plan.direction != "stamp" and registry.shards[alike[0].shard].dialect != "postgresql",
-        mixed=history.mixed if plan.direction != "stamp" else None,
+        mixed=history.mixed(plan.direction),
     )
     backfills = tuple(step for step in plan.steps if step in history.backfills(plan.direction))
     return CompiledGroup(
