@@ -1,4 +1,4 @@
-"""What the operations do: find the table, hold the checkpoint, and run the loop between two of Alembic's transactions."""
+"""What the operations do: find the table, and run the loop of batches between two of Alembic's transactions."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ def require(operations: Operations, revision: str) -> None:
         raise CommandError(
             f"revision {now.revision} requires the backfill of {row['table_name']!r} of revision {revision}, which is "
             f"not finished in this database: it has come to {keys.told(row['last_key'])}, with {row['rows_changed']} "
-            f"rows changed. Stamp the database with the revision before {revision} and upgrade again: the backfill then "
-            "goes on where it stopped"
+            f"rows changed. Stamp the database with the revision before {revision} and upgrade again: the backfill "
+            "then goes on where it stopped"
         )
 
 
@@ -133,8 +133,8 @@ def _refuse_mixed(now: Running) -> None:
     if others := mixed(Path(now.file).read_bytes()):
         listed = ", ".join(str(other) for other in others[:3])
         raise CommandError(
-            f"revision {now.revision} holds a backfill and something else: {listed}. A backfill commits batch by batch, "
-            "so nothing beside it could be taken back with it: put it into a revision of its own"
+            f"revision {now.revision} holds a backfill and something else: {listed}. A backfill commits batch by "
+            "batch, so nothing beside it could be taken back with it: put it into a revision of its own"
         )
 
 

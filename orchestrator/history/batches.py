@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -22,7 +23,7 @@ from orchestrator.backfill.model import Backfill, Go, Pacer, Progress, Ran, Refu
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import owners, servers
 from orchestrator.history.changes import Change
-from orchestrator.history.checkpoints import Checkpoint, TakenOverError
+from orchestrator.history.checkpoints import Checkpoint
 from orchestrator.history.keyset import Keyset
 
 log = logging.getLogger("alembic.orchestrator.backfill")
@@ -81,7 +82,8 @@ class Loop:
         self._backfill, self._checkpoint, self._pacer = backfill, checkpoint, pacer
         self._definition, self._until_empty = definition, until_empty
         self._server = servers.of(connection, keyset.table)
-        self._looked, self._dead, self._vacuuming = -LOOK_SECONDS, None, None
+        self._looked = -LOOK_SECONDS
+        self._vacuum: tuple[int | None, bool | None] = None, None
         self._swept: list[int] = []
         self._last: Ran | Refused | None = None
 
@@ -98,7 +100,7 @@ class Loop:
     def _begun(self) -> _State:
         with self._connection.begin():
             row = self._checkpoint.read(self._connection)
-            if row is not None and not row["applied"]:
+            if row is not None and not row["applied"] and not self._is_corrected(row):
                 return self._resumed(row)
             upper = self._keyset.upper(self._connection)
             estimated = self._server.estimate(self._connection) if upper is not None else 0
@@ -108,27 +110,40 @@ class Loop:
                 definition=self._definition,
                 table_name=self._backfill.table,
                 batch_size=self._backfill.batch_size,
-                rows_estimated=estimated,
                 **_kept(state),
             )
         if upper is not None and not self._until_empty:
             self._wait_for_writers(state)
         return state
 
+    def _is_corrected(self, row: sa.RowMapping) -> bool:
+        """Whether it is another backfill than the one that began, which has changed nothing yet."""
+        return row["definition"] != self._definition and not row["rows_changed"] and row["state"] != "finished"
+
     def _resumed(self, row: sa.RowMapping) -> _State:
         if row["definition"] != self._definition:
             raise CommandError(
-                f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has come "
-                f"to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision back as it "
-                "was and let it end; what is to be done besides belongs into a further revision"
+                f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has "
+                f"come to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision "
+                "back as it was and let it end; what is to be done besides belongs into a further revision"
             )
-        if self._unwatched and self._connection.dialect.name == "sqlite" and owners.is_at_work(row, owner=self._checkpoint.owner):
+        if (
+            self._unwatched
+            and self._connection.dialect.name == "sqlite"
+            and owners.is_at_work(row, owner=self._checkpoint.owner)
+        ):
             raise servers.taken(self._backfill)
         self._checkpoint.take(self._connection)
         state = _State.of(row)
         if state.last is not None and not state.finished:
             log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
         return state
+
+    def _is_at_work(self, row: sa.RowMapping) -> bool:
+        """Whether its owner still runs, where neither a lock of the server's nor one of the orchestrator's tells."""
+        if not self._unwatched or self._connection.dialect.name != "sqlite":
+            return False
+        return owners.is_at_work(row, self._checkpoint.owner)
 
     def _wait_for_writers(self, state: _State) -> None:
         """Transactions that have written to the table before the upper key was looked for may still bring rows below
@@ -163,7 +178,7 @@ class Loop:
 
     def _refuse_endless(self) -> None:
         late = self._swept[-SWEEPS - 1 :]
-        if len(late) > SWEEPS and all(after >= before > 0 for before, after in zip(late, late[1:], strict=False)):
+        if len(late) > SWEEPS and all(after >= before > 0 for before, after in pairwise(late)):
             raise CommandError(
                 f"the backfill of {self._backfill.table!r} does not come to an end: its last {SWEEPS} sweeps changed "
                 f"{', '.join(map(str, late[1:]))} rows. Let `where` leave out rows that are done, and let the "
@@ -231,7 +246,7 @@ class Loop:
         if not state.finished and time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             with self._connection.begin():
-                self._dead, self._vacuuming = self._server.vacuum(self._connection)
+                self._vacuum = self._server.vacuum(self._connection)
         progress = Progress(
             finished=state.finished,
             seen=state.seen,
@@ -239,8 +254,8 @@ class Loop:
             estimated=state.estimated,
             sweep=state.sweep,
             last_key=None if state.last is None else keys.written(state.last),
-            dead_rows=self._dead,
-            vacuuming=self._vacuuming,
+            dead_rows=self._vacuum[0],
+            vacuuming=self._vacuum[1],
         )
         return Report(self._backfill, progress, last, waits)
 
@@ -251,12 +266,12 @@ class Loop:
         done = f"{state.changed} rows are changed, and stay so"
         if stop.kind == "too_slow":
             return MigrationFailedError(
-                f"{where}: {stop.reason}. The rows after {keys.told(last)} (up to {keys.told(upper)}) are the ones that "
-                f"it does not get through; {done}",
+                f"{where}: {stop.reason}. The rows after {keys.told(last)} (up to {keys.told(upper)}) are the ones "
+                f"that it does not get through; {done}",
                 kind="backfill_too_slow",
                 revision=self._backfill.revision,
-                remedy="see who locks these rows and what the statement takes its time for; then retry: it goes on from "
-                "there",
+                remedy="see who locks these rows and what the statement takes its time for; then retry: it goes on "
+                "from there",
             )
         return MigrationFailedError(
             f"{where} was stopped after {keys.told(last)}: {stop.reason}. {done}",

@@ -107,7 +107,7 @@ class TransformRows:
 class Statement:
     """Any statement with bounds: `:after` and `:upto`, or `:after_<column>` and `:upto_<column>` of each column."""
 
-    where = None
+    where: sa.ColumnElement[bool] | None = None
 
     def __init__(self, keyset: Keyset, statement: str) -> None:
         self._keyset = keyset

@@ -106,9 +106,7 @@ class Checkpoint:
 
     def take(self, connection: Connection) -> None:
         """Become the owner of the row that an earlier run left."""
-        connection.execute(
-            self._table.update().where(*self._is_ours()).values(owner=self.owner, updated_at=_now())
-        )
+        connection.execute(self._table.update().where(*self._is_ours()).values(owner=self.owner, updated_at=_now()))
 
     def move(self, connection: Connection, **values: Any) -> None:
         """Write what the transaction has done. Raises TakenOverError where the row is not ours any more."""

@@ -115,10 +115,11 @@ def _is_unique(connection: Connection, table: sa.Table, key: Sequence[str]) -> b
     if wanted == {column.name for column in table.primary_key.columns}:
         return True
     inspector = sa.inspect(connection)
+    options: dict[str, Any] = {"include_auto_indexes": True} if connection.dialect.name == "sqlite" else {}
     uniques = [one["column_names"] for one in inspector.get_unique_constraints(table.name, schema=table.schema)]
     uniques += [
         [str(column) for column in one["column_names"]]
-        for one in inspector.get_indexes(table.name, schema=table.schema)
+        for one in inspector.get_indexes(table.name, schema=table.schema, **options)
         if one["unique"] and not one.get("dialect_options", {}).get("postgresql_where")
     ]
     return any(set(columns) <= wanted for columns in uniques)

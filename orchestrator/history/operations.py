@@ -7,14 +7,41 @@ They are registered when this module is imported: by Alembic 1.18 and newer thro
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from alembic.operations import MigrateOperation, Operations
-from alembic.util import CommandError
-
 if TYPE_CHECKING:
+    from alembic.runtime.plugins import Plugin
+
     from orchestrator.history.changes import Transform
+
+
+def setup(plugin: Plugin) -> None:
+    """Called by Alembic while it is being imported itself, so that its autogenerate cannot be imported yet."""
+    from alembic.util import DispatchPriority
+
+    def leave_alone(*args: Any) -> Any:
+        from orchestrator.history import autogenerate
+
+        return autogenerate.leave_alone(*args)
+
+    plugin.add_autogenerate_comparator(leave_alone, "schema", priority=DispatchPriority.LAST)
+
+
+class _PluginModule(ModuleType):
+    """Alembic 1.18 expects a collection of modules where newer releases expect a module."""
+
+    def __iter__(self) -> Iterator[ModuleType]:
+        yield self
+
+
+sys.modules[__name__].__class__ = _PluginModule
+
+# Last, since it may be this that imports Alembic, which then looks for what is above.
+from alembic.operations import MigrateOperation, Operations  # noqa: E402
+from alembic.util import CommandError  # noqa: E402
 
 Key = str | Sequence[str] | None
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+
+from sqlalchemy.engine import RowMapping
 
 from orchestrator.history import servers
 
@@ -20,7 +19,7 @@ def name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
 
 
-def is_at_work(row: Mapping[str, Any], owner: str) -> bool:
+def is_at_work(row: RowMapping, owner: str) -> bool:
     """Whether the owner of a checkpoint still runs, where no lock tells: a process of this machine that is there, or
     one of another machine that has said something just now. Another run in the process that asks has ended."""
     if row["state"] == "finished":
@@ -31,10 +30,10 @@ def is_at_work(row: Mapping[str, Any], owner: str) -> bool:
         return bool(servers.now() - row["updated_at"] < SILENCE)
     if rest == own:
         return False
-    with suppress(ProcessLookupError, ValueError):
-        try:
-            os.kill(int(rest), 0)
-        except PermissionError:
-            pass
+    try:
+        os.kill(int(rest), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
         return True
-    return False
+    return True

@@ -1,4 +1,4 @@
-"""What a backfill asks of its server, by kind: who else is at it, how many rows there are, what was refused, and why."""
+"""What a backfill asks of its server, by kind: who else is at it, how many rows there are, what was refused and why."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ class PostgreSQL(Server):
             oid = connection.execute(sa.text("SELECT CAST(CAST(:t AS regclass) AS oid)"), {"t": self._quoted}).scalar()
         lock = {"space": LOCK_NAMESPACE, "key": _number(f"{oid} {backfill.revision} {backfill.direction}")}
         with connection.begin():
-            taken = connection.execute(sa.text("SELECT pg_catalog.pg_try_advisory_lock(:space, :key)"), lock).scalar()
-        if not taken:
+            got = connection.execute(sa.text("SELECT pg_catalog.pg_try_advisory_lock(:space, :key)"), lock).scalar()
+        if not got:
             raise taken(backfill)
         try:
             yield
@@ -145,7 +145,7 @@ class PostgreSQL(Server):
                     _quietly(connection, f"SELECT pg_catalog.set_config('{name}', :value, false)", {"value": value})
 
     def estimate(self, connection: Connection) -> int | None:
-        found = connection.execute(
+        found: Any = connection.execute(
             sa.text(
                 "SELECT sum(c.reltuples)::bigint FROM pg_catalog.pg_class c WHERE c.reltuples > 0 AND c.oid IN ("
                 " SELECT CAST(CAST(:t AS regclass) AS oid) UNION ALL"
@@ -170,7 +170,8 @@ class PostgreSQL(Server):
                 sa.text(
                     "SELECT l.virtualtransaction, l.pid, a.application_name FROM pg_catalog.pg_locks l"
                     " LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(l.pid) a ON true"
-                    " WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
+                    " WHERE l.locktype = 'relation' AND l.granted"
+                    " AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
                     " AND l.database = (SELECT oid FROM pg_catalog.pg_database"
                     "  WHERE datname = pg_catalog.current_database())"
                     " AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
@@ -201,11 +202,14 @@ class MySQL(Server):
         with connection.begin():
             self._refuse_without_transactions(connection)
             database = connection.execute(sa.text("SELECT DATABASE()")).scalar()
-            name = "obkf:" + hashlib.sha256(
-                f"{database} {backfill.revision} {backfill.direction} {self._table.fullname}".encode()
-            ).hexdigest()[:40]
-            taken = connection.execute(sa.text("SELECT GET_LOCK(:name, 0)"), {"name": name}).scalar()
-        if taken != 1:
+            name = (
+                "obkf:"
+                + hashlib.sha256(
+                    f"{database} {backfill.revision} {backfill.direction} {self._table.fullname}".encode()
+                ).hexdigest()[:40]
+            )
+            got = connection.execute(sa.text("SELECT GET_LOCK(:name, 0)"), {"name": name}).scalar()
+        if got != 1:
             raise taken(backfill)
         try:
             yield
@@ -217,9 +221,11 @@ class MySQL(Server):
     def bounded(self, connection: Connection) -> Iterator[None]:
         with connection.begin():
             names = ["innodb_lock_wait_timeout"] + (["max_statement_time"] if self._is_mariadb(connection) else [])
-            was = {name: connection.execute(sa.text(f"SELECT @@SESSION.{name}")).scalar() for name in names}
+            was: dict[str, Any] = {
+                name: connection.execute(sa.text(f"SELECT @@SESSION.{name}")).scalar() for name in names
+            }
             limits = {"innodb_lock_wait_timeout": min(int(was[names[0]] or 1), LOCK_SECONDS)}
-            limits |= {name: BATCH_SECONDS for name in names[1:]}
+            limits |= dict.fromkeys(names[1:], BATCH_SECONDS)
             for name, value in limits.items():
                 connection.exec_driver_sql(f"SET SESSION {name} = {value}")
         try:
@@ -282,8 +288,8 @@ def of(connection: Connection, table: sa.Table) -> Server:
 
 def taken(backfill: Backfill) -> CommandError:
     return CommandError(
-        f"another session is at the backfill of {backfill.table!r} of revision {backfill.revision}: wait for its end, or "
-        "end it; whoever comes next goes on where it stopped"
+        f"another session is at the backfill of {backfill.table!r} of revision {backfill.revision}: wait for its end, "
+        "or end it; whoever comes next goes on where it stopped"
     )
 
 

@@ -45,8 +45,13 @@ class Unpaced:
             log.info("backfill of %s: waits, since %s", table, report.waits)
         else:
             progress = report.progress
-            log.info("backfill of %s: %s, %s rows changed, after %s", table, _share(progress), progress.changed,
-                     keys.told(progress.last_key))
+            log.info(
+                "backfill of %s: %s, %s rows changed, after %s",
+                table,
+                _share(progress),
+                progress.changed,
+                keys.told(progress.last_key),
+            )
 
 
 def _share(progress: Progress) -> str:

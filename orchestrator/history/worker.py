@@ -29,10 +29,11 @@ import sqlalchemy.dialects.postgresql
 import sqlalchemy.dialects.sqlite  # noqa: F401
 from alembic.script import ScriptDirectory
 
+# Registered with releases of Alembic that know no plugins, too.
+import orchestrator.history.operations  # noqa: F401
 from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import compile as compiler
-import orchestrator.operations  # noqa: F401 - registered with releases of Alembic that know no plugins, too
 from orchestrator.history import environment, failures, modules, scripts, session, tasklocal
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
