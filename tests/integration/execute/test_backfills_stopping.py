@@ -1,4 +1,4 @@
-"""Backfills between the worker that runs them and the daemon: asked, held, stopped at a batch's end, and gone on with."""
+"""Backfills between the worker that runs them and the daemon: asked, held, stopped at a batch's end, gone on with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from orchestrator.backfill.model import Stop
 from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import StateError
 from orchestrator.events import MigrationFinished, MigrationRetried
 from orchestrator.execute.retry import RetryPolicy, Schedule
@@ -38,7 +38,7 @@ FILL = 'op.backfill("t", set_={"n": "n + 1"}, batch_size=10)'
 def project(tmp_path: Path) -> Path:
     config = environments.make_project(tmp_path / "project")
     environments.add_revision(tmp_path / "project", "alpha", None, CREATE, 'op.drop_table("t")')
-    environments.add_revision(tmp_path / "project", "delta", "alpha", FILL)
+    environments.add_revision(tmp_path / "project", "delta", "alpha", FILL, FILL.replace("+", "-"))
     return config
 
 
@@ -269,23 +269,6 @@ def _retries(running: Engine, retries: int) -> None:
     driver._policy = RetryPolicy(transient=Schedule(0.01, 0.01, retries=retries), contention=Schedule(0.01, 0.01, 0))
 
 
-# Ends its own process once, after so many batches: the pacer is asked before each.
-DIES = """
-import os
-from orchestrator.history import pacing
-count = 0
-pacer = pacing.current()
-class Dying:
-    def ask(self, report):
-        global count
-        mark = {mark!r}
-        if report.progress.changed >= 30 and not os.path.exists(mark):
-            open(mark, "w").close()
-            os.kill(os.getpid(), 9)
-        return pacer.ask(report)
-"""
-
-
 @pytest.mark.parametrize("isolation", ["thread", "process"])
 async def test_a_worker_that_is_killed_in_the_middle_is_replaced(
     pg: Server, make_databases: MakeDatabases, project: Path, isolation: str
@@ -303,24 +286,27 @@ async def test_a_worker_that_is_killed_in_the_middle_is_replaced(
 
 
 async def _workers_on(pg: Server, database: str) -> list[int]:
-    """Processes of ours, this one left out, that have a session on the database."""
-    ports = await engine.fetch(pg, database, "SELECT client_port FROM pg_stat_activity WHERE datname = $1", database)
-    wanted = {f":{port:04X} " for (port,) in ports if port and port > 0}
-    found = set[int]()
-    inodes = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if _local(line, wanted)}
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                links = {os.readlink(link) for link in (process / "fd").iterdir()}
-            except OSError:
-                continue
-            if any(f"socket:[{inode}]" in links for inode in inodes):
-                found.add(int(process.name))
-    return sorted(found)
+    """Processes of ours, but for this one, that have a session on the database."""
+    query = "SELECT client_port FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+    return _having([port for (port,) in await engine.fetch(pg, database, query, database)])
 
 
-def _local(line: str, wanted: set[str]) -> bool:
-    return any(f"{line.split()[1]} ".endswith(port) for port in wanted)
+def _having(ports: Sequence[int]) -> list[int]:
+    ends = {f"{port:04X}" for port in ports}
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    sockets = {f"socket:[{line[9]}]" for line in lines if line[1].rpartition(":")[2] in ends}
+    return [
+        int(one.name)
+        for one in Path("/proc").iterdir()
+        if one.name.isdigit() and int(one.name) != os.getpid() and not sockets.isdisjoint(_files(one))
+    ]
+
+
+def _files(process: Path) -> set[str]:
+    try:
+        return {os.readlink(link) for link in (process / "fd").iterdir()}
+    except OSError:
+        return set()
 
 
 @pytest.mark.parametrize("whose", ["env.py", "guard"])
@@ -335,6 +321,7 @@ async def test_connections_that_are_lost_again_and_again_count_anew_after_each_p
         for number in (1, 2, 3):
             await until(lambda number=number: tap.is_dry and tap.ran == 2 * number)  # type: ignore[misc]
             await _end(pg, database, whose)
+            tap.free.add(number)
             await until(lambda number=number: tap.turns > number)  # type: ignore[misc]
             tap.most += 2
         tap.most = 1_000
@@ -353,8 +340,9 @@ async def test_connections_that_are_lost_without_progress_count_as_ever(
         tap = Tap.of(running, 0)
         view, _ = await running.service.start_rollout(engine.head())
         for number in (1, 2):
-            await until(lambda number=number: tap.turns == number and tap.asked > 0)  # type: ignore[misc]
+            await until(lambda number=number: tap.open == 1 and tap.turns == number)  # type: ignore[misc]
             await _end(pg, database, "env.py")
+            tap.free.add(number)
         await _finished(running, view.rollout.id)
         failed = (await running.service.migrations(view.rollout.id))[0]
         assert (failed.state.finished, failed.attempts) == (True, 2)
@@ -364,7 +352,6 @@ async def _end(pg: Server, database: str, whose: str) -> None:
     """End sessions of the migration: env.py's are those that the guard's are not."""
     guards = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $2"
     kept = f"{'' if whose == 'guard' else 'NOT '} pid IN ({guards})"
-    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid() AND {kept}"
-    from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
-
+    theirs = f"datname = $1 AND pid <> pg_backend_pid() AND {kept}"
+    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
     await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)
