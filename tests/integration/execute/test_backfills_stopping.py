@@ -22,6 +22,7 @@ from orchestrator.registry.model import Registry
 from orchestrator.rollout.state import MigrationState, RolloutState
 from tests import engine, environments
 from tests.engine import Engine, until
+from tests.processes import at_ports
 from tests.servers import MakeDatabases
 from tests.taps import Tap
 
@@ -288,25 +289,7 @@ async def test_a_worker_that_is_killed_in_the_middle_is_replaced(
 async def _workers_on(pg: Server, database: str) -> list[int]:
     """Processes of ours, but for this one, that have a session on the database."""
     query = "SELECT client_port FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
-    return _having([port for (port,) in await engine.fetch(pg, database, query, database)])
-
-
-def _having(ports: Sequence[int]) -> list[int]:
-    ends = {f"{port:04X}" for port in ports}
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    sockets = {f"socket:[{line[9]}]" for line in lines if line[1].rpartition(":")[2] in ends}
-    return [
-        int(one.name)
-        for one in Path("/proc").iterdir()
-        if one.name.isdigit() and int(one.name) != os.getpid() and not sockets.isdisjoint(_files(one))
-    ]
-
-
-def _files(process: Path) -> set[str]:
-    try:
-        return {os.readlink(link) for link in (process / "fd").iterdir()}
-    except OSError:
-        return set()
+    return at_ports([port for (port,) in await engine.fetch(pg, database, query, database)])
 
 
 @pytest.mark.parametrize("whose", ["env.py", "guard"])
