@@ -181,13 +181,13 @@ class _One:
 
     async def _attempted(self, target: Target) -> Done:
         try:
-            return await self.drive._migrator.attempt(self._work(target), self.attempt)
+            with self.backfilling.attempting():
+                return await self.drive._migrator.attempt(self._work(target), self.attempt)
         except TargetError as exc:
             if exc.kind == BACKFILL_ABORTED and (left_out := self.backfilling.left_out) is not None:
                 raise TargetSkippedError(left_out, kind="skipped") from exc
             raise
         finally:
-            self.backfilling.attempted()
             if self.attempt.judged:
                 self.migration = replace(self.migration, doubt=None)
             elif self.attempt.doubt is not None:
