@@ -16,11 +16,13 @@ from orchestrator.backfill.model import Stop
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import StateError
-from orchestrator.events import MigrationFinished, MigrationRetried
+from orchestrator.events import BackupTaken, MigrationFinished, MigrationRetried
 from orchestrator.execute.retry import RetryPolicy, Schedule
 from orchestrator.registry.model import Registry
+from orchestrator.registry.precautions import Backup
 from orchestrator.rollout.state import MigrationState, RolloutState
 from tests import engine, environments
+from tests.backups import STRATEGY, with_backup
 from tests.engine import Engine, until
 from tests.processes import at_ports
 from tests.servers import MakeDatabases
@@ -156,6 +158,26 @@ async def test_an_abort_cancels_at_a_batchs_end_and_a_retry_goes_on(
         await _finished(running, rollout)
         assert (await running.service.rollout(rollout)).counts == {"succeeded": 1}
     assert await _counted(pg, database) == {1: ROWS}
+
+
+async def test_what_a_backfill_has_changed_in_part_is_not_backed_up_again(
+    pg: Server, make_databases: MakeDatabases, project: Path, tmp_path: Path
+) -> None:
+    """Its version table says that nothing was done; the backup from before the first batch is the good one."""
+    (database,) = await make_databases(1)
+    registry = with_backup(_registry(project, pg, [database]), Backup(tmp_path / "kept"))
+    async with engine.running(registry) as running:
+        await running.rollout("alpha")
+        tap = Tap.of(running, 3)
+        rollout = (await running.service.start_rollout(engine.head(strategy=STRATEGY)))[0].rollout.id
+        await until(lambda: tap.is_dry)
+        await running.service.abort(rollout, by="test")
+        await _finished(running, rollout)
+        tap.most = 1_000
+        await running.service.retry(rollout, by="test")
+        await _finished(running, rollout)
+        assert (await running.service.rollout(rollout)).counts == {"succeeded": 1}
+        assert len(running.of(BackupTaken)) == 1
 
 
 async def test_a_target_whose_backfill_runs_can_be_skipped_and_the_others_go_on(
