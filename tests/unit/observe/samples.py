@@ -115,8 +115,10 @@ def backfill_stopped(kind: str = "stopped", **values: Any) -> events.BackfillSto
 
 
 def held(reason: str = "lag", **values: Any) -> events.BackfillHeld:
-    return events.BackfillHeld(**{"at": START, "shard": "pg-1", "text": "9 s behind"} | values, reason=reason)
+    given: dict[str, Any] = {"at": START, "shard": "pg-1", "text": "9 s behind", "reason": reason}
+    return events.BackfillHeld(**given | values)
 
 
 def released(reason: str = "lag", **values: Any) -> events.BackfillReleased:
-    return events.BackfillReleased(**{"at": START, "shard": "pg-1", "seconds": 9.0} | values, reason=reason)
+    given: dict[str, Any] = {"at": START, "shard": "pg-1", "seconds": 9.0, "reason": reason}
+    return events.BackfillReleased(**given | values)
