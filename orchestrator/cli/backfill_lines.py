@@ -74,7 +74,7 @@ def pace(rate: float | None, eta_seconds: float | None) -> list[str]:
 
 
 def sum_line(one: BackfillSum) -> Text:
-    """`backfill c3d5: 14 finished, 1 running, 9,610,233 of 13,400,000 rows (71 %) · 5,210 rows/s · about 17:04 left`."""
+    """`backfill c3d5: 14 finished, 1 running, 9,610,233 of 13,400,000 rows (71 %) · 5,210 rows/s`."""
     states = [f"{n:,} {state}" for state, n in one["states"].items() if n]
     text = Text(f"backfill {one['revision']} ({one['track']}): {', '.join(states)}; ")
     text.append(rows(one["rows_seen"], one["rows_estimated"], one["ratio"]))

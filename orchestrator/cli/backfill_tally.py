@@ -46,9 +46,10 @@ class Backfills:
     def _waiting(self, key: Key, one: BackfillMoment) -> BackfillMoment:
         if not self._holds:
             return one
-        shard, target = self._shards.get(key), key[:2]
-        held = {(None, None): shard, target: shard}
-        waits = [text for (place, _, *whose), text in self._holds.items() if held.get(tuple(whose)) == place]
+        held = self._holds.items()
+        own = [text for (_, _, tenant, track), text in held if (tenant, track) == key[:2]]
+        whole = [text for (shard, _, tenant, _), text in held if tenant is None and shard == self._shards.get(key)]
+        waits = [*own, *whole]
         if not waits:
             return one
         return replace(one, rate=None, eta_seconds=None, waits="; ".join(waits))
