@@ -11,6 +11,7 @@ from orchestrator.api.backfill_sums import BackfillSum, backfill_sum
 from orchestrator.api.schemas import PRINTABLE, Body, Moment, Word, masked, whole
 from orchestrator.backfill import records
 from orchestrator.backfill.model import Direction, Kind
+from orchestrator.backfill.orders import LARGEST_BATCH
 from orchestrator.backfill.records import Record, State
 from orchestrator.backfill.steering import Action, Adjustment, Order
 from orchestrator.backfill.steering import Scope as Covered
@@ -18,7 +19,6 @@ from orchestrator.backfill.steering import Scope as Covered
 SCOPES = ("rollout", "shard", "tenant", "revision")
 # Larger than any server does; and what a threshold can be, in seconds, bytes or whatever its signal is in.
 MOST_ROWS_PER_SECOND, HIGHEST = 1e9, 1e18
-LARGEST_BATCH = 10_000_000
 BatchSize = Annotated[int, Field(ge=1, le=LARGEST_BATCH), BeforeValidator(whole)]
 # Said once more, since pydantic's own schema says of names that do not match that anything goes.
 Thresholds = Annotated[

@@ -220,8 +220,8 @@ def scope(
 
 def _threshold(text: str) -> tuple[str, float]:
     """
-    >>> _threshold("replication_lag_seconds=5")
-    ('replication_lag_seconds', 5.0)
+    >>> _threshold("replication_lag=5")
+    ('replication_lag', 5.0)
     """
     name, equals, value = text.partition("=")
     try:
