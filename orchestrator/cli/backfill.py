@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli import backfill_tables, backfill_watching, connection, examples, options, screen
 from orchestrator.client import shapes
 from orchestrator.errors import ConfigurationError, NotFoundError
+
+if TYPE_CHECKING:
+    from orchestrator.client.backfills import Action
 
 Rollout = Annotated[str | None, typer.Option("--rollout", help="Of this rollout.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="On this shard.")]
@@ -113,55 +116,29 @@ def watch(
     raise typer.Exit(3 if any(one["state"] == "stopped" for one in ended) else 0)
 
 
-@app.command("pause", epilog=examples.of("backfill pause"))
-def pause(
-    reason: Reason,
-    rollout: Rollout = None,
-    shard: Shard = None,
-    tenant: Tenant = None,
-    revision: Revision = None,
-    everything: Everything = False,
-    as_json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-) -> None:
-    """Hold backfills at the end of the batch that runs, and those that begin later, until they are resumed."""
-    which = scope(rollout, shard, tenant, revision, everything)
-    given = connection.ask(server, lambda daemon: daemon.pause_backfills(which, reason))
-    screen.answer(given, backfill_tables.given, as_json)
+def _steering(action: Action, text: str) -> None:
+    def steer(
+        reason: Reason,
+        rollout: Rollout = None,
+        shard: Shard = None,
+        tenant: Tenant = None,
+        revision: Revision = None,
+        everything: Everything = False,
+        as_json: options.Json = False,
+        server: options.Server = options.DEFAULT_SERVER,
+    ) -> None:
+        which = scope(rollout, shard, tenant, revision, everything)
+        given = connection.ask(server, lambda daemon: daemon.order_backfills(action, which, reason))
+        screen.answer(given, backfill_tables.given, as_json)
+
+    app.command(action, help=text, epilog=examples.of(f"backfill {action}"))(steer)
 
 
-@app.command("resume", epilog=examples.of("backfill resume"))
-def resume(
-    reason: Reason,
-    rollout: Rollout = None,
-    shard: Shard = None,
-    tenant: Tenant = None,
-    revision: Revision = None,
-    everything: Everything = False,
-    as_json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-) -> None:
-    """Take back a pause of just these."""
-    which = scope(rollout, shard, tenant, revision, everything)
-    given = connection.ask(server, lambda daemon: daemon.resume_backfills(which, reason))
-    screen.answer(given, backfill_tables.given, as_json)
-
-
-@app.command("abort", epilog=examples.of("backfill abort"))
-def abort(
-    reason: Reason,
-    rollout: Rollout = None,
-    shard: Shard = None,
-    tenant: Tenant = None,
-    revision: Revision = None,
-    everything: Everything = False,
-    as_json: options.Json = False,
-    server: options.Server = options.DEFAULT_SERVER,
-) -> None:
-    """End what is underway: its targets fail, what was changed stays, and a retry goes on from there."""
-    which = scope(rollout, shard, tenant, revision, everything)
-    given = connection.ask(server, lambda daemon: daemon.abort_backfills(which, reason))
-    screen.answer(given, backfill_tables.given, as_json)
+_steering(
+    "pause", "Hold backfills at the end of the batch that runs, and those that begin later, until they are resumed."
+)
+_steering("resume", "Take back a pause of just these.")
+_steering("abort", "End what is underway: its targets fail, what was changed stays, and a retry goes on from there.")
 
 
 @app.command("set", epilog=examples.of("backfill set"))
@@ -200,7 +177,7 @@ def change(
         raise ConfigurationError("say what to change, or --reset", remedy="for example: --rows-per-second 2000")
     if reset:
         said["reset"] = True
-    given = connection.ask(server, lambda daemon: daemon.adjust_backfills(which, reason, said))
+    given = connection.ask(server, lambda daemon: daemon.order_backfills("adjust", which, reason, said))
     screen.answer(given, backfill_tables.given, as_json)
 
 
