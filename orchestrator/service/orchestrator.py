@@ -155,7 +155,9 @@ class Orchestrator:
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
             if stored.id == rollout.id and self.steering.leads:  # or who leads takes it up
                 self._launch(stored)
-        return await self.rollout(stored.id), stored.id == rollout.id
+        if stored.id != rollout.id:
+            return await self.rollout(stored.id), False
+        return await self._begun(stored.id), True
 
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
         registry = self.registry
@@ -216,11 +218,14 @@ class Orchestrator:
         return [await self._view(rollout) for rollout in found]
 
     async def rollout(self, rollout_id: str) -> RolloutView:
+        view = await self._begun(rollout_id)
+        return replace(view, backfills=await self.backfills.sums({"rollout": rollout_id}))
+
+    async def _begun(self, rollout_id: str) -> RolloutView:
+        """Without backfills: it has none yet, and whoever has started it waits for the answer."""
         view = await self._view(await self._ledger.rollout(rollout_id))
         executions = await self._ledger.executions(rollout_id)
-        backfills = await self.backfills.sums({"rollout": rollout_id})
-        failures = await self._ledger.failures(rollout_id)
-        return replace(view, failures=failures, executions=executions, backfills=backfills)
+        return replace(view, failures=await self._ledger.failures(rollout_id), executions=executions)
 
     async def migrations(
         self,
