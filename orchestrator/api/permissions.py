@@ -54,17 +54,14 @@ LEAST: Mapping[str, Role] = {
 }
 
 # For everybody, always. `/metrics` may be made to ask for a viewer's token.
-PUBLIC = frozenset({"show_health", "show_readiness", "show_metrics"})
 PUBLIC_PATHS: Mapping[str, str] = {"/healthz": "show_health", "/readyz": "show_readiness", "/metrics": "show_metrics"}
+PUBLIC = frozenset(PUBLIC_PATHS.values())
 
 # Also while anybody may do anything else: whoever happens to reach an open door must not be able to lock it.
 PROVED = frozenset({"create_token", "revoke_token"})
 
 # What changes something, but nothing in the store that would carry the record: it is recorded before it is done.
 RECORDED_BEFORE = frozenset({"reload_registry"})
-
-# Asked with POST, and changing nothing.
-READING = frozenset({"make_plan"})
 
 
 def least(operation: str, *, metrics_need_token: bool = False) -> Role | None:

@@ -41,9 +41,7 @@ def list_backfills(
     server: options.Server = options.DEFAULT_SERVER,
 ) -> None:
     """List backfills, those of the newest rollout first: how far, how fast, and why they wait."""
-    for one in state or ():
-        if one not in STATES:
-            raise ConfigurationError(f"--state: there is no {one!r}", remedy=f"use one of: {', '.join(STATES)}")
+    states = options.known(STATES, state or (), "--state")
     found = connection.ask(
         server,
         lambda daemon: daemon.backfills(
@@ -52,16 +50,11 @@ def list_backfills(
             tenant=tenant,
             track=track,
             revision=revision,
-            states=state or (),
+            states=states,
             limit=limit,
         ),
     )
-    if as_json:
-        screen.write_json(found)
-    elif found:
-        screen.write(backfill_tables.listing(found))
-    else:
-        screen.remark("no backfills")
+    screen.listing(found, backfill_tables.listing, as_json, "no backfills")
 
 
 @app.command("show", epilog=examples.of("backfill show"))
@@ -107,12 +100,7 @@ def watch(
     ended = connection.ask(
         server, lambda daemon: backfill_watching.followed(daemon, rollout=rollout, shard=shard, tenant=tenant)
     )
-    if as_json:
-        screen.write_json(ended)
-    elif ended:
-        screen.write(backfill_tables.listing(ended))
-    else:
-        screen.remark("no backfills are underway")
+    screen.listing(ended, backfill_tables.listing, as_json, "no backfills are underway")
     raise typer.Exit(3 if any(one["state"] == "stopped" for one in ended) else 0)
 
 

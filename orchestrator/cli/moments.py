@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_FAILURES = ("failed", "locked", "unreachable", "ahead")
+FAILURES = frozenset({"failed", "locked", "unreachable", "ahead"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Moment:
 
     @property
     def failures(self) -> int:
-        return sum(self.counts.get(outcome, 0) for outcome in _FAILURES)
+        return sum(self.counts.get(outcome, 0) for outcome in FAILURES)
 
     @property
     def eta_seconds(self) -> float | None:

@@ -94,6 +94,18 @@ def answer(value: Shape, worded: Callable[[Shape], Iterable[RenderableType]], as
         write(*worded(value))
 
 
+def listing(
+    found: Sequence[Shape], table: Callable[[Sequence[Shape]], RenderableType], as_json: bool, none: str
+) -> None:
+    """Show a listing, as JSON or as a table; where it is empty, people are told so beside it."""
+    if as_json:
+        write_json(found)
+    elif found:
+        write(table(found))
+    else:
+        remark(none)
+
+
 def write_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.cli import backfill_lines, screen
-from orchestrator.cli.tally import FAILURES, FINISHED, moment_of
+from orchestrator.cli.moments import FAILURES
+from orchestrator.cli.tally import FINISHED, moment_of
 from orchestrator.client.shapes import FailureGroup, Rollout, Wave
 
 AT_GOAL = ("succeeded", "up_to_date")

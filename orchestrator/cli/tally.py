@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.cli.backfill_tally import Backfills
-from orchestrator.cli.moments import CauseMoment, Moment, Throttle, WaveMoment
+from orchestrator.cli.moments import FAILURES, CauseMoment, Moment, Throttle, WaveMoment
 
-FAILURES = frozenset({"failed", "locked", "unreachable", "ahead"})
 RETRIABLE = FAILURES | {"cancelled"}
 FINISHED = frozenset({"succeeded", "failed", "aborted", "rolled_back"})
 _MOVING = frozenset({"planning", "running"})

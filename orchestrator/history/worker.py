@@ -89,12 +89,12 @@ def _work(own: socket.socket) -> None:
         os._exit(code)
 
 
-def _end_with(connection: Connection, until: threading.Event) -> None:
-    """End the process when the daemon hangs up before it has `loaded`: it does not write meanwhile, so readable means
-    gone."""
+def _end_with(connection: Connection, loaded: threading.Event) -> None:
+    """End the process when the daemon hangs up before the history is `loaded`: it does not write meanwhile, so readable
+    means gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
-    if not until.is_set():
+    if not loaded.is_set():
         os._exit(3)
 
 

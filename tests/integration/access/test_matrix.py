@@ -48,7 +48,7 @@ async def test_the_table_names_every_operation_and_no_other(daemon: World) -> No
     named = {name for name, _method, _path in operations(daemon.app.openapi())}
     assert named == permissions.LEAST.keys() | permissions.PUBLIC
     assert permissions.LEAST.keys() & permissions.PUBLIC == set()
-    assert named >= permissions.PROVED | permissions.RECORDED_BEFORE | permissions.READING
+    assert named >= permissions.PROVED | permissions.RECORDED_BEFORE
     assert set(permissions.PUBLIC_PATHS.values()) == permissions.PUBLIC
 
 
