@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, cast
 
 from orchestrator.client import shapes
-from orchestrator.client.connection import PAGE, Connection, Parameters
+from orchestrator.client.connection import Connection, Parameters
 
 PLACE = "/api/v1/backfills"
 Action = Literal["pause", "resume", "abort", "adjust"]
@@ -30,7 +30,7 @@ class Backfills(Connection):
         """Those of the newest rollout first, at most `limit`."""
         named = {"rollout": rollout, "shard": shard, "tenant": tenant, "track": track, "revision": revision}
         given = {name: value for name, value in named.items() if value is not None}
-        parameters: Parameters = {**given, "state": tuple(states), "limit": min(limit or PAGE, PAGE)}
+        parameters: Parameters = {**given, "state": tuple(states)}
         return await self._first(PLACE, parameters, limit)
 
     async def backfill_summary(

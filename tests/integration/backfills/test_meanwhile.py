@@ -108,11 +108,15 @@ async def test_a_second_runner_cannot_join_in(one_of_each: Project) -> None:
     op.backfill_rows("accounts", ["balance"], transform, batch_size=5)
     """
     project.add("filled", None, body)
-    first = await anyio.open_process(
-        ["python", "-m", "alembic", "-c", str(project.config), "upgrade", "head"],
-        cwd=project.folder,
-        env=None,
-    ) if False else None
+    first = (
+        await anyio.open_process(
+            ["python", "-m", "alembic", "-c", str(project.config), "upgrade", "head"],
+            cwd=project.folder,
+            env=None,
+        )
+        if False
+        else None
+    )
     assert first is None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(project.upgrade)

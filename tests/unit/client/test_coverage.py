@@ -67,7 +67,14 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.audit_page(),
 ]
 # Shapes that carry another name there.
-NAMES = {"Shard": "ShardState", "Asked": "StartRollout", "Token": "ShownToken", "Override": "Overridden"}
+NAMES = {
+    "Shard": "ShardState",
+    "Asked": "StartRollout",
+    "Token": "ShownToken",
+    "Override": "Overridden",
+    "AskedScope": "OrderBackfills",
+    "AskedAdjustment": "AdjustBackfills",
+}
 # What the command line answers with by itself.
 OURS = {"Verification", "Break"}
 
