@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from orchestrator.events import Event
 from orchestrator.store import leadership, lock, pooler, schema
 from orchestrator.store.audit import StoreAudit
+from orchestrator.store.backfill_orders import StoreBackfillOrders
+from orchestrator.store.backfills import Backfilling, StoreBackfills
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
 from orchestrator.store.durations import StoreDurations
@@ -40,6 +42,7 @@ class Store:
         self.durations = StoreDurations(connections)
         self.tokens = StoreTokens(connections, writer)
         self.audit = StoreAudit(connections, writer)
+        self.backfills = Backfilling(StoreBackfills(connections, writer), StoreBackfillOrders(connections, writer))
         self.commands = Commands(connections, fence)
         self.outbox = StoreOutbox(connections, writer, fence)
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds

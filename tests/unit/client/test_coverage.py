@@ -46,6 +46,12 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.notifications(states=["dead"]),
     lambda it: it.retry_notification("n1"),
     lambda it: it.override("r001", "CVE-2026-1"),
+    lambda it: it.backfills(states=["running"], tenant="acme"),
+    lambda it: it.backfill_summary(rollout="r001"),
+    lambda it: it.pause_backfills({"shard": "pg-1"}, "month-end"),
+    lambda it: it.resume_backfills({"shard": "pg-1"}, "month-end"),
+    lambda it: it.abort_backfills({"tenant": "acme"}, "wrong column"),
+    lambda it: it.adjust_backfills({"all": True}, "slower", {"duty": 0.5}),
     lambda it: it.schedules(),
     lambda it: it.schedule("nightly"),
     lambda it: it.switch_schedule("nightly", enabled=True),
@@ -61,7 +67,14 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.audit_page(),
 ]
 # Shapes that carry another name there.
-NAMES = {"Shard": "ShardState", "Asked": "StartRollout", "Token": "ShownToken", "Override": "Overridden"}
+NAMES = {
+    "Shard": "ShardState",
+    "Asked": "StartRollout",
+    "Token": "ShownToken",
+    "Override": "Overridden",
+    "AskedScope": "OrderBackfills",
+    "AskedAdjustment": "AdjustBackfills",
+}
 # What the command line answers with by itself.
 OURS = {"Verification", "Break"}
 
