@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from sqlalchemy.engine import URL
 
+from orchestrator.registry.backfills import Rules
 from orchestrator.registry.channels import Channel
 from orchestrator.registry.precautions import Backup, Verification
 from orchestrator.registry.times import Schedule, Window
@@ -74,7 +75,8 @@ class Shard:
 
     `url` says where applications find it, and names it. `direct_url` leads past what stands in between, a connection
     pooler most of all. `max_per_database`: targets of one database at once, None: as many as of the shard.
-    `reserve_connections` are left to applications, also of a database with a limit of its own.
+    `reserve_connections` are left to applications, also of a database with a limit of its own. `backfill`: how backfills
+    on it are throttled.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Shard:
     max_per_database: int | None = None
     reserve_connections: int = 5
     direct_url: URL | None = field(default=None, repr=False)
+    backfill: Rules = field(default_factory=Rules)
 
     @property
     def migration_url(self) -> URL:

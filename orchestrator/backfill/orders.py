@@ -1,0 +1,123 @@
+"""What people have ordered, folded into what counts for one backfill. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from orchestrator.backfill.steering import Adjustment, Order, Scope
+from orchestrator.registry.backfills import PROBE, SIGNALS, Rules, Threshold
+
+LARGEST_BATCH = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What counts for one backfill: `paused` and `aborted` are the orders that say so; it keeps to `rules`."""
+
+    rules: Rules
+    paused: Order | None = None
+    aborted: Order | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """One backfill, as scopes know it; `since`: when this run of it began."""
+
+    rollout: str
+    shard: str
+    tenant: str
+    revision: str
+    since: datetime
+
+
+def standing(orders: Iterable[Order], rules: Rules, who: Who) -> Standing:
+    """What the orders say of this backfill; `rules` are its shard's. Its budget is told by `of_shard`."""
+    concerning = [one for one in orders if one.scope.covers(who.rollout, who.shard, who.tenant, who.revision)]
+    kept = remaining(concerning)
+    for order in sorted(kept, key=_by_weight):
+        if order.action == "adjust" and order.adjustment is not None:
+            rules = _adjusted(rules, order.adjustment)
+    paused = next((one for one in kept if one.action == "pause"), None)
+    aborted = next((one for one in concerning if one.action == "abort" and one.at >= who.since), None)
+    return Standing(rules, paused, aborted)
+
+
+def of_shard(orders: Iterable[Order], rules: Rules, shard: str) -> Rules:
+    """The shard's own rules with what is ordered for all of its backfills: budget, and thresholds of its signals."""
+    kept = (one for one in remaining(orders) if one.scope in (Scope(), Scope(shard=shard)))
+    for order in sorted(kept, key=_by_weight):
+        if order.action == "adjust" and order.adjustment is not None:
+            rules = _adjusted(_budgeted(rules, order.adjustment), order.adjustment)
+    return rules
+
+
+def remaining(orders: Iterable[Order]) -> Sequence[Order]:
+    """The orders that still count, the oldest first: pauses that nobody has taken back, and the last adjustments."""
+    kept: dict[tuple[Scope, str], Order] = {}
+    for order in sorted(orders, key=lambda one: one.at):
+        if order.action == "resume":
+            kept.pop((order.scope, "pause"), None)
+        elif order.action == "adjust":
+            kept.pop((order.scope, "adjust"), None)
+            if order.adjustment is not None and order.adjustment != Adjustment():
+                kept[order.scope, "adjust"] = order
+        elif order.action == "pause":
+            kept.setdefault((order.scope, "pause"), order)
+    return sorted(kept.values(), key=lambda one: one.at)
+
+
+def refusal(order: Order) -> str | None:
+    """Why an order cannot be meant; None: it can."""
+    adjustment, scope = order.adjustment, order.scope
+    if (order.action == "adjust") != (adjustment is not None):
+        return "an adjustment goes with `adjust`, and with nothing else"
+    if adjustment is None:
+        return None
+    if adjustment.rows_per_second is not None:
+        if scope != Scope(shard=scope.shard):
+            return "`rows_per_second` is shared by all backfills of a shard: order it for a shard, or for all"
+        if not 0 <= adjustment.rows_per_second < math.inf:
+            return "`rows_per_second` must be 0, for no budget, or more"
+    if adjustment.duty is not None and not 0 < adjustment.duty <= 1:
+        return "`duty` must be above 0 and at most 1"
+    if adjustment.batch_size is not None and not 1 <= adjustment.batch_size <= LARGEST_BATCH:
+        return f"`batch_size` must be from 1 to {LARGEST_BATCH:,} rows"
+    for name, value in adjustment.thresholds.items():
+        if name not in SIGNALS and not name.startswith(PROBE):
+            return f"there is no signal {name!r}; known are {', '.join(SIGNALS)}, and {PROBE}NAME"
+        if not 0 <= value < math.inf:
+            return f"the threshold of `{name}` must be 0 or more"
+    return None
+
+
+def _by_weight(order: Order) -> tuple[int, datetime]:
+    """The narrower a scope, the more it counts; of two alike, the later one."""
+    scope = order.scope
+    given = sum(part is not None for part in (scope.rollout, scope.shard, scope.tenant, scope.revision))
+    return given, order.at
+
+
+def _adjusted(rules: Rules, adjustment: Adjustment) -> Rules:
+    thresholds = {name: _threshold(rules, name, above) for name, above in adjustment.thresholds.items()}
+    return replace(
+        rules,
+        duty=rules.duty if adjustment.duty is None else adjustment.duty,
+        batch_size=rules.batch_size if adjustment.batch_size is None else adjustment.batch_size,
+        thresholds={**rules.thresholds, **thresholds},
+    )
+
+
+def _threshold(rules: Rules, name: str, above: float) -> Threshold:
+    """With the hysteresis that the file has for it."""
+    probes = {probe.name: probe.threshold for probe in rules.probes}
+    known = rules.thresholds.get(name) or probes.get(name)
+    return Threshold(above, above * known.below / known.above) if known and known.above else Threshold.over(above)
+
+
+def _budgeted(rules: Rules, adjustment: Adjustment) -> Rules:
+    if adjustment.rows_per_second is None:
+        return rules
+    return replace(rules, rows_per_second=adjustment.rows_per_second or None)
