@@ -9,6 +9,8 @@ from typing import NamedTuple
 from orchestrator.events import Event
 from orchestrator.store import leadership, lock, pooler, schema
 from orchestrator.store.audit import StoreAudit
+from orchestrator.store.backfill_orders import StoreBackfillOrders
+from orchestrator.store.backfills import Backfilling, StoreBackfills
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
 from orchestrator.store.durations import StoreDurations
@@ -51,7 +53,9 @@ class Store:
         fence: Fence,
         lease_seconds: float,
         times: Times,
+        backfills: Backfilling,
     ) -> None:
+        self.backfills = backfills
         self.freeze, self.schedules, self.durations = times
         self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
         self.tokens, self.audit = tokens, audit
@@ -104,6 +108,9 @@ async def open_store(
             )
             tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
             commands, outbox = Commands(connections, fence), StoreOutbox(connections, writer, fence)
-            yield Store(place, me, ledger, plans, tokens, audit, commands, outbox, fence, lease_seconds, times)
+            backfills = Backfilling(StoreBackfills(connections, writer), StoreBackfillOrders(connections, writer))
+            yield Store(
+                place, me, ledger, plans, tokens, audit, commands, outbox, fence, lease_seconds, times, backfills
+            )
     finally:
         await connections.dispose()
