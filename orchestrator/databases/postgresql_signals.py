@@ -147,13 +147,12 @@ class PostgreSQLSignals:
                 f"{len(there)} standby{'s are' if len(there) > 1 else ' is'} attached and cannot be seen: {self._grant}"
             )
             return [Reading(name, None, said) for name in wanted]
-        behind = [
-            (row["replayed"], row["lag"], f"standby {row['name']!r}") for row in there if row["replayed"] is not None
-        ]
-        behind += [(row["kept"], None, _slot(row)) for row in slots]
+        known = [row for row in there if row["replayed"] is not None]
         found = {
-            signals.LAG_BYTES: [(max(0.0, written - position), who) for position, _, who in behind],
-            signals.LAG_SECONDS: [(self._seconds(position, lag), who) for position, lag, who in behind],
+            signals.LAG_BYTES: [(max(0.0, written - row["replayed"]), _standby(row)) for row in known]
+            + [(max(0.0, written - row["kept"]), _slot(row)) for row in slots],
+            # A slot that nobody reads is behind in bytes only: how long ago that was says nothing of the load.
+            signals.LAG_SECONDS: [(self._seconds(row["replayed"], row["lag"]), _standby(row)) for row in known],
         }
         return [Reading(name, *max(found[name], default=(0.0, ""))) for name in wanted]
 
@@ -190,6 +189,10 @@ def segments_between(last: str | None, current: str, segment_bytes: int) -> int 
     per_file = 0x1_0000_0000 // segment_bytes
     one, other = (int(name[8:16], 16) * per_file + int(name[16:24], 16) for name in (last, current))
     return max(0, other - one - 1)
+
+
+def _standby(row: Any) -> str:
+    return f"standby {row['name']!r}"
 
 
 def _slot(row: Any) -> str:

@@ -1,0 +1,179 @@
+"""One shard's load while backfills run there: its signals, its budget, and what these hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import anyio
+
+from orchestrator.backfill import orders, rules
+from orchestrator.backfill.budget import Budget
+from orchestrator.backfill.model import Ran, Refused, Stop
+from orchestrator.backfill.orders import Standing, Who
+from orchestrator.backfill.rules import Hours
+from orchestrator.backfill.signals import LOST, Held, Readings
+from orchestrator.backfill.steering import Order
+from orchestrator.databases.base import Limits
+from orchestrator.events import Event
+from orchestrator.execute.holding import HOURS, PAUSED, Cause, Shared
+from orchestrator.execute.probing import Probes
+from orchestrator.execute.sampling import Open, Sampler, Wanted
+from orchestrator.execute.turns import Run
+from orchestrator.registry.backfills import DEFAULT_RULES, Rules, Threshold
+from orchestrator.registry.model import Registry, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What one backfill goes by; made anew where the registry's rules or the orders are others (`given`, `orders`)."""
+
+    given: Rules
+    orders: tuple[Order, ...]
+    who: Who
+    standing: Standing
+    rows_per_second: float | None
+    of_server: Mapping[str, Threshold]
+    of_table: Mapping[str, Threshold]
+    # Whether its thresholds are those of the whole shard.
+    shared: bool
+
+    def aborted(self) -> Stop | None:
+        order = self.standing.aborted
+        return Stop("aborted", f"aborted by {_ordered(order)}") if order is not None else None
+
+
+class Member(Protocol):
+    """A turn, as its shard sees it."""
+
+    target: Target
+    since: datetime
+    run: Run | None
+
+    @property
+    def ruling(self) -> Ruling | None: ...
+
+
+class Load:
+    """Its signals are read as long as it has a turn: see `close`."""
+
+    def __init__(
+        self,
+        shard: str,
+        registry: Callable[[], Registry],
+        limits: Limits,
+        probes: Probes,
+        openers: Mapping[str, Open],
+        publish: Callable[[Event], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.shard, self._registry = shard, registry
+        self.turns: set[Member] = set()
+        self.readings, self.budget = Readings(), Budget(None, clock())
+        self.shared = Shared(shard, publish)
+        self._rules, self._dialect = DEFAULT_RULES, ""
+        self._opening: tuple[Rules, Hours] | None = None
+        self._changed = anyio.Event()
+        self._sampler = Sampler(self.readings, self._wanted, registry, limits, probes, openers, clock)
+        # Not in a task group of a turn: the first may end long before the last, and one's failure is not the others'.
+        self._sampling = asyncio.create_task(self._sampler.run(), name=f"signals of {shard}")
+
+    async def close(self) -> None:
+        """The last turn has left."""
+        self._sampling.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._sampling
+
+    def woken(self) -> None:
+        """Who waits is to look again: an order may concern it."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._changed.wait()
+
+    def ruling(self, known: Ruling | None, given_orders: tuple[Order, ...], who: Who) -> Ruling:
+        shard = self._registry().shards.get(self.shard)
+        if shard is not None:  # one that a reload has taken away keeps to what it had
+            self._rules, self._dialect = shard.backfill, shard.dialect
+        if known is not None and known.given is self._rules and known.orders is given_orders and known.who == who:
+            return known
+        standing = orders.standing(given_orders, self._rules, who)
+        of_shard = orders.of_shard(given_orders, self._rules, self.shard)
+        return Ruling(
+            self._rules,
+            given_orders,
+            who,
+            standing,
+            of_shard.rows_per_second,
+            rules.of_server(standing.rules, self._dialect),
+            rules.of_table(standing.rules, self._dialect),
+            standing.rules.thresholds == of_shard.thresholds,
+        )
+
+    def causes(self, run: Run, ruling: Ruling, now: float, moment: datetime) -> Sequence[Cause]:
+        """All that holds it, but for pauses between batches."""
+        found = [self._of_signal(one, ruling.shared) for one in run.signals.holds(ruling.of_server, now)]
+        if not any(cause.reason == LOST for cause in found):
+            found += self._unread(ruling.of_server, ruling.shared)
+        found += run.table_holds(ruling.of_table, now)
+        if (order := ruling.standing.paused) is not None:
+            found.append(Cause(PAUSED, f"paused by {_ordered(order)}"))
+        opening = self._hours(ruling.standing.rules, moment)
+        if not opening.open:
+            found.append(Cause(HOURS, rules.told(ruling.standing.rules, opening), shared=True))
+        return found
+
+    def draw(self, flow: str, size: int, ruling: Ruling, now: float) -> tuple[int, float]:
+        """The rows that a batch of the flow may have, and the seconds after which to ask again; 0.0: it may go."""
+        self.budget.change(ruling.rows_per_second, now)
+        self.budget.join(flow, now)
+        largest = self.budget.largest(now)
+        size = size if largest is None else min(size, largest)
+        return size, self.budget.ask(flow, size, now)
+
+    def settle(self, flow: str, last: Ran | Refused, now: float) -> None:
+        self.budget.settle(flow, last.size, last.seen if isinstance(last, Ran) else 0, now)
+
+    def budget_text(self) -> str:
+        rate, number = self.budget.rows_per_second or 0.0, sum(turn.run is not None for turn in self.turns)
+        return f"the shard's {rate:,.0f} rows a second are used up; {number} backfills share them"
+
+    def _wanted(self) -> Wanted:
+        rulings = [turn.ruling for turn in self.turns if turn.ruling is not None]
+        names = {name for ruling in rulings for name in ruling.of_server}
+        probes = {probe for ruling in rulings for probe in ruling.standing.rules.probes}
+        signals = names - {probe.name for probe in probes}
+        return Wanted(signals, probes, [turn.target for turn in self.turns])
+
+    def _of_signal(self, held: Held, shared: bool) -> Cause:
+        whose = self._sampler.said.get(held.reason)
+        return Cause(held.reason, f"{held.text} ({whose})" if whose else held.text, shared=shared, signal=True)
+
+    def _unread(self, thresholds: Mapping[str, Threshold], shared: bool) -> Sequence[Cause]:
+        """Nobody begins blind: before its first reading, a signal holds."""
+        missing = thresholds.keys() - self.readings.values().keys()
+        if not missing:
+            return ()
+        why = next((self._sampler.said[name] for name in sorted(missing) if self._sampler.said.get(name)), "")
+        text = f"{', '.join(sorted(missing))} of the shard {'has' if len(missing) == 1 else 'have'} not been read yet"
+        return [Cause(LOST, f"{text}: {why}" if why else text, shared=shared, signal=True)]
+
+    def _hours(self, chosen: Rules, moment: datetime) -> Hours:
+        """Asked of the calendar only when it can have changed."""
+        if self._opening is not None:
+            known, opening = self._opening
+            if known.hours is chosen.hours and (opening.until is None or moment < opening.until):
+                return opening
+        opening = rules.opening(chosen, moment)
+        self._opening = (chosen, opening)
+        return opening
+
+
+def _ordered(order: Order) -> str:
+    return f"{order.by}: {order.reason}" if order.reason else order.by
