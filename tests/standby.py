@@ -55,7 +55,7 @@ class Pair:
 async def pair(settings: Mapping[str, str] | None = None) -> AsyncIterator[Pair]:
     """The standby is known to the primary as `NAME`; `settings` are the primary's."""
     home = Path(tempfile.mkdtemp(prefix="standby-", dir=scratch()))
-    home.chmod(0o755)
+    os.chmod(home, 0o755)
     try:
         async with EmbeddedServer(home / "primary", name="primary", settings=settings) as primary:
             await primary.stop()  # its files are whole now, whatever programs this machine has for backups

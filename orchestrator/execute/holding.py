@@ -11,7 +11,7 @@ from orchestrator.backfill.view import Hold
 from orchestrator.events import BackfillHeld, BackfillHoldEvent, BackfillReleased
 
 # Pauses that belong to how a backfill goes: they are counted, shown when they are long, and not told as events.
-DUTY, BUDGET, REFUSED = "duty", "budget", "refused"
+DUTY, BUDGET, REFUSED, FIRST = "duty", "budget", "refused", "first_reading"
 PAUSED, HOURS = "paused", "hours"
 SHOWN_SECONDS = 2.0
 

@@ -20,12 +20,15 @@ from orchestrator.backfill.signals import LOST, Held, Readings
 from orchestrator.backfill.steering import Order
 from orchestrator.databases.base import Limits
 from orchestrator.events import Event
-from orchestrator.execute.holding import HOURS, PAUSED, Cause, Shared
+from orchestrator.execute.holding import FIRST, HOURS, PAUSED, Cause, Shared
 from orchestrator.execute.probing import Probes
 from orchestrator.execute.sampling import Open, Sampler, Wanted
 from orchestrator.execute.turns import Run
 from orchestrator.registry.backfills import DEFAULT_RULES, Rules, Threshold
 from orchestrator.registry.model import Registry, Target
+
+# A first reading that takes longer is lost.
+FIRST_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Load:
         self.shared = Shared(shard, publish)
         self._rules, self._dialect = DEFAULT_RULES, ""
         self._opening: tuple[Rules, Hours] | None = None
+        self._missing: dict[str, float] = {}
         self._changed = anyio.Event()
         self._sampler = Sampler(self.readings, self._wanted, registry, limits, probes, openers, clock)
         # Not in a task group of a turn: the first may end long before the last, and one's failure is not the others'.
@@ -120,7 +124,7 @@ class Load:
         """All that holds it, but for pauses between batches."""
         found = [self._of_signal(one, ruling.shared) for one in run.signals.holds(ruling.of_server, now)]
         if not any(cause.reason == LOST for cause in found):
-            found += self._unread(ruling.of_server, ruling.shared)
+            found += self._unread(ruling.of_server, ruling.shared, now)
         found += run.table_holds(ruling.of_table, now)
         if (order := ruling.standing.paused) is not None:
             found.append(Cause(PAUSED, f"paused by {_ordered(order)}"))
@@ -155,13 +159,16 @@ class Load:
         whose = self._sampler.said.get(held.reason)
         return Cause(held.reason, f"{held.text} ({whose})" if whose else held.text, shared=shared, signal=True)
 
-    def _unread(self, thresholds: Mapping[str, Threshold], shared: bool) -> Sequence[Cause]:
-        """Nobody begins blind: before its first reading, a signal holds."""
-        missing = thresholds.keys() - self.readings.values().keys()
+    def _unread(self, thresholds: Mapping[str, Threshold], shared: bool, now: float) -> Sequence[Cause]:
+        """Nobody begins blind: before its first reading, a signal holds. For a moment, that is no more than a start."""
+        missing = sorted(thresholds.keys() - self.readings.values().keys())
+        self._missing = {name: self._missing.get(name, now) for name in missing}
         if not missing:
             return ()
-        why = next((self._sampler.said[name] for name in sorted(missing) if self._sampler.said.get(name)), "")
-        text = f"{', '.join(sorted(missing))} of the shard {'has' if len(missing) == 1 else 'have'} not been read yet"
+        why = next((self._sampler.said[name] for name in missing if self._sampler.said.get(name)), "")
+        text = f"{', '.join(missing)} of the shard {'has' if len(missing) == 1 else 'have'} not been read yet"
+        if not why and now - min(self._missing.values()) < FIRST_SECONDS:
+            return [Cause(FIRST, text, routine=True)]
         return [Cause(LOST, f"{text}: {why}" if why else text, shared=shared, signal=True)]
 
     def _hours(self, chosen: Rules, moment: datetime) -> Hours:

@@ -16,7 +16,7 @@ from orchestrator.backfill.signals import Readings
 from orchestrator.databases import mysql_signals, postgresql_signals
 from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.signals import Signals
-from orchestrator.errors import CheckError, TargetError
+from orchestrator.errors import CheckError, TargetError, TargetUnreachableError
 from orchestrator.execute.probing import Probes, why
 from orchestrator.registry.backfills import ProbeSignal
 from orchestrator.registry.model import MYSQL_DIALECTS, Registry, Target
@@ -96,8 +96,10 @@ class Sampler:
 
     async def _look(self, session: Signals, wanted: Wanted, now: float) -> None:
         databases = {target.database for target in wanted.targets}
-        with anyio.fail_after(LOOK_SECONDS):
+        with anyio.move_on_after(LOOK_SECONDS) as scope:
             readings = await session.read(wanted.signals, databases)
+        if scope.cancelled_caught:
+            raise TargetUnreachableError(f"the server gave no answer within {LOOK_SECONDS:g} s", kind="slow")
         for reading in readings:
             if reading.value is None:
                 self._fail([reading.signal], reading.said)

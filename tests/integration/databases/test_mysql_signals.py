@@ -104,7 +104,8 @@ async def test_a_server_with_replicas_does_not_pass_for_one_without_lag(
         monkeypatch.setattr(session, "_rows", attached)
         readings = {reading.signal: reading for reading in await session.read(ALL, ())}
     assert readings[signals.REPLICAS].value is None
-    assert "(2)" in readings[signals.REPLICAS].said and "probe" in readings[signals.REPLICAS].said
+    assert "(2)" in readings[signals.REPLICAS].said
+    assert "probe" in readings[signals.REPLICAS].said
     assert readings[signals.THREADS].value is not None
 
 

@@ -74,7 +74,8 @@ async def test_a_standby_that_does_not_replay_is_behind_in_bytes_and_in_seconds(
 
         async def near() -> bool:
             in_bytes, in_seconds = await session.read(lags, ())
-            assert in_bytes.value is not None and in_seconds.value is not None
+            assert in_bytes.value is not None
+            assert in_seconds.value is not None
             return in_bytes.value < MEBIBYTE and in_seconds.value < 1
 
         await until(near)
@@ -84,7 +85,8 @@ async def test_a_standby_that_does_not_replay_is_behind_in_bytes_and_in_seconds(
 
             async def far() -> bool:
                 in_bytes, in_seconds = await session.read(lags, ())
-                assert in_bytes.value is not None and in_seconds.value is not None
+                assert in_bytes.value is not None
+                assert in_seconds.value is not None
                 assert standby.NAME in in_bytes.said
                 # The server's own measure stands still with the replay: what grows is ours.
                 return in_bytes.value > 3 * MEBIBYTE and in_seconds.value > 2
@@ -213,7 +215,8 @@ async def test_the_oldest_transaction_is_looked_for_where_backfills_run(
 async def test_a_signal_that_the_server_does_not_know_hides_no_other(pg: Server) -> None:
     async with postgresql_signals.opened(place(pg)) as session:
         readings = {one.signal: one for one in await session.read(["weather", signals.BLOCKED], ())}
-    assert readings["weather"].value is None and "weather" in readings["weather"].said
+    assert readings["weather"].value is None
+    assert "weather" in readings["weather"].said
     assert readings[signals.BLOCKED].value is not None
 
 
