@@ -15,7 +15,7 @@ FLOORS = [
     {"registry", "observe"},
     {"plan", "access", "backfill"},
     {"rollout", "history", "databases", "notify"},
-    {"api", "execute", "store"},
+    {"api", "execute", "store", "operations"},
     {"service", "demo", "client"},
     {"cli"},
     {"__main__"},
