@@ -24,6 +24,8 @@ LEAST: Mapping[str, Role] = {
     "show_freeze": Role.VIEWER,
     "list_shards": Role.VIEWER,
     "list_notifications": Role.VIEWER,
+    "list_backfills": Role.VIEWER,
+    "sum_up_backfills": Role.VIEWER,
     "start_rollout": Role.OPERATOR,
     "pause_rollout": Role.OPERATOR,
     "resume_rollout": Role.OPERATOR,
@@ -38,6 +40,10 @@ LEAST: Mapping[str, Role] = {
     "run_schedule": Role.OPERATOR,
     "freeze_fleet": Role.OPERATOR,
     "retry_notification": Role.OPERATOR,
+    "pause_backfills": Role.OPERATOR,
+    "resume_backfills": Role.OPERATOR,
+    "abort_backfills": Role.OPERATOR,
+    "adjust_backfills": Role.OPERATOR,
     "lift_freeze": Role.APPROVER,  # somebody has seen a reason for it
     "override_windows": Role.APPROVER,  # what tenants were promised is set aside
     "approve_rollout": Role.APPROVER,

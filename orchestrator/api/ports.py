@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from orchestrator.api.backfill_ports import Backfills
 from orchestrator.api.time_ports import Freezing, Schedules
+from orchestrator.backfill.records import Sum
 from orchestrator.events import Event
 from orchestrator.notify.ports import Kept, State
 from orchestrator.plan.findings import Finding
@@ -38,7 +40,7 @@ class TargetView:
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """A rollout with its counts. `failures` and `executions` are left out (empty) in listings."""
+    """A rollout with its counts. `failures`, `executions` and `backfills` are left out (empty) in listings."""
 
     rollout: Rollout
     counts: Mapping[MigrationState, int]
@@ -46,6 +48,7 @@ class RolloutView:
     failures: Sequence[FailureGroup] = ()
     executions: Mapping[str, int] = field(default_factory=dict)
     by_wave: Mapping[str, Mapping[MigrationState, int]] = field(default_factory=dict)
+    backfills: Sequence[Sum] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +249,9 @@ class Orchestrator(Protocol):
 
     @property
     def freezing(self) -> Freezing: ...
+
+    @property
+    def backfills(self) -> Backfills: ...
 
     async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
         """The next page of the rollout's durable events, oldest first; empty at the end."""

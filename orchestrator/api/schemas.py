@@ -9,6 +9,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from orchestrator.api import ports
+from orchestrator.api.backfill_sums import BackfillSum, backfill_sum
 from orchestrator.events import timestamp
 from orchestrator.observe import redact
 from orchestrator.plan import reversals
@@ -101,13 +102,13 @@ class Skip(_Command):
     reason: Word
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """In JSON there is one kind of number: 4.0 is 4."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Limit(_Command):
-    max_concurrent: Annotated[int, BeforeValidator(_whole)] = Field(
+    max_concurrent: Annotated[int, BeforeValidator(whole)] = Field(
         ge=1, le=100_000, description="So many targets at once, within the shards' limits."
     )
 
@@ -197,6 +198,7 @@ class Rollout(Body):
         description="Targets that were migrated, by how: `online`, `replay`, `mixed`, or `fallback` where the server "
         "refused the SQL and env.py was run; left out (empty) in listings."
     )
+    backfills: list[BackfillSum] = Field(description="By revision; left out (empty) in listings.")
     irreversible: Irreversible
     schedule: ScheduledRun | None = Field(description="What started it, if a schedule did.")
     override: Overridden | None = Field(description="That windows do not hold it up, if somebody has said so.")
@@ -415,6 +417,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
             for group in view.failures
         ],
         executions=dict(view.executions),
+        backfills=[backfill_sum(one) for one in view.backfills],
         irreversible=dict(it.irreversible),
         schedule=_scheduled(asked.scheduled),
         override=_overridden(it.override),

@@ -10,12 +10,13 @@ import httpx2
 
 from orchestrator.client import shapes
 from orchestrator.client.administration import Administration
+from orchestrator.client.backfills import Backfills
 from orchestrator.client.connection import PAGE, Parameters, place
 from orchestrator.client.steering import Command, Steering
 from orchestrator.client.streams import Streams
 
 
-class Daemon(Administration, Streams, Steering):
+class Daemon(Administration, Backfills, Streams, Steering):
     """A client of one daemon; use it in an `async with` block.
 
     Every method raises DaemonError when the daemon cannot be reached or fails, ConfigurationError when it refuses

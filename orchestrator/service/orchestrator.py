@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -44,6 +45,7 @@ from orchestrator.rollout.state import (
     summed,
 )
 from orchestrator.service import appearing, binding, looking, plans, predicting, reopening, requests
+from orchestrator.service.backfilling import Backfilling
 from orchestrator.service.freezing import Freezing
 from orchestrator.service.plans import Made
 from orchestrator.service.steering import Steering, by_leader
@@ -71,6 +73,7 @@ class Orchestrator:
         self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
         self.freezing = Freezing(parts)
+        self.backfills = Backfilling(parts, self.steering)
         self.schedules = Timetable(parts, self)
         self._follow_registry()
 
@@ -215,7 +218,9 @@ class Orchestrator:
     async def rollout(self, rollout_id: str) -> RolloutView:
         view = await self._view(await self._ledger.rollout(rollout_id))
         executions = await self._ledger.executions(rollout_id)
-        return replace(view, failures=await self._ledger.failures(rollout_id), executions=executions)
+        backfills = await self.backfills.sums({"rollout": rollout_id})
+        failures = await self._ledger.failures(rollout_id)
+        return replace(view, failures=failures, executions=executions, backfills=backfills)
 
     async def migrations(
         self,
@@ -268,6 +273,10 @@ class Orchestrator:
     @by_leader
     async def override(self, rollout_id: str, *, by: str, reason: str) -> RolloutView:
         return await self._command(rollout_id, "override", lambda one: one.override(by, reason))
+
+    async def order_backfills(self, rollout_id: str, *, by: str, order: Mapping[str, Any]) -> None:
+        """What a standby has been ordered, of one rollout or of several."""
+        await self.backfills.carry_out(by, order)
 
     @by_leader
     async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:
@@ -366,6 +375,7 @@ class Orchestrator:
     async def resume_active(self) -> None:
         """Go on with the rollouts that an earlier daemon left."""
         await self.close_abandoned()
+        await self.backfills.lead()
         for rollout in await self._active():
             self._launch(rollout)
 

@@ -42,6 +42,7 @@ from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
 from orchestrator.rollout.ports import Checks
+from orchestrator.service.keeping import Keeper
 from orchestrator.settings import Settings
 from orchestrator.store.engine import Store, open_store
 
@@ -65,6 +66,7 @@ class Parts:
     gate: Gate
     predictions: Predictions
     clock: Callable[[], datetime]
+    keeper: Keeper
 
 
 @asynccontextmanager
@@ -93,7 +95,9 @@ async def assembled(
     try:
         url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
         async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
-            yield _joined(settings, source, bus, fleet, metrics, store, workers, clock)
+            parts = _joined(settings, source, bus, fleet, metrics, store, workers, clock)
+            async with parts.keeper.keeping():
+                yield parts
     finally:
         workers.close()
 
@@ -147,6 +151,7 @@ def _joined(
         gate,
         predictions,
         clock,
+        Keeper(store.backfills.records, publish),
     )
 
 

@@ -22,6 +22,10 @@ BODIES: dict[str, dict[str, Any]] = {
     "create_token": {"name": "new", "role": "viewer"},
     "freeze_fleet": {"reason": "incident 7"},
     "override_windows": {"reason": "incident 7"},
+    "pause_backfills": {"all": True, "reason": "incident 7"},
+    "resume_backfills": {"all": True, "reason": "incident 7"},
+    "abort_backfills": {"all": True, "reason": "incident 7"},
+    "adjust_backfills": {"all": True, "reason": "incident 7", "duty": 0.5},
 }
 
 

@@ -19,13 +19,16 @@ Node = dict[str, Any]
 
 # A generated client names its methods by them: they may be added to, never changed.
 OPERATION_IDS = {
+    "abort_backfills",
     "abort_rollout",
+    "adjust_backfills",
     "create_token",
     "disable_schedule",
     "enable_schedule",
     "freeze_fleet",
     "lift_freeze",
     "list_audit",
+    "list_backfills",
     "list_notifications",
     "list_schedules",
     "list_shards",
@@ -42,8 +45,10 @@ OPERATION_IDS = {
     "list_rollouts",
     "list_tenants",
     "make_plan",
+    "pause_backfills",
     "pause_rollout",
     "reload_registry",
+    "resume_backfills",
     "resume_rollout",
     "retry_rollout",
     "rollback_rollout",
@@ -56,6 +61,7 @@ OPERATION_IDS = {
     "show_tenant",
     "skip_tenant",
     "start_rollout",
+    "sum_up_backfills",
 }
 
 
