@@ -1,10 +1,10 @@
 """A shard's rows a second, shared by the backfills that run on it. Pure: whoever asks says what time it is.
 
-All draw from one account, which fills as time goes by and may be overdrawn by one batch. Who may draw next is decided
-as start-time fair queueing does (Goyal, Vin, Cheng: SIGCOMM 1996): each flow's tag says how many rows it was given, and
-the lowest of those that wait comes first. A flow that comes back from something else than waiting takes up at the tag
-that the others have reached: what it did not use meanwhile went to them. So the shares are max-min fair, and no flow's
-speed need be known.
+All draw from one account, which fills as time goes by and may be overdrawn by one batch. Each flow is entitled to an
+equal part of the budget; that it may draw as long as the account is not overdrawn. What others leave of their parts
+gathers in the account: above a reserve, which keeps it open for those who are entitled, flows may draw on top of their
+own, those first that have drawn least so. Thus the shares are max-min fair whatever each flow can do, nothing of the
+budget lies idle, and no flow's speed need be known beforehand.
 """
 
 from __future__ import annotations
@@ -12,47 +12,73 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# What may be saved up, and what one batch may take, in seconds of the whole budget: together a tenth of five seconds.
+# What may be saved up, and what one batch may take, in seconds of the whole budget: together less than a tenth of five
+# seconds. Half of what may be saved is the reserve.
 SAVED_SECONDS = 0.2
+RESERVE_SECONDS = 0.1
 BATCH_SECONDS = 0.2
-# What one batch may take, in seconds of its own share.
+# What one batch may take, in seconds of its flow's own part; and how much of that time a flow that waits may be late
+# without losing any of it.
 SMOOTH_SECONDS = 0.5
-# Who was told to come back and is so late is not waited for; before that, others may pass it by two batches at most.
-LATE_SECONDS = 0.5
-PASSES = 2.0
-# Over so many seconds it is measured what a flow uses, and one that uses less of its share leaves the rest to others.
+LATE_SECONDS = 0.25
+# Over so many seconds it is measured what a flow uses, and one that uses less of its part leaves the rest to others.
 MEASURED_SECONDS = 3.0
 USED_PART = 0.8
-_SHORTEST_WAIT = 0.001
+# Who has waited for so much of that time is slow for want of budget, and for no other reason.
+WAITED_PART = 0.2
+SHORTEST_WAIT_SECONDS = 0.005
+LONGEST_SLOT_SECONDS = 0.025
 
 
 @dataclass(slots=True)
 class _Flow:
-    """`tag`: rows given to it, as the queue counts. `used`: rows of late, fading. `due`: when it comes back; None
-    while it does not wait."""
+    """`drawn`: rows of its own part, as `Budget._parted` counts. `extra`: rows on top of that, as `Budget._reached`
+    counts. `used` and `waited`: rows, and seconds of waiting, of late; both fade, from `at` on. While it waits, it does
+    so `since`, and comes back when it is `due`."""
 
     joined: float
-    tag: float
+    drawn: float
+    extra: float
+    at: float
     used: float = 0.0
-    at: float = 0.0
+    waited: float = 0.0
+    since: float = 0.0
     due: float | None = None
-    size: int = 0
 
-    def rate(self, now: float) -> float:
-        return self.used * math.exp((self.at - now) / MEASURED_SECONDS) / MEASURED_SECONDS
+    def is_waiting(self, now: float) -> bool:
+        return self.due is not None and now <= self.due + LATE_SECONDS
+
+    def wait(self, seconds: float, now: float) -> float:
+        if self.due is None:
+            self.since = now
+        self.due = now + seconds
+        return seconds
 
     def count(self, rows: float, now: float) -> None:
-        self.used = max(0.0, self.rate(now) * MEASURED_SECONDS + rows)
-        self.at = now
+        fading = self._fading(now)
+        self.used = max(0.0, self.used * fading + rows)
+        self.waited = self.waited * fading + (0.0 if self.due is None else now - self.since)
+        self.at, self.due = now, None
+
+    def wants(self, now: float) -> float:
+        """Rows a second that it can use, as far as it is known: who is kept waiting, or is new, may use any number."""
+        waited = self.waited * self._fading(now) + (now - self.since if self.is_waiting(now) else 0.0)
+        if now - self.joined < MEASURED_SECONDS or waited > WAITED_PART * MEASURED_SECONDS:
+            return math.inf
+        return self.used * self._fading(now) / MEASURED_SECONDS
+
+    def _fading(self, now: float) -> float:
+        return math.exp((self.at - now) / MEASURED_SECONDS)
 
 
 class Budget:
-    """Rows a second of one shard; None: as many as there are. Times are seconds of any clock that never goes back."""
+    """Rows a second of one shard; None: as many as there are. Times are seconds of a clock that never goes back."""
 
     def __init__(self, rows_per_second: float | None, now: float) -> None:
         self._rate = _usable(rows_per_second)
         self._flows: dict[str, _Flow] = {}
-        self._rows, self._at, self._reached = 0.0, now, 0.0
+        self._rows, self._at, self._slot = 0.0, now, now
+        self._parted = self._reached = 0.0
 
     @property
     def rows_per_second(self) -> float | None:
@@ -64,16 +90,25 @@ class Budget:
         if rate == self._rate:
             return
         self._fill(now)
-        self._rows = self._rows / self._rate * rate if self._rate and rate else 0.0
-        self._rate = rate
+        scale = rate / self._rate if self._rate and rate else 0.0
+        self._rows, self._rate, self._slot = self._rows * scale, rate, now
+        self._rescale(scale)
+        for flow in self._flows.values():
+            flow.extra, flow.joined, flow.due = self._reached, now, None
 
     def join(self, flow: str, now: float) -> None:
         """A backfill that begins, or goes on after it was held. One that is there already stays as it is."""
-        self._flows.setdefault(flow, _Flow(now, self._reached, at=now))
+        if flow not in self._flows:
+            self._fill(now)
+            self._rescale(len(self._flows) / (len(self._flows) + 1))
+            self._flows[flow] = _Flow(now, self._parted, self._reached, now)
 
-    def leave(self, flow: str) -> None:
-        """A backfill that has ended, or is held by something else: its share goes to the others at once."""
-        self._flows.pop(flow, None)
+    def leave(self, flow: str, now: float) -> None:
+        """A backfill that has ended, or is held by something else: its part goes to the others at once."""
+        if flow in self._flows:
+            self._fill(now)
+            del self._flows[flow]
+            self._rescale((len(self._flows) + 1) / max(len(self._flows), 1))
 
     def ask(self, flow: str, size: int, now: float) -> float:
         """0.0: a batch of so many rows may begin, and is charged. Else the seconds after which to ask again.
@@ -84,18 +119,14 @@ class Budget:
             return 0.0
         self.join(flow, now)
         self._fill(now)
-        own = self._flows[flow]
-        if own.due is None or now > own.due + LATE_SECONDS:
-            own.tag = max(own.tag, self._reached)
-        own.size = size
-        ahead = self._ahead(own, now)
-        if self._rows >= 0 and self._may_pass(own, ahead, now):
-            self._grant(own, now)
-            return 0.0
-        rows = sum(one.size for one in ahead) - self._rows
-        wait = max(rows / self._rate, _SHORTEST_WAIT)
-        own.due = now + wait
-        return wait
+        own, part = self._flows[flow], self._rate / len(self._flows)
+        if not own.is_waiting(now):
+            own.due = None
+            own.drawn = max(own.drawn, self._parted - part * LATE_SECONDS)
+            own.extra = max(own.extra, self._reached - size)
+        if own.drawn <= self._parted:
+            return self._entitled(own, size, now)
+        return self._on_top(own, size, now, (own.drawn - self._parted) / part)
 
     def settle(self, flow: str, size: int, seen: int, now: float) -> None:
         """A batch that was made for `size` rows has passed `seen` of them: the rest is given back."""
@@ -105,8 +136,8 @@ class Budget:
         self._fill(now)
         self._rows = min(self._rows + spare, self._rate * SAVED_SECONDS)
         if own := self._flows.get(flow):
-            own.tag -= spare
-            own.count(-spare, now)
+            own.drawn -= spare
+            own.used = max(0.0, own.used - spare)
 
     def largest(self, now: float) -> int | None:
         """So many rows at most should a batch have, of any flow; None: there is no budget."""
@@ -116,46 +147,52 @@ class Budget:
 
     def share(self, now: float) -> float:
         """Rows a second of a flow that could use more, as measured: an equal part of what slower ones leave over."""
-        rate = self._rate or 0.0
-        left, flows = rate, len(self._flows)
-        for used in sorted(self._measured(flow, now) for flow in self._flows.values()):
+        left, flows = self._rate or 0.0, len(self._flows)
+        for used in sorted(flow.wants(now) for flow in self._flows.values()):
             if flows == 1 or used >= USED_PART * left / flows:
                 break
             left, flows = left - used, flows - 1
         return left / max(flows, 1)
 
-    def _measured(self, flow: _Flow, now: float) -> float:
-        """What a new one uses is not known yet: it counts in full."""
-        return math.inf if now - flow.joined < MEASURED_SECONDS else flow.rate(now)
-
     def _fill(self, now: float) -> None:
-        if self._rate is not None:
-            saved = self._rate * SAVED_SECONDS
-            self._rows = min(self._rows + max(0.0, now - self._at) * self._rate, saved)
+        passed = max(0.0, now - self._at)
+        if self._rate is not None and passed:
+            self._rows = min(self._rows + passed * self._rate, self._rate * SAVED_SECONDS)
+            self._parted += passed * self._rate / max(len(self._flows), 1)
         self._at = max(self._at, now)
 
-    def _ahead(self, own: _Flow, now: float) -> list[_Flow]:
-        """Those that wait with a lower tag, but for who is too late."""
-        return [
-            one
-            for one in self._flows.values()
-            if one is not own and one.due is not None and now <= one.due + LATE_SECONDS and one.tag < own.tag
-        ]
+    def _rescale(self, scale: float) -> None:
+        """Parts are other than before: what flows are ahead or behind stays the same in seconds."""
+        for flow in self._flows.values():
+            flow.drawn = self._parted + (flow.drawn - self._parted) * scale
 
-    def _may_pass(self, own: _Flow, ahead: list[_Flow], now: float) -> bool:
-        """Rows must not be left lying because who comes first is late by a moment; but neither may it fall behind."""
-        if not ahead:
-            return True
-        if any(one.due is not None and one.due > now for one in ahead):
-            return False
-        return own.tag - min(one.tag for one in ahead) <= PASSES * max(own.size, 1)
+    def _entitled(self, own: _Flow, size: int, now: float) -> float:
+        assert self._rate is not None
+        if self._rows >= 0:
+            own.drawn += size
+            return self._granted(own, size, now)
+        wait = max(-self._rows / self._rate, SHORTEST_WAIT_SECONDS)
+        if own.due is None:  # many may come at once: each gets a moment of its own
+            wait = max(wait, self._slot - now)
+            self._slot = now + wait + min(size / self._rate, LONGEST_SLOT_SECONDS)
+        return own.wait(wait, now)
 
-    def _grant(self, own: _Flow, now: float) -> None:
-        self._rows -= own.size
-        self._reached = max(self._reached, own.tag)
-        own.tag += own.size
-        own.due = None
-        own.count(own.size, now)
+    def _on_top(self, own: _Flow, size: int, now: float, entitled_in: float) -> float:
+        assert self._rate is not None
+        lacking = self._rate * RESERVE_SECONDS - self._rows
+        if lacking <= 0:
+            first = min((one.extra for one in self._flows.values() if one.is_waiting(now)), default=own.extra)
+            if own.extra <= first:
+                self._reached = max(self._reached, own.extra)
+                own.extra += size
+                return self._granted(own, size, now)
+        wait = max(min(entitled_in, lacking / self._rate), SHORTEST_WAIT_SECONDS)
+        return own.wait(wait, now)
+
+    def _granted(self, own: _Flow, size: int, now: float) -> float:
+        self._rows -= size
+        own.count(size, now)
+        return 0.0
 
 
 def _usable(rows_per_second: float | None) -> float | None:
