@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from orchestrator.api.backfill_ports import Backfills
 from orchestrator.api.time_ports import Freezing, Schedules
@@ -75,7 +75,8 @@ class CompiledGroup:
 
     `online` tells why a revision is run by env.py; without an entry it is SQL. `script` is what is sent, message by
     message, with the revisions that env.py runs between them; made for the first of the targets. `digest` covers the
-    SQL of all of them; `problem` and `irreversible` as in `PlanGroup`.
+    SQL of all of them; `problem` and `irreversible` as in `PlanGroup`. `backfills` are the revisions that change rows
+    in batches.
     """
 
     track: str
@@ -89,6 +90,12 @@ class CompiledGroup:
     problem: str | None = None
     irreversible: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
+    backfills: tuple[str, ...] = ()
+
+    def execution(self, revision: str) -> Literal["sql", "online", "backfill"]:
+        if revision in self.backfills:
+            return "backfill"
+        return "online" if revision in self.online else "sql"
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,8 +195,9 @@ class Rollout(Body):
     eta_seconds: float | None
     failures: list[FailureGroup] = Field(description="Largest first; left out (empty) in listings.")
     executions: dict[str, int] = Field(
-        description="Targets that were migrated, by how: `online`, `replay`, `mixed`, or `fallback` where the server "
-        "refused the SQL and env.py was run; left out (empty) in listings."
+        description="Targets that were migrated, by how: `online`, `replay`, `mixed`, `fallback` where the server "
+        "refused the SQL and env.py was run, or `backfill` where rows were changed in batches; left out (empty) in "
+        "listings."
     )
     backfills: list[BackfillSum] = Field(description="By revision; left out (empty) in listings.")
     irreversible: Irreversible
@@ -215,7 +216,9 @@ class Migration(Body):
     from_heads: list[str] | None = Field(serialization_alias="from")
     to_heads: list[str] | None = Field(serialization_alias="to")
     steps: int | None
-    execution: str | None = Field(description="`online`, `replay`, `mixed` or `fallback`; null when nothing was run.")
+    execution: str | None = Field(
+        description="`online`, `replay`, `mixed`, `fallback` or `backfill`; null when nothing was run."
+    )
     error: Failure | None
     started_at: Moment | None
     finished_at: Moment | None
@@ -266,8 +269,8 @@ class Preview(Body):
 
 class Step(Body):
     revision: str
-    execution: Literal["sql", "online"] = Field(
-        description="`sql` is replayed as it stands; `online` is run by env.py."
+    execution: Literal["sql", "online", "backfill"] = Field(
+        description="`sql` is replayed as it stands; `online` is run by env.py, and so is `backfill`, in batches."
     )
     reason: str | None = Field(description="Why it has to run online.")
 
@@ -275,7 +278,7 @@ class Step(Body):
 class Finding(Body):
     """What somebody who approves the plan should know of a step; `revision` null: of all of them."""
 
-    kind: Literal["irreversible", "online", "outside_transaction", "half_applied"]
+    kind: Literal["irreversible", "online", "outside_transaction", "half_applied", "mixed_backfill"]
     revision: str | None
     message: str
 
@@ -530,7 +533,7 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
         steps=[
             Step(
                 revision=revision,
-                execution="online" if revision in group.online else "sql",
+                execution=group.execution(revision),
                 reason=masked(group.online.get(revision)),
             )
             for revision in group.steps

@@ -73,6 +73,7 @@ _WAYS = {
     "replay": "replayed",
     "online": "by env.py",
     "mixed": "by turns",
+    "backfill": "with rows changed in batches",
     "fallback": "by env.py after the server had refused the SQL (look for replay_refused in the log)",
 }
 

@@ -199,7 +199,7 @@ class Preview(TypedDict):
 
 
 class Step(TypedDict):
-    """One revision; `execution` is `sql` or `online`, and then there is a reason."""
+    """One revision; `execution` is `sql`, or `online` or `backfill`, and then there is a reason."""
 
     revision: str
     execution: str

@@ -16,10 +16,11 @@ from orchestrator.plan.steps import Direction
 
 BACKFILLS = "backfill"
 # Operations that change nothing, so they may stand beside backfills.
-_BESIDE = frozenset({"verify", "requires_backfill", "get_context", "f", "inline_literal"})
+_ASKS = frozenset({"verify", "requires_backfill"})
+_BESIDE = _ASKS | {"get_context", "f", "inline_literal"}
 # What of a migration context leads past the operations.
 _PAST = frozenset({"bind", "connection", "execute", "impl", "get_bind"})
-_DIRECTIONS: tuple[Direction, ...] = ("upgrade", "downgrade")
+DIRECTIONS: tuple[Direction, ...] = ("upgrade", "downgrade")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -55,6 +56,13 @@ def holds_backfill(source: str | bytes, direction: Direction | None = None) -> b
     return bool(found) if direction is None else direction in found
 
 
+def asks_of_backfills(source: str | bytes) -> str | None:
+    """The first operation by which the file has the database asked whether it may go on, if there is one."""
+    if not any(word in _as_text(source) for word in _ASKS):
+        return None
+    return next((use.name for use in _Names(parsed(source)).uses() if use.name in _ASKS), None)
+
+
 def mixed(source: str | bytes) -> tuple[Mixed, ...]:
     """What must not stand beside the revision's backfills, in order of lines; empty where it holds none.
 
@@ -79,18 +87,21 @@ def _may_stand(use: _Use) -> bool:
 def _directions(source: str | bytes) -> frozenset[Direction]:
     """In which directions the revision holds backfills. One in a place that neither direction is seen to reach counts
     for both."""
-    text = source if isinstance(source, str) else source.decode("latin-1")
-    if BACKFILLS not in text:
+    if BACKFILLS not in _as_text(source):
         return frozenset()  # most revisions: they are not parsed
     tree = parsed(source)
     backfills = [use.node for use in _Names(tree).uses() if use.is_backfill]
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    reached = {way: _reached(way, functions) for way in _DIRECTIONS}
+    reached = {way: _reached(way, functions) for way in DIRECTIONS}
     found: set[Direction] = set()
     for node in backfills:
-        ways = [way for way in _DIRECTIONS if any(_is_within(node, functions[name]) for name in reached[way])]
-        found.update(ways or _DIRECTIONS)
+        ways = [way for way in DIRECTIONS if any(_is_within(node, functions[name]) for name in reached[way])]
+        found.update(ways or DIRECTIONS)
     return frozenset(found)
+
+
+def _as_text(source: str | bytes) -> str:
+    return source if isinstance(source, str) else source.decode("latin-1")
 
 
 def _reached(name: str, functions: dict[str, ast.FunctionDef | ast.AsyncFunctionDef]) -> set[str]:
