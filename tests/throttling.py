@@ -17,7 +17,9 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.signals import Reading, Signals
 from orchestrator.errors import TargetUnreachableError
 from orchestrator.events import Event, now
-from orchestrator.execute.throttle import Throttle, Turn
+from orchestrator.execute.surroundings import Surroundings
+from orchestrator.execute.throttle import Throttle
+from orchestrator.execute.turns import Turn
 from orchestrator.registry.backfills import Rules, Threshold
 from orchestrator.registry.model import Registry, Shard, Target
 from tests import engine
@@ -86,7 +88,7 @@ class Bench:
         url = make_url("postgresql://u@h:5432")
         found = [Shard(name, url, backfill=rules) for name in shards]
         self.registry: Registry = engine.registry_of([], found, [])
-        self.throttle = Throttle(
+        around = Surroundings(
             lambda: self.registry,
             Limits(),
             self.events.append,
@@ -95,6 +97,7 @@ class Bench:
             clock=self.clocks.seconds,
             moment=self.clocks.moment,
         )
+        self.throttle = Throttle(around)
 
     def rule(self, rules: Rules) -> None:
         """The registry is reloaded with these for all shards."""
@@ -107,8 +110,12 @@ class Bench:
     async def loop(self, tenant: str = "acme", *, shard: str = "pg", **fields: Any) -> AsyncIterator[Loop]:
         target = Target(tenant, "app", shard, f"db_{tenant}")
         stop = fields.pop("stop", lambda: None)
-        async with self.throttle.turn(fields.pop("rollout", "r1"), target, stop) as turn:
-            yield Loop(turn, **fields)
+        try:
+            with self.throttle.turn(fields.pop("rollout", "r1"), target, stop) as turn:
+                yield Loop(turn, **fields)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.throttle.closed()
 
     def of(self, kind: type[Event]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]

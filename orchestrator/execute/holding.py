@@ -12,7 +12,7 @@ from orchestrator.events import BackfillHeld, BackfillHoldEvent, BackfillRelease
 
 # Pauses that belong to how a backfill goes: they are counted, shown when they are long, and not told as events.
 DUTY, BUDGET, REFUSED, FIRST = "duty", "budget", "refused", "first_reading"
-PAUSED, HOURS = "paused", "hours"
+PAUSED, ROLLOUT, HOURS = "paused", "rollout_paused", "hours"
 SHOWN_SECONDS = 2.0
 
 
@@ -81,7 +81,7 @@ class Holding:
 class Shared:
     """What holds backfills of a shard: told when the first is held for a reason, and when none is any more."""
 
-    def __init__(self, shard: str, publish: Callable[[BackfillHoldEvent], None]) -> None:
+    def __init__(self, shard: str, publish: Callable[[BackfillHoldEvent], object]) -> None:
         self._shard, self._publish = shard, publish
         self._held: Counter[str] = Counter()
         self._began: dict[str, float] = {}

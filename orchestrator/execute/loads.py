@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -18,14 +17,12 @@ from orchestrator.backfill.orders import Standing, Who
 from orchestrator.backfill.rules import Hours
 from orchestrator.backfill.signals import LOST, Held, Readings
 from orchestrator.backfill.steering import Order
-from orchestrator.databases.base import Limits
-from orchestrator.events import Event
 from orchestrator.execute.holding import FIRST, HOURS, PAUSED, Cause, Shared
-from orchestrator.execute.probing import Probes
-from orchestrator.execute.sampling import Open, Sampler, Wanted
-from orchestrator.execute.turns import Run
+from orchestrator.execute.runs import Run
+from orchestrator.execute.sampling import Sampler, Wanted
+from orchestrator.execute.surroundings import Surroundings
 from orchestrator.registry.backfills import DEFAULT_RULES, Rules, Threshold
-from orchestrator.registry.model import Registry, Target
+from orchestrator.registry.model import Target
 
 # A first reading that takes longer is lost.
 FIRST_SECONDS = 5.0
@@ -56,43 +53,33 @@ class Member(Protocol):
     target: Target
     since: datetime
     run: Run | None
-
-    @property
-    def ruling(self) -> Ruling | None: ...
+    ruling: Ruling | None
 
 
 class Load:
-    """Its signals are read as long as it has a turn: see `close`."""
+    """Its signals are read from the first turn to the last: see `end`."""
 
-    def __init__(
-        self,
-        shard: str,
-        registry: Callable[[], Registry],
-        limits: Limits,
-        probes: Probes,
-        openers: Mapping[str, Open],
-        publish: Callable[[Event], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self.shard, self._registry = shard, registry
+    def __init__(self, shard: str, around: Surroundings) -> None:
+        self.shard, self._around = shard, around
         self.turns: set[Member] = set()
-        self.readings, self.budget = Readings(), Budget(None, clock())
-        self.shared = Shared(shard, publish)
+        self.readings, self.budget = Readings(), Budget(None, around.clock())
+        self.shared = Shared(shard, around.publish)
         self._rules, self._dialect = DEFAULT_RULES, ""
         self._opening: tuple[Rules, Hours] | None = None
         self._missing: dict[str, float] = {}
         self._changed = anyio.Event()
-        self._sampler = Sampler(self.readings, self._wanted, registry, limits, probes, openers, clock)
+        self._sampler = Sampler(
+            self.readings, self._wanted, around.registry, around.limits, around.probes, around.openers, around.clock
+        )
         # Not in a task group of a turn: the first may end long before the last, and one's failure is not the others'.
         self._sampling = asyncio.create_task(self._sampler.run(), name=f"signals of {shard}")
 
-    async def close(self) -> None:
-        """The last turn has left."""
+    def end(self) -> asyncio.Task[None]:
+        """The last turn has left; the task ends when the session on the server has."""
         self._sampling.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._sampling
+        return self._sampling
 
-    def woken(self) -> None:
+    def wake(self) -> None:
         """Who waits is to look again: an order may concern it."""
         self._changed.set()
         self._changed = anyio.Event()
@@ -101,8 +88,9 @@ class Load:
         with anyio.move_on_after(seconds):
             await self._changed.wait()
 
-    def ruling(self, known: Ruling | None, given_orders: tuple[Order, ...], who: Who) -> Ruling:
-        shard = self._registry().shards.get(self.shard)
+    def ruling(self, known: Ruling | None, who: Who) -> Ruling:
+        given_orders = self._around.orders
+        shard = self._around.registry().shards.get(self.shard)
         if shard is not None:  # one that a reload has taken away keeps to what it had
             self._rules, self._dialect = shard.backfill, shard.dialect
         if known is not None and known.given is self._rules and known.orders is given_orders and known.who == who:
@@ -133,20 +121,25 @@ class Load:
             found.append(Cause(HOURS, rules.told(ruling.standing.rules, opening), shared=True))
         return found
 
-    def draw(self, flow: str, size: int, ruling: Ruling, now: float) -> tuple[int, float]:
-        """The rows that a batch of the flow may have, and the seconds after which to ask again; 0.0: it may go."""
+    def draw(self, run: Run, ruling: Ruling, now: float) -> tuple[int, float]:
+        """The rows that its next batch may have, and the seconds after which to ask again; 0.0: it may go."""
         self.budget.change(ruling.rows_per_second, now)
-        self.budget.join(flow, now)
+        self.budget.join(run.flow, now)
         largest = self.budget.largest(now)
-        size = size if largest is None else min(size, largest)
-        return size, self.budget.ask(flow, size, now)
+        size = run.pace.size if largest is None else min(run.pace.size, largest)
+        seconds = self.budget.ask(run.flow, size, now)
+        run.given = None if seconds > 0 else size
+        return size, seconds
 
-    def settle(self, flow: str, last: Ran | Refused, now: float) -> None:
-        self.budget.settle(flow, last.size, last.seen if isinstance(last, Ran) else 0, now)
+    def settle(self, run: Run, last: Ran | Refused | None, now: float) -> None:
+        """What came of the rows that it was given: nothing, where somebody kept it from its batch after all."""
+        if run.given is not None:
+            self.budget.settle(run.flow, run.given, last.seen if isinstance(last, Ran) else 0, now)
+            run.given = None
 
     def budget_text(self) -> str:
-        rate, number = self.budget.rows_per_second or 0.0, sum(turn.run is not None for turn in self.turns)
-        return f"the shard's {rate:,.0f} rows a second are used up; {number} backfills share them"
+        rate, number = self.budget.rows_per_second or 0.0, len(self.turns)
+        return f"the shard's {rate:,.0f} rows a second are used up; shared by {number} targets"
 
     def _wanted(self) -> Wanted:
         rulings = [turn.ruling for turn in self.turns if turn.ruling is not None]
@@ -162,12 +155,12 @@ class Load:
     def _unread(self, thresholds: Mapping[str, Threshold], shared: bool, now: float) -> Sequence[Cause]:
         """Nobody begins blind: before its first reading, a signal holds. For a moment, that is no more than a start."""
         missing = sorted(thresholds.keys() - self.readings.values().keys())
-        self._missing = {name: self._missing.get(name, now) for name in missing}
         if not missing:
             return ()
+        since = min(self._missing.setdefault(name, now) for name in missing)
         why = next((self._sampler.said[name] for name in missing if self._sampler.said.get(name)), "")
         text = f"{', '.join(missing)} of the shard {'has' if len(missing) == 1 else 'have'} not been read yet"
-        if not why and now - min(self._missing.values()) < FIRST_SECONDS:
+        if not why and now - since < FIRST_SECONDS:
             return [Cause(FIRST, text, routine=True)]
         return [Cause(LOST, f"{text}: {why}" if why else text, shared=shared, signal=True)]
 

@@ -1,188 +1,123 @@
-"""One backfill of one target while it runs in this process: what it has told, and what it waits for."""
+"""One target's migration, as its backfills ask whether their next batch may go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
 
-from orchestrator.backfill import estimate, pace, rules
-from orchestrator.backfill.estimate import Speed
-from orchestrator.backfill.model import Progress, Ran, Report, Stop
-from orchestrator.backfill.signals import Readings, Signals
-from orchestrator.backfill.view import Underway
-from orchestrator.events import (
-    BackfillFinished,
-    BackfillHeld,
-    BackfillProgressed,
-    BackfillReleased,
-    BackfillStarted,
-    BackfillStopped,
-    Event,
-)
-from orchestrator.execute.holding import DUTY, REFUSED, Cause, Holding, Shared
-from orchestrator.registry.backfills import Rules, Threshold
+from orchestrator.backfill.model import Answer, Go, Report, Stop, Wait
+from orchestrator.backfill.orders import Who
+from orchestrator.execute.holding import BUDGET, DUTY, REFUSED, ROLLOUT, Cause
+from orchestrator.execute.loads import Load, Ruling
+from orchestrator.execute.runs import Run
+from orchestrator.execute.surroundings import Surroundings
 from orchestrator.registry.model import Target
+from orchestrator.rollout.interruptions import Interruption
 
-PROGRESS_SECONDS = 1.0
+# An ask blocks for so long at most; who is held asks again after so long.
+LONGEST_SECONDS = 1.0
+HELD_SECONDS = 0.5
+
+Stopping = Callable[[], Interruption | None]
+
+_RESTS = {
+    DUTY: "a pause between batches, as `duty` says",
+    REFUSED: "a pause after a batch that the server refused",
+}
 
 
-@dataclass(slots=True)
-class Told:
-    """What has not been told in an event yet."""
+class Turn:
+    """See `Throttle.turn`. `since`: when it began, as people read it; `ruling`: what it goes by, as of late."""
 
-    at: float
-    rows: int = 0
-    batches: list[float] = field(default_factory=list)
+    def __init__(self, around: Surroundings, load: Load, rollout: str, target: Target, stop: Stopping) -> None:
+        self._around, self._load, self._stop = around, load, stop
+        self.rollout, self.target, self.since = rollout, target, around.moment()
+        self.run: Run | None = None
+        self.ruling: Ruling | None = None
+        self._ruled("")  # its signals are read from now on
+
+    async def ask(self, report: Report) -> Answer:
+        """What the loop may do. Blocks for about a second at most. What is reported counts, whatever is answered."""
+        around = self._around
+        now = around.clock()
+        ends = now + LONGEST_SECONDS
+        run = self._heard(report, now)
+        if report.progress.finished:
+            self._load.budget.leave(run.flow, now)
+            run.finish(now, around.moment())
+            self.run = None
+            return Go(run.pace.size)
+        while isinstance(answer := self._decided(run, now), Wait) and now < ends:
+            await self._load.wait(min(answer.seconds, ends - now))
+            now = around.clock()
+        if isinstance(answer, Stop):
+            self._end(run, answer.kind, answer.reason)
+        return Wait(min(answer.seconds, HELD_SECONDS)) if isinstance(answer, Wait) else answer
+
+    def leave(self, reason: str) -> None:
+        """Its migration is over."""
+        if self.run is not None:
+            self._end(self.run, "failed", reason)
+
+    def _end(self, run: Run, kind: str, reason: str) -> None:
+        now = self._around.clock()
+        self._load.budget.leave(run.flow, now)
+        run.give_up(kind, reason, now, self._around.moment())
+        self.run = None
+
+    def _heard(self, report: Report, now: float) -> Run:
+        if self.run is not None and self.run.backfill != report.backfill:
+            self.leave("another one has begun")
+        ruling = self._ruled(report.backfill.revision)
+        run = self.run
+        if run is None:
+            load, rules = self._load, ruling.standing.rules
+            run = self.run = Run(self.rollout, self.target, report, rules, load.readings, load.shared, self._around)
+        self._load.settle(run, report.last, now)
+        run.hear(report, now, self._around.moment())
+        return run
+
+    def _ruled(self, revision: str) -> Ruling:
+        who = Who(self.rollout, self.target.shard, self.target.tenant, revision, self.since)
+        self.ruling = self._load.ruling(self.ruling, who)
+        return self.ruling
+
+    def _decided(self, run: Run, now: float) -> Answer:
+        load, ruling, moment = self._load, self._ruled(run.backfill.revision), self._around.moment()
+        run.adjust(ruling.standing.rules)
+        interruption = self._stop()
+        if (stop := _stopped(interruption) or run.stop or ruling.aborted()) is not None:
+            return stop
+        causes = load.causes(run, ruling, now, moment)
+        if interruption is not None:
+            causes = [*causes, Cause(ROLLOUT, interruption.reason)]
+        if causes:
+            load.budget.leave(run.flow, now)  # its share is for the others meanwhile
+            run.hold(causes, now, moment)
+            self._look_at_deadline(run, now)
+            return Wait(HELD_SECONDS)
+        run.overdue = False
+        if run.rest_until > now:
+            run.hold([Cause(run.rest, _RESTS[run.rest], routine=True)], now, moment)
+            return Wait(run.rest_until - now)
+        size, seconds = load.draw(run, ruling, now)
+        if seconds > 0:
+            run.hold([Cause(BUDGET, load.budget_text(), routine=True)], now, moment)
+            return Wait(seconds)
+        run.hold((), now, moment)
+        run.start(size)
+        return Go(size)
+
+    def _look_at_deadline(self, run: Run, now: float) -> None:
+        since, most = run.holding.signals_since, run.rules.deadline_seconds
+        if since is None or run.overdue or now - since < most:
+            return
+        run.overdue = True
+        said = f"the backfill of {run.backfill.table} on {run.target.key} was held for more than {most:g} s"
+        self._around.on_deadline(run.rollout, f"{said}: {run.holding.signals()}")
 
 
-class Run:
-    """Times are seconds of a clock that never goes back; `started_at` is as people read it."""
-
-    def __init__(
-        self,
-        rollout: str,
-        target: Target,
-        report: Report,
-        chosen: Rules,
-        readings: Readings,
-        shared: Shared,
-        publish: Callable[[Event], None],
-        counted: Callable[[str, float], None],
-        now: float,
-        moment: datetime,
-    ) -> None:
-        self.rollout, self.target, self.backfill = rollout, target, report.backfill
-        self.progress: Progress = report.progress
-        self.pace = pace.begin(report.backfill.batch_size, chosen)
-        self.rules = chosen
-        self.stop: Stop | None = None
-        self.speed, self.holding = Speed(), Holding(counted)
-        self.signals, self._table = Signals(readings), Readings()
-        self._of_table = Signals(self._table)
-        self._shared, self._publish = shared, publish
-        self.began, self.started_at, self.updated_at = now, moment, moment
-        self.rest_until, self.rest = now, DUTY
-        self.started = self.ended = self.overdue = False
-        self._told = Told(now)
-
-    @property
-    def flow(self) -> str:
-        """Its name among the flows of a shard's budget."""
-        return f"{self.rollout}/{self.target.key}"
-
-    def adjust(self, chosen: Rules) -> None:
-        if chosen is not self.rules:
-            self.rules = chosen
-            self.pace = pace.resized(self.pace, chosen)
-
-    def hear(self, report: Report, now: float, moment: datetime) -> None:
-        """What came of the batch before, and how far it is."""
-        self.progress, self.updated_at = report.progress, moment
-        last = report.last
-        if last is not None:
-            after = pace.after(self.pace, last, self.rules)
-            if isinstance(after, Stop):
-                self.stop = after
-            else:
-                self.pace = after
-                self.rest_until, self.rest = now + after.rest_seconds, DUTY if isinstance(last, Ran) else REFUSED
-        if isinstance(last, Ran):
-            self._told.rows += last.changed
-            self._told.batches.append(last.seconds)
-        self.speed.hear(self.progress.seen, now)
-        for name, value in rules.readings(self.progress).items():
-            self._table.hear(name, value, now)
-        if self.started and not self.progress.finished and now - self._told.at >= PROGRESS_SECONDS:
-            self._publish(BackfillProgressed(**self._advanced(now), **self._speed(now), size=self.pace.size))
-
-    def table_holds(self, thresholds: Mapping[str, Threshold], now: float) -> Sequence[Cause]:
-        return [Cause(one.reason, one.text, signal=True) for one in self._of_table.holds(thresholds, now)]
-
-    def hold(self, causes: Sequence[Cause], now: float, moment: datetime) -> None:
-        """These hold it from now on, and no others."""
-        new, over = self.holding.change(causes, now, moment)
-        for cause, seconds in over:
-            if cause.shared:
-                self._shared.end(cause, now)
-            elif not cause.routine:
-                self._publish(BackfillReleased(**self._named(), reason=cause.reason, seconds=seconds))
-        for cause in new:
-            if cause.shared:
-                self._shared.begin(cause, now)
-            elif not cause.routine:
-                self._publish(BackfillHeld(**self._named(), reason=cause.reason, text=cause.text))
-
-    def start(self, size: int) -> None:
-        """Its first batch goes, of so many rows."""
-        if not self.started:
-            self.started = True
-            progress = self.progress
-            self._publish(
-                BackfillStarted(
-                    **self._itself(),
-                    seen=progress.seen,
-                    changed=progress.changed,
-                    estimated=estimate.estimated(progress),
-                    size=size,
-                )
-            )
-
-    def finish(self, now: float, moment: datetime) -> None:
-        self.start(self.pace.size)
-        self._end(now, moment)
-        self._publish(BackfillFinished(**self._advanced(now), seconds=now - self.began))
-
-    def give_up(self, kind: str, reason: str, now: float, moment: datetime) -> None:
-        """It ends before its last row."""
-        self._end(now, moment)
-        if self.started:
-            advanced = self._advanced(now)
-            self._publish(BackfillStopped(**advanced, seconds=now - self.began, kind=kind, reason=reason))
-
-    def _end(self, now: float, moment: datetime) -> None:
-        self.hold((), now, moment)
-        self.ended = True
-
-    def view(self, now: float) -> Underway:
-        return Underway(
-            self.rollout,
-            self.target.tenant,
-            self.target.track,
-            self.target.shard,
-            self.backfill,
-            self.progress,
-            self.pace.size,
-            **self._speed(now),
-            holds=self.holding.shown(now),
-            started_at=self.started_at,
-            updated_at=self.updated_at,
-        )
-
-    def _speed(self, now: float) -> dict[str, Any]:
-        speed = self.speed.rows_per_second(now)
-        return {"rows_per_second": speed, "eta_seconds": estimate.eta_seconds(self.progress, speed)}
-
-    def _named(self) -> dict[str, Any]:
-        target = self.target
-        return {"shard": target.shard, "rollout": self.rollout, "tenant": target.tenant, "track": target.track}
-
-    def _itself(self) -> dict[str, Any]:
-        it = self.backfill
-        named = {"revision": it.revision, "direction": it.direction, "ordinal": it.ordinal, "table": it.table}
-        return {**self._named(), **named}
-
-    def _advanced(self, now: float) -> dict[str, Any]:
-        told, self._told = self._told, Told(now)
-        progress = self.progress
-        return {
-            **self._itself(),
-            "seen": progress.seen,
-            "changed": progress.changed,
-            "estimated": estimate.estimated(progress),
-            "sweep": progress.sweep,
-            "dead_rows": progress.dead_rows,
-            "rows": told.rows,
-            "batches": tuple(told.batches),
-        }
+def _stopped(interruption: Interruption | None) -> Stop | None:
+    """What ends it there; None: it goes on, or is held."""
+    if interruption is None or interruption.then == "held":
+        return None
+    return Stop("stopped" if interruption.then == "pending" else "aborted", interruption.reason)

@@ -23,9 +23,10 @@ from orchestrator.events import (
     BackfillStopped,
     now,
 )
-from orchestrator.execute import sampling, throttle
+from orchestrator.execute import sampling, turns
 from orchestrator.registry.backfills import Rules, Threshold
 from orchestrator.registry.times import Hours, Window
+from orchestrator.rollout.interruptions import Interruption
 from tests.engine import until
 from tests.throttling import LAG, Bench, Loop, Server, only
 
@@ -35,7 +36,7 @@ RULES = only(replication_lag=Threshold(5.0, 4.0))
 @pytest.fixture(autouse=True)
 def _be_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "EVERY_SECONDS", 0.01)
-    monkeypatch.setattr(throttle, "LONGEST_SECONDS", 0.05)
+    monkeypatch.setattr(turns, "LONGEST_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -181,7 +182,7 @@ async def test_another_database_is_asked_where_one_is_missing(server: Server) ->
 
 
 async def test_an_order_counts_at_once_for_what_it_covers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throttle, "LONGEST_SECONDS", 30.0)  # who waits is woken
+    monkeypatch.setattr(turns, "LONGEST_SECONDS", 30.0)  # who waits is woken
     bench = Bench(RULES, server)
     async with bench.loop("acme") as acme, bench.loop("globex") as globex, bench.loop("hooli", rollout="r2") as hooli:
         for loop in (acme, globex, hooli):
@@ -235,18 +236,21 @@ async def test_thresholds_sizes_and_budgets_change_while_it_runs(server: Server)
 
 
 async def test_whoever_stops_it_is_heard_before_each_batch_and_while_it_waits(server: Server) -> None:
-    wanted: list[Stop] = []
+    wanted: list[Interruption] = []
     bench = Bench(RULES, server)
     async with bench.loop(stop=lambda: next(iter(wanted), None)) as loop:
         await loop.go()
         server.tells[LAG] = 100.0
         await loop.held()
-        wanted.append(Stop("stopped", "the daemon drains"))
-        assert await loop.ask() == wanted[0]
+        wanted.append(Interruption("held", "the rollout is paused: lunch"))
+        await loop.held()
+        assert reasons(bench) == {LAG, "rollout_paused"}
+        wanted[0] = Interruption("pending", "the daemon drains")
+        assert await loop.ask() == Stop("stopped", "the daemon drains")
         assert bench.throttle.underway() == []
     (stopped,) = bench.of(BackfillStopped)
     assert (stopped.kind, stopped.reason) == ("stopped", "the daemon drains")
-    assert len(bench.of(BackfillHeld)) == len(bench.of(BackfillReleased)) == 1
+    assert len(bench.of(BackfillHeld)) == len(bench.of(BackfillReleased)) == 2
 
 
 async def test_a_hold_for_longer_than_the_deadline_is_told_once_and_a_persons_pause_is_none(server: Server) -> None:
@@ -416,10 +420,11 @@ async def test_a_shard_that_a_reload_takes_away_keeps_its_rules(server: Server) 
         assert LAG in reasons(bench)
 
 
-def test_an_order_can_be_kept_and_given_back_later() -> None:
+def test_an_order_that_stands_may_be_given_again() -> None:
     bench = Bench(RULES, Server())
     given = Order(Scope(shard="pg"), "pause", "user:ann", now())
-    bench.throttle.restore([given])
+    for _ in range(2):
+        assert bench.throttle.order(given) == 0
     assert list(bench.throttle.orders) == [given]
-    bench.throttle.restore([])
+    order(bench, "resume", Scope(shard="pg"))
     assert not bench.throttle.orders
