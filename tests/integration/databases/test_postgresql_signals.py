@@ -25,14 +25,6 @@ from tests.standby import Pair
 MEBIBYTE = 1024**2
 
 
-@pytest.fixture(scope="module")
-async def pair() -> AsyncIterator[Pair]:
-    async with standby.pair(
-        {"max_prepared_transactions": "5", "archive_mode": "on", "archive_command": "false"}
-    ) as made:
-        yield made
-
-
 def place(server: Server, database: str = "postgres", user: tuple[str, str] | None = None) -> Place:
     url = make_url(server.url(database))
     if user is not None:
@@ -69,11 +61,11 @@ async def write(server: Server, mebibytes: int) -> None:
 
 async def test_a_standby_that_does_not_replay_is_behind_in_bytes_and_in_seconds(pair: Pair) -> None:
     await pair.caught_up()
-    lags = [signals.LAG_BYTES, signals.LAG_SECONDS]
+    lags = [signals.LAG_SECONDS, signals.LAG_BYTES]
     async with postgresql_signals.opened(place(pair.primary)) as session:
 
         async def near() -> bool:
-            in_bytes, in_seconds = await session.read(lags, ())
+            in_seconds, in_bytes = await session.read(lags, ())
             assert in_bytes.value is not None
             assert in_seconds.value is not None
             return in_bytes.value < MEBIBYTE and in_seconds.value < 1
@@ -84,7 +76,7 @@ async def test_a_standby_that_does_not_replay_is_behind_in_bytes_and_in_seconds(
             await write(pair.primary, 4)
 
             async def far() -> bool:
-                in_bytes, in_seconds = await session.read(lags, ())
+                in_seconds, in_bytes = await session.read(lags, ())
                 assert in_bytes.value is not None
                 assert in_seconds.value is not None
                 assert standby.NAME in in_bytes.said
