@@ -26,6 +26,8 @@ from orchestrator.registry.model import Target
 
 # A first reading that takes longer is lost.
 FIRST_SECONDS = 5.0
+# What a batch may have of a budget is found out this often.
+SHARES_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Load:
         self._rules, self._dialect = DEFAULT_RULES, ""
         self._opening: tuple[Rules, Hours] | None = None
         self._missing: dict[str, float] = {}
+        self._shares: tuple[float | None, float, int | None] | None = None
         self._changed = anyio.Event()
         self._sampler = Sampler(
             self.readings, self._wanted, around.registry, around.limits, around.probes, around.openers, around.clock
@@ -125,11 +128,18 @@ class Load:
         """The rows that its next batch may have, and the seconds after which to ask again; 0.0: it may go."""
         self.budget.change(ruling.rows_per_second, now)
         self.budget.join(run.flow, now)
-        largest = self.budget.largest(now)
+        largest = self._largest(ruling.rows_per_second, now)
         size = run.pace.size if largest is None else min(run.pace.size, largest)
         seconds = self.budget.ask(run.flow, size, now)
         run.given = None if seconds > 0 else size
         return size, seconds
+
+    def _largest(self, rows_per_second: float | None, now: float) -> int | None:
+        """Of several hundred backfills each asks twice a second, and to know the shares all have to be looked at."""
+        known = self._shares
+        if known is None or known[0] != rows_per_second or now - known[1] >= SHARES_SECONDS:
+            known = self._shares = (rows_per_second, now, self.budget.largest(now))
+        return known[2]
 
     def settle(self, run: Run, last: Ran | Refused | None, now: float) -> None:
         """What came of the rows that it was given: nothing, where somebody kept it from its batch after all."""
