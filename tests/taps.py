@@ -16,13 +16,14 @@ WAIT_SECONDS = 0.02
 
 
 class Tap:
-    """Implements `execute.backfilling.Throttle`. `most`: batches that may be committed over all; `stop`, if any, is what
-    is answered instead."""
+    """Implements `execute.backfilling.Throttle`. `most`: batches that may be committed over all, but for those of the
+    turns that are `free`, counted from 1; `stop`, if any, is what is answered instead."""
 
     def __init__(self, most: int, size: int = 10) -> None:
         self.most, self.size = most, size
         self.ran = self.asked = self.turns = self.open = 0
         self.stop: Stop | None = None
+        self.free = set[int]()
         self.said = list[Interruption | None]()
         self.reports = list[Report]()
 
@@ -44,23 +45,23 @@ class Tap:
         self.turns += 1
         self.open += 1
         try:
-            yield _Turn(self, stop)
+            yield _Turn(self, self.turns, stop)
         finally:
             self.open -= 1
 
-    def answer(self, report: Report, said: Interruption | None) -> Answer:
+    def answer(self, turn: int, report: Report, said: Interruption | None) -> Answer:
         self.asked += 1
         self.said.append(said)
         self.reports.append(report)
         self.ran += isinstance(report.last, Ran)
         if self.stop is not None:
             return self.stop
-        return Go(self.size) if self.ran < self.most else Wait(WAIT_SECONDS)
+        return Go(self.size) if self.ran < self.most or turn in self.free else Wait(WAIT_SECONDS)
 
 
 class _Turn:
-    def __init__(self, tap: Tap, stop: Callable[[], Interruption | None]) -> None:
-        self._tap, self._stop = tap, stop
+    def __init__(self, tap: Tap, number: int, stop: Callable[[], Interruption | None]) -> None:
+        self._tap, self._number, self._stop = tap, number, stop
 
     async def ask(self, report: Report) -> Answer:
-        return self._tap.answer(report, self._stop())
+        return self._tap.answer(self._number, report, self._stop())

@@ -98,10 +98,14 @@ class Backfilling:
         told = self.interrupted
         return told.reason if told is not None and told.then == "skipped" else None
 
-    def attempted(self) -> None:
-        """The attempt has ended."""
-        self._turn = None
-        self._open.close()
+    @contextmanager
+    def attempting(self) -> Iterator[None]:
+        """During one attempt. With it ends its turn, which learns what ended it."""
+        with ExitStack() as self._open:
+            try:
+                yield
+            finally:
+                self._turn = None
 
 
 def joined(interrupted: Interruption | None, answer: Answer) -> Answer:

@@ -181,13 +181,13 @@ class _One:
 
     async def _attempted(self, target: Target) -> Done:
         try:
-            return await self.drive._migrator.attempt(self._work(target), self.attempt)
+            with self.backfilling.attempting():
+                return await self.drive._migrator.attempt(self._work(target), self.attempt)
         except TargetError as exc:
             if exc.kind == BACKFILL_ABORTED and (left_out := self.backfilling.left_out) is not None:
                 raise TargetSkippedError(left_out, kind="skipped") from exc
             raise
         finally:
-            self.backfilling.attempted()
             if self.attempt.judged:
                 self.migration = replace(self.migration, doubt=None)
             elif self.attempt.doubt is not None:
@@ -295,9 +295,8 @@ class _One:
         rollout, wave = self.drive.share.rollout, self.migration.wave
         backs_up = any(one.backup for one in rollout.waves if one.name == wave)
         before = self.reached if self.migration.attempts > 1 else self.migration.from_heads
-        changed = (
-            self.cut_short or self.suspect or (self.migration.attempts > 1 and before != self.migration.from_heads)
-        )
+        moved = self.migration.attempts > 1 and before != self.migration.from_heads
+        changed = self.cut_short or self.suspect or moved or self.migration.execution == BACKFILL
         return Occasion(rollout.id, rollout.request.strategy, wave, self._record, backs_up, changed, self)
 
     async def _asked(self, target: Target, report: Report) -> Answer:
@@ -351,8 +350,8 @@ class _One:
         await self._finish(replace(self.migration, state=state, failure=failed, to_heads=self.attempt.to_heads))
 
     async def _finish(self, migration: Migration) -> None:
-        kept = migration.failure is not None and (migration.changed or migration.is_half_applied)
-        counted = migration.counted if kept else None
+        touched = migration.changed or migration.is_half_applied or self.backfilling.any
+        counted = migration.counted if migration.failure is not None and touched else None
         way = BACKFILL if self.backfilling.any else self.attempt.execution
         self.migration = replace(migration, execution=way, finished_at=events.now(), counted=counted)
         await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))

@@ -30,7 +30,7 @@ class Questions:
     def __init__(self, on_batch: OnBatch) -> None:
         """To be made on the loop that answers."""
         self._on_batch, self._loop = on_batch, asyncio.get_running_loop()
-        self._over = anyio.Event()
+        self._over, self._asked = False, set[anyio.CancelScope]()
         self.failure: Exception | None = None
 
     def ask(self, report: Report) -> Answer:
@@ -45,24 +45,21 @@ class Questions:
         try:
             await ended()
         finally:
-            self._over.set()
+            self._over = True
+            for scope in self._asked:
+                scope.cancel()
 
     async def _answered(self, report: Report) -> Answer:
         answer: Answer = Wait(AGAIN_SECONDS)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._call_off, tasks.cancel_scope)
-            with anyio.move_on_after(ANSWER_SECONDS):
-                answer = await self._decided(report)
-            tasks.cancel_scope.cancel()
-        return OVER if self._over.is_set() else answer
-
-    async def _call_off(self, scope: anyio.CancelScope) -> None:
-        await self._over.wait()
-        scope.cancel()
+        with anyio.move_on_after(ANSWER_SECONDS) as scope:
+            self._asked.add(scope)
+            try:
+                answer = OVER if self._over else await self._decided(report)
+            finally:
+                self._asked.discard(scope)
+        return OVER if self._over else answer
 
     async def _decided(self, report: Report) -> Answer:
-        if self._over.is_set():
-            return OVER
         try:
             return await self._on_batch(report)
         except Exception as exc:  # raised again by whoever started the migration, when the backfill has stopped

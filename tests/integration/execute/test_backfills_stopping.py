@@ -1,4 +1,4 @@
-"""Backfills between the worker that runs them and the daemon: asked, held, stopped at a batch's end, and gone on with."""
+"""Backfills between the worker that runs them and the daemon: asked, held, stopped at a batch's end, gone on with."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ import pytest
 
 from orchestrator.backfill.model import Stop
 from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import StateError
-from orchestrator.events import MigrationFinished, MigrationRetried
+from orchestrator.events import BackupTaken, MigrationFinished, MigrationRetried
 from orchestrator.execute.retry import RetryPolicy, Schedule
 from orchestrator.registry.model import Registry
+from orchestrator.registry.precautions import Backup
 from orchestrator.rollout.state import MigrationState, RolloutState
 from tests import engine, environments
+from tests.backups import STRATEGY, with_backup
 from tests.engine import Engine, until
+from tests.processes import at_ports
 from tests.servers import MakeDatabases
 from tests.taps import Tap
 
@@ -37,7 +41,7 @@ FILL = 'op.backfill("t", set_={"n": "n + 1"}, batch_size=10)'
 def project(tmp_path: Path) -> Path:
     config = environments.make_project(tmp_path / "project")
     environments.add_revision(tmp_path / "project", "alpha", None, CREATE, 'op.drop_table("t")')
-    environments.add_revision(tmp_path / "project", "delta", "alpha", FILL)
+    environments.add_revision(tmp_path / "project", "delta", "alpha", FILL, FILL.replace("+", "-"))
     return config
 
 
@@ -156,6 +160,26 @@ async def test_an_abort_cancels_at_a_batchs_end_and_a_retry_goes_on(
     assert await _counted(pg, database) == {1: ROWS}
 
 
+async def test_what_a_backfill_has_changed_in_part_is_not_backed_up_again(
+    pg: Server, make_databases: MakeDatabases, project: Path, tmp_path: Path
+) -> None:
+    """Its version table says that nothing was done; the backup from before the first batch is the good one."""
+    (database,) = await make_databases(1)
+    registry = with_backup(_registry(project, pg, [database]), Backup(tmp_path / "kept"))
+    async with engine.running(registry) as running:
+        await running.rollout("alpha")
+        tap = Tap.of(running, 3)
+        rollout = (await running.service.start_rollout(engine.head(strategy=STRATEGY)))[0].rollout.id
+        await until(lambda: tap.is_dry)
+        await running.service.abort(rollout, by="test")
+        await _finished(running, rollout)
+        tap.most = 1_000
+        await running.service.retry(rollout, by="test")
+        await _finished(running, rollout)
+        assert (await running.service.rollout(rollout)).counts == {"succeeded": 1}
+        assert len(running.of(BackupTaken)) == 1
+
+
 async def test_a_target_whose_backfill_runs_can_be_skipped_and_the_others_go_on(
     pg: Server, make_databases: MakeDatabases, project: Path
 ) -> None:
@@ -268,23 +292,6 @@ def _retries(running: Engine, retries: int) -> None:
     driver._policy = RetryPolicy(transient=Schedule(0.01, 0.01, retries=retries), contention=Schedule(0.01, 0.01, 0))
 
 
-# Ends its own process once, after so many batches: the pacer is asked before each.
-DIES = """
-import os
-from orchestrator.history import pacing
-count = 0
-pacer = pacing.current()
-class Dying:
-    def ask(self, report):
-        global count
-        mark = {mark!r}
-        if report.progress.changed >= 30 and not os.path.exists(mark):
-            open(mark, "w").close()
-            os.kill(os.getpid(), 9)
-        return pacer.ask(report)
-"""
-
-
 @pytest.mark.parametrize("isolation", ["thread", "process"])
 async def test_a_worker_that_is_killed_in_the_middle_is_replaced(
     pg: Server, make_databases: MakeDatabases, project: Path, isolation: str
@@ -302,24 +309,9 @@ async def test_a_worker_that_is_killed_in_the_middle_is_replaced(
 
 
 async def _workers_on(pg: Server, database: str) -> list[int]:
-    """Processes of ours, this one left out, that have a session on the database."""
-    ports = await engine.fetch(pg, database, "SELECT client_port FROM pg_stat_activity WHERE datname = $1", database)
-    wanted = {f":{port:04X} " for (port,) in ports if port and port > 0}
-    found = set[int]()
-    inodes = {line.split()[9] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if _local(line, wanted)}
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and int(process.name) != os.getpid():
-            try:
-                links = {os.readlink(link) for link in (process / "fd").iterdir()}
-            except OSError:
-                continue
-            if any(f"socket:[{inode}]" in links for inode in inodes):
-                found.add(int(process.name))
-    return sorted(found)
-
-
-def _local(line: str, wanted: set[str]) -> bool:
-    return any(f"{line.split()[1]} ".endswith(port) for port in wanted)
+    """Processes of ours, but for this one, that have a session on the database."""
+    query = "SELECT client_port FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+    return at_ports([port for (port,) in await engine.fetch(pg, database, query, database)])
 
 
 @pytest.mark.parametrize("whose", ["env.py", "guard"])
@@ -334,6 +326,7 @@ async def test_connections_that_are_lost_again_and_again_count_anew_after_each_p
         for number in (1, 2, 3):
             await until(lambda number=number: tap.is_dry and tap.ran == 2 * number)  # type: ignore[misc]
             await _end(pg, database, whose)
+            tap.free.add(number)
             await until(lambda number=number: tap.turns > number)  # type: ignore[misc]
             tap.most += 2
         tap.most = 1_000
@@ -352,8 +345,9 @@ async def test_connections_that_are_lost_without_progress_count_as_ever(
         tap = Tap.of(running, 0)
         view, _ = await running.service.start_rollout(engine.head())
         for number in (1, 2):
-            await until(lambda number=number: tap.turns == number and tap.asked > 0)  # type: ignore[misc]
+            await until(lambda number=number: tap.open == 1 and tap.turns == number)  # type: ignore[misc]
             await _end(pg, database, "env.py")
+            tap.free.add(number)
         await _finished(running, view.rollout.id)
         failed = (await running.service.migrations(view.rollout.id))[0]
         assert (failed.state.finished, failed.attempts) == (True, 2)
@@ -363,7 +357,6 @@ async def _end(pg: Server, database: str, whose: str) -> None:
     """End sessions of the migration: env.py's are those that the guard's are not."""
     guards = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $2"
     kept = f"{'' if whose == 'guard' else 'NOT '} pid IN ({guards})"
-    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid() AND {kept}"
-    from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
-
+    theirs = f"datname = $1 AND pid <> pg_backend_pid() AND {kept}"
+    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
     await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)
