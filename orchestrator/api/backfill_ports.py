@@ -43,7 +43,7 @@ class Backfills(Protocol):
         """Carry out an order, also for what begins later, and keep it until it is taken back. How many backfills it
         concerns now.
 
-        Raises ConfigurationError for a shard, tenant or signal that there is not, NotFoundError for a rollout, and
-        StateError for one that has finished and for a resume of what was not paused.
+        Raises RequestError for one that cannot be meant, ConfigurationError for a shard or tenant that there is not,
+        NotFoundError for a rollout, and StateError for one that has finished and for a resume of what was not paused.
         """
         ...

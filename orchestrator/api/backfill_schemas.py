@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from orchestrator.api.backfill_ports import Fleet
 from orchestrator.api.backfill_sums import BackfillSum, backfill_sum
-from orchestrator.api.schemas import Body, Moment, Word, masked, whole
+from orchestrator.api.schemas import PRINTABLE, Body, Moment, Word, masked, whole
 from orchestrator.backfill import records
 from orchestrator.backfill.model import Direction, Kind
+from orchestrator.backfill.orders import LARGEST_BATCH
 from orchestrator.backfill.records import Record, State
 from orchestrator.backfill.steering import Action, Adjustment, Order
 from orchestrator.backfill.steering import Scope as Covered
@@ -18,8 +19,20 @@ from orchestrator.backfill.steering import Scope as Covered
 SCOPES = ("rollout", "shard", "tenant", "revision")
 # Larger than any server does; and what a threshold can be, in seconds, bytes or whatever its signal is in.
 MOST_ROWS_PER_SECOND, HIGHEST = 1e9, 1e18
-LARGEST_BATCH = 10_000_000
-BatchSize = Annotated[int, BeforeValidator(whole), Field(ge=1, le=LARGEST_BATCH)]
+BatchSize = Annotated[int, Field(ge=1, le=LARGEST_BATCH), BeforeValidator(whole)]
+# Said once more, since pydantic's own schema says of names that do not match that anything goes.
+Thresholds = Annotated[
+    dict[Word, Annotated[float, Field(ge=0, le=HIGHEST)]],
+    Field(max_length=50),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": 50,
+            "propertyNames": {"minLength": 1, "maxLength": 200, "pattern": PRINTABLE},
+            "additionalProperties": {"type": "number", "minimum": 0, "maximum": HIGHEST},
+        }
+    ),
+]
 
 
 class BackfillHold(Body):
@@ -140,9 +153,7 @@ class AdjustBackfills(OrderBackfills):
     )
     duty: float | None = Field(None, gt=0, le=1, description="The part of the time in which batches run.")
     batch_size: BatchSize | None = Field(None, description="Rows of each batch, from now on fixed.")
-    thresholds: dict[Word, Annotated[float, Field(ge=0, le=HIGHEST)]] = Field(
-        {}, max_length=50, description="By name of signal, the value above which backfills are held."
-    )
+    thresholds: Thresholds = Field({}, description="By name of signal, the value above which backfills are held.")
     reset: bool = Field(False, description="Needed where nothing else is said: as the registry says again.")
 
 

@@ -43,7 +43,7 @@ BACKFILL = Backfill(
     reason=None,
     holds=[
         BackfillHold(
-            reason="replication_lag_seconds",
+            reason="replication_lag",
             text="a standby is 14 s behind, 10 s are allowed",
             since=datetime(2026, 11, 21, 2, 7, 12, tzinfo=UTC),
         )
@@ -74,7 +74,7 @@ SUM = BackfillSum(
     ratio=0.717,
     rows_per_second=5210.0,
     eta_seconds=1024.9,
-    holds={"replication_lag_seconds": 1},
+    holds={"replication_lag": 1},
 )
 _SHARD = BackfillScope(rollout=None, shard="pg-eu-1", tenant=None, revision=None)
 

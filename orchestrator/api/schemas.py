@@ -27,8 +27,8 @@ Item = TypeVar("Item")
 EXAMPLES = 20
 
 # Nobody means a control character; databases and logs do not take them well.
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-Word = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Word = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 Digest = Annotated[str, Field(pattern=f"^{DIGEST}$")]
 Irreversible = Annotated[
     dict[str, str], Field(description="Which of the steps cannot be taken back, and why, where that is sure.")
@@ -55,7 +55,7 @@ class StartRollout(BaseModel):
     to: Word = Field(
         description="The goal: `head`, `heads`, `base`, a revision, `label@head`, `+1`, `-2`; `*`: each track's own."
     )
-    select: str = Field("", max_length=10_000, pattern=_PRINTABLE, description="Label selector; empty for all targets.")
+    select: str = Field("", max_length=10_000, pattern=PRINTABLE, description="Label selector; empty for all targets.")
     strategy: Word = "default"
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
     plan_digest: Digest | None = Field(
@@ -71,7 +71,7 @@ class MakePlan(BaseModel):
 
     track: Word
     to: Word
-    select: str = Field("", max_length=10_000, pattern=_PRINTABLE)
+    select: str = Field("", max_length=10_000, pattern=PRINTABLE)
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
 
 
@@ -83,7 +83,7 @@ class Approval(_Command):
     wave: str | None = Field(
         None,
         max_length=200,
-        pattern=_PRINTABLE,
+        pattern=PRINTABLE,
         description="The wave after which you approve to go on, empty for before the first.",
     )
 

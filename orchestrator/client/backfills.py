@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast
 
 from orchestrator.client import shapes
 from orchestrator.client.connection import PAGE, Connection, Parameters
 
 PLACE = "/api/v1/backfills"
+Action = Literal["pause", "resume", "abort", "adjust"]
 
 
 class Backfills(Connection):
@@ -42,21 +43,29 @@ class Backfills(Connection):
 
     async def pause_backfills(self, scope: shapes.AskedScope, reason: str) -> shapes.GivenOrder:
         """Hold them at the end of the batch that runs."""
-        return await self._order("pause", {**scope, "reason": reason})
+        return await self.order_backfills("pause", scope, reason)
 
     async def resume_backfills(self, scope: shapes.AskedScope, reason: str) -> shapes.GivenOrder:
         """Take back the pause of just this scope. Raises StateError where there is none."""
-        return await self._order("resume", {**scope, "reason": reason})
+        return await self.order_backfills("resume", scope, reason)
 
     async def abort_backfills(self, scope: shapes.AskedScope, reason: str) -> shapes.GivenOrder:
         """End those that are underway: their targets fail, and a retry goes on where they were."""
-        return await self._order("abort", {**scope, "reason": reason})
+        return await self.order_backfills("abort", scope, reason)
 
     async def adjust_backfills(
         self, scope: shapes.AskedScope, reason: str, adjustment: shapes.AskedAdjustment
     ) -> shapes.GivenOrder:
         """Replaces what was said of the same scope before."""
-        return await self._order("adjust", {**scope, **adjustment, "reason": reason})
+        return await self.order_backfills("adjust", scope, reason, adjustment)
 
-    async def _order(self, action: str, body: dict[str, object]) -> shapes.GivenOrder:
+    async def order_backfills(
+        self,
+        action: Action,
+        scope: shapes.AskedScope,
+        reason: str,
+        adjustment: shapes.AskedAdjustment | None = None,
+    ) -> shapes.GivenOrder:
+        """What the methods above do, by name; an `adjustment` goes with `adjust`."""
+        body = {**scope, **(adjustment or {}), "reason": reason}
         return cast(shapes.GivenOrder, await self._ask("POST", f"{PLACE}/{action}", json=body))

@@ -20,10 +20,14 @@ MAX_REASONS = 50
 
 
 class BackfillMetrics(Collector):
-    """Subscribe `apply` to the bus."""
+    """Subscribe `apply` to the bus. `throttled` tells by shard and reason for how many seconds backfills have waited:
+    from events as long as nobody who knows better is put there."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], datetime]) -> None:
-        self._backfills, self._clock = Backfills(), clock
+        self._backfills = Backfills()
+        self.throttled: Callable[[], Mapping[tuple[str, str], float]] = lambda: self._backfills.throttled_seconds(
+            clock()
+        )
         self.rows = Counter(
             "orchestrator_backfill_rows",
             "Rows that backfills have changed.",
@@ -69,10 +73,10 @@ class BackfillMetrics(Collector):
         yield sizes
         throttled = CounterMetricFamily(
             "orchestrator_backfill_throttled_seconds",
-            "Time in which at least one backfill of the shard waited for this reason.",
+            "Time in which backfills of the shard waited, by reason.",
             labels=["shard", "reason"],
         )
-        for held, seconds in bounded(self._backfills.throttled_seconds(self._clock())).items():
+        for held, seconds in bounded(self.throttled()).items():
             throttled.add_metric(held, seconds)
         yield throttled
 

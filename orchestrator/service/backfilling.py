@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from orchestrator.api.backfill_ports import Field, Fleet
+from orchestrator.backfill import orders
 from orchestrator.backfill.records import Key, Record, State, Sum, key_of, standing, summed
 from orchestrator.backfill.steering import Adjustment, Order, Scope
 from orchestrator.backfill.view import Underway
-from orchestrator.errors import ConfigurationError
+from orchestrator.errors import ConfigurationError, RequestError
 from orchestrator.events import BackfillOrdered
 from orchestrator.registry.model import Registry
 from orchestrator.service.steering import COMMANDS, Steering
@@ -26,10 +27,10 @@ COMMANDS.add(COMMAND)
 
 
 class Backfilling:
-    """Implements `api.backfill_ports.Backfills`. `signals`: the names that a threshold may have; None: any."""
+    """Implements `api.backfill_ports.Backfills`."""
 
-    def __init__(self, parts: Parts, steering: Steering, signals: Callable[[], Collection[str]] | None = None) -> None:
-        self._parts, self._steering, self._signals = parts, steering, signals
+    def __init__(self, parts: Parts, steering: Steering) -> None:
+        self._parts, self._steering = parts, steering
         self._store = parts.store.backfills
 
     # Looking
@@ -66,8 +67,7 @@ class Backfilling:
         """Take over what an earlier process has left, and let the orders that stand count. Before anything runs."""
         await self._store.records.abandon(LEFT, self._parts.clock())
         await self._store.orders.forget()
-        for order in await self._store.orders.standing():
-            self._parts.keeper.throttle.order(order)
+        self._parts.keeper.throttle.restore(await self._store.orders.standing())
 
     async def order(self, order: Order) -> int:
         await self._check(order)
@@ -100,6 +100,8 @@ class Backfilling:
 
     async def _check(self, order: Order) -> None:
         registry, scope = self._parts.source.current, order.scope
+        if (refused := orders.refusal(order)) is not None:
+            raise RequestError(refused)
         if scope.rollout is not None:
             rollout = await self._parts.store.ledger.rollout(scope.rollout)
             if rollout.state.finished:
@@ -109,9 +111,6 @@ class Backfilling:
             _known("shard", scope.shard, {*registry.shards, *(view.shard for view in here)})
         if scope.tenant is not None:
             _known("tenant", scope.tenant, {*_tenants(registry), *(view.tenant for view in here)})
-        if order.adjustment is not None and self._signals is not None:
-            for name in order.adjustment.thresholds:
-                _known("signal", name, self._signals())
 
 
 def covered(scope: Scope, views: Iterable[Underway]) -> int:

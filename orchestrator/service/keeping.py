@@ -37,7 +37,7 @@ EVERY_SECONDS = 5.0
 GATHER_SECONDS = 0.5
 CLOSE_SECONDS = 10.0
 
-GONE = "it ended without a word; its checkpoint tells how far it came"
+GONE = "it ended without a word, or before its first batch: its checkpoint tells how far it came"
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +49,11 @@ class Throttle(Protocol):
     def underway(self) -> Sequence[Underway]: ...
 
     def order(self, order: Order) -> object:
-        """Let it count from now on; one that stands is given once more when the process begins to lead."""
+        """Let it count from now on."""
+        ...
+
+    def restore(self, kept: Iterable[Order]) -> None:
+        """The orders that stand, in the place of all that there are: when the process begins to lead."""
         ...
 
 
@@ -60,6 +64,9 @@ class Idle:
         return ()
 
     def order(self, order: Order) -> None:
+        pass
+
+    def restore(self, kept: Iterable[Order]) -> None:
         pass
 
 

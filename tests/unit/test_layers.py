@@ -56,6 +56,7 @@ PURE = [
     "plan/reversals.py",
     "plan/findings.py",
     "backfill/rules.py",
+    "backfill/records.py",
     "backfill/pace.py",
     "backfill/budget.py",
     "backfill/signals.py",

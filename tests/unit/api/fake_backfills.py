@@ -15,7 +15,7 @@ from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Hold, Underway
 
 START = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
-LAG = Hold("replication_lag_seconds", "standby says: postgresql://u:hunter2@h is 14 s behind", START)
+LAG = Hold("replication_lag", "standby says: postgresql://u:hunter2@h is 14 s behind", START)
 
 
 def underway(tenant: str = "acme", **fields: Any) -> Underway:

@@ -54,7 +54,7 @@ async def test_a_backfill_is_shown_with_all_that_is_known(client: httpx2.AsyncCl
         "finished_at": None,
     }
     [hold] = one["holds"]
-    assert (hold["reason"], hold["since"]) == ("replication_lag_seconds", "2026-11-21T02:00:00.000Z")
+    assert (hold["reason"], hold["since"]) == ("replication_lag", "2026-11-21T02:00:00.000Z")
     assert "hunter2" not in hold["text"]
 
 
@@ -106,7 +106,7 @@ async def test_the_fleet_is_summed_up_by_revision(client: httpx2.AsyncClient, fa
     [one] = told["revisions"]
     assert one["states"] == {"running": 1, "held": 1, "stopped": 0, "finished": 1}
     assert (one["rows_seen"], one["rows_changed"], one["rows_estimated"], one["ratio"]) == (1000, 800, 2500, 0.4)
-    assert (one["rows_per_second"], one["holds"]) == (95.5, {"replication_lag_seconds": 1})
+    assert (one["rows_per_second"], one["holds"]) == (95.5, {"replication_lag": 1})
     assert one["eta_seconds"] == pytest.approx(1500 / 95.5)
     [order] = told["orders"]
     scope = {"rollout": None, "shard": "pg-1", "tenant": None, "revision": None}

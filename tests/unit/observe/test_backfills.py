@@ -136,3 +136,11 @@ def test_reasons_are_bounded_on_each_shard() -> None:
     assert len(shown) == MAX_REASONS + 2
     assert shown["pg-1", "other"] == 5.0
     assert shown["pg-2", "lag"] == 2.0
+
+
+def test_who_knows_better_tells_of_the_time_of_waiting() -> None:
+    metrics = Metrics(Fleet(), clock=lambda: at(100))
+    metrics.apply(samples.held("lag", at=at(40)))
+    metrics.backfills.throttled = lambda: {("pg-1", "budget"): 7.5}
+    lines = [line for line in metrics.render()[0].decode().splitlines() if "throttled_seconds_total{" in line]
+    assert lines == ['orchestrator_backfill_throttled_seconds_total{reason="budget",shard="pg-1"} 7.5']
