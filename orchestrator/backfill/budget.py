@@ -19,14 +19,17 @@ RESERVE_SECONDS = 0.1
 BATCH_SECONDS = 0.2
 # What one batch may take, in seconds of its flow's own part; and how much of that time a flow that waits may be late
 # without losing any of it.
-SMOOTH_SECONDS = 0.5
+SMOOTH_SECONDS = 0.4
 LATE_SECONDS = 0.25
 # Over so many seconds it is measured what a flow uses, and one that uses less of its part leaves the rest to others.
 MEASURED_SECONDS = 3.0
 USED_PART = 0.8
 # Who has waited for so much of that time is slow for want of budget, and for no other reason.
 WAITED_PART = 0.2
-SHORTEST_WAIT_SECONDS = 0.005
+# What that makes of the shares is found so often.
+SHARED_SECONDS = 0.25
+# Nobody is told to come back sooner than after this part of the time that its batch is worth.
+SHORTEST_WAIT_SECONDS, WAITING_PART = 0.005, 0.05
 LONGEST_SLOT_SECONDS = 0.025
 
 
@@ -79,6 +82,7 @@ class Budget:
         self._flows: dict[str, _Flow] = {}
         self._rows, self._at, self._slot = 0.0, now, now
         self._parted = self._reached = 0.0
+        self._shared: tuple[float, float] | None = None
 
     @property
     def rows_per_second(self) -> float | None:
@@ -124,9 +128,13 @@ class Budget:
             own.due = None
             own.drawn = max(own.drawn, self._parted - part * LATE_SECONDS)
             own.extra = max(own.extra, self._reached - size)
-        if own.drawn <= self._parted:
-            return self._entitled(own, size, now)
-        return self._on_top(own, size, now, (own.drawn - self._parted) / part)
+        wait = self._entitled(own, size, now) if own.drawn <= self._parted else self._on_top(own, size, now, part)
+        if not wait:
+            self._rows -= size
+            own.count(size, now)
+            return 0.0
+        shortest = min(max(WAITING_PART * size / part, SHORTEST_WAIT_SECONDS), LONGEST_SLOT_SECONDS)
+        return own.wait(max(wait, shortest), now)
 
     def settle(self, flow: str, size: int, seen: int, now: float) -> None:
         """A batch that was made for `size` rows has passed `seen` of them: the rest is given back."""
@@ -147,6 +155,11 @@ class Budget:
 
     def share(self, now: float) -> float:
         """Rows a second of a flow that could use more, as measured: an equal part of what slower ones leave over."""
+        if self._shared is None or now - self._shared[0] > SHARED_SECONDS:
+            self._shared = now, self._level(now)
+        return self._shared[1]
+
+    def _level(self, now: float) -> float:
         left, flows = self._rate or 0.0, len(self._flows)
         for used in sorted(flow.wants(now) for flow in self._flows.values()):
             if flows == 1 or used >= USED_PART * left / flows:
@@ -163,36 +176,33 @@ class Budget:
 
     def _rescale(self, scale: float) -> None:
         """Parts are other than before: what flows are ahead or behind stays the same in seconds."""
+        self._shared = None
         for flow in self._flows.values():
             flow.drawn = self._parted + (flow.drawn - self._parted) * scale
 
     def _entitled(self, own: _Flow, size: int, now: float) -> float:
+        """Seconds to wait for one that may draw of its own part; 0.0: it has."""
         assert self._rate is not None
         if self._rows >= 0:
             own.drawn += size
-            return self._granted(own, size, now)
-        wait = max(-self._rows / self._rate, SHORTEST_WAIT_SECONDS)
+            return 0.0
+        wait = -self._rows / self._rate
         if own.due is None:  # many may come at once: each gets a moment of its own
             wait = max(wait, self._slot - now)
             self._slot = now + wait + min(size / self._rate, LONGEST_SLOT_SECONDS)
-        return own.wait(wait, now)
+        return wait
 
-    def _on_top(self, own: _Flow, size: int, now: float, entitled_in: float) -> float:
+    def _on_top(self, own: _Flow, size: int, now: float, part: float) -> float:
+        """Seconds to wait for one that has drawn its own part; 0.0: it may have what others leave."""
         assert self._rate is not None
         lacking = self._rate * RESERVE_SECONDS - self._rows
-        if lacking <= 0:
-            first = min((one.extra for one in self._flows.values() if one.is_waiting(now)), default=own.extra)
-            if own.extra <= first:
-                self._reached = max(self._reached, own.extra)
-                own.extra += size
-                return self._granted(own, size, now)
-        wait = max(min(entitled_in, lacking / self._rate), SHORTEST_WAIT_SECONDS)
-        return own.wait(wait, now)
-
-    def _granted(self, own: _Flow, size: int, now: float) -> float:
-        self._rows -= size
-        own.count(size, now)
-        return 0.0
+        if lacking <= 0 and own.extra <= min(
+            one.extra for one in self._flows.values() if one.is_waiting(now) or one is own
+        ):
+            self._reached = max(self._reached, own.extra)
+            own.extra += size
+            return 0.0
+        return min((own.drawn - self._parted) / part, max(lacking, 1.0) / self._rate)
 
 
 def _usable(rows_per_second: float | None) -> float | None:

@@ -17,9 +17,16 @@ GROWTH = 1.2
 CAREFUL_GROWTH = 1.05
 SHRINKING = 0.5
 # How much one batch counts against all before it.
-WEIGHT = 0.25
-# A size this near to the one that is wanted stays as it is.
+WEIGHT = 0.2
+# A size this near to the one that is wanted stays as it is; else it goes so much of the way, as a power.
 NEAR = 0.15
+APPROACH = 0.6
+# After a batch that lasted so many times as long as it should, none is larger, whatever those before it were; and after
+# several in a row each is so much smaller.
+FAR = 2.0
+SLOWING = 0.7
+# Of the time after which the server ends a statement, a batch should last so much.
+TIMEOUT_PART = 0.6
 # So often the smallest batch, and so often in a row a deadlock's victim, is tried again as it was.
 LAST_TRIES = 3
 DEADLOCKS = 5
@@ -31,15 +38,18 @@ _LEAST_SECONDS = 1e-6
 class Pace:
     """What is known of one backfill's batches. `size`: rows of the next one. `asked`: what its revision asks for.
 
-    `row_seconds`: what a row takes; None before the first batch. `refused_size`: what the server last refused, until
-    such a batch goes through. `refusals`: how often the smallest was refused in a row, `deadlocks`: how often any was.
+    `row_seconds`: what a row takes; None before the first batch. `timeout_seconds`: after how long the server has ended
+    a statement; None while it has ended none. `refused_size`: what the server last refused, until
+    such a batch goes through. `slow`: how many in a row lasted far too long. `refusals`: how often the smallest was refused in a row, `deadlocks`: how often any was.
     `rest_seconds`: to wait before the next batch.
     """
 
     size: int
     asked: int
     row_seconds: float | None = None
+    timeout_seconds: float | None = None
     refused_size: int | None = None
+    slow: int = 0
     refusals: int = 0
     deadlocks: int = 0
     rest_seconds: float = 0.0
@@ -61,7 +71,8 @@ def after(pace: Pace, last: Ran | Refused, rules: Rules) -> Pace | Stop:
     if isinstance(last, Refused):
         return _refused(pace, last, rules)
     rest = last.seconds * (1 / rules.duty - 1) if rules.duty > 0 else 0.0
-    pace = replace(pace, refusals=0, deadlocks=0, rest_seconds=rest)
+    slow = pace.slow + 1 if last.seconds > FAR * rules.target_seconds else 0
+    pace = replace(pace, slow=slow, refusals=0, deadlocks=0, rest_seconds=rest)
     if last.size < 1 or (last.seen < last.size and last.seconds <= rules.target_seconds):
         return resized(pace, rules)  # the end of a table does not tell how long a whole batch takes
     cleared = pace.refused_size is not None and last.size >= pace.refused_size
@@ -80,19 +91,32 @@ def _grown(pace: Pace, last: Ran, rules: Rules) -> float:
     """The size that is wanted, as far as one step goes from what ran. A budget may have made that a smaller one."""
     if rules.batch_size is not None and pace.refused_size is None:
         return rules.batch_size
-    wanted = rules.target_seconds / (pace.row_seconds or _LEAST_SECONDS)
     if rules.batch_size is not None:
-        wanted = rules.batch_size
-    elif abs(wanted - pace.size) <= NEAR * pace.size and last.size >= pace.size:
-        return pace.size
+        wanted: float = rules.batch_size
+    else:
+        wanted = _target(pace, rules) / (pace.row_seconds or _LEAST_SECONDS)
+        if pace.slow < 2 and abs(wanted - pace.size) <= NEAR * pace.size and last.size >= pace.size:
+            return pace.size
+        wanted = last.size * (wanted / last.size) ** APPROACH
+        if pace.slow:
+            wanted = min(wanted, last.size * SLOWING ** (pace.slow - 1))
     growth = GROWTH if pace.refused_size is None else CAREFUL_GROWTH
     return min(max(wanted, last.size * SHRINKING), max(last.size * growth, last.size + 1))
+
+
+def _target(pace: Pace, rules: Rules) -> float:
+    """What a batch should last. Where the server ends statements sooner, well before that."""
+    if pace.timeout_seconds is None:
+        return rules.target_seconds
+    return min(rules.target_seconds, pace.timeout_seconds * TIMEOUT_PART)
 
 
 def _refused(pace: Pace, last: Refused, rules: Rules) -> Pace | Stop:
     if last.reason == "deadlock" and pace.deadlocks < DEADLOCKS:
         rest = min(SHORTEST_REST_SECONDS * 2**pace.deadlocks, LONGEST_REST_SECONDS)
         return replace(pace, deadlocks=pace.deadlocks + 1, rest_seconds=rest)
+    if last.reason == "statement_timeout":
+        pace = replace(pace, timeout_seconds=last.seconds)
     smallest = _smallest(pace, rules)
     if last.size > smallest:
         size = _within(last.size * SHRINKING, pace, rules)

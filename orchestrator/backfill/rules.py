@@ -94,7 +94,8 @@ def opening(rules: Rules, now: datetime) -> Hours:
 
 def told(rules: Rules, found: Hours) -> str:
     """Why batches wait for hours that are not open, in words."""
-    names = " and ".join(dict.fromkeys(window.name for window in rules.hours))
+    names = " and ".join(dict.fromkeys(window.name for window in rules.hours if window.name))
+    whose = f"its hours ({names})" if names else "its hours"
     if found.until is None:
-        return f"outside of its hours ({names}), which never open as far as one can see: change `hours` of the shard"
-    return f"outside of its hours ({names}), which open {timestamp(found.until)}"
+        return f"outside of {whose}, which never open as far as one can see: change `hours` of the shard's `backfill`"
+    return f"outside of {whose}, which open {timestamp(found.until)}"

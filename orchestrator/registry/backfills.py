@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Unit = Literal["seconds", "bytes", "count", "switch"]
 
 PROBE = "probe:"
-# Below this part of `above`, where the file does not say otherwise, backfills that were held go on.
+# At this part of `above`, where the file does not say otherwise, backfills that were held go on.
 RELEASE = 0.8
 # A switch is 0 or 1; so is what an answer must be that is no number: 1 where it is not as it must be.
 HALF = 0.5
@@ -37,7 +37,7 @@ class Threshold:
         >>> Threshold.over(5.0)
         Threshold(above=5.0, below=4.0)
         """
-        return cls(above, above * RELEASE)
+        return cls(above, above * RELEASE if above > 0 else above)
 
 
 @dataclass(frozen=True, slots=True)

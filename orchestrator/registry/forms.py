@@ -495,7 +495,7 @@ class FileForm(Form):
     notifications: list[NotificationForm] | None = Field(None, description="Who is told of rollouts, and how.")
 
 
-Kind = Literal["mapping", "list"]
+Kind = Literal["mapping", "list", "entry"]
 SECTIONS: dict[str, tuple[type[Form], Kind]] = {
     "tracks": (TrackForm, "mapping"),
     "shards": (ShardForm, "mapping"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from orchestrator.registry import endpoints
+from orchestrator.registry.backfill_forms import ProbeForm
 from orchestrator.registry.document import Where
 from orchestrator.registry.forms import CheckForm
 from orchestrator.registry.model import Check, Probe
@@ -39,7 +40,7 @@ class Builder:
             here = (*where, index)
             before = len(self._report.mistakes)
             self._check_name(here, form.name)
-            check = _Entry(self._report, here, form, self._places, self._secrets).built()
+            check = Entry(self._report, here, form, self._places, self._secrets).built()
             if check is not None and len(self._report.mistakes) == before:
                 found.append(check)
         return tuple(found)
@@ -51,10 +52,15 @@ class Builder:
         self._seen.setdefault(name, (*where, "name"))
 
 
-class _Entry:
+class Entry:
     """One entry, with what is needed to check it."""
 
-    def __init__(self, report: Report, where: Where, form: CheckForm, places: Checks, secrets: Secrets) -> None:
+    noun = "checks"
+    belongings: Mapping[Probe, tuple[str, ...]] = BELONGINGS
+
+    def __init__(
+        self, report: Report, where: Where, form: CheckForm | ProbeForm, places: Checks, secrets: Secrets
+    ) -> None:
         self.report, self.where, self.form, self.places, self.secrets = report, where, form, places, secrets
 
     def built(self) -> Check | None:
@@ -63,8 +69,8 @@ class _Entry:
             return None
         self._check_belongings(probe)
         if probe == "sql":
-            self._check_place()
-        self._check_limits(probe)
+            self.check_place()
+        self.check_limits(probe)
         token, password = self._lets_in()
         return Check(
             form.name,
@@ -91,44 +97,44 @@ class _Entry:
             timeout_seconds=form.timeout,
         )
 
-    def _at(self, key: str, message: str, *, on_key: bool = False) -> None:
+    def at(self, key: str, message: str, *, on_key: bool = False) -> None:
         self.report.at((*self.where, key), message, key=on_key)
 
-    def _given(self, key: str) -> bool:
+    def given(self, key: str) -> bool:
         return getattr(self.form, {"schema": "schema_", "for": "for_"}.get(key, key)) is not None
 
     def _probe(self) -> Probe | None:
-        asked = [probe for probe in PROBES if self._given(probe)]
+        asked = [probe for probe in PROBES if self.given(probe)]
         if not asked:
             self.report.at(self.where, "one of `sql`, `promql` or `http` is missing")
             return None
         for other in asked[1:]:
-            self._at(other, f"`{asked[0]}` and `{other}` are two questions: make them two checks", on_key=True)
+            self.at(other, f"`{asked[0]}` and `{other}` are two questions: make them two {self.noun}", on_key=True)
         return asked[0] if len(asked) == 1 else None
 
     def _check_belongings(self, probe: Probe) -> None:
-        for key in dict.fromkeys(key for keys in BELONGINGS.values() for key in keys):
-            if self._given(key) and key not in BELONGINGS[probe]:
-                whose = " or ".join(f"`{other}`" for other in PROBES if key in BELONGINGS[other])
-                self._at(key, f"`{key}` goes with {whose}, not with `{probe}`", on_key=True)
+        for key in dict.fromkeys(key for keys in self.belongings.values() for key in keys):
+            if self.given(key) and key not in self.belongings[probe]:
+                whose = " or ".join(f"`{other}`" for other in PROBES if key in self.belongings.get(other, ()))
+                self.at(key, f"`{key}` goes with {whose}, not with `{probe}`", on_key=True)
 
-    def _check_place(self) -> None:
+    def check_place(self) -> None:
         if self.form.on is not None:
-            for key in filter(self._given, _OF_ONE):
-                self._at(key, f"`on: tenants` asks where the tenants are: leave out `{key}`", on_key=True)
+            for key in filter(self.given, _OF_ONE):
+                self.at(key, f"`on: tenants` asks where the tenants are: leave out `{key}`", on_key=True)
         else:
-            for key in filter(self._given, _OF_TENANTS):
-                self._at(key, f"`{key}` goes with `on: tenants`", on_key=True)
-            missing = [key for key in ("shard", "database") if not self._given(key)]
+            for key in filter(self.given, _OF_TENANTS):
+                self.at(key, f"`{key}` goes with `on: tenants`", on_key=True)
+            missing = [key for key in ("shard", "database") if not self.given(key)]
             if missing:
                 listed = " and ".join(f"`{key}`" for key in missing)
                 self.report.at(self.where, f"{listed} must say where to ask; or write `on: tenants`")
-        self._check_shard()
+        self.check_shard()
         names = self.places.track_names
         if self.form.track is not None and names is not None and self.form.track not in names:
             self.report.unknown((*self.where, "track"), "track", self.form.track, names)
 
-    def _check_shard(self) -> None:
+    def check_shard(self) -> None:
         name, names = self.form.shard, self.places.shard_names
         if name is None:
             return
@@ -138,18 +144,18 @@ class _Entry:
         if shard is None:
             return
         if shard.dialect == "sqlite" and not is_inside(self.form.database or "x"):
-            self._at("database", "this must be a file in the shard's folder")
+            self.at("database", "this must be a file in the shard's folder")
         if shard.dialect != "postgresql" and self.form.schema_ is not None:
-            self._at("schema", f"{shard.dialect} has no schemas within a database: name a database", on_key=True)
+            self.at("schema", f"{shard.dialect} has no schemas within a database: name a database", on_key=True)
 
-    def _check_limits(self, probe: Probe) -> None:
+    def check_limits(self, probe: Probe) -> None:
         form = self.form
         if probe == "promql" and form.min is None and form.max is None:
             self.report.at(self.where, "`min` or `max` is missing: what may the query's samples be?")
         if form.min is not None and form.max is not None and form.min > form.max:
-            self._at("min", "nothing is at least this and at most `max`")
+            self.at("min", "nothing is at least this and at most `max`")
         if probe == "sql" and form.equals is not None and (form.min is not None or form.max is not None):
-            self._at("equals", "`equals` goes without `min` and `max`", on_key=True)
+            self.at("equals", "`equals` goes without `min` and `max`", on_key=True)
 
     def _server(self) -> str:
         if self.form.url is None:
@@ -161,7 +167,7 @@ class _Entry:
         except ValueError:
             return text
         if is_endpoint:
-            self._at("url", "end the URL before /api/v1: it is the server's own address")
+            self.at("url", "end the URL before /api/v1: it is the server's own address")
         return text
 
     def _url(self, key: str) -> str:
@@ -172,12 +178,12 @@ class _Entry:
     def _lets_in(self) -> tuple[str | None, str | None]:
         form, where = self.form, self.where
         if form.token is not None and form.user is not None:
-            self._at("token", "`token` and `user` are two ways to be let in: keep one", on_key=True)
+            self.at("token", "`token` and `user` are two ways to be let in: keep one", on_key=True)
         if (form.user is None) != (form.password is None):
             missing, given = ("user", "password") if form.user is None else ("password", "user")
-            self._at(given, f"`{given}` goes with `{missing}`, which is missing", on_key=True)
+            self.at(given, f"`{given}` goes with `{missing}`, which is missing", on_key=True)
         if form.user is not None and ":" in form.user:
-            self._at("user", "a user's name must not hold a colon here")
+            self.at("user", "a user's name must not hold a colon here")
         token = password = None
         if form.token is not None:
             token = endpoints.token(self.report, (*where, "token"), form.token, self.secrets)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from orchestrator.registry import (
+    backfill_forms,
     digests,
     discoveries,
     document,
@@ -18,11 +19,14 @@ from orchestrator.registry import (
     sections,
     shards,
     strategies,
+    throttles,
     time_forms,
     timetables,
     tracks,
     unsupported,
 )
+from orchestrator.registry.backfill_forms import BackfillForm
+from orchestrator.registry.document import Where
 from orchestrator.registry.model import Registry
 from orchestrator.registry.places import Checks, Places
 from orchestrator.registry.report import Report
@@ -43,7 +47,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     _check_sections(report)
     unsupported.check(report)
     track_forms = _named(report, "tracks", forms.TrackForm)
-    shard_forms = _named(report, "shards", forms.ShardForm)
+    shard_forms = _named(report, "shards", backfill_forms.ShardForm)
     strategy_forms = _named(report, "strategies", forms.StrategyForm)
     schedule_forms = _named(report, "schedules", time_forms.ScheduleForm)
     window_forms = _named(report, "windows", time_forms.WindowForm)
@@ -60,6 +64,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Registry:
     windows = timetables.windows(report, window_forms)
     notification_forms = {int(i): form for i, form in _entries(report, "notifications", forms.NotificationForm)}
     channels = notifications.build(report, notification_forms, _names(report, "tracks"), secrets)
+    built_shards = throttles.placed(report, built_shards, *_backfills(report), windows, checks, secrets)
     report.close()
     ordered = sorted(targets, key=lambda target: target.key)
     digest = digests.of(built_tracks, built_shards, ordered, built_strategies, found, schedules, windows, channels)
@@ -92,9 +97,9 @@ def _check_sections(report: Report) -> None:
         report.at((), f"`{section}` is missing; when there are none yet, write `{section}: {empty}`")
     for section, (_, kind) in sections.SECTIONS.items():
         value = content.get(section)
-        wrong = value is not None and not isinstance(value, dict if kind == "mapping" else list)
+        wrong = value is not None and not isinstance(value, list if kind == "list" else dict)
         if wrong or (value is None and section in sections.REQUIRED & content.keys()):
-            report.at((section,), f"`{section}` must be a {kind}")
+            report.at((section,), f"`{section}` must be a {'list' if kind == 'list' else 'mapping'}")
     if content.get("tracks") == {} and (content.get("tenants") or content.get("discover")):
         report.at(("tracks",), "there are tenants, but no track: name at least one migration history")
 
@@ -115,13 +120,29 @@ def _names(report: Report, section: str) -> list[str] | None:
 def _entries(report: Report, section: str, form: type[_Form]) -> Iterator[tuple[str | int, _Form]]:
     """The entries of a section, each checked for itself so that one mistake does not hide another."""
     for key, value in _items(report, section):
-        try:
-            entry: _Form | None = form.model_validate(value)
-        except ValidationError as exc:
-            report.invalid((section, key), exc, form)
-            entry = _rest(value, exc, form)
-        if entry is not None:
+        if (entry := _entry(report, (section, key), value, form)) is not None:
             yield key, entry
+
+
+def _backfills(report: Report) -> tuple[BackfillForm | None, dict[str, BackfillForm]]:
+    """What is said of all shards, and by name what is said of one; of shards that are wrong elsewhere, too."""
+    holders = {name: value for name, value in _items(report, "shards") if isinstance(value, dict)}
+    own = {str(name): _only(report, ("shards", name, "backfill"), value) for name, value in holders.items()}
+    return _only(report, ("backfill",), report.document.value), {name: form for name, form in own.items() if form}
+
+
+def _only(report: Report, where: Where, holder: Mapping[str, Any]) -> BackfillForm | None:
+    """What `holder` has at its last key; None where it has nothing there, or no mapping."""
+    value = holder.get(str(where[-1]))
+    return _entry(report, where, value, BackfillForm) if isinstance(value, dict) else None
+
+
+def _entry(report: Report, where: Where, value: Any, form: type[_Form]) -> _Form | None:
+    try:
+        return form.model_validate(value)
+    except ValidationError as exc:
+        report.invalid(where, exc, form)
+        return _rest(value, exc, form)
 
 
 def _rest(value: Any, exc: ValidationError, form: type[_Form]) -> _Form | None:

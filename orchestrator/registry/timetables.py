@@ -63,8 +63,8 @@ def windows(report: Report, forms: Mapping[str, WindowForm]) -> dict[str, Window
         _check_selector(report, where, form.select)
         if not form.open and not form.blackouts:
             report.at(where, "`open` is missing, or `blackouts`: when may its targets be migrated?")
-        opened = tuple(_hours(report, (*where, "open", index), one) for index, one in enumerate(form.open))
-        closed = tuple(_blackout(report, (*where, "blackouts", n), one) for n, one in enumerate(form.blackouts))
+        opened = tuple(hours_of(report, (*where, "open", index), one) for index, one in enumerate(form.open))
+        closed = tuple(blackout_of(report, (*where, "blackouts", n), one) for n, one in enumerate(form.blackouts))
         window = Window(name, form.timezone, form.select or "", opened, closed, form.expect)
         if len(report.mistakes) == before:
             _check_fits(report, where, window)
@@ -104,14 +104,16 @@ def _check_jitter(report: Report, where: Where, seconds: float, when: cron.Cron)
         report.at((*where, "jitter"), f"this must be less than the {shortest.total_seconds():g} s between two runs")
 
 
-def _hours(report: Report, where: Where, form: OpenForm) -> Hours:
+def hours_of(report: Report, where: Where, form: OpenForm) -> Hours:
+    """Opening hours; the report gets what is wrong with them."""
     begin, end = time_forms.clock(form.from_), time_forms.clock(form.to)
     if begin in (end, MINUTES_OF_A_DAY):
         report.at((*where, "from"), 'this is no time at all; a whole day is from "00:00" to "24:00"')
     return Hours(time_forms.days(form.days), begin, end if end > begin else end + MINUTES_OF_A_DAY)
 
 
-def _blackout(report: Report, where: Where, form: BlackoutForm) -> Blackout:
+def blackout_of(report: Report, where: Where, form: BlackoutForm) -> Blackout:
+    """A black-out; the report gets what is wrong with it."""
     begin, end = time_forms.begin(form.from_), time_forms.end(form.to)
     if end <= begin:
         report.at((*where, "to"), "this must come after `from`")
