@@ -44,6 +44,13 @@ async def opened(place: Place) -> AsyncIterator[MySQLSignals]:
         yield MySQLSignals(connection, quick)
 
 
+async def replica_lag(place: Place) -> Reading:
+    """How far this server is behind as a replica, asked in a session of its own. Raises TargetUnreachableError."""
+    async with mysql_connecting.connected(place, signals.SESSION) as connection:
+        (reading,) = await MySQLSignals(connection, place).as_replica()
+    return reading
+
+
 class MySQLSignals:
     """See `databases.signals.Signals`."""
 
@@ -106,13 +113,15 @@ class MySQLSignals:
             return [Reading(signals.REPLICAS, None, said)]
         # MariaDB tells everybody whether it is one, and more only to those who may know.
         own = await self._known(_AS_REPLICA) if told.get("Slave_running") != "OFF" else []
-        seconds = [(behind(row), row) for row in own]
-        stopped = [row for value, row in seconds if value is None]
-        if stopped:
-            source = stopped[0].get("Source_Host") or stopped[0].get("Master_Host")
-            said = f"it is a replica of {source}, and stands still: start its replication"
-            return [Reading(signals.REPLICAS, None, said)]
-        return [Reading(signals.REPLICAS, max((value for value, _ in seconds if value is not None), default=0.0))]
+        return [_of_replica(own) if own else Reading(signals.REPLICAS, 0.0)]
+
+    async def as_replica(self) -> Sequence[Reading]:
+        """As it says itself; that it is none, or may not be asked, is no reading."""
+
+        async def ask() -> Sequence[Reading]:
+            return [_of_replica(await self._known(_AS_REPLICA))]
+
+        return await self._asked([signals.REPLICAS], ask)
 
     async def _replicas(self, told: dict[str, str]) -> int:
         """How many are attached. MySQL tells only who has a right to know, but a server without a log has none."""
@@ -144,6 +153,18 @@ def behind(row: dict[str, Any]) -> float | None:
     """How far a replica is behind in seconds, as it says itself; None where it does not replicate."""
     value = next((row[name] for name in _BEHIND if name in row), None)
     return None if value is None else float(value)
+
+
+def _of_replica(rows: Sequence[dict[str, Any]]) -> Reading:
+    """Of several sources, the one that it is furthest behind."""
+    seconds = [behind(row) for row in rows]
+    known = [value for value in seconds if value is not None]
+    if len(known) < len(rows) or not rows:
+        stopped = next((row for row, value in zip(rows, seconds, strict=True) if value is None), {})
+        source = stopped.get("Source_Host") or stopped.get("Master_Host")
+        is_one = f"it is a replica of {source}, and stands still" if rows else "it is no replica"
+        return Reading(signals.REPLICAS, None, f"{is_one}: start its replication")
+    return Reading(signals.REPLICAS, max(known))
 
 
 def _refused(exc: MySQLError) -> str:

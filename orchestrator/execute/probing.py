@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+import anyio
+
+from orchestrator.databases import mysql_signals
 from orchestrator.databases.asking import Asker
 from orchestrator.databases.base import Limits, Place
 from orchestrator.errors import CheckError, TargetError
@@ -14,7 +18,10 @@ from orchestrator.execute.answers import is_number, one_line
 from orchestrator.execute.verdicts import Series, of_rows, of_series
 from orchestrator.observe import redact
 from orchestrator.registry.backfills import ProbeSignal
-from orchestrator.registry.model import Check, Registry, Target
+from orchestrator.registry.model import MYSQL_DIALECTS, Check, Registry, Target
+
+# What a replica of MySQL or MariaDB is asked for its lag: one number among many columns.
+_OF_REPLICA = re.compile(r"\s*SHOW\s+(ALL\s+)?(REPLICAS?|SLAVES?)\s+STATUS\s*;?\s*", re.IGNORECASE)
 
 
 class Probes:
@@ -50,12 +57,25 @@ class Probes:
         if shard is None:
             raise CheckError(f"the registry no longer has shard {check.shard or near.shard}")
         database = check.database or (near.database if shard.name == near.shard else None)
+        if database is None and _OF_REPLICA.fullmatch(check.text):
+            database = ""  # it is the server that is asked
         if database is None:
             raise CheckError(f"no database of shard {shard.name} is named", remedy="give the probe a `database`")
         target = Target("", "", shard.name, database, check.schema)
-        limits = replace(self._limits, connect=check.timeout_seconds)
-        rows = await self._asker.ask(Place(target, registry.url_for(target), limits), check.text)
+        place = Place(target, registry.url_for(target), replace(self._limits, connect=check.timeout_seconds))
+        if shard.dialect in MYSQL_DIALECTS and _OF_REPLICA.fullmatch(check.text):
+            return await _of_replica(place)
+        rows = await self._asker.ask(place, check.text)
         return of_answer(probe, rows, booleans=shard.dialect == "postgresql")
+
+
+async def _of_replica(place: Place) -> float:
+    with anyio.move_on_after(place.limits.connect):
+        reading = await mysql_signals.replica_lag(place)
+        if reading.value is None:
+            raise CheckError(reading.said)
+        return reading.value
+    raise CheckError(f"{place.name} gave no answer within {place.limits.connect:g} s", remedy="look at its load")
 
 
 def of_answer(probe: ProbeSignal, rows: Sequence[tuple[object, ...]], *, booleans: bool) -> float:

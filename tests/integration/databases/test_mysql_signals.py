@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from functools import partial
 
 import anyio
 import pytest
@@ -13,8 +14,10 @@ from orchestrator.databases import mysql_signals, signals
 from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.mysql_signals import MySQLSignals
 from orchestrator.errors import TargetUnreachableError
-from orchestrator.registry.model import Target
-from tests import mariadb
+from orchestrator.execute.probing import Probes
+from orchestrator.registry.backfills import ProbeSignal, Threshold
+from orchestrator.registry.model import Check, Shard, Target
+from tests import engine, mariadb
 from tests.engine import until
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 
@@ -89,24 +92,60 @@ async def test_threads_that_work_wait_and_leave_old_rows_are_counted(
                 await cursor.execute("ROLLBACK")
 
 
-async def test_a_server_with_replicas_does_not_pass_for_one_without_lag(
-    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    [database] = await make_mysql_databases(1)
-    async with mysql_signals.opened(place(mysql, database)) as session:
-        rows = session._rows
+async def test_a_replica_tells_its_lag_and_its_source_only_that_there_is_one() -> None:
+    async with mariadb.server("--server-id=1", "--log-bin=log") as source, mariadb.server("--server-id=2") as replica:
+        [(file, position, *_)] = await mariadb.fetch(source, "", "SHOW MASTER STATUS")
+        at = make_url(source.dsn)
+        where = f"MASTER_HOST='{at.host}', MASTER_PORT={at.port}, MASTER_USER='{at.username}'"
+        secret = f"MASTER_PASSWORD='{at.password}', MASTER_LOG_FILE='{file}', MASTER_LOG_POS={position}"
+        await mariadb.execute(replica, "", f"CHANGE MASTER TO {where}, {secret}", "START SLAVE")
+        ask = partial(mysql_signals.replica_lag, place(replica, ""))
 
-        async def attached(question: str) -> object:
-            return (
-                [{"Variable_name": "Slaves_connected", "Value": "2"}] if "Slaves" in question else await rows(question)
-            )
+        async def near() -> bool:
+            return (await ask()).value == 0
 
-        monkeypatch.setattr(session, "_rows", attached)
-        readings = {reading.signal: reading for reading in await session.read(ALL, ())}
-    assert readings[signals.REPLICAS].value is None
-    assert "(2)" in readings[signals.REPLICAS].said
-    assert "probe" in readings[signals.REPLICAS].said
-    assert readings[signals.THREADS].value is not None
+        await until(near)
+        async with mysql_signals.opened(place(source, "")) as session:
+            readings = {reading.signal: reading for reading in await session.read(ALL, ())}
+        assert readings[signals.REPLICAS].value is None
+        assert "(1)" in readings[signals.REPLICAS].said
+        assert "probe" in readings[signals.REPLICAS].said
+        assert readings[signals.THREADS].value is not None
+
+        # What the replica cannot apply for a lock of somebody's there, it is behind with.
+        await mariadb.execute(source, "", "CREATE DATABASE saas", "CREATE TABLE saas.t (id int PRIMARY KEY)")
+
+        async def arrived() -> bool:
+            question = "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'saas'"
+            return bool(await mariadb.fetch(replica, "", question))
+
+        await until(arrived)
+        async with mariadb.session(replica, "saas") as holder, holder.cursor() as cursor:
+            await cursor.execute("LOCK TABLE t WRITE")
+            await mariadb.execute(source, "saas", "INSERT INTO t VALUES (1)")
+
+            async def far() -> bool:
+                return ((await ask()).value or 0) >= 2
+
+            await until(far)
+            shards = [Shard("replica", make_url(replica.url("x")).set(database=None))]
+            check = Check("behind", "sql", "SHOW REPLICA STATUS", shard="replica")
+            asked = ProbeSignal(check, Threshold.over(1.0))
+            registry = engine.registry_of([], shards, [])
+            near_by = Target("acme", "app", "elsewhere", "acme")
+            assert await Probes(Limits()).ask(registry, asked, near_by) >= 2
+            await cursor.execute("UNLOCK TABLES")
+        await until(near)
+        await mariadb.execute(replica, "", "STOP SLAVE SQL_THREAD")
+        stopped = await ask()
+        assert stopped.value is None
+        assert "stands still: start its replication" in stopped.said
+
+
+async def test_a_server_that_is_no_replica_has_no_lag_of_one(mysql: MySQLServer) -> None:
+    reading = await mysql_signals.replica_lag(place(mysql, ""))
+    assert reading.value is None
+    assert "no replica" in reading.said
 
 
 @pytest.mark.parametrize(
