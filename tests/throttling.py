@@ -17,11 +17,13 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.signals import Reading, Signals
 from orchestrator.errors import TargetUnreachableError
 from orchestrator.events import Event, now
+from orchestrator.execute import backfilling
 from orchestrator.execute.surroundings import Surroundings
 from orchestrator.execute.throttle import Throttle
 from orchestrator.execute.turns import Turn
 from orchestrator.registry.backfills import Rules, Threshold
 from orchestrator.registry.model import Registry, Shard, Target
+from orchestrator.service import keeping
 from tests import engine
 
 LAG = "replication_lag"
@@ -98,6 +100,7 @@ class Bench:
             moment=self.clocks.moment,
         )
         self.throttle = Throttle(around)
+        self.fits: tuple[backfilling.Throttle, keeping.Throttle] = (self.throttle, self.throttle)
 
     def rule(self, rules: Rules) -> None:
         """The registry is reloaded with these for all shards."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from orchestrator.backfill import orders
@@ -51,6 +51,10 @@ class Throttle:
         ending = load.end()
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
+
+    def on_deadline(self, tell: Callable[[str, str], object]) -> None:
+        """Tell of a rollout one of whose backfills was held for too long, and why, here from now on."""
+        self._around.on_deadline = tell
 
     async def closed(self) -> None:
         """Wait until the sessions of shards without turns are closed; seconds, where their servers do not answer."""
