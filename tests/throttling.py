@@ -100,7 +100,8 @@ class Bench:
             moment=self.clocks.moment,
         )
         self.throttle = Throttle(around)
-        self.fits: tuple[backfilling.Throttle, keeping.Throttle] = (self.throttle, self.throttle)
+        self.asked: backfilling.Throttle = self.throttle
+        self.shown: keeping.Throttle = self.throttle
 
     def rule(self, rules: Rules) -> None:
         """The registry is reloaded with these for all shards."""

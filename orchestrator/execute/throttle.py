@@ -63,7 +63,14 @@ class Throttle:
 
     def order(self, order: Order) -> int:
         """It counts from now on; how many backfills that run it concerns. See `orders.refusal` for what cannot be."""
-        given = (*self._around.orders, order)
+        self._count((*self._around.orders, order))
+        return self.concerned(order.scope)
+
+    def restore(self, kept: Iterable[Order]) -> None:
+        """The orders that stand, in the place of all that there are."""
+        self._count(tuple(kept))
+
+    def _count(self, given: Sequence[Order]) -> None:
         turns = [turn for load in self._loads.values() for turn in load.turns]
         # An abort concerns what runs when it is given.
         since = min((turn.since for turn in turns), default=None)
@@ -71,7 +78,6 @@ class Throttle:
         self._around.orders = (*orders.remaining(given), *aborts)
         for load in self._loads.values():
             load.wake()
-        return self.concerned(order.scope)
 
     @property
     def orders(self) -> Sequence[Order]:

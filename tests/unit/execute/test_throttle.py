@@ -428,3 +428,7 @@ def test_an_order_that_stands_may_be_given_again() -> None:
     assert list(bench.throttle.orders) == [given]
     order(bench, "resume", Scope(shard="pg"))
     assert not bench.throttle.orders
+    bench.throttle.restore([given])
+    assert list(bench.throttle.orders) == [given]
+    bench.throttle.restore([])
+    assert not bench.throttle.orders
