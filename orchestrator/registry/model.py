@@ -75,8 +75,8 @@ class Shard:
 
     `url` says where applications find it, and names it. `direct_url` leads past what stands in between, a connection
     pooler most of all. `max_per_database`: targets of one database at once, None: as many as of the shard.
-    `reserve_connections` are left to applications, also of a database with a limit of its own. `backfill`: how those on
-    it are throttled.
+    `reserve_connections` are left to applications, also of a database with a limit of its own. `backfill`: how
+    backfills on it are throttled.
     """
 
     name: str
