@@ -66,6 +66,11 @@ class Holding:
         new = [kept.cause for reason, kept in self._kept.items() if reason not in before]
         return new, [(kept.cause, now - kept.began) for reason, kept in before.items() if reason not in self._kept]
 
+    def count_anew(self, now: float) -> None:
+        """Signals that hold it count from now on."""
+        if self.signals_since is not None:
+            self.signals_since = now
+
     def shown(self, now: float) -> tuple[Hold, ...]:
         return tuple(
             Hold(kept.cause.reason, kept.cause.text, kept.since)

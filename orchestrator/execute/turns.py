@@ -93,7 +93,7 @@ class Turn:
         if causes:
             load.budget.leave(run.flow, now)  # its share is for the others meanwhile
             run.hold(causes, now, moment)
-            self._look_at_deadline(run, now)
+            self._look_at_deadline(run, now, interrupted=interruption is not None)
             return Wait(HELD_SECONDS)
         run.overdue = False
         if run.rest_until > now:
@@ -107,7 +107,11 @@ class Turn:
         run.start(size)
         return Go(size)
 
-    def _look_at_deadline(self, run: Run, now: float) -> None:
+    def _look_at_deadline(self, run: Run, now: float, *, interrupted: bool) -> None:
+        if interrupted:  # whoever lets the rollout go on has seen what holds it: from then on it counts anew
+            run.overdue = False
+            run.holding.count_anew(now)
+            return
         since, most = run.holding.signals_since, run.rules.deadline_seconds
         if since is None or run.overdue or now - since < most:
             return

@@ -129,6 +129,12 @@ class Controller:
             if self.rollout.state is not RolloutState.PAUSED:
                 await self._standing.move(RolloutState.PAUSED, reason, by=by)
 
+    async def pause_for(self, reason: str) -> None:
+        """Pause of ourselves and wait for a person, on the way back as well; nothing where it is paused, or over."""
+        async with self._standing.lock:
+            if not (self.rollout.state.finished or self.rollout.aborting or self.rollout.state is RolloutState.PAUSED):
+                await self._standing.move(RolloutState.PAUSED, reason)
+
     async def resume(self, reason: str) -> None:
         """Go on; the failures so far are accepted by whoever resumes, and do not pause the rollout again."""
         async with self._standing.lock:
@@ -311,7 +317,7 @@ class Controller:
                 return self._expedition
             except HistoryError as exc:
                 self._expedition = None
-                await self._pause(str(exc))
+                await self.pause_for(str(exc))
             while self.rollout.state is RolloutState.PAUSED and not self._draining:
                 await self._standing.changed.wait()
             if self.rollout.aborting:
@@ -319,12 +325,6 @@ class Controller:
                 await self._ended()
                 return None
         return None
-
-    async def _pause(self, reason: str) -> None:
-        """Wait for a person, on the way back as well."""
-        async with self._standing.lock:
-            if not (self.rollout.state.finished or self.rollout.aborting or self.rollout.state is RolloutState.PAUSED):
-                await self._standing.move(RolloutState.PAUSED, reason)
 
     async def _plan(self, expedition: Expedition) -> None:
         if self.rollout.state not in (RolloutState.PENDING, RolloutState.PLANNING):

@@ -69,6 +69,7 @@ class Orchestrator:
         self._ends: dict[str, anyio.Event] = {}
         self._draining = False
         self._launched = 0
+        parts.throttle.on_deadline(self._held_too_long)
         self._taking_up = anyio.Lock()
         self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
@@ -427,6 +428,11 @@ class Orchestrator:
         self._draining = True
         for controller in self._controllers.values():
             controller.drain()
+
+    def _held_too_long(self, rollout_id: str, reason: str) -> None:
+        """A backfill of the rollout waits for longer than it may: a person should see why."""
+        if (controller := self._controllers.get(rollout_id)) is not None:
+            self._tasks.start_soon(controller.pause_for, reason)
 
     def _launch(self, rollout: Rollout) -> None:
         """Carry out a rollout, unless this process is at it already."""
