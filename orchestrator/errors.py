@@ -264,5 +264,8 @@ class MigrationFailedError(TargetError):
 
 # The kind of a MigrationFailedError that left a part of its revision behind: trying again would fail at that part.
 HALF_APPLIED = "half_applied"
+# The kinds of one whose backfill stopped at the end of a batch: to go on later, because a person ended it, or because
+# not even the smallest batch goes through. What its batches have done stays, and is not done again.
+BACKFILL_STOPPED, BACKFILL_ABORTED, BACKFILL_TOO_SLOW = "backfill_stopped", "backfill_aborted", "backfill_too_slow"
 # The kind of one that came without an error to other heads than were planned.
 NOT_AT_GOAL = "not_at_goal"

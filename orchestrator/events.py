@@ -171,6 +171,116 @@ class PlanJudged(RolloutEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillEvent(RolloutEvent):
+    """One backfill of a revision on one target; `ordinal` counts those of the revision from 1. No event has a key of a
+    row: that is tenants' data."""
+
+    tenant: str
+    shard: str
+    revision: str
+    direction: str
+    ordinal: int
+    table: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillStarted(BackfillEvent):
+    """Its first batch may go. `seen`, `changed`: rows of earlier runs, which it goes on from; `size`: of that batch."""
+
+    seen: int = 0
+    changed: int = 0
+    estimated: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillAdvanced(BackfillEvent):
+    """How far it is, all runs together, and what came since it was told of last.
+
+    `sweep`: 0 for the first pass. `rows`: changed since; `batches`: seconds of each batch that was committed since.
+    """
+
+    seen: int
+    changed: int
+    estimated: int | None = None
+    sweep: int = 0
+    dead_rows: int | None = None
+    rows: int = 0
+    batches: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillProgressed(BackfillAdvanced):
+    """Told at most once a second of each target, and kept by nobody. `size`: rows of the next batch;
+    `rows_per_second`: passed; None while nobody knows."""
+
+    size: int
+    rows_per_second: float | None = None
+    eta_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillFinished(BackfillAdvanced):
+    """All its rows are changed. `seconds`: since it was started in this run, waiting included."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillStopped(BackfillAdvanced):
+    """It ended before its last row: its checkpoint stays, and the next run goes on from there.
+
+    `kind`: `stopped`, `aborted` or `too_slow` as it was told to, `failed` where its revision or its process ended.
+    """
+
+    seconds: float
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillHoldEvent(Event):
+    """Of all backfills of a shard, or of one target's, where `rollout`, `tenant` and `track` say so. `reason` is one of
+    a bounded set of words."""
+
+    shard: str
+    reason: str
+    rollout: str | None = None
+    tenant: str | None = None
+    track: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillHeld(BackfillHoldEvent):
+    """They wait from now on; `text` says why, with numbers. Each is followed by a release for the same reason."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillReleased(BackfillHoldEvent):
+    """What held them does so no more, or there is nothing left to hold. `seconds`: how long it did."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackfillOrdered(Event):
+    """A person has ordered `action` (pause, resume, abort, adjust) for all backfills that fit `rollout`, `shard`,
+    `tenant` and `revision`. `count`: how many that were; `adjustment`: what is other than the registry says."""
+
+    action: str
+    by: str
+    count: int
+    reason: str | None = None
+    rollout: str | None = None
+    shard: str | None = None
+    tenant: str | None = None
+    revision: str | None = None
+    adjustment: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TargetsAppeared(RolloutEvent):
     """The registry has targets that the rollout would have taken: they were appended to it, or are left to the next.
 

@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import Process
 
-from tests import forking
+from tests import forked_command
 
 ROOT = Path(__file__).parent.parent
 SECONDS = 120.0
@@ -60,7 +60,7 @@ async def run(
 async def _forked(arguments: Sequence[str], cwd: Path, env: Mapping[str, str] | None) -> Result:
     with open(os.devnull) as null, TemporaryFile() as out, TemporaryFile() as err:  # noqa: ASYNC230
         streams = {"stdin": null.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
-        process = forking.command(arguments, cwd=cwd, env=environ(env), **streams)
+        process = forked_command.start(arguments, cwd=cwd, env=environ(env), **streams)
         try:
             code = await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
         finally:

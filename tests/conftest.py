@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
-from tests import mariadb
+from tests import mariadb, standby
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import ExternalServer, MakeDatabases, drop_databases, leaked_backends, unique_names
 
@@ -38,6 +38,14 @@ async def pg2() -> AsyncIterator[EmbeddedServer]:
     """A second server, for what concerns more than one shard."""
     async with EmbeddedServer(name="pg2") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+async def pair() -> AsyncIterator[standby.Pair]:
+    """A primary, whose log nobody archives, and a streaming standby."""
+    settings = {"max_prepared_transactions": "5", "archive_mode": "on", "archive_command": "false"}
+    async with standby.pair(settings) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import httpx2 as httpx
 import yaml
 
 from orchestrator.databases.embedded import Server
-from tests import command, forking
+from tests import command, forked_command, forking
 from tests.engine import until
 
 ENDED = ("succeeded", "failed", "aborted", "rolled_back")
@@ -66,7 +66,7 @@ class Daemon:
     ) -> subprocess.Popen[bytes] | forking.Forked:
         if self.fresh:
             return subprocess.Popen(command.command(arguments), env=env, stdin=stdin, stdout=stdout, stderr=stderr)
-        return forking.command(arguments, cwd=Path.cwd(), env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+        return forked_command.start(arguments, cwd=Path.cwd(), env=env, stdin=stdin, stdout=stdout, stderr=stderr)
 
     def _read(self) -> None:
         for line in self._told:

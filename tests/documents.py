@@ -32,6 +32,9 @@ ANSWERS: dict[str, Any] = {
         f"rollout {name}": shapes.Rollout
         for name in ("watch", "approve", "abort", "retry", "skip", "limit", "pause", "resume", "rollback", "override")
     },
+    **{f"backfill {name}": list[shapes.Backfill] for name in ("list", "show", "watch")},
+    "backfill summary": shapes.BackfillSummary,
+    **{f"backfill {name}": shapes.GivenOrder for name in ("pause", "resume", "abort", "set")},
     "schedule list": list[shapes.Schedule],
     **{f"schedule {name}": shapes.Schedule for name in ("show", "enable", "disable")},
     "schedule run": shapes.Run,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import asyncpg
+import pytest
 from sqlalchemy.engine import make_url
 
 from orchestrator.api.ports import RolloutView
@@ -19,6 +20,7 @@ from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import lock_key, signed
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.events import Event, now
+from orchestrator.execute.retry import RetryPolicy
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
 from orchestrator.registry.source import RegistrySource
@@ -124,6 +126,12 @@ async def running_by(clock: Callable[[], datetime], registry: Registry, **settin
         engine = Engine(service, parts, source)
         parts.bus.subscribe(engine.events.append)
         yield engine
+
+
+def retry_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As often as ever, where nobody needs the time to come back."""
+    within, quick = RetryPolicy.within, replace(RetryPolicy().transient, first=0.1, longest=0.2)
+    monkeypatch.setattr(RetryPolicy, "within", lambda seconds: replace(within(seconds), transient=quick))
 
 
 async def fetch(server: Server, database: str, query: str, *arguments: Any) -> list[tuple[Any, ...]]:

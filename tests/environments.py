@@ -60,6 +60,12 @@ def read_url_from_environ(folder: Path) -> None:
     env.write_text("import os\n" + text.replace("config = context.config\n", f"config = context.config\n{line}\n", 1))
 
 
+def quieten(folder: Path) -> None:
+    """Let the project's env.py leave logging as it is: it runs in this process, for plain Alembic."""
+    env = folder / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("fileConfig(config.config_file_name)", "pass"))
+
+
 def use_transaction_per_migration(folder: Path) -> None:
     """Let the project's env.py commit after each revision, as Alembic recommends for autocommit blocks."""
     env = folder / "alembic" / "env.py"

@@ -1,16 +1,14 @@
-"""The command line, and the warm parents of its workers, in processes that are forked from one that has imported all:
-as `python -m orchestrator` is, but two seconds sooner. What is proved of processes (exit codes, signals, streams,
-folder, variables, who ends with whom) holds for both; a few tests start theirs afresh.
+"""Processes that are forked from one that has imported all: as those that people start, but a second or two sooner.
 
-One such server for each process that runs tests; it ends with it.
+What is proved of processes (exit codes, signals, streams, folder, variables, who ends with whom) holds for both; a few
+tests start theirs afresh. The servers that fork are `tests.forked_command` and `tests.forked_alembic`, one of each for
+each process that runs tests; they end with it.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import gc
-import importlib
 import json
 import os
 import select
@@ -19,30 +17,14 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from orchestrator.history import worker, workers
-
 ROOT = Path(__file__).parent.parent
 _LENGTH = struct.Struct("!I")
 _STATUS = struct.Struct("!i")
-# What commands import when they are called, some of it in threads.
-_BEFOREHAND = (
-    "asyncio.subprocess",
-    "asyncmy.cursors",
-    "orchestrator.api.schemas",
-    "orchestrator.cli.application",
-    "orchestrator.cli.remarks",
-    "orchestrator.client.daemon",
-    "orchestrator.service.alembic_command",
-    "orchestrator.service.checking",
-    "orchestrator.service.daemon",
-    "orchestrator.service.foreground",
-    "uvicorn.protocols.http.h11_impl",
-)
 
 
 @dataclass
@@ -80,15 +62,8 @@ class Forked:
         return self.returncode
 
 
-def command(
-    arguments: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
-) -> Forked:
-    """Start `orchestrator <arguments>` with these streams, which stay the caller's to close."""
-    job = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
-    return _asked(_server(), job, [stdin, stdout, stderr])
-
-
-def _asked(server: socket.socket, job: dict[str, Any], given: Sequence[int]) -> Forked:
+def asked(server: socket.socket, job: Mapping[str, Any], given: Sequence[int]) -> Forked:
+    """Have a process forked, with these descriptors, which stay the caller's to close."""
     text = json.dumps(job).encode()
     ours, theirs = socket.socketpair()
     with theirs:
@@ -98,24 +73,25 @@ def _asked(server: socket.socket, job: dict[str, Any], given: Sequence[int]) -> 
     return Forked(pid, ours)
 
 
-_servers: dict[int, socket.socket] = {}
+_servers: dict[tuple[int, str], socket.socket] = {}
 
 
-def _server() -> socket.socket:
-    if os.getpid() not in _servers:
+def server(module: str, environ: Mapping[str, str] | None = None) -> socket.socket:
+    """The line to the server that `module` is; it is started where there is none yet."""
+    which = os.getpid(), module
+    if which not in _servers:
         ours, theirs = socket.socketpair()
         with theirs:
             started = subprocess.Popen(
-                [sys.executable, "-m", "tests.forking", str(theirs.fileno())],
+                [sys.executable, "-m", module, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 cwd=ROOT,
-                # The order of hashes that warm parents are started with.
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **(environ or {})},
                 stdin=subprocess.DEVNULL,
             )
-        _servers[os.getpid()] = ours
+        _servers[which] = ours
         atexit.register(_end, ours, started)
-    return _servers[os.getpid()]
+    return _servers[which]
 
 
 def _end(ours: socket.socket, started: subprocess.Popen[bytes]) -> None:
@@ -127,8 +103,8 @@ def _end(ours: socket.socket, started: subprocess.Popen[bytes]) -> None:
 
 
 @dataclass
-class _Forking:
-    """`askers` are those who may ask for processes: the tests, and each command that runs; `lines` tells ends."""
+class Forking:
+    """`askers` are those who may ask for processes: the tests, and what has been forked; `lines` tells ends."""
 
     askers: list[socket.socket]
     lines: dict[int, socket.socket] = field(default_factory=dict)
@@ -202,48 +178,13 @@ def _received(asker: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     return json.loads(text), given
 
 
-def _become(job: dict[str, Any]) -> None:
-    """Be the command, or the warm parent, as far as it can see."""
-    streams, server = job["streams"], job["server"]
+def take_on(job: Mapping[str, Any]) -> list[int]:
+    """Have the streams, the folder and the variables of a job; the descriptors that were given beside the streams."""
+    streams: list[int] = job["streams"]
     for number, stream in enumerate(streams[:3]):
         os.dup2(stream, number)
         os.close(stream)
     os.chdir(job["cwd"])
     os.environ.clear()
     os.environ.update(job["env"])
-    if "path" in job:
-        os.setsid()
-        server.close()
-        sys.path[:] = job["path"]
-        worker.serve(streams[3])
-        os._exit(0)
-    sys.path[0] = job["cwd"]
-    sys.argv = ["orchestrator", *job["arguments"]]
-    workers.Workers._warm = _warm_from(server)  # type: ignore[assignment, method-assign]
-
-
-def _warm_from(server: socket.socket) -> Callable[[workers.Workers], socket.socket]:
-    """`Workers._warm` with a parent that is forked, too."""
-
-    def warm(self: workers.Workers) -> socket.socket:
-        if self._control is None:
-            path = workers.import_path()
-            env = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(path)}
-            job = {"cwd": os.getcwd(), "env": env, "path": path}
-            ours, theirs = socket.socketpair()
-            with theirs, open(os.devnull) as null:
-                self._parent = _asked(server, job, [null.fileno(), 2, 2, theirs.fileno()])  # type: ignore[assignment]
-            self._control = ours
-        return self._control
-
-    return warm
-
-
-if __name__ == "__main__":
-    from orchestrator.cli.application import main
-
-    for name in _BEFOREHAND:
-        importlib.import_module(name)
-    gc.freeze()
-    _become(_Forking([socket.socket(fileno=int(sys.argv[1]))]).serve())
-    main()
+    return streams[3:]

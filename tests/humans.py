@@ -5,20 +5,25 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import anyio
 import anyio.to_thread
 
 from orchestrator.databases.embedded import Server
+from tests import forked_alembic, forking
 
 
 @dataclass
 class Human:
     """Somebody's `alembic upgrade` on its way."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | forking.Forked
+    output: IO[bytes]
     said: str = ""
 
     async def ended(self) -> int:
@@ -31,15 +36,20 @@ class Human:
 
     def _wait(self) -> int:
         try:
-            output, _ = self.process.communicate(timeout=120)
+            code = self.process.wait(timeout=120)
         finally:
             self.process.kill()
-        self.said = output.decode(errors="replace")
-        return self.process.returncode
+        with self.output:
+            self.output.seek(0)
+            self.said = self.output.read().decode(errors="replace")
+        return code
 
 
-def upgrading(project: Path, server: Server, database: str, *, to: str = "head") -> Human:
-    """Start `alembic upgrade` on the database; a copy of the configuration file names it, as people do."""
+def upgrading(project: Path, server: Server, database: str, *, to: str = "head", fresh: bool = False) -> Human:
+    """Start `alembic upgrade` on the database; a copy of the configuration file names it, as people do.
+
+    A `fresh` one is started as people start it, too, which takes a second longer.
+    """
     url = server.url(database).replace("postgresql", "postgresql+psycopg", 1)
     config = project / f"{database}.ini"
     lines = (project / "alembic.ini").read_text().split("\n")
@@ -47,9 +57,17 @@ def upgrading(project: Path, server: Server, database: str, *, to: str = "head")
         f"sqlalchemy.url = {url.replace('%', '%%')}" if line.startswith("sqlalchemy.url") else line for line in lines
     ]
     config.write_text("\n".join(named))
-    command = [sys.executable, "-m", "alembic", "-c", str(config), "upgrade", to]
+    arguments = ["-c", str(config), "upgrade", to]
     environ = {**os.environ, "PGAPPNAME": "alembic of anna"}
-    process = subprocess.Popen(
-        command, cwd=project, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    return Human(process)
+    output = TemporaryFile()  # noqa: SIM115
+    with open(os.devnull) as null:
+        streams = {"stdin": null.fileno(), "stdout": output.fileno(), "stderr": output.fileno()}
+        start = _fresh if fresh else forked_alembic.start
+        return Human(start(arguments, cwd=project, env=environ, **streams), output)
+
+
+def _fresh(
+    arguments: Sequence[str], cwd: Path, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "alembic", *arguments]
+    return subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)

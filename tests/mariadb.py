@@ -69,10 +69,10 @@ def program(name: str) -> str | None:
 
 
 @asynccontextmanager
-async def server() -> AsyncIterator[MySQLServer]:
-    """The server that `TEST_MYSQL_DSN` names, or one of our own; the test is skipped where there is none, or fails
-    where `TEST_MYSQL_REQUIRED` is set."""
-    if dsn := os.environ.get("TEST_MYSQL_DSN"):
+async def server(*settings: str) -> AsyncIterator[MySQLServer]:
+    """The server that `TEST_MYSQL_DSN` names, or one of our own, always if it is to have `settings`; the test is
+    skipped where there is none, or fails where `TEST_MYSQL_REQUIRED` is set."""
+    if (dsn := os.environ.get("TEST_MYSQL_DSN")) and not settings:
         yield MySQLServer(dsn)
         return
     if program("mariadbd") is None or program("mariadb-install-db") is None:
@@ -83,7 +83,7 @@ async def server() -> AsyncIterator[MySQLServer]:
     home = Path(tempfile.mkdtemp(prefix="mariadb-", dir=scratch()))
     process: subprocess.Popen[bytes] | None = None
     try:
-        started, server = await anyio.to_thread.run_sync(_start, home)
+        started, server = await anyio.to_thread.run_sync(_start, home, settings)
         process = started
         await _wait(server, started, home)
         yield server
@@ -92,7 +92,7 @@ async def server() -> AsyncIterator[MySQLServer]:
             await anyio.to_thread.run_sync(watched.stop, process, home)
 
 
-def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
+def _start(home: Path, settings: Sequence[str]) -> tuple[subprocess.Popen[bytes], MySQLServer]:
     password, port = secrets.token_urlsafe(18), free_port()
     # A server that starts empties its directory for temporary tables: of another one's, were they to share it.
     temporary, init = home / "tmp", home / "init.sql"
@@ -105,7 +105,7 @@ def _start(home: Path) -> tuple[subprocess.Popen[bytes], MySQLServer]:
     files = [f"--datadir={home}/data", f"--tmpdir={temporary}"]
     _install([program("mariadb-install-db") or "", "--no-defaults", *files], home)
     files += [f"--socket={home}/socket", f"--pid-file={home}/pid", f"--init-file={init}"]
-    command = [program("mariadbd") or "", "--no-defaults", f"--port={port}", *files, *_SETTINGS]
+    command = [program("mariadbd") or "", "--no-defaults", f"--port={port}", *files, *_SETTINGS, *settings]
     return watched.launch(command, home), MySQLServer(f"mysql://{USER}:{password}@127.0.0.1:{port}/")
 
 

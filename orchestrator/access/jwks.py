@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +18,7 @@ import anyio.to_thread
 import httpx2
 import structlog
 
+from orchestrator.access import addresses
 from orchestrator.errors import ConfigurationError, UnavailableError
 
 FETCH_SECONDS = 5.0
@@ -55,19 +55,12 @@ def source(place: str) -> str | Path:
     """A URL as text, or a file. Raises ConfigurationError for a URL that anybody on the way could answer."""
     parts = urlsplit(place)
     if parts.scheme in ("http", "https") and parts.hostname:
-        if parts.scheme == "http" and not _local(parts.hostname):
+        if parts.scheme == "http" and not addresses.names_loopback(parts.hostname):
             raise ConfigurationError(
                 "ORCHESTRATOR_OIDC_JWKS: keys that come over http can be anybody's", remedy="use https, or a file"
             )
         return place
     return Path(place.removeprefix("file://"))
-
-
-def _local(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class KeySet:

@@ -29,6 +29,8 @@ _ID_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _NOBODYS = f"sha256:{'0' * 64}"
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
+State = Literal["active", "expired", "revoked"]
+Source = Literal["store", "file"]
 Refusal = Literal["unknown", "expired", "revoked"]
 
 
@@ -46,13 +48,13 @@ class Token:
     revoked_at: datetime | None = None
     revoked_by: str | None = None
     last_used_at: datetime | None = None
-    source: Literal["store", "file"] = "store"
+    source: Source = "store"
 
     @property
     def caller(self) -> Caller:
         return Caller(f"{callers.USER}{self.name}", self.role)
 
-    def state(self, now: datetime) -> Literal["active", "expired", "revoked"]:
+    def state(self, now: datetime) -> State:
         if self.revoked_at is not None:
             return "revoked"
         return "expired" if self.expires_at is not None and self.expires_at <= now else "active"

@@ -22,7 +22,9 @@ from orchestrator.api import permissions, problems
 from orchestrator.errors import ForbiddenError
 
 REALM = 'Bearer realm="orchestrator"'
-_FIRST_TOKEN = "make the first token where the daemon's store can be reached: orchestrator token create --role admin"
+_FIRST_TOKEN = (
+    "make the first token where the daemon's store can be reached: orchestrator token create --role admin --name …"
+)
 
 
 class Stranger(Exception):
@@ -103,7 +105,7 @@ class Access:
         if name not in ("", self.listens_on.lower()) and not addresses.names_loopback(name):
             raise ForbiddenError(
                 f"the request calls this machine {name!r}, which is not how the daemon is known here",
-                remedy=f"ask for localhost or {self.listens_on}, or make a token: orchestrator token create",
+                remedy=f"ask for localhost or {self.listens_on}; or {_FIRST_TOKEN}",
             )
 
     def address(self, scope: Scope) -> str | None:
@@ -145,7 +147,11 @@ def refusal(caller: Caller, operation: str, access: Access) -> problems.Problem 
     except KeyError:
         least = Role.ADMIN
         if caller.proved:
-            return problems.problem(problems.FORBIDDEN, f"nobody may do this: {operation} stands in no table of roles")
+            return problems.problem(
+                problems.FORBIDDEN,
+                f"nobody may do this: {operation} stands in no table of roles",
+                remedy="this is a bug, please report it",
+            )
     if least is None:
         return None
     if operation in permissions.PROVED and not caller.proved:
@@ -174,8 +180,6 @@ async def _authorise(
     caller: Caller = request.scope["state"]["caller"]
     if (refused := refusal(caller, operation, access)) is not None:
         raise problems.Refused(refused, {"WWW-Authenticate": f'{REALM}, error="insufficient_scope"'})
-    if operation in permissions.READING:
-        request.scope["state"]["act"].settle()
     if operation in permissions.RECORDED_BEFORE:
         await access.audit.note(request.scope["state"]["act"])
 

@@ -12,6 +12,7 @@ import orchestrator as package
 from orchestrator.api import access as accesses
 from orchestrator.api import (
     audit,
+    backfills,
     documented,
     freeze,
     notifications,
@@ -40,6 +41,7 @@ ROUTES = (
     plans,
     rollouts,
     streams,
+    backfills,
     schedules,
     freeze,
     notifications,

@@ -107,24 +107,22 @@ class Boundary:
             return
         headers = Headers(scope=scope)
         request_id = requests.chosen(headers.get(REQUEST_ID))
+        client = self._address(scope)
         with requests.answering(request_id):
-            answer = _Answer(scope, send, request_id, self._address(scope))
+            answer = _Answer(scope, send, request_id, client)
             try:
-                await self._pass(scope, headers, receive, answer)
+                refused = self._too_often(scope, client) or refusal(scope["method"], headers, self._limit_bytes)
+                if refused is not None:
+                    await problems.answer(refused)(scope, receive, answer.send)
+                else:
+                    await self._answer(scope, _limited(receive, self._limit_bytes), answer)
             finally:
                 answer.tell()
 
-    async def _pass(self, scope: Scope, headers: Headers, receive: Receive, answer: _Answer) -> None:
-        refused = self._too_often(scope) or refusal(scope["method"], headers, self._limit_bytes)
-        if refused is not None:
-            await problems.answer(refused)(scope, receive, answer.send)
-        else:
-            await self._answer(scope, _limited(receive, self._limit_bytes), answer)
-
-    def _too_often(self, scope: Scope) -> problems.Problem | None:
+    def _too_often(self, scope: Scope, client: str | None) -> problems.Problem | None:
         if scope["path"] in UNLIMITED:
             return None
-        wait = self._buckets.take(client_of(self._address(scope)))
+        wait = self._buckets.take(client_of(client))
         if not wait:
             return None
         return problems.problem(

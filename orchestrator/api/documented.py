@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Any
 
 from orchestrator import errors
-from orchestrator.api import documented_administration, examples, paging, problems
+from orchestrator.api import documented_administration, documented_backfills, examples, paging, problems
 from orchestrator.api.examples import ROLLOUT_ID, page, plain
 from orchestrator.api.problems import FieldProblem, Kind, MistakeProblem, Problem, problem
 from orchestrator.api.told import Problems, Told
@@ -29,6 +29,7 @@ TAGS = {
     "tenants": "Who there is, and what was last seen of their databases.",
     "rollouts": "What would be done, what is done, and how to steer it.",
     "schedules": "Rollouts that start by the clock.",
+    "backfills": "Data that is changed in batches: how far it is, why it waits, and how to steer it.",
     "freeze": "A stop of every start, on the whole fleet.",
     "notifications": "Who was told of what.",
     "access": "Tokens, and the record of who did what.",
@@ -133,6 +134,7 @@ OPERATIONS: Mapping[str, Told] = {
         "Let a rollout go on outside of windows", _changed(), asks={"with the reason": {"reason": "CVE-2026-1"}}
     ),
     "list_shards": Told("List shards", {_OK: {"one of them": page(examples.SHARD)}}),
+    **documented_backfills.OPERATIONS,
     **documented_administration.OPERATIONS,
     "rollout_events": Told("Follow a rollout", {_OK: {"its end": examples.EVENTS}}),
 }

@@ -80,6 +80,7 @@ ROLLOUT = schemas.Rollout(
     eta_seconds=None,
     failures=[schemas.FailureGroup(signature=FAILURE.signature, count=1, example=FAILURE, tenants=["globex"])],
     executions={"online": 2},
+    backfills=[],
     irreversible={},
     not_reversible=None,
 )

@@ -19,10 +19,10 @@ from orchestrator.access.flood import Bound
 from orchestrator.api import access as accesses
 from orchestrator.api import problems
 from orchestrator.api.access import Access, Stranger
+from orchestrator.api.boundary import SAFE_METHODS
 from orchestrator.errors import OrchestratorError, StoreError
 from orchestrator.observe import redact, requests
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Of a body that is recorded; with one that is longer, or nested more deeply, only the rest is.
 LONGEST_BODY, DEEPEST_BODY = 16_384, 100
 _RECORDED = frozenset({401, 403, 409})

@@ -24,6 +24,8 @@ LEAST: Mapping[str, Role] = {
     "show_freeze": Role.VIEWER,
     "list_shards": Role.VIEWER,
     "list_notifications": Role.VIEWER,
+    "list_backfills": Role.VIEWER,
+    "sum_up_backfills": Role.VIEWER,
     "start_rollout": Role.OPERATOR,
     "pause_rollout": Role.OPERATOR,
     "resume_rollout": Role.OPERATOR,
@@ -38,6 +40,10 @@ LEAST: Mapping[str, Role] = {
     "run_schedule": Role.OPERATOR,
     "freeze_fleet": Role.OPERATOR,
     "retry_notification": Role.OPERATOR,
+    "pause_backfills": Role.OPERATOR,
+    "resume_backfills": Role.OPERATOR,
+    "abort_backfills": Role.OPERATOR,
+    "adjust_backfills": Role.OPERATOR,
     "lift_freeze": Role.APPROVER,  # somebody has seen a reason for it
     "override_windows": Role.APPROVER,  # what tenants were promised is set aside
     "approve_rollout": Role.APPROVER,
@@ -48,17 +54,14 @@ LEAST: Mapping[str, Role] = {
 }
 
 # For everybody, always. `/metrics` may be made to ask for a viewer's token.
-PUBLIC = frozenset({"show_health", "show_readiness", "show_metrics"})
 PUBLIC_PATHS: Mapping[str, str] = {"/healthz": "show_health", "/readyz": "show_readiness", "/metrics": "show_metrics"}
+PUBLIC = frozenset(PUBLIC_PATHS.values())
 
 # Also while anybody may do anything else: whoever happens to reach an open door must not be able to lock it.
 PROVED = frozenset({"create_token", "revoke_token"})
 
 # What changes something, but nothing in the store that would carry the record: it is recorded before it is done.
 RECORDED_BEFORE = frozenset({"reload_registry"})
-
-# Asked with POST, and changing nothing.
-READING = frozenset({"make_plan"})
 
 
 def least(operation: str, *, metrics_need_token: bool = False) -> Role | None:

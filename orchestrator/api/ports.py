@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
+from orchestrator.api.backfill_ports import Backfills
 from orchestrator.api.time_ports import Freezing, Schedules
+from orchestrator.backfill.records import Sum
 from orchestrator.events import Event
 from orchestrator.notify.ports import Kept, State
 from orchestrator.plan.findings import Finding
@@ -38,7 +40,7 @@ class TargetView:
 
 @dataclass(frozen=True, slots=True)
 class RolloutView:
-    """A rollout with its counts. `failures` and `executions` are left out (empty) in listings."""
+    """A rollout with its counts. `failures`, `executions` and `backfills` are left out (empty) in listings."""
 
     rollout: Rollout
     counts: Mapping[MigrationState, int]
@@ -46,6 +48,7 @@ class RolloutView:
     failures: Sequence[FailureGroup] = ()
     executions: Mapping[str, int] = field(default_factory=dict)
     by_wave: Mapping[str, Mapping[MigrationState, int]] = field(default_factory=dict)
+    backfills: Sequence[Sum] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ class CompiledGroup:
 
     `online` tells why a revision is run by env.py; without an entry it is SQL. `script` is what is sent, message by
     message, with the revisions that env.py runs between them; made for the first of the targets. `digest` covers the
-    SQL of all of them; `problem` and `irreversible` as in `PlanGroup`.
+    SQL of all of them; `problem` and `irreversible` as in `PlanGroup`. `backfills` are the revisions that change rows
+    in batches.
     """
 
     track: str
@@ -86,6 +90,12 @@ class CompiledGroup:
     problem: str | None = None
     irreversible: Mapping[str, str] = field(default_factory=dict)
     findings: Sequence[Finding] = ()
+    backfills: tuple[str, ...] = ()
+
+    def execution(self, revision: str) -> Literal["sql", "online", "backfill"]:
+        if revision in self.backfills:
+            return "backfill"
+        return "online" if revision in self.online else "sql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +256,9 @@ class Orchestrator(Protocol):
 
     @property
     def freezing(self) -> Freezing: ...
+
+    @property
+    def backfills(self) -> Backfills: ...
 
     async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
         """The next page of the rollout's durable events, oldest first; empty at the end."""

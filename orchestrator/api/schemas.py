@@ -9,6 +9,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from orchestrator.api import ports
+from orchestrator.api.backfill_sums import BackfillSum, backfill_sum
 from orchestrator.events import timestamp
 from orchestrator.observe import redact
 from orchestrator.plan import reversals
@@ -26,8 +27,8 @@ Item = TypeVar("Item")
 EXAMPLES = 20
 
 # Nobody means a control character; databases and logs do not take them well.
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-Word = Annotated[str, Field(min_length=1, max_length=200, pattern=_PRINTABLE)]
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+Word = Annotated[str, Field(min_length=1, max_length=200, pattern=PRINTABLE)]
 Digest = Annotated[str, Field(pattern=f"^{DIGEST}$")]
 Irreversible = Annotated[
     dict[str, str], Field(description="Which of the steps cannot be taken back, and why, where that is sure.")
@@ -54,7 +55,7 @@ class StartRollout(BaseModel):
     to: Word = Field(
         description="The goal: `head`, `heads`, `base`, a revision, `label@head`, `+1`, `-2`; `*`: each track's own."
     )
-    select: str = Field("", max_length=10_000, pattern=_PRINTABLE, description="Label selector; empty for all targets.")
+    select: str = Field("", max_length=10_000, pattern=PRINTABLE, description="Label selector; empty for all targets.")
     strategy: Word = "default"
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
     plan_digest: Digest | None = Field(
@@ -70,7 +71,7 @@ class MakePlan(BaseModel):
 
     track: Word
     to: Word
-    select: str = Field("", max_length=10_000, pattern=_PRINTABLE)
+    select: str = Field("", max_length=10_000, pattern=PRINTABLE)
     direction: states.Direction = Field(states.Direction.UPGRADE, strict=False)
 
 
@@ -82,7 +83,7 @@ class Approval(_Command):
     wave: str | None = Field(
         None,
         max_length=200,
-        pattern=_PRINTABLE,
+        pattern=PRINTABLE,
         description="The wave after which you approve to go on, empty for before the first.",
     )
 
@@ -101,13 +102,13 @@ class Skip(_Command):
     reason: Word
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """In JSON there is one kind of number: 4.0 is 4."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Limit(_Command):
-    max_concurrent: Annotated[int, BeforeValidator(_whole)] = Field(
+    max_concurrent: Annotated[int, BeforeValidator(whole)] = Field(
         ge=1, le=100_000, description="So many targets at once, within the shards' limits."
     )
 
@@ -194,9 +195,11 @@ class Rollout(Body):
     eta_seconds: float | None
     failures: list[FailureGroup] = Field(description="Largest first; left out (empty) in listings.")
     executions: dict[str, int] = Field(
-        description="Targets that were migrated, by how: `online`, `replay`, `mixed`, or `fallback` where the server "
-        "refused the SQL and env.py was run; left out (empty) in listings."
+        description="Targets that were migrated, by how: `online`, `replay`, `mixed`, `fallback` where the server "
+        "refused the SQL and env.py was run, or `backfill` where rows were changed in batches; left out (empty) in "
+        "listings."
     )
+    backfills: list[BackfillSum] = Field(description="By revision; left out (empty) in listings.")
     irreversible: Irreversible
     schedule: ScheduledRun | None = Field(description="What started it, if a schedule did.")
     override: Overridden | None = Field(description="That windows do not hold it up, if somebody has said so.")
@@ -213,7 +216,9 @@ class Migration(Body):
     from_heads: list[str] | None = Field(serialization_alias="from")
     to_heads: list[str] | None = Field(serialization_alias="to")
     steps: int | None
-    execution: str | None = Field(description="`online`, `replay`, `mixed` or `fallback`; null when nothing was run.")
+    execution: str | None = Field(
+        description="`online`, `replay`, `mixed`, `fallback` or `backfill`; null when nothing was run."
+    )
     error: Failure | None
     started_at: Moment | None
     finished_at: Moment | None
@@ -264,8 +269,8 @@ class Preview(Body):
 
 class Step(Body):
     revision: str
-    execution: Literal["sql", "online"] = Field(
-        description="`sql` is replayed as it stands; `online` is run by env.py."
+    execution: Literal["sql", "online", "backfill"] = Field(
+        description="`sql` is replayed as it stands; `online` is run by env.py, and so is `backfill`, in batches."
     )
     reason: str | None = Field(description="Why it has to run online.")
 
@@ -273,7 +278,7 @@ class Step(Body):
 class Finding(Body):
     """What somebody who approves the plan should know of a step; `revision` null: of all of them."""
 
-    kind: Literal["irreversible", "online", "outside_transaction", "half_applied"]
+    kind: Literal["irreversible", "online", "outside_transaction", "half_applied", "mixed_backfill"]
     revision: str | None
     message: str
 
@@ -415,6 +420,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
             for group in view.failures
         ],
         executions=dict(view.executions),
+        backfills=[backfill_sum(one) for one in view.backfills],
         irreversible=dict(it.irreversible),
         schedule=_scheduled(asked.scheduled),
         override=_overridden(it.override),
@@ -527,7 +533,7 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
         steps=[
             Step(
                 revision=revision,
-                execution="online" if revision in group.online else "sql",
+                execution=group.execution(revision),
                 reason=masked(group.online.get(revision)),
             )
             for revision in group.steps

@@ -38,8 +38,8 @@ class ShownToken(schemas.Body):
     id: str
     name: str
     role: Role
-    state: str = Field(description="active, expired or revoked.")
-    source: str = Field(description="store, or file for one that ORCHESTRATOR_TOKENS_FILE names.")
+    state: tokens.State
+    source: tokens.Source = Field(description="`file` for one that ORCHESTRATOR_TOKENS_FILE names.")
     created_at: schemas.Moment | None
     created_by: str | None
     expires_at: schemas.Moment | None

@@ -68,11 +68,13 @@ class Refused:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What the loop says before each batch and after the last one: where it is, and what came of the batch before;
-    `last` is None before the first batch, and where the loop was told to wait."""
+    `last` is None before the first batch, and where the loop was told to wait. `waits`: why the loop itself does not
+    go on, in words; then a `Go` only means that nobody else has anything against it."""
 
     backfill: Backfill
     progress: Progress
     last: Ran | Refused | None = None
+    waits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

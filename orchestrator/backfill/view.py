@@ -10,7 +10,7 @@ from orchestrator.backfill.model import Backfill, Progress
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a backfill waits: `reason` is one of a bounded set of words, a label of metrics; `text` says it with numbers."""
+    """Why a backfill waits: `reason` is one of a bounded set of words, as in metrics; `text` says it with numbers."""
 
     reason: str
     text: str

@@ -13,6 +13,7 @@ import orchestrator
 from orchestrator.cli import (
     alembic,
     audit,
+    backfill,
     boundary,
     check,
     demo,
@@ -72,6 +73,7 @@ app.command("sql", epilog=examples.of("sql"))(plan.sql)
 app.command("migrate", epilog=examples.of("migrate"))(migrate.migrate)
 app.command("alembic", epilog=examples.of("alembic"))(alembic.alembic)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(backfill.app, name="backfill")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(freeze.app, name="freeze")
 app.add_typer(notifications.app, name="notifications")

@@ -37,7 +37,7 @@ def verify(
     anchor: Anchors = None,
     file: File = None,
     as_json: options.Json = False,
-    server: options.OptionalServer = None,
+    server: options.StoreServer = None,
     store_url: options.StoreUrl = None,
 ) -> None:
     """Follow the chain from its first entry; exit with 3 where it does not hold.
@@ -62,7 +62,7 @@ def verify(
 
 
 @app.command("export", epilog=examples.of("audit export"))
-def export(after: After = 0, server: options.OptionalServer = None, store_url: options.StoreUrl = None) -> None:
+def export(after: After = 0, server: options.StoreServer = None, store_url: options.StoreUrl = None) -> None:
     """Write the entries as JSON lines, oldest first."""
     anyio.run(_export, after, server if not store_url else None, store_url)
 
@@ -125,7 +125,10 @@ def _read(file: Path) -> list[Row]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"{file} cannot be read: {exc}") from None
+        raise ConfigurationError(
+            f"{file} cannot be read: {exc}",
+            remedy="name a file that `orchestrator audit export` wrote, or - to read from a pipe",
+        ) from None
     return list(_rows(file, text.splitlines()))
 
 

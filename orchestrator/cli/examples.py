@@ -66,6 +66,30 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "rollout resume": ("orchestrator rollout resume 20260102-030405-abcd",),
     "rollout rollback": ("orchestrator rollout rollback 20260102-030405-abcd",),
     "rollout override": ("orchestrator rollout override 20260102-030405-abcd --reason CVE-2026-1",),
+    "backfill list": (
+        "orchestrator backfill list --state running --state held",
+        "orchestrator backfill list --rollout 20260102-030405-abcd --shard pg-eu-1 --json",
+    ),
+    "backfill show": ("orchestrator backfill show acme",),
+    "backfill summary": (
+        "orchestrator backfill summary",
+        "orchestrator backfill summary --rollout 20260102-030405-abcd --json",
+    ),
+    "backfill watch": (
+        "orchestrator backfill watch",
+        "orchestrator backfill watch --rollout 20260102-030405-abcd",
+    ),
+    "backfill pause": (
+        "orchestrator backfill pause --shard pg-eu-1 --reason 'month-end closing'",
+        "orchestrator backfill pause --all --reason 'incident 7'",
+    ),
+    "backfill resume": ("orchestrator backfill resume --shard pg-eu-1 --reason 'closed'",),
+    "backfill abort": ("orchestrator backfill abort --tenant acme --reason 'the new column is wrong'",),
+    "backfill set": (
+        "orchestrator backfill set --shard pg-eu-1 --rows-per-second 2000 --duty 0.5 --reason 'office hours'",
+        "orchestrator backfill set --tenant acme --batch-size 500 --reason 'a large batch hurts'",
+        "orchestrator backfill set --shard pg-eu-1 --reset --reason 'the evening has come'",
+    ),
     "schedule list": ("orchestrator schedule list --next 5", "orchestrator schedule list --json"),
     "schedule show": ("orchestrator schedule show nightly",),
     "schedule enable": ("orchestrator schedule enable nightly",),

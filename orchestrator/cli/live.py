@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +14,7 @@ from rich.live import Live
 
 from orchestrator.cli import screen, view
 from orchestrator.cli.tally import Tally
+from orchestrator.client.shapes import Backfill
 
 REFRESH_SECONDS = 0.1
 LINE_SECONDS = 5.0
@@ -32,6 +33,10 @@ class Shown:
 
     def throttle(self, shard: str, limit: int, allowed: int, reason: str | None) -> None:
         self._say(self.tally.throttle(shard, limit, allowed, reason))
+
+    def backfills(self, found: Iterable[Backfill]) -> None:
+        """Take account of those that are underway."""
+        self.tally.backfills.put(found)
 
     def link(self, reason: str | None) -> None:
         """The daemon is not heard any more, and why; or it is again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_FAILURES = ("failed", "locked", "unreachable", "ahead")
+FAILURES = frozenset({"failed", "locked", "unreachable", "ahead"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,21 @@ class Throttle:
 
 
 @dataclass(frozen=True, slots=True)
+class BackfillMoment:
+    """A backfill that is underway: rows passed, of how many (None: nobody knows); `rate` in rows per second. `waits`
+    says why it is held."""
+
+    tenant: str
+    revision: str
+    seen: int
+    estimated: int | None
+    ratio: float | None = None
+    rate: float | None = None
+    eta_seconds: float | None = None
+    waits: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """A rollout at one moment. `rate` is targets per second, None as long as it cannot be told. `link`: why nothing was
     heard of the daemon for `unheard_seconds`."""
@@ -63,6 +78,7 @@ class Moment:
     throttled: tuple[Throttle, ...] = ()
     link: str | None = None
     unheard_seconds: float = 0.0
+    backfills: tuple[BackfillMoment, ...] = ()
 
     @property
     def done(self) -> int:
@@ -70,7 +86,7 @@ class Moment:
 
     @property
     def failures(self) -> int:
-        return sum(self.counts.get(outcome, 0) for outcome in _FAILURES)
+        return sum(self.counts.get(outcome, 0) for outcome in FAILURES)
 
     @property
     def eta_seconds(self) -> float | None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import anyio
 import typer
 from rich.table import Table
 
@@ -13,7 +12,9 @@ from orchestrator.cli import connection, examples, options, screen
 from orchestrator.client import shapes
 from orchestrator.errors import ConfigurationError
 
-STATES = ("pending", "delivered", "dead")
+if TYPE_CHECKING:
+    from orchestrator.client.daemon import Daemon
+
 State = Annotated[list[str] | None, typer.Option("--state", help="pending, delivered or dead; may be repeated.")]
 Channels = Annotated[list[str] | None, typer.Option("--channel", help="Only of this entry; may be repeated.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Most deliveries to list, newest first.")]
@@ -32,16 +33,11 @@ def list_notifications(
     server: options.Server = options.DEFAULT_SERVER,
 ) -> None:
     """List deliveries, newest first; `--state dead` for those that were given up."""
-    for one in state or ():
-        if one not in STATES:
-            raise ConfigurationError(f"--state: there is no {one!r}", remedy=f"use one of: {', '.join(STATES)}")
-    found = anyio.run(_listed, server, state or (), channel or (), limit)
-    if as_json:
-        screen.write_json(found)
-    elif found:
-        screen.write(table(found))
-    else:
-        screen.remark("no notifications")
+    from orchestrator.notify.ports import STATES
+
+    states, channels = options.known(STATES, state or (), "--state"), channel or ()
+    found = connection.ask(server, lambda daemon: daemon.notifications(states=states, channels=channels, limit=limit))
+    screen.listing(found, table, as_json, "no notifications")
 
 
 @app.command("retry", epilog=examples.of("notifications retry"))
@@ -55,7 +51,7 @@ def retry(
     """Send a dead letter again, or all of them; its receiver sees the same id as before."""
     if (notification is None) != dead:
         raise ConfigurationError("name one notification, or say --dead for all dead letters", remedy="see --help")
-    found = anyio.run(_retried, server, notification, channel or ())
+    found = connection.ask(server, lambda daemon: _retried(daemon, notification, channel or ()))
     if as_json:
         screen.write_json(found)
     else:
@@ -79,14 +75,8 @@ def table(found: Sequence[shapes.Notification]) -> Table:
     return screen.table(columns, rows, right=("attempts",))
 
 
-async def _listed(server: str, states: Sequence[str], channels: Sequence[str], limit: int) -> list[shapes.Notification]:
-    async with connection.to(server) as daemon:
-        return await daemon.notifications(states=states, channels=channels, limit=limit)
-
-
-async def _retried(server: str, notification: str | None, channels: Sequence[str]) -> list[shapes.Notification]:
-    async with connection.to(server) as daemon:
-        if notification is not None:
-            return [await daemon.retry_notification(notification)]
-        dead = await daemon.notifications(states=["dead"], channels=channels)
-        return [await daemon.retry_notification(one["id"]) for one in reversed(dead)]
+async def _retried(daemon: Daemon, notification: str | None, channels: Sequence[str]) -> list[shapes.Notification]:
+    if notification is not None:
+        return [await daemon.retry_notification(notification)]
+    dead = await daemon.notifications(states=["dead"], channels=channels)
+    return [await daemon.retry_notification(one["id"]) for one in reversed(dead)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -48,6 +48,15 @@ OptionalServer = Annotated[
     str | None,
     typer.Option("--server", envvar="ORCHESTRATOR_SERVER", help="Ask this daemon instead of the databases."),
 ]
+# Of commands that speak of what the daemon keeps, and can do so without one.
+StoreServer = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        envvar="ORCHESTRATOR_SERVER",
+        help="Ask this daemon instead of the store, unless --store-url is given.",
+    ),
+]
 RolloutId = Annotated[str, typer.Argument(metavar="ID", help="As `orchestrator rollout list` shows it.")]
 
 
@@ -56,8 +65,13 @@ def words(kind: type[Word], given: Iterable[str], option: str) -> list[Word]:
 
     Not typer's choices: for them the words, and with them half the program, would be imported for `--help` too.
     """
-    known = {word.value: word for word in kind}
-    unknown = [text for text in given if text not in known]
+    return [kind(text) for text in known([word.value for word in kind], given, option)]
+
+
+def known(words: Sequence[str], given: Iterable[str], option: str) -> list[str]:
+    """What was given with `option`, all of it among `words`. Raises ConfigurationError naming these."""
+    found = list(given)
+    unknown = [text for text in found if text not in words]
     if unknown:
-        raise ConfigurationError(f"{option}: there is no {unknown[0]!r}", remedy=f"use one of: {', '.join(known)}")
-    return [known[text] for text in given]
+        raise ConfigurationError(f"{option}: there is no {unknown[0]!r}", remedy=f"use one of: {', '.join(words)}")
+    return found

@@ -130,7 +130,7 @@ def _script(found: shapes.CompiledPlan) -> Iterator[str]:
             continue
         yield f"-- {screen.plural(group['count'], 'target')} at {tables.heads(group['heads'])}, to {found['to']}"
         for step in group["steps"]:
-            if step["execution"] == "online":
+            if step["execution"] != "sql":
                 yield f"-- {step['revision']} is run by env.py: {' '.join((step['reason'] or '').split())}"
         for number, message in enumerate(group["sql"], 1):
             yield f"-- message {number} of {len(group['sql'])}"

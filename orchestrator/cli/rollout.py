@@ -62,12 +62,7 @@ def list_rollouts(
 
     states = options.words(RolloutState, state or (), "--state")
     found = connection.ask(server, lambda daemon: daemon.rollouts(states=states, limit=limit))
-    if as_json:
-        screen.write_json(found)
-    elif found:
-        screen.write(tables.rollouts(found))
-    else:
-        screen.remark("no rollouts")
+    screen.listing(found, tables.rollouts, as_json, "no rollouts")
 
 
 @app.command("show", epilog=examples.of("rollout show"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -26,12 +26,7 @@ def list_schedules(
 ) -> None:
     """List the schedules with their next runs."""
     found = connection.ask(server, lambda daemon: daemon.schedules(upcoming=upcoming))
-    if as_json:
-        screen.write_json(found)
-    elif found:
-        screen.write(schedules(found))
-    else:
-        screen.remark("no schedules")
+    screen.listing(found, schedules, as_json, "no schedules")
 
 
 @app.command("show", epilog=examples.of("schedule show"))
@@ -68,7 +63,7 @@ def run(name: Name, as_json: options.Json = False, server: options.Server = opti
         screen.remark(f"\nfollow it with `orchestrator rollout watch {came['rollout']}`")
 
 
-def schedules(listed: list[shapes.Schedule]) -> Table:
+def schedules(listed: Sequence[shapes.Schedule]) -> Table:
     rows: list[screen.Row] = [
         [
             one["name"],

@@ -22,9 +22,11 @@ Row = Sequence[RenderableType]
 
 # Which words are good news, bad news, or neither; the rest stays as it is.
 STYLES: Mapping[str, str] = {
-    **dict.fromkeys(("succeeded", "up_to_date"), "green"),
+    **dict.fromkeys(("succeeded", "up_to_date", "finished"), "green"),
     **dict.fromkeys(("failed", "unreachable", "ahead"), "red"),
-    **dict.fromkeys(("locked", "aborted", "cancelled", "paused", "behind", "unprovisioned"), "yellow"),
+    **dict.fromkeys(
+        ("locked", "aborted", "cancelled", "paused", "behind", "unprovisioned", "held", "stopped"), "yellow"
+    ),
     **dict.fromkeys(("running", "planning"), "cyan"),
     **dict.fromkeys(("unknown", "skipped", "pending"), "dim"),
 }
@@ -92,6 +94,18 @@ def answer(value: Shape, worded: Callable[[Shape], Iterable[RenderableType]], as
         write(*worded(value))
 
 
+def listing(
+    found: Sequence[Shape], table: Callable[[Sequence[Shape]], RenderableType], as_json: bool, none: str
+) -> None:
+    """Show a listing, as JSON or as a table; where it is empty, people are told so beside it."""
+    if as_json:
+        write_json(found)
+    elif found:
+        write(table(found))
+    else:
+        remark(none)
+
+
 def write_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
@@ -130,3 +144,13 @@ def plural(count: int, noun: str) -> str:
     ('1 target', '2,000 targets')
     """
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """
+    >>> duration(9.4), duration(61), duration(3725)
+    ('0:09', '1:01', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

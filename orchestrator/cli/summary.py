@@ -8,8 +8,9 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import screen
-from orchestrator.cli.tally import FAILURES, FINISHED, moment_of
+from orchestrator.cli import backfill_lines, screen
+from orchestrator.cli.moments import FAILURES
+from orchestrator.cli.tally import FINISHED, moment_of
 from orchestrator.client.shapes import FailureGroup, Rollout, Wave
 
 AT_GOAL = ("succeeded", "up_to_date")
@@ -45,6 +46,8 @@ def summary(rollout: Rollout) -> Iterator[RenderableType]:
         yield screen.indented(accounted(rollout))
     if "fallback" in rollout["executions"] or len(rollout["executions"]) > 1:
         yield screen.indented(Text(executed(rollout["executions"]), "dim"))
+    for backfill in rollout.get("backfills", ()):  # an older daemon tells of none
+        yield screen.indented(backfill_lines.sum_line(backfill))
     if rollout["failures"]:
         yield Text(f"\n{causes(rollout['failures'], 'target' if rollout['track'] == '*' else 'tenant')}")
     for group in rollout["failures"]:
@@ -73,6 +76,7 @@ _WAYS = {
     "replay": "replayed",
     "online": "by env.py",
     "mixed": "by turns",
+    "backfill": "with rows changed in batches",
     "fallback": "by env.py after the server had refused the SQL (look for replay_refused in the log)",
 }
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.cli.moments import CauseMoment, Moment, Throttle, WaveMoment
+from orchestrator.cli.backfill_tally import Backfills
+from orchestrator.cli.moments import FAILURES, CauseMoment, Moment, Throttle, WaveMoment
 
-FAILURES = frozenset({"failed", "locked", "unreachable", "ahead"})
 RETRIABLE = FAILURES | {"cancelled"}
 FINISHED = frozenset({"succeeded", "failed", "aborted", "rolled_back"})
 _MOVING = frozenset({"planning", "running"})
@@ -41,6 +41,7 @@ class Tally:
     throttled: dict[str, Throttle] = field(default_factory=dict)
     link: str | None = None
     unheard_since: datetime | None = None
+    backfills: Backfills = field(default_factory=Backfills)
     _before: int = 0
     _waves: dict[str, int] = field(default_factory=dict)
     _wave_states: dict[str, str] = field(default_factory=dict)
@@ -57,6 +58,8 @@ class Tally:
         if name == "RolloutCreated" and not self.rollout:
             self.rollout, self.total = data["rollout"], data["total"]
             self.title, self.began = f"{data['track']} to {data['to']}", moment_of(data["at"])
+        if data.get("rollout") in (None, self.rollout):  # a hold of a whole shard is of no rollout
+            self.backfills.apply(name, data)
         if data.get("rollout") != self.rollout:
             return None
         match name:
@@ -104,6 +107,7 @@ class Tally:
             tuple(self.throttled.values()),
             self.link,
             (now - self.unheard_since).total_seconds() if self.unheard_since else 0.0,
+            () if self.state in FINISHED else self.backfills.moments(),
         )
 
     def _wave_moments(self) -> Iterable[WaveMoment]:

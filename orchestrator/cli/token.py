@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
 import typer
+from rich.table import Table
 
 from orchestrator.cli import connection, examples, options, screen
+from orchestrator.cli.tables import NOTHING
 from orchestrator.client import shapes
 from orchestrator.errors import ConfigurationError
 
@@ -23,6 +27,8 @@ Entry = Annotated[
 ]
 TokenId = Annotated[str, typer.Argument(metavar="ID", help="As `orchestrator token list` shows it.")]
 
+_NO_TOKENS = "no tokens: without an identity provider, whoever reaches the daemon may do anything"
+
 app = typer.Typer(
     help="Make, list and revoke tokens: in the store, or with --server through a daemon, as an admin.",
     no_args_is_help=True,
@@ -36,7 +42,7 @@ def create(
     expires: Expires = "90d",
     entry: Entry = False,
     as_json: options.Json = False,
-    server: options.OptionalServer = None,
+    server: options.StoreServer = None,
     store_url: options.StoreUrl = None,
 ) -> None:
     """Make a token and print it, this once: only its hash is kept."""
@@ -52,7 +58,7 @@ def create(
         _show_entry(name, wanted, lifetime, as_json)
     elif server and not store_url:
         seconds = None if lifetime is None else lifetime.total_seconds()
-        _show(anyio.run(_asked, server, name, wanted, seconds), as_json)
+        _show(connection.ask(server, lambda daemon: daemon.create_token(name, wanted, seconds)), as_json)
     else:
         from orchestrator import settings
         from orchestrator.api import tokens as shown
@@ -64,34 +70,29 @@ def create(
 
 @app.command("list", epilog=examples.of("token list"))
 def list_tokens(
-    as_json: options.Json = False, server: options.OptionalServer = None, store_url: options.StoreUrl = None
+    as_json: options.Json = False, server: options.StoreServer = None, store_url: options.StoreUrl = None
 ) -> None:
     """List tokens, never their secrets."""
     if server and not store_url:
-        found = anyio.run(_listed, server)
+        found = connection.ask(server, lambda daemon: daemon.tokens())
     else:
         from orchestrator import settings
         from orchestrator.service import records
 
         found = [_shape(token) for token in anyio.run(records.listed, settings.load(store_url=store_url))]
-    if as_json:
-        screen.write_json(found)
-    elif found:
-        screen.write(_table(found))
-    else:
-        screen.remark("no tokens: whoever reaches the daemon may do anything")
+    screen.listing(found, _table, as_json, _NO_TOKENS)
 
 
 @app.command("revoke", epilog=examples.of("token revoke"))
 def revoke(
     token_id: TokenId,
     as_json: options.Json = False,
-    server: options.OptionalServer = None,
+    server: options.StoreServer = None,
     store_url: options.StoreUrl = None,
 ) -> None:
     """Revoke a token: from now on it does not count."""
     if server and not store_url:
-        revoked = anyio.run(_revoked, server, token_id)
+        revoked = connection.ask(server, lambda daemon: daemon.revoke_token(token_id))
     else:
         from orchestrator import settings
         from orchestrator.service import records
@@ -110,7 +111,7 @@ def _show(token: shapes.NewToken, as_json: bool) -> None:
     screen.remark("it is shown this once: keep it as ORCHESTRATOR_TOKEN of whoever asks")
 
 
-def _show_entry(name: str, role: Role, lifetime: Any, as_json: bool) -> None:
+def _show_entry(name: str, role: Role, lifetime: timedelta | None, as_json: bool) -> None:
     from orchestrator.access import file
     from orchestrator.service import records
 
@@ -123,38 +124,23 @@ def _show_entry(name: str, role: Role, lifetime: Any, as_json: bool) -> None:
     screen.remark(f"add this to `tokens:` of the tokens file:\n  {entry}")
 
 
-async def _asked(server: str, name: str, role: Role, seconds: float | None) -> shapes.NewToken:
-    async with connection.to(server) as daemon:
-        return await daemon.create_token(name, str(role), seconds)
-
-
-async def _listed(server: str) -> list[shapes.Token]:
-    async with connection.to(server) as daemon:
-        return await daemon.tokens()
-
-
-async def _revoked(server: str, token_id: str) -> shapes.Token:
-    async with connection.to(server) as daemon:
-        return await daemon.revoke_token(token_id)
-
-
 def _shape(token: Token) -> shapes.Token:
     from orchestrator.api import tokens as shown
 
     return cast(shapes.Token, shown.shown(token).model_dump(mode="json"))
 
 
-def _table(found: list[shapes.Token]) -> Any:
-    rows = [
-        (
+def _table(found: Sequence[shapes.Token]) -> Table:
+    rows: list[screen.Row] = [
+        [
             one["id"],
             one["name"],
             one["role"],
             one["state"],
             one["source"],
             one["expires_at"] or "never",
-            one["last_used_at"] or "-",
-        )
+            one["last_used_at"] or NOTHING,
+        ]
         for one in found
     ]
     return screen.table(("id", "name", "role", "state", "source", "expires", "last used"), rows)

@@ -9,7 +9,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.cli import screen
+from orchestrator.cli import backfill_lines, screen
 from orchestrator.cli.moments import CauseMoment, Moment, Throttle, WaveMoment
 from orchestrator.cli.tally import FINISHED
 
@@ -66,6 +66,7 @@ def details(moment: Moment, width: int) -> Iterator[Text]:
         yield from waves(moment.waves, halted=moment.state == "paused")
     if moment.state == "running":
         yield from throttles(moment.throttled, width)
+    yield from backfill_lines.lines(moment.backfills, width)
     yield from causes(moment.causes, width)
 
 
@@ -121,7 +122,7 @@ def unheard(moment: Moment, width: int) -> Iterator[Text]:
     """What to say while the daemon is not heard."""
     if moment.link is None:
         return
-    head = f"no connection for {duration(moment.unheard_seconds)}, trying again"
+    head = f"no connection for {screen.duration(moment.unheard_seconds)}, trying again"
     if len(head) + len(moment.link) + 2 <= width:
         yield Text(f"{head}: {moment.link}", "bold yellow")
     else:
@@ -143,11 +144,13 @@ def facts(moment: Moment) -> list[str]:
         said.append(f"{moment.running} running")
     if moment.failures:
         said.append(f"{moment.failures:,} failed")
+    if moment.backfills:
+        said.append(backfill_lines.together(moment.backfills))
     if moment.rate is not None:
         said.append(f"{moment.rate:.1f} targets/s")
-    said.append(duration(moment.seconds))
+    said.append(screen.duration(moment.seconds))
     if moment.eta_seconds and moment.state == "running":
-        said.append(f"about {duration(moment.eta_seconds)} left")
+        said.append(f"about {screen.duration(moment.eta_seconds)} left")
     return said
 
 
@@ -171,16 +174,6 @@ def fitted(parts: Iterable[str], width: int) -> str:
             break
         first += SEPARATOR + part
     return first
-
-
-def duration(seconds: float) -> str:
-    """
-    >>> duration(9.4), duration(61), duration(3725)
-    ('0:09', '1:01', '1:02:05')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _state(moment: Moment) -> str:

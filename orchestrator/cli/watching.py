@@ -9,7 +9,7 @@ import anyio
 
 from orchestrator.cli import live
 from orchestrator.cli.tally import FINISHED, Tally
-from orchestrator.errors import DaemonError, OrchestratorError
+from orchestrator.errors import DaemonError, NotFoundError, OrchestratorError
 
 if TYPE_CHECKING:
     from orchestrator.client import shapes
@@ -20,6 +20,9 @@ STOPPED = ("paused", "awaiting_approval")
 PATIENCE_SECONDS = 600.0
 AGAIN_SECONDS = 0.5
 SHARDS_SECONDS = 3.0
+BACKFILLS_SECONDS = 2.0
+# Those that are shown, and some that are counted only.
+BACKFILLS_ASKED = 100
 
 
 async def followed(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = False) -> shapes.Rollout:
@@ -32,6 +35,7 @@ async def followed(daemon: Daemon, rollout: shapes.Rollout, *, to_pause: bool = 
     tally = Tally(rollout["id"], f"{rollout['track']} to {rollout['to']}", rollout["total"])
     async with live.following(tally) as shown, anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_shards, daemon, shown)
+        tasks.start_soon(_watch_backfills, daemon, rollout["id"], shown)
         events = daemon.events(rollout["id"], patience_seconds=PATIENCE_SECONDS, on_link=shown.link)
         async with aclosing(events):
             async for event in events:
@@ -72,3 +76,16 @@ async def _watch_shards(daemon: Daemon, shown: live.Shown) -> None:
         for one in shards:
             shown.throttle(one["name"], one["limit"], one["max_concurrent"], one["throttled"])
         await anyio.sleep(SHARDS_SECONDS)
+
+
+async def _watch_backfills(daemon: Daemon, rollout_id: str, shown: live.Shown) -> None:
+    """How far those are that run: their progress is kept by nobody, so no event of a daemon's tells of it."""
+    while True:
+        try:
+            found = await daemon.backfills(rollout=rollout_id, states=("running", "held"), limit=BACKFILLS_ASKED)
+            shown.backfills(found)
+        except NotFoundError:
+            return  # an older daemon knows of none
+        except OrchestratorError:
+            pass  # the events tell when nobody answers
+        await anyio.sleep(BACKFILLS_SECONDS)

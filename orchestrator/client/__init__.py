@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from orchestrator.errors import ConfigurationError as ConfigurationError
     from orchestrator.errors import ConflictError as ConflictError
     from orchestrator.errors import DaemonError as DaemonError
+    from orchestrator.errors import FrozenError as FrozenError
     from orchestrator.errors import NotFoundError as NotFoundError
     from orchestrator.errors import OrchestratorError as OrchestratorError
     from orchestrator.errors import PlanChangedError as PlanChangedError
@@ -30,6 +31,7 @@ _PLACES = {
             "ConfigurationError",
             "ConflictError",
             "DaemonError",
+            "FrozenError",
             "NotFoundError",
             "OrchestratorError",
             "PlanChangedError",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from typing import Any, cast
-from urllib.parse import quote
 
 from orchestrator.client import shapes
-from orchestrator.client.connection import PAGE, Connection
+from orchestrator.client.connection import PAGE, Connection, place
 
 
 class Administration(Connection):
@@ -20,15 +19,15 @@ class Administration(Connection):
 
     async def schedule(self, name: str, *, upcoming: int = 5, runs: int = 20) -> shapes.Schedule:
         asked = {"upcoming": upcoming, "runs": runs}
-        return cast(shapes.Schedule, await self._ask("GET", _schedule(name), params=asked))
+        return cast(shapes.Schedule, await self._ask("GET", place("schedules", name), params=asked))
 
     async def switch_schedule(self, name: str, *, enabled: bool) -> shapes.Schedule:
         verb = "enable" if enabled else "disable"
-        return cast(shapes.Schedule, await self._ask("POST", f"{_schedule(name)}/{verb}"))
+        return cast(shapes.Schedule, await self._ask("POST", place("schedules", name, verb)))
 
     async def run_schedule(self, name: str) -> shapes.Run:
         """Start it now; what that came to."""
-        return cast(shapes.Run, await self._ask("POST", f"{_schedule(name)}/run"))
+        return cast(shapes.Run, await self._ask("POST", place("schedules", name, "run")))
 
     async def frozen(self) -> shapes.Freeze:
         return cast(shapes.Freeze, await self._ask("GET", "/api/v1/freeze"))
@@ -50,8 +49,7 @@ class Administration(Connection):
         return cast(shapes.NewToken, await self._ask("POST", "/api/v1/tokens", json=asked))
 
     async def revoke_token(self, token_id: str) -> shapes.Token:
-        path = f"/api/v1/tokens/{quote(token_id, safe='')}/revoke"
-        return cast(shapes.Token, await self._ask("POST", path))
+        return cast(shapes.Token, await self._ask("POST", place("tokens", token_id, "revoke")))
 
     async def audit(self, *, after: int = 0) -> AsyncGenerator[dict[str, Any], None]:
         """The entries that follow `after`, oldest first, as they are hashed but for `hash`."""
@@ -62,7 +60,3 @@ class Administration(Connection):
         """Some of the entries that follow `after`, oldest first; none where there are no more."""
         asked = {"after": after, "limit": PAGE}
         return cast(shapes.AuditPage, await self._ask("GET", "/api/v1/audit", params=asked))
-
-
-def _schedule(name: str) -> str:
-    return f"/api/v1/schedules/{quote(name, safe='')}"

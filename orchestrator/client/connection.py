@@ -82,7 +82,7 @@ class Connection:
     async def _first(self, path: str, parameters: Parameters, limit: int | None) -> list[Any]:
         """The items of a listing, at most so many."""
         found: list[Any] = []
-        async for item in self._pages(path, parameters):
+        async for item in self._pages(path, {"limit": min(limit or PAGE, PAGE), **parameters}):
             if limit is not None and len(found) == limit:
                 break
             found.append(item)
@@ -134,9 +134,13 @@ def address(server: str) -> httpx2.URL:
     return url
 
 
-def place(rollout_id: str, part: str | None = None) -> str:
-    """The path of a rollout, or of one of its parts; ids come from people's fingers."""
-    return f"/api/v1/rollouts/{quote(rollout_id, safe='')}" + (f"/{part}" if part else "")
+def place(listing: str, name: str, part: str | None = None) -> str:
+    """The path of one thing of a listing, or of a part of it; names come from people's fingers.
+
+    >>> place("rollouts", "a/b", "events")
+    '/api/v1/rollouts/a%2Fb/events'
+    """
+    return f"/api/v1/{listing}/{quote(name, safe='')}" + (f"/{part}" if part else "")
 
 
 def problem(answer: httpx2.Response) -> Mapping[str, Any] | None:

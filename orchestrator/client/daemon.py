@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, cast
-from urllib.parse import quote
 
 import httpx2
 
 from orchestrator.client import shapes
 from orchestrator.client.administration import Administration
-from orchestrator.client.connection import PAGE, Parameters, place
-from orchestrator.client.steering import Command, Steering
+from orchestrator.client.backfills import Backfills
+from orchestrator.client.connection import Parameters, place
+from orchestrator.client.steering import Steering
 from orchestrator.client.streams import Streams
 
 
-class Daemon(Administration, Streams, Steering):
+class Daemon(Administration, Backfills, Streams, Steering):
     """A client of one daemon; use it in an `async with` block.
 
-    Every method raises DaemonError when the daemon cannot be reached or fails, ConfigurationError when it refuses
-    what was asked for, NotFoundError, ConflictError (naming the rollout in the way), PlanChangedError and StateError.
+    Every method raises DaemonError when the daemon cannot be reached or fails; ConfigurationError when it does not know
+    us, does not let us, or cannot make sense of what was asked for; and RequestError for what cannot be done as things
+    are: NotFoundError, ConflictError (naming the rollout in the way), PlanChangedError, StateError and FrozenError.
     """
 
     async def ready(self) -> bool:
@@ -47,7 +48,7 @@ class Daemon(Administration, Streams, Steering):
         return cast(dict[str, Any], await self._ask("GET", "/openapi.json"))
 
     async def tenant(self, name: str) -> shapes.Tenant:
-        return cast(shapes.Tenant, await self._ask("GET", f"/api/v1/tenants/{quote(name, safe='')}"))
+        return cast(shapes.Tenant, await self._ask("GET", place("tenants", name)))
 
     async def shards(self) -> list[shapes.Shard]:
         """The servers, and how many migrations each bears now."""
@@ -61,12 +62,11 @@ class Daemon(Administration, Streams, Steering):
         self, *, states: Sequence[str] = (), channels: Sequence[str] = (), limit: int | None = None
     ) -> list[shapes.Notification]:
         """Newest first, at most `limit`."""
-        parameters: Parameters = {"state": tuple(states), "channel": tuple(channels), "limit": min(limit or PAGE, PAGE)}
+        parameters: Parameters = {"state": tuple(states), "channel": tuple(channels)}
         return await self._first("/api/v1/notifications", parameters, limit)
 
     async def retry_notification(self, notification_id: str) -> shapes.Notification:
-        place = f"/api/v1/notifications/{quote(notification_id, safe='')}/retry"
-        return cast(shapes.Notification, await self._ask("POST", place))
+        return cast(shapes.Notification, await self._ask("POST", place("notifications", notification_id, "retry")))
 
     async def tenants(self, *, select: str = "", states: Sequence[str] = ()) -> list[shapes.Tenant]:
         parameters: Parameters = {"select": select, "state": tuple(states)}
@@ -85,21 +85,15 @@ class Daemon(Administration, Streams, Steering):
 
     async def rollouts(self, *, states: Sequence[str] = (), limit: int | None = None) -> list[shapes.Rollout]:
         """Newest first, at most `limit`; without their failures."""
-        parameters: Parameters = {"state": tuple(states), "limit": min(limit or PAGE, PAGE)}
-        return await self._first("/api/v1/rollouts", parameters, limit)
+        return await self._first("/api/v1/rollouts", {"state": tuple(states)}, limit)
 
     async def rollout(self, rollout_id: str) -> shapes.Rollout:
-        return cast(shapes.Rollout, await self._ask("GET", place(rollout_id)))
+        return cast(shapes.Rollout, await self._ask("GET", place("rollouts", rollout_id)))
 
     async def migrations(self, rollout_id: str, *, states: Sequence[str] = ()) -> list[shapes.Migration]:
         """All of them, in the order in which the rollout goes over them."""
-        pages = self._pages(place(rollout_id, "migrations"), {"state": tuple(states)})
+        pages = self._pages(place("rollouts", rollout_id, "migrations"), {"state": tuple(states)})
         return [migration async for migration in pages]
-
-    async def command(self, rollout_id: str, command: Command, **given: object) -> shapes.Rollout:
-        """Steer a rollout; `given` are the fields that the command takes."""
-        content = {"json": given} if given else {}
-        return cast(shapes.Rollout, await self._ask("POST", place(rollout_id, command), **content))
 
     async def registry(self) -> shapes.Registry:
         """How many targets it knows, and how the sources are that name tenants."""

@@ -21,7 +21,7 @@ from orchestrator.errors import (
 _HELD = "targets-held"
 _CHANGED = "plan-changed"
 _FROZEN = "frozen"
-_TOKEN = "set ORCHESTRATOR_TOKEN to a token with the right for this"
+_TOKEN = "set ORCHESTRATOR_TOKEN to a token with the role for this"
 
 
 def error(status: int, body: Mapping[str, Any] | None, server: str) -> OrchestratorError:

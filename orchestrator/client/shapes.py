@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from orchestrator.client.backfill_shapes import AskedAdjustment as AskedAdjustment
+from orchestrator.client.backfill_shapes import AskedScope as AskedScope
+from orchestrator.client.backfill_shapes import Backfill as Backfill
+from orchestrator.client.backfill_shapes import BackfillAdjustment as BackfillAdjustment
+from orchestrator.client.backfill_shapes import BackfillHold as BackfillHold
+from orchestrator.client.backfill_shapes import BackfillOrder as BackfillOrder
+from orchestrator.client.backfill_shapes import BackfillScope as BackfillScope
+from orchestrator.client.backfill_shapes import BackfillSum as BackfillSum
+from orchestrator.client.backfill_shapes import BackfillSummary as BackfillSummary
+from orchestrator.client.backfill_shapes import GivenOrder as GivenOrder
+
 
 class Failure(TypedDict):
     kind: str
@@ -120,6 +131,7 @@ class Rollout(TypedDict):
     eta_seconds: float | None
     failures: list[FailureGroup]
     executions: dict[str, int]
+    backfills: list[BackfillSum]
     irreversible: dict[str, str]
     not_reversible: str | None
     schedule: ScheduledRun | None
@@ -187,7 +199,7 @@ class Preview(TypedDict):
 
 
 class Step(TypedDict):
-    """One revision; `execution` is `sql` or `online`, and then there is a reason."""
+    """One revision; `execution` is `sql`, or `online` or `backfill`, and then there is a reason."""
 
     revision: str
     execution: str

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 from orchestrator.client import shapes
+from orchestrator.client.connection import Connection, place
 
 Command = Literal["pause", "resume", "approve", "abort", "retry", "rollback", "skip", "limit", "override"]
 
 
-class Steering:
-    """The commands of a client; each answers with the rollout as it is then. Raises StateError when the rollout is not
-    in a state for it, and NotFoundError."""
+class Steering(Connection):
+    """A connection that steers rollouts; each command answers with the rollout as it is then. Raises StateError when
+    the rollout is not in a state for it, and NotFoundError."""
 
     async def command(self, rollout_id: str, command: Command, **given: object) -> shapes.Rollout:
-        raise NotImplementedError
+        """Steer a rollout; `given` are the fields that the command takes."""
+        content = {"json": given} if given else {}
+        return cast(shapes.Rollout, await self._ask("POST", place("rollouts", rollout_id, command), **content))
 
     async def pause(self, rollout_id: str) -> shapes.Rollout:
         """Start no further target; those that run are finished."""

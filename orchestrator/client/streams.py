@@ -77,7 +77,7 @@ class Streams(Connection):
     async def _stream(self, rollout_id: str, after: int) -> AsyncIterator[httpx2.EventSource]:
         timeout = httpx2.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
         headers = {"Last-Event-ID": str(after)}
-        async with self._http.sse(place(rollout_id, "events"), headers=headers, timeout=timeout) as source:
+        async with self._http.sse(place("rollouts", rollout_id, "events"), headers=headers, timeout=timeout) as source:
             if source.response.status_code != 200:
                 await source.response.aread()
                 raise problems.error(source.response.status_code, problem(source.response), self.server)

@@ -204,7 +204,8 @@ class Guard(Protocol):
 
     async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
         """Cancel what one of the backends waits for where they have waited for longer than `patience`, and somebody
-        waits behind them. To be asked again and again, from the beginning of a migration.
+        waits behind them; nothing where there is no `patience`. To be asked again and again, from the beginning of a
+        migration.
 
         `note` is told why, in words, before that is done, and None where it was not. Raises TargetUnreachableError.
         """

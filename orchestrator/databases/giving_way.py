@@ -15,6 +15,7 @@ import asyncpg
 
 from orchestrator.databases.base import Patience
 from orchestrator.databases.connecting import in_words
+from orchestrator.databases.postgresql_questions import BLOCKERS
 from orchestrator.errors import HALF_APPLIED, TargetError
 
 # `pg_locks.waitstart` is there since 14: https://www.postgresql.org/docs/current/view-pg-locks.html
@@ -42,9 +43,6 @@ _BEHIND = """SELECT theirs.pid, a.application_name, a.state,
     AND theirs.pid <> ALL (pg_catalog.string_to_array($1, ',')::int[])
     AND pg_catalog.pg_blocking_pids(theirs.pid) && pg_catalog.string_to_array($1, ',')::int[]
     ORDER BY theirs.waitstart LIMIT 1"""
-_HOLDER = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
-    FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) AS blocking(pid)
-    CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(blocking.pid) a LIMIT 1"""
 # Only while it waits still, for that very lock: whatever it does next is not to be hit.
 _CANCEL = """SELECT pg_catalog.pg_cancel_backend(pid) FROM pg_catalog.pg_locks
     WHERE NOT granted AND pid = $1 AND waitstart = $2 LIMIT 1"""
@@ -100,7 +98,7 @@ async def give_way(
     behind = await connection.fetchrow(_BEHIND, listed, ours["since"])
     if behind is None:
         return
-    holder = await connection.fetchrow(_HOLDER, ours["pid"])
+    holder = await connection.fetchrow(BLOCKERS, str(ours["pid"]))
     held = f", held by {in_words(holder)}" if holder is not None else ""
     note(f"gave way to {in_words(behind)}, which this migration kept waiting while it waited for a further lock{held}")
     if not await connection.fetchval(_CANCEL, ours["pid"], ours["since"]):

@@ -267,8 +267,9 @@ class PostgreSQLGuard:
         return Patience(self._place.limits.lock_timeout) if self.version >= giving_way.SINCE_VERSION else None
 
     async def give_way(self, backends: Sequence[int], note: Callable[[str | None], None]) -> None:
+        if (patience := self.patience) is None:
+            return
         with bounded(self._place):
-            patience = Patience(self._place.limits.lock_timeout)
             await giving_way.give_way(self._connection, backends, self.application_name, patience, self._waits, note)
 
     async def invalid_indexes(self) -> tuple[str, ...]:

@@ -41,10 +41,11 @@ HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now()
 # Matched by name as well, as above.
 END_HOLDER = """SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_get_activity($1)
     WHERE application_name = $2"""
+# Of the backends that are named, one after the other: who keeps one of them waiting.
 BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
     FROM pg_catalog.unnest(pg_catalog.string_to_array($1, ',')::int[]) AS waiting(pid)
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
-    JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
+    CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(blocking.pid) a LIMIT 1"""
 
 # What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
 # names the client, and what only concerns the transaction at work.

@@ -9,6 +9,7 @@ import anyio
 import asyncpg
 
 from orchestrator.databases import giving_way
+from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
@@ -31,9 +32,6 @@ CLEANUP_SECONDS = 10.0
 # The server's statement_timeout counts for each statement; a script has no limit of its own.
 _NO_LIMIT = 10.0**7
 
-_BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.xact_start)::float AS seconds
-    FROM pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) AS blocking(pid)
-    JOIN pg_catalog.pg_stat_activity a ON a.pid = blocking.pid LIMIT 1"""
 # The start tells a backend from a later one with its number.
 _END = """SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_get_activity($1)
     WHERE backend_start = $2"""
@@ -158,7 +156,7 @@ class Replay:
         """Look around for WATCH_SECONDS."""
         backend, patience = self._connection.get_server_pid(), self._patience
         name = self._connection.get_settings().application_name
-        row = await connection.fetchrow(_BLOCKERS, backend)
+        row = await connection.fetchrow(sql.BLOCKERS, str(backend))
         self._waiting.seen(in_words(row) if row is not None else None)
         until = anyio.current_time() + WATCH_SECONDS
         while (left := until - anyio.current_time()) > 0:

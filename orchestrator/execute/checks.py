@@ -8,25 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import anyio
-import httpx2
 import structlog
 
 from orchestrator.databases.asking import Asker
 from orchestrator.databases.base import Limits, Place
-from orchestrator.databases.fetching import answered, host_of, trusting
 from orchestrator.errors import CheckError, TargetError
-from orchestrator.execute import promql
+from orchestrator.execute import endpoints, promql
 from orchestrator.execute.answers import one_line
 from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth
-from orchestrator.execute.verdicts import Finding, of_rows, of_tenants, shown
+from orchestrator.execute.verdicts import Finding, of_rows, of_tenants
 from orchestrator.observe import redact
 from orchestrator.plan import waves
 from orchestrator.registry.model import DEFAULT_STRATEGY, Check, Registry, Target, TargetKey, Wave
 from orchestrator.rollout.ports import Verdict
-
-# Of an answer over HTTP, so much is looked through.
-LARGEST_BYTES = 1_000_000
 
 log = structlog.get_logger(__name__)
 
@@ -80,11 +75,11 @@ class WaveChecks:
     async def _asked(self, registry: Registry, check: Check, targets: Sequence[TargetKey], salt: str) -> Finding:
         try:
             if check.probe == "promql":
-                async with await _client(check) as client:
+                async with await endpoints.client(check) as client:
                     return await promql.ask(client, check)
             if check.probe == "http":
-                async with await _client(check) as client:
-                    return await _http(client, check)
+                async with await endpoints.client(check) as client:
+                    return await endpoints.ask(client, check)
             if check.shard is None:
                 return await self._of_tenants(registry, check, targets, salt)
             return await self._sql(registry, check, Target("", "", check.shard, check.database or "", check.schema))
@@ -150,48 +145,6 @@ def _sample(targets: Sequence[Target], number: int | None, salt: str) -> Sequenc
         tenants[target.tenant].append(target)
     units = [tuple(members) for members in tenants.values()]
     return [target for unit in waves.spread(units, number, salt) for target in unit]
-
-
-async def _client(check: Check) -> httpx2.AsyncClient:
-    """Straight to the host, whatever proxy the environment names; redirections are not followed."""
-    headers = {"Accept": "*/*" if check.probe == "http" else "application/json", "Accept-Encoding": "identity"}
-    if check.token is not None:
-        headers["Authorization"] = f"Bearer {check.token}"
-    auth = httpx2.BasicAuth(check.user, check.password or "") if check.user is not None else None
-    return httpx2.AsyncClient(
-        headers=headers,
-        auth=auth,
-        timeout=check.timeout_seconds,
-        transport=httpx2.AsyncHTTPTransport(verify=await trusting()),
-        trust_env=False,
-    )
-
-
-async def _http(client: httpx2.AsyncClient, check: Check) -> Finding:
-    """Raises CheckError."""
-    host, seconds = host_of(check.text), check.timeout_seconds
-    remedy = "check that it is up, and that `http` of the check is right"
-    async with answered(client, "GET", check.text, seconds=seconds, error=CheckError, remedy=remedy) as response:
-        if response.status_code != check.status:
-            return Finding(False, f"{host} answered with status {response.status_code}, not {check.status}")
-        if check.contains is None:
-            return Finding(True, f"status {check.status}")
-        if await _holds(response, check.contains):
-            return Finding(True, f"status {check.status}, and the answer holds what it should")
-    return Finding(False, f"the answer of {host} does not hold {shown(check.contains)}")
-
-
-async def _holds(response: httpx2.Response, text: str) -> bool:
-    """Whether the text is within the first bytes of the answer, which may go on for ever."""
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
-        if len(content) > LARGEST_BYTES:
-            break
-    try:
-        return text in content.decode(response.charset_encoding or "utf-8", errors="replace")
-    except LookupError:  # an encoding that nobody knows
-        return text in content.decode("utf-8", errors="replace")
 
 
 def _surprise(exc: Exception) -> Finding:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from orchestrator.errors import (
+    BACKFILL_ABORTED,
+    BACKFILL_TOO_SLOW,
     HALF_APPLIED,
     HeadsChangedError,
     TargetAheadError,
@@ -44,7 +46,7 @@ def classify(exc: TargetError) -> ErrorClass:
     >>> classify(TargetError("relation exists", code="42P07")).value
     'permanent'
     """
-    if exc.kind == HALF_APPLIED:
+    if exc.kind in (HALF_APPLIED, BACKFILL_ABORTED, BACKFILL_TOO_SLOW):
         return ErrorClass.PERMANENT
     if isinstance(exc, HeadsChangedError) or is_lock_timeout(exc):
         return ErrorClass.CONTENTION
@@ -72,8 +74,10 @@ def _is_transient(code: str) -> bool:
 
 def outcome(exc: TargetError) -> MigrationState:
     """How a target ends when no further attempt is made."""
-    if exc.kind == HALF_APPLIED:
+    if exc.kind in (HALF_APPLIED, BACKFILL_TOO_SLOW):
         return MigrationState.FAILED
+    if exc.kind == BACKFILL_ABORTED:
+        return MigrationState.CANCELLED
     if isinstance(exc, TargetAheadError):
         return MigrationState.AHEAD
     if isinstance(exc, TargetSkippedError):

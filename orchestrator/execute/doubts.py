@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from orchestrator.backfill.model import Report
 from orchestrator.databases.base import Place
 from orchestrator.errors import HALF_APPLIED, NOT_AT_GOAL, MigrationFailedError, TargetError, TargetUnreachableError
 from orchestrator.execute.online import GUARD_LOST
@@ -21,7 +22,7 @@ class Doubts:
 
     def __init__(self, work: Work, place: Place, attempt: Attempt) -> None:
         self._work, self._attempt = work, attempt
-        self._direction, self._noted = "", ""
+        self._direction, self._noted, self._backfill = "", "", ""
         self._keeps_ddl = place.url.get_backend_name() in MYSQL_DIALECTS
         self._takes_notes = place.url.get_backend_name() == "postgresql"
 
@@ -36,19 +37,47 @@ class Doubts:
             elif not self._is_cleared(found, plan):
                 revision = doubt.revision_of(found)
                 raise _begun(revision, plan.heads) if revision else may_be_half_applied(_CUT_SHORT, plan.heads)
-            await self._work.on_doubt(None)
+            if found == self._first_backfill(plan):
+                self._backfill = found  # it stays written down: it goes on to be so
+            else:
+                await self._work.on_doubt(None)
         self._attempt.judged = True
 
     def _is_cleared(self, found: str, plan: Plan) -> bool:
         if doubt.revision_of(found) is not None:
             return doubt.is_cleared(found, plan.heads, self._work.history)
+        if doubt.is_of_backfill(found) and doubt.is_still_backfill(found, plan.heads, self._work.history):
+            return True
         if self._keeps_ddl or found.removeprefix(doubt.PASSED_ON) == doubt.HALF:
             return not self._work.reverting and not plan.steps
         return True  # where notes are taken, nothing was noted
 
-    def begins(self, plan: Plan) -> None:
+    async def begins(self, plan: Plan) -> None:
         """What the plan runs is about to begin."""
         self._direction = "" if plan.direction == "stamp" else plan.direction
+        if (first := self._first_backfill(plan)) is not None:
+            await self._note_backfill(first)
+
+    async def batch(self, report: Report) -> None:
+        """A backfill is about to change rows."""
+        if self._keeps_ddl and not report.progress.finished:
+            await self._note_backfill(doubt.about_backfill(report.backfill.direction, report.backfill.revision))
+
+    def _first_backfill(self, plan: Plan) -> str | None:
+        """The note of the plan's next step, where notes of backfills are taken and it is one."""
+        if not self._keeps_ddl or plan.direction == "stamp" or not plan.steps:
+            return None
+        first = plan.steps[0]
+        return doubt.about_backfill(plan.direction, first) if self._is_backfill(first, plan) else None
+
+    def _is_backfill(self, revision: str, plan: Plan) -> bool:
+        return revision in self._work.history.backfills(plan.direction)
+
+    async def _note_backfill(self, note: str) -> None:
+        """Nobody must take what a killed backfill leaves for half applied DDL."""
+        if self._backfill != note:
+            await self._work.on_doubt(note)
+            self._backfill = note
 
     async def note(self, plan: Plan, revision: str) -> None:
         """Write down that the revision is about to do something that stays."""
@@ -67,7 +96,7 @@ class Doubts:
         elif not _is_silent(exc):
             self._attempt.judged = self._attempt.judged or bool(self._noted)
         elif self._direction and self._keeps_ddl:
-            self._remains(doubt.UNKNOWN)
+            self._remains(self._backfill or doubt.UNKNOWN)
 
     def _about(self, revision: str | None) -> str:
         return doubt.HALF if revision is None else f"{self._direction} {revision}"
@@ -75,16 +104,24 @@ class Doubts:
     def _remains(self, found: str) -> None:
         self._attempt.judged, self._attempt.doubt = False, found
 
-    def instead_of(self, exc: TargetError, heads: Heads) -> MigrationFailedError | None:
-        """What the end of a worker means where nothing is taken back, and that of an env.py that commits half."""
+    def instead_of(self, exc: TargetError, found: Heads | None) -> MigrationFailedError | None:
+        """What the end of a worker means where nothing is taken back, and that of an env.py that commits half; `found`
+        is None where the heads could not be read."""
+        heads = found or ()
         if exc.kind == WORKER_DIED and self._keeps_ddl:
-            return may_be_half_applied(exc.message, heads)
+            return None if self._was_backfill(found) else may_be_half_applied(exc.message, heads)
         if exc.kind == NOT_AT_GOAL and self._noted and not doubt.is_cleared(self._noted, heads, self._work.history):
             revision = doubt.revision_of(self._noted)
             self._remains(self._noted)
             message = f"{exc.message}. Revision {revision} had begun {_STAYS}, so it may be half applied"
             return MigrationFailedError(message, kind=HALF_APPLIED, revision=revision, remedy=_REMEDY)
         return None
+
+    def _was_backfill(self, heads: Heads | None) -> bool:
+        """Whether nothing but a backfill can have been cut short."""
+        if not self._backfill or heads is None:
+            return False
+        return doubt.is_still_backfill(self._backfill, heads, self._work.history)
 
 
 _STAYS = "what stays whatever becomes of its transaction"

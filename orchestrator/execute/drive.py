@@ -5,15 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 import stamina
 import structlog
 
 from orchestrator import events
-from orchestrator.errors import FrozenError, HeadsChangedError, OrchestratorError, TargetError, TargetUnreachableError
+from orchestrator.backfill.model import Answer, Report
+from orchestrator.errors import (
+    BACKFILL_ABORTED,
+    BACKFILL_STOPPED,
+    FrozenError,
+    HeadsChangedError,
+    OrchestratorError,
+    TargetError,
+    TargetSkippedError,
+    TargetUnreachableError,
+)
 from orchestrator.execute import classify
 from orchestrator.execute.admission import LOOK_SECONDS, Admission
+from orchestrator.execute.backfilling import Backfilling, Throttle, Unthrottled
 from orchestrator.execute.courses import Courses
 from orchestrator.execute.gate import Gate
 from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
@@ -31,9 +43,12 @@ from orchestrator.plan.steps import Plan, Planner, Planning
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Control, Share
-from orchestrator.rollout.state import Migration, MigrationState
+from orchestrator.rollout.state import BACKFILL, Migration, MigrationState
 
 log = structlog.get_logger(__name__)
+
+# A backfill that was stopped for a reason that is not its rollout's is tried again after so long.
+STOPPED_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +88,9 @@ class Driver:
         policy: RetryPolicy,
         publish: Callable[[events.Event], None],
         gate: Gate | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
-        self._gate = gate or Gate()
+        self._gate, self._throttle = gate or Gate(), throttle or Unthrottled()
         self._migrator, self._slots, self._policy, self._publish = migrator, slots, policy, publish
         self._rooms = HeadRooms(slots, migrator.occupancy, publish)
 
@@ -99,7 +115,7 @@ class _Drive:
     def __init__(self, driver: Driver, share: Share, route: Route, control: Control) -> None:
         self._migrator = driver._migrator
         self._policy, self._publish = driver._policy, driver._publish
-        self.share, self.route, self.control = share, route, control
+        self.share, self.route, self.control, self.throttle = share, route, control, driver._throttle
         self.admission = Admission(
             share, route.part, driver._slots, driver._rooms, route.registry, control, driver._gate
         )
@@ -123,6 +139,7 @@ class _One:
         self.in_slot = True
         self.attempt = Attempt()
         self.retries = Retries(drive._policy)
+        self.backfilling = Backfilling(drive.throttle, drive.control)
         self.suspect = False
         self.cut_short = migration.attempts > 0 and migration.was_cut_short
         if self.cut_short and migration.doubt is None:  # written by an earlier release
@@ -164,7 +181,12 @@ class _One:
 
     async def _attempted(self, target: Target) -> Done:
         try:
-            return await self.drive._migrator.attempt(self._work(target), self.attempt)
+            with self.backfilling.attempting():
+                return await self.drive._migrator.attempt(self._work(target), self.attempt)
+        except TargetError as exc:
+            if exc.kind == BACKFILL_ABORTED and (left_out := self.backfilling.left_out) is not None:
+                raise TargetSkippedError(left_out, kind="skipped") from exc
+            raise
         finally:
             if self.attempt.judged:
                 self.migration = replace(self.migration, doubt=None)
@@ -207,7 +229,11 @@ class _One:
         if not isinstance(exc, TargetError):
             return False
         self.drive.admission.note(exc)
-        wait = self.retries.after(exc)
+        if self.backfilling.progressed:  # an attempt of hours is not over its deadline for one that failed before it
+            self.retries.progressed()
+            self.backfilling.progressed = False
+        stopped = exc.kind == BACKFILL_STOPPED
+        wait = self._until_next_look() if stopped else self.retries.after(exc)
         if wait is None:
             return False  # the slot is kept until the failure is recorded: it may pause the rollout
         self.suspect = exc.kind == WORKER_DIED
@@ -216,6 +242,8 @@ class _One:
         elif self.attempt.to_heads is not None and not self.suspect:
             self.reached = self.attempt.to_heads
         self._leave_slot()
+        if stopped:
+            return wait
         self.drive._publish(
             events.MigrationRetried(
                 **tell.who(self.migration),
@@ -226,6 +254,10 @@ class _One:
             )
         )
         return wait
+
+    def _until_next_look(self) -> float:
+        """Seconds until it is seen whether a backfill that was stopped may go on: at once where it may not."""
+        return STOPPED_SECONDS if self.drive.control.admits else 0.001
 
     async def _start(self) -> None:
         self.attempt = Attempt()
@@ -255,6 +287,7 @@ class _One:
             suspect=self.suspect,
             cut_short=self.cut_short,
             bound=way.bound is not None,
+            on_batch=partial(self._asked, target),
             left_alone=way.bound is not None and not (self.migration.planned and self.migration.planned.steps),
         )
 
@@ -262,10 +295,12 @@ class _One:
         rollout, wave = self.drive.share.rollout, self.migration.wave
         backs_up = any(one.backup for one in rollout.waves if one.name == wave)
         before = self.reached if self.migration.attempts > 1 else self.migration.from_heads
-        changed = (
-            self.cut_short or self.suspect or (self.migration.attempts > 1 and before != self.migration.from_heads)
-        )
+        moved = self.migration.attempts > 1 and before != self.migration.from_heads
+        changed = self.cut_short or self.suspect or moved or self.migration.execution == BACKFILL
         return Occasion(rollout.id, rollout.request.strategy, wave, self._record, backs_up, changed, self)
+
+    async def _asked(self, target: Target, report: Report) -> Answer:
+        return await self.backfilling.ask(self.migration, target, report)
 
     async def _record(self, event: events.MigrationEvent) -> None:
         await self.drive.control.record(self.migration, event)
@@ -315,9 +350,10 @@ class _One:
         await self._finish(replace(self.migration, state=state, failure=failed, to_heads=self.attempt.to_heads))
 
     async def _finish(self, migration: Migration) -> None:
-        kept = migration.failure is not None and (migration.changed or migration.is_half_applied)
-        counted = migration.counted if kept else None
-        self.migration = replace(migration, execution=self.attempt.execution, finished_at=events.now(), counted=counted)
+        touched = migration.changed or migration.is_half_applied or self.backfilling.any
+        counted = migration.counted if migration.failure is not None and touched else None
+        way = BACKFILL if self.backfilling.any else self.attempt.execution
+        self.migration = replace(migration, execution=way, finished_at=events.now(), counted=counted)
         await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
 
 

@@ -12,7 +12,7 @@ from orchestrator import events
 from orchestrator.execute.predictions import Heads, Predictions, Stretch
 from orchestrator.registry.model import Registry, Target
 from orchestrator.rollout import windows
-from orchestrator.rollout.state import Migration, MigrationState, Rollout
+from orchestrator.rollout.state import BACKFILL, Migration, MigrationState, Rollout
 from orchestrator.rollout.windows import Freeze, Held, Verdict
 
 # How old what is known of a freeze may be. Whoever starts a migration is refused by the store in any case.
@@ -108,8 +108,11 @@ def stretch(rollout: Rollout, migration: Migration) -> Stretch:
 
 
 def remember(predictions: Predictions, event: events.Event) -> None:
-    """What a migration took is what is predicted for others; of one that was tried again, it tells little."""
+    """What a migration took is what is predicted for others; of one that was tried again, it tells little, and of one
+    with a backfill nothing: that stops and goes on as it must."""
     if not isinstance(event, events.MigrationFinished) or event.attempts != 1 or not event.steps:
+        return
+    if event.execution == BACKFILL:
         return
     if event.outcome == MigrationState.SUCCEEDED:
         predictions.note(_stretch(event.track, event.shard, event.from_heads, event.to_heads), event.seconds)

@@ -6,9 +6,18 @@ from collections.abc import Callable
 
 from orchestrator.databases.questions import VERIFY
 from orchestrator.databases.refusals import BACKUP
-from orchestrator.errors import HALF_APPLIED, HeadsChangedError, MigrationFailedError, TargetError
+from orchestrator.errors import (
+    BACKFILL_ABORTED,
+    BACKFILL_STOPPED,
+    HALF_APPLIED,
+    HeadsChangedError,
+    MigrationFailedError,
+    TargetError,
+)
 from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan.steps import Direction, Heads, Plan
+
+_OWN = (HALF_APPLIED, WORKER_DIED, BACKUP, VERIFY, BACKFILL_STOPPED, BACKFILL_ABORTED)
 
 
 class Ours:
@@ -50,7 +59,7 @@ class Ours:
     def instead_of(self, exc: TargetError, found: Heads | None) -> HeadsChangedError | None:
         """What a failure is where somebody else was quicker: what they made was there already, or a row that was to be
         changed had gone. Should it be the revision's own fault after all, it fails again, with nobody else about."""
-        if not isinstance(exc, MigrationFailedError) or exc.kind in (HALF_APPLIED, WORKER_DIED, BACKUP, VERIFY):
+        if not isinstance(exc, MigrationFailedError) or exc.kind in _OWN:
             return None
         meanwhile = self.moved(found)
         if meanwhile is not None:

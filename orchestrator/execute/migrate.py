@@ -11,6 +11,7 @@ from functools import partial
 import structlog
 from sqlalchemy.engine import URL
 
+from orchestrator.backfill.model import Answer, Report
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import NOT_AT_GOAL, HistoryError, MigrationFailedError, TargetAheadError, TargetError
@@ -24,6 +25,7 @@ from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
+from orchestrator.execute.questions import OnBatch
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
@@ -46,7 +48,8 @@ class Work:
     crashes must not take other targets with it twice. `cut_short`: an attempt before ended in the middle; `doubt`: what
     it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
     table before the first change.
-    `bound`: only what was planned may run; `left_alone`: that is nothing.
+    `bound`: only what was planned may run; `left_alone`: that is nothing. `on_batch`: asked before each batch of a
+    backfill; None: they pace themselves.
     """
 
     registry: Registry
@@ -67,6 +70,7 @@ class Work:
     cut_short: bool = False
     bound: bool = False
     left_alone: bool = False
+    on_batch: OnBatch | None = None
 
     @property
     def reverting(self) -> bool:
@@ -154,6 +158,7 @@ class Migrator:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
                 plan = work.planner.plan(heads, work.since)
                 _refuse_impossible(plan, work.bound)
+                _refuse_mixed(work.history, plan)
                 ours.begins(plan)
                 await work.on_heads(plan)
                 await doubts.judge(plan)
@@ -167,7 +172,7 @@ class Migrator:
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
-                    doubts.begins(plan)
+                    await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)
                 await precautions.after(plan, done.to_heads)
@@ -175,7 +180,7 @@ class Migrator:
             except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 doubts.ended(exc)
-                if (half := doubts.instead_of(exc, attempt.to_heads or ())) is not None:
+                if (half := doubts.instead_of(exc, attempt.to_heads)) is not None:
                     raise half from exc
                 await leftovers.name(exc, guard)
                 if (meanwhile := ours.instead_of(exc, attempt.to_heads)) is not None:
@@ -232,10 +237,11 @@ class Migrator:
     ) -> Done:
         lasting = partial(doubts.note, plan)
         watched = turn.watched and turn.compiled is None
+        asked = partial(_asked, work.on_batch, doubts) if work.on_batch is not None else None
 
         async def online(part: Plan) -> None:
             job = replace(self._job(work, place, part, guard), observed=watched)
-            run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting)
+            run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting, on_batch=asked)
             await run(job, guard, work.on_step, alone=work.alone)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
@@ -282,6 +288,11 @@ class Migrator:
             return Neighbours(tables, tuple(registry.schemas_of(target)) if target.schema is None else ())
 
         return Place(target, registry.url_for(target), self._limits, neighbours)
+
+
+async def _asked(on_batch: OnBatch, doubts: Doubts, report: Report) -> Answer:
+    await doubts.batch(report)
+    return await on_batch(report)
 
 
 def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:
@@ -331,6 +342,19 @@ def _refuse_impossible(plan: Plan, bound: bool) -> None:
             f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",
             remedy="deploy the build that has it, or bring the target back with that build",
         )
+
+
+def _refuse_mixed(history: History, plan: Plan) -> None:
+    """Before anything is run: what stands beside a backfill could not be taken back with it."""
+    mixed = history.mixed(plan.direction)
+    for step in plan.steps:
+        if step in mixed:
+            raise MigrationFailedError(
+                f"revision {step} holds a backfill and something else: {mixed[step]}. Nothing was run",
+                kind="mixed_backfill",
+                revision=step,
+                remedy="give the backfill a revision of its own, and start a new rollout",
+            )
 
 
 async def _witness(replayer: Replayer, turn: Turn) -> None:

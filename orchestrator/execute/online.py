@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import anyio
@@ -16,6 +17,7 @@ from orchestrator.databases.base import Guard
 from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_lock_timeout
+from orchestrator.execute.questions import OnBatch, Questions
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
@@ -45,28 +47,35 @@ class OnlineRunner:
         alone: bool,
         on_observed: Callable[[Observed], None] = lambda observed: None,
         on_lasting: OnLasting | None = None,
+        on_batch: OnBatch | None = None,
     ) -> None:
         """Bring the target along its plan; returns when env.py has ended.
 
         `on_observed` is called from another thread, of a job that is `observed`. `on_lasting` is awaited before a
-        revision does the first thing that stays whatever becomes of it. `alone`: in a process of its own.
+        revision does the first thing that stays whatever becomes of it, and `on_batch` before each batch of a backfill;
+        without it, backfills pace themselves. `alone`: in a process of its own.
         Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on the
         server and env.py's end is waited for: nothing of it runs on after this returns or raises, but for a thread of a
         host that cannot be ended (see `_Watch._end`).
         """
         watch = _Watch(guard, alone, Waiting(job.tenant, job.track.name))
         patience = guard.patience
+        questions = Questions(on_batch) if on_batch is not None else None
+        job = replace(job, paced=questions is not None)
         observer = Observer(
             watch.add,
             _Steps(on_step).tell,
             on_observed,
             _from_thread(on_lasting or _unnoted, patience.seconds if patience else None),
+            questions.ask if questions is not None else None,
         )
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
+                if questions is not None:
+                    tasks.start_soon(questions.mind, watch.wait_for_end)
                 try:
                     await anyio.to_thread.run_sync(call, limiter=self._threads)
                 except TargetError as exc:
@@ -86,6 +95,8 @@ class OnlineRunner:
                 remedy="look at the server's log for why it ended the session",
                 retriable=True,
             ) from watch.failure
+        if questions is not None and questions.failure is not None:
+            raise questions.failure
         if watch.failure is not None:
             raise watch.failure
 
@@ -166,7 +177,7 @@ class _Watch:
         try:
             while not self.done.is_set() and not self.guard.lost.is_set():
                 with anyio.move_on_after(pause):
-                    await self._wait_for_end()
+                    await self.wait_for_end()
                 if not self.done.is_set() and not self.guard.lost.is_set():
                     await self._look()
         finally:
@@ -176,7 +187,8 @@ class _Watch:
     def _note(self, gave_way: str | None) -> None:
         self._gave_way = gave_way
 
-    async def _wait_for_end(self) -> None:
+    async def wait_for_end(self) -> None:
+        """Return when env.py has ended, or the guard is lost."""
         async with anyio.create_task_group() as tasks:
 
             async def stop_on(event: anyio.Event) -> None:

@@ -27,13 +27,17 @@ _WRONG = "correct `url` of the check: it should be that of a Prometheus server, 
 async def ask(client: httpx2.AsyncClient, check: Check) -> Finding:
     """Ask at this moment, or at many of the last `for_seconds`. Raises CheckError."""
     if not check.for_seconds:
-        answer = await _post(client, check, "query", {"query": check.text})
-        return of_series(check, read(answer, "vector"), 1)
+        return of_series(check, await instant(client, check), 1)
     # The server's clock counts: by ours, if it is late, the window would lie before the wave.
     [now] = read(await _post(client, check, "query", {"query": "time()"}), "vector")
     window = Window.until(now.samples[0][1], check.for_seconds)
     answer = await _post(client, check, "query_range", {"query": check.text, **window.form()})
     return of_series(check, read(answer, "matrix"), window.steps + 1)
+
+
+async def instant(client: httpx2.AsyncClient, check: Check) -> Sequence[Series]:
+    """What the query gives at this moment. Raises CheckError."""
+    return read(await _post(client, check, "query", {"query": check.text}), "vector")
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,11 @@ class Retries:
             self.made[kind] += 1
         return wait
 
+    def progressed(self) -> None:
+        """The attempt that has just failed was not in vain: what went wrong before counts no longer."""
+        self.made.clear()
+        self.began.clear()
+
     def stood(self, seconds: float) -> None:
         """The migration stood in a queue, or its rollout was paused: that counts against no deadline."""
         for kind in self.began:

@@ -138,12 +138,9 @@ class Committed:
 
     def _told(self, redact: Callable[[str], str], lost: bool) -> str | None:
         if self._kept.count:
-            done = "; ".join(shortened(redact(statement)) for statement in self._kept.statements)
-            more = self._kept.count - len(self._kept.statements)
-            heads = ", ".join(self._kept.heads or ()) or "nothing"
             return (
-                f"The revision is half applied: what it did outside of transactions stays ({done}"
-                f"{f'; and {more} more' if more else ''}). The version table still says {heads}"
+                "The revision is half applied: what it did outside of transactions stays "
+                f"({self._kept.told(redact)}). The version table still says {self._kept.version}"
             )
         if lost and self._on_its_way is not None:
             return (

@@ -30,8 +30,9 @@ from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
+from orchestrator.history.mixed import asks_of_backfills, holds_backfill
 from orchestrator.history.sources import besides, outside
-from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
+from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
 from orchestrator.plan.statements import objection
 
 
@@ -80,12 +81,21 @@ class _Rendering:
         """Alembic's `fn`: the steps to render, each guarded so that a failure stays its own."""
         for step in steps_of(self.scripts, self.job.plan, heads):
             self.current, self._items = step.revision.revision, []
-            self._reason = _opted_out(step.revision.module) or outside(step.revision.path) or self.everywhere
+            backfills = self._backfills(step.revision.path)
+            self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
+            self._reason = self._reason or self.everywhere
             self._does_nothing = _is_empty(step.migration_fn)
-            step.migration_fn = self._guarded(step.migration_fn)
+            step.migration_fn = _nothing_of_it if backfills else self._guarded(step.migration_fn)
             yield step
             self.steps.append(self._step())
             self.current = None
+
+    def _backfills(self, file: str) -> str | None:
+        source = Path(file).read_bytes()
+        if holds_backfill(source, self.job.plan.direction):
+            return IN_BATCHES
+        asked = asks_of_backfills(source)
+        return f"it asks the database (`op.{asked}`)" if asked else None
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`."""
@@ -163,6 +173,10 @@ def _watched_environ(job: CompileJob, rendering: _Rendering) -> Iterator[None]:
 
 def _nothing() -> None:
     pass
+
+
+def _nothing_of_it(**options: Any) -> None:
+    """In place of what is not to be rendered."""
 
 
 _NOTHING = [step.opname for step in dis.get_instructions(_nothing)]

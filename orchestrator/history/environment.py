@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,8 +16,9 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
+from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
-from orchestrator.history import applications, attributes, drivers, failures, session, tasklocal
+from orchestrator.history import applications, attributes, drivers, failures, pacing, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
@@ -45,12 +47,14 @@ _CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE
 class Observer:
     """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; of a
     job that is `observed`, what env.py does besides; and the revision that is about to do the first thing that stays
-    whatever becomes of its transaction: `lasting` returns when that is written down."""
+    whatever becomes of its transaction: `lasting` returns when that is written down. Of a job that is `paced`, `batch`
+    is asked before each batch of a backfill, and answers within a second or two."""
 
     backend: Callable[[int], None]
     step: Callable[[str, float], None]
     observed: Callable[[Observed], None] = lambda observed: None
     lasting: Callable[[str], None] = lambda revision: None
+    batch: Callable[[Report], Answer] | None = None
 
 
 def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
@@ -69,6 +73,7 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
             session.applied(Session(job.rules, observer.backend, progress)),
             attributes.handed(config, job.url),
             applications.entered(scripts.dir),
+            _paced(job, observer),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()
@@ -85,6 +90,18 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         )
     if job.observed:
         observer.observed(Observed(progress.state, tuple(progress.remarks)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A `Pacer` that asks whoever started the migration."""
+
+    ask: Callable[[Report], Answer]
+
+
+def _paced(job: MigrateJob, observer: Observer) -> AbstractContextManager[None]:
+    """Backfills ask the observer, where somebody answers; else they pace themselves."""
+    return pacing.applied(_Asking(observer.batch)) if job.paced and observer.batch is not None else nullcontext()
 
 
 class _Progress:

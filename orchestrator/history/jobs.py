@@ -15,7 +15,8 @@ from orchestrator.sessions import SessionRules
 @dataclass(frozen=True, slots=True)
 class MigrateJob:
     """One target's online migration, along the history of this digest, which covers these `modules`. `url` and
-    `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not."""
+    `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not. `paced`: ask
+    before each batch of a backfill."""
 
     track: Track
     digest: str
@@ -29,6 +30,7 @@ class MigrateJob:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     observed: bool = False
     modules: tuple[str, ...] = ()
+    paced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +80,14 @@ class HostJob:
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob
-Kind = Literal["backend", "steps", "observed", "lasting", "done", "failed"]
+Kind = Literal["backend", "steps", "observed", "lasting", "batch", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `lasting` (revision; it waits until
-    it hears that this is written down), `done` (result), `failed` (class, fields)."""
+    it hears that this is written down), `batch` (`Report`; it waits for the `Answer`), `done` (result), `failed`
+    (class, fields)."""
 
     kind: Kind
     value: Any

@@ -37,6 +37,17 @@ class Part:
         if len(self.statements) < SHOWN:
             self.statements.append(statement)
 
+    def told(self, redact: Callable[[str], str]) -> str:
+        """The first few in words, and how many more there are; secrets are taken out by `redact`."""
+        shown = [shortened(redact(statement)) for statement in self.statements]
+        more = self.count - len(shown)
+        return "; ".join([*shown, f"and {more} more"] if more else shown)
+
+    @property
+    def version(self) -> str:
+        """The heads that the version table holds, in words."""
+        return ", ".join(self.heads or ()) or "nothing"
+
     def take(self, later: Part) -> None:
         if later.heads is not None:
             self.statements, self.count, self.heads = later.statements, later.count, later.heads
@@ -102,13 +113,9 @@ class Lasting:
             exc.remedy = f"{exc.remedy}; an earlier attempt that was cut short may have applied a part of it already"
 
     def _told(self, redact: Callable[[str], str]) -> str:
-        statements = "; ".join(shortened(redact(statement)) for statement in self._kept.statements)
-        more = self._kept.count - len(self._kept.statements)
-        heads = ", ".join(self._kept.heads or ()) or "nothing"
         return (
             f"{_NAMES[self._dialect]} does not take DDL back, so the revision is half applied: {self._kept.count} of "
-            f"its statements stay ({statements}{f'; and {more} more' if more else ''}). "
-            f"The version table still says {heads}"
+            f"its statements stay ({self._kept.told(redact)}). The version table still says {self._kept.version}"
         )
 
     def _commits(self, first: str, second: str) -> bool:

@@ -18,6 +18,7 @@ from alembic.util import CommandError
 from orchestrator.errors import HistoryError, UnplannableError
 from orchestrator.history import drivers, goals, modules
 from orchestrator.history.findings import EnvPy
+from orchestrator.history.mixed import Mixed
 from orchestrator.history.places import line_of
 from orchestrator.plan.steps import Direction, Heads
 from orchestrator.registry.model import Track
@@ -32,6 +33,7 @@ class RevisionFile:
     """One revision as its file declares it.
 
     `irreversible`: why it cannot be taken back, where that is sure; `verify`: what must hold when it was applied.
+    `backfills`: the directions in which it holds backfills; `mixed`: what must not stand beside them.
     """
 
     revision: str
@@ -42,6 +44,8 @@ class RevisionFile:
     file: str
     irreversible: str | None = None
     verify: tuple[Verification, ...] = ()
+    backfills: tuple[Direction, ...] = ()
+    mixed: tuple[Mixed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class History:
 
     def __init__(self, track: Track, snapshot: Snapshot) -> None:
         self.track, self.snapshot = track, snapshot
+        self._backfills: dict[Direction, frozenset[str]] = {}
         self._files = {file.revision: file for file in snapshot.files}
         self._labels = self._labelled()
         self._check_parents()
@@ -94,6 +99,21 @@ class History:
     def irreversible(self) -> Mapping[str, str]:
         """Why a revision cannot be taken back, for those of which it is sure."""
         return {file.revision: file.irreversible for file in self.snapshot.files if file.irreversible is not None}
+
+    def backfills(self, direction: Direction) -> frozenset[str]:
+        """The revisions that hold backfills, and nothing else, in this direction."""
+        if direction not in self._backfills:
+            found = (one for one in self.snapshot.files if direction in one.backfills and not one.mixed)
+            self._backfills[direction] = frozenset(one.revision for one in found)
+        return self._backfills[direction]
+
+    def mixed(self, direction: Direction) -> Mapping[str, str]:
+        """What stands beside a revision's backfills in this direction and must not, in words, with file and line."""
+        return {
+            one.revision: "; ".join(f"{it.what} ({Path(one.file).name}:{it.line})" for it in one.mixed)
+            for one in self.snapshot.files
+            if one.mixed and direction in one.backfills
+        }
 
     @cached_property
     def is_async(self) -> bool:

@@ -13,7 +13,8 @@ from alembic.util import CommandError
 
 from orchestrator.errors import HistoryError
 from orchestrator.history import config as configuration
-from orchestrator.history import reversals
+from orchestrator.history import mixed, reversals
+from orchestrator.history.mixed import DIRECTIONS
 from orchestrator.history.places import line_of, null_byte
 from orchestrator.history.revisions import RevisionFile, Snapshot, contents_of, digest_over, python_files
 from orchestrator.registry import verifications
@@ -105,6 +106,7 @@ def _check_functions(track: Track, scripts: list[Script]) -> None:
 
 
 def _as_file(track: Track, script: Script) -> RevisionFile:
+    source = Path(script.path).read_bytes()
     return RevisionFile(
         script.revision,
         _as_tuple(script.down_revision),
@@ -114,6 +116,8 @@ def _as_file(track: Track, script: Script) -> RevisionFile:
         script.path,
         reversals.irreversible(script.path, script.module),
         _verify(track, script),
+        tuple(way for way in DIRECTIONS if mixed.holds_backfill(source, way)),
+        mixed.mixed(source),
     )
 
 

@@ -73,6 +73,21 @@ def applied(session: Session) -> Iterator[None]:
 
 
 @contextmanager
+def resumable() -> Iterator[None]:
+    """Within this context, nobody follows what is sent: what is committed here goes on where it stopped, however it
+    ends, so nothing of it is half applied."""
+    session = _current.get()
+    if session is None:
+        yield
+        return
+    follower, session.follower = session.follower, None
+    try:
+        yield
+    finally:
+        session.follower = follower
+
+
+@contextmanager
 def refused() -> Iterator[None]:
     """Within this context, SQLAlchemy opens no connection, and hands out none that is open: WrongDatabaseError."""
     with applied(Session(None)):

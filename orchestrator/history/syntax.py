@@ -25,3 +25,17 @@ def tree_of(file: str | Path) -> ast.Module:
 @lru_cache(maxsize=64)
 def _parsed(file: str, modified_ns: int, size: int) -> ast.Module:
     return ast.parse(Path(file).read_bytes())
+
+
+def parsed(source: str | bytes) -> ast.Module:
+    """The tree of a file's text, as `tree_of`."""
+    try:
+        with _one_at_a_time:
+            return _parsed_text(source)
+    except (SyntaxError, ValueError):
+        return ast.Module([], [])
+
+
+@lru_cache(maxsize=64)
+def _parsed_text(source: str | bytes) -> ast.Module:
+    return ast.parse(source)

@@ -29,6 +29,9 @@ import sqlalchemy.dialects.postgresql
 import sqlalchemy.dialects.sqlite  # noqa: F401
 from alembic.script import ScriptDirectory
 
+# Registered with releases of Alembic that know no plugins, too.
+import orchestrator.history.operations  # noqa: F401
+from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import compile as compiler
 from orchestrator.history import environment, failures, modules, scripts, session, tasklocal
@@ -86,12 +89,12 @@ def _work(own: socket.socket) -> None:
         os._exit(code)
 
 
-def _end_with(connection: Connection, until: threading.Event) -> None:
-    """End the process when the daemon hangs up before it has `loaded`: it does not write meanwhile, so readable means
-    gone."""
+def _end_with(connection: Connection, loaded: threading.Event) -> None:
+    """End the process when the daemon hangs up before the history is `loaded`: it does not write meanwhile, so readable
+    means gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
-    if not until.is_set():
+    if not loaded.is_set():
         os._exit(3)
 
 
@@ -170,7 +173,7 @@ def _read_to_plan(job: ReadJob) -> Snapshot:
 
 
 def _observer(speaker: _Speaker) -> Observer:
-    return Observer(speaker.backend, speaker.step, speaker.observed, speaker.lasting)
+    return Observer(speaker.backend, speaker.step, speaker.observed, speaker.lasting, speaker.batch)
 
 
 def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
@@ -205,14 +208,15 @@ class _Speaker:
         self._lock = threading.Lock()
         self._steps: list[tuple[str, float]] = []
         self._told = 0.0
-        self._answers: queue.SimpleQueue[None] | None = None
+        self._answers: queue.SimpleQueue[Any] | None = None
+        self._asking = threading.Lock()
 
     def listen(self) -> None:
         """Hear answers in a thread from now on, and end the process when the daemon hangs up."""
         self._answers = queue.SimpleQueue()
         threading.Thread(target=self._hear, args=(self._answers,), daemon=True).start()
 
-    def _hear(self, answers: queue.SimpleQueue[None]) -> None:
+    def _hear(self, answers: queue.SimpleQueue[Any]) -> None:
         with contextlib.suppress(Exception):
             while True:
                 answers.put(self.connection.recv())
@@ -231,11 +235,18 @@ class _Speaker:
 
     def lasting(self, revision: str) -> None:
         """Returns when the daemon has written it down. Raises EOFError or OSError when it hangs up instead."""
-        self.say("lasting", revision)
-        if self._answers is None:
-            self.connection.recv()
-        else:
-            self._answers.get()
+        self._ask("lasting", revision)
+
+    def batch(self, report: Report) -> Answer:
+        """What the daemon says to the next batch of a backfill. Raises EOFError or OSError when it hangs up instead."""
+        answer: Answer = self._ask("batch", report)
+        return answer
+
+    def _ask(self, kind: Kind, value: Any) -> Any:
+        """Say it and wait for the answer; one question at a time."""
+        with self._asking:
+            self.say(kind, value)
+            return self.connection.recv() if self._answers is None else self._answers.get()
 
     def step(self, revision: str, seconds: float) -> None:
         """Steps are many and quick, and only watched: those of a moment are told together."""

@@ -301,6 +301,9 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None, seconds:
                 elif message.kind == "lasting":
                     observer.lasting(message.value)
                     connection.send(None)
+                elif message.kind == "batch":
+                    assert observer.batch is not None
+                    connection.send(observer.batch(message.value))
                 else:
                     for revision, taken in message.value:
                         observer.step(revision, taken)

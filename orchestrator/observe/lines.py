@@ -28,6 +28,13 @@ NAMES: Mapping[type[events.Event], str] = {
     events.ReplayRefused: "replay_refused",
     events.PlanJudged: "plan_judged",
     events.MigrationFinished: "migration_finished",
+    events.BackfillStarted: "backfill_started",
+    events.BackfillProgressed: "backfill_progressed",
+    events.BackfillFinished: "backfill_finished",
+    events.BackfillStopped: "backfill_stopped",
+    events.BackfillHeld: "backfill_held",
+    events.BackfillReleased: "backfill_released",
+    events.BackfillOrdered: "backfill_ordered",
     events.TargetsAppeared: "targets_appeared",
     events.LockWaited: "lock_waited",
     events.ShardThrottled: "shard_throttled",
@@ -106,7 +113,11 @@ def level(event: events.Event) -> Level:
             return "warning"
         case events.BackupTaken() | events.RolloutCreated() | events.WaveChanged() | events.PlanJudged():
             return "info"
-        case events.SourceRecovered():
+        case events.BackfillStopped(kind=kind):
+            return "warning" if kind in ("too_slow", "failed") else "info"
+        case events.BackfillStarted() | events.BackfillFinished() | events.BackfillHeld() | events.BackfillReleased():
+            return "info"
+        case events.SourceRecovered() | events.BackfillOrdered():
             return "info"
         case events.Audited(outcome=outcome):
             return "info" if outcome == "done" else "warning"
@@ -129,6 +140,7 @@ def level(event: events.Event) -> Level:
 def fields(event: events.Event) -> Mapping[str, Any]:
     """The event's values under the log's keys, without those that say nothing; seconds to the millisecond."""
     values = {key: value for key, value in event.as_dict().items() if key != "at" and value is not None}
+    values.pop("batches", None)  # one number for each batch
     if isinstance(event, events.MigrationFinished):
         values = {_KEYS.get(key, key): value for key, value in values.items()}
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}

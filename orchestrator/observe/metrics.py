@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 
 import orchestrator
 from orchestrator import events
+from orchestrator.observe.backfill_metrics import BackfillMetrics
 from orchestrator.observe.fleet import FLEET_STATES, Fleet
 from orchestrator.observe.rollouts import FINISHED, MIGRATION_STATES
 
@@ -143,6 +144,7 @@ class Metrics:
             "1 in the process that drives the store's rollouts, 0 in a standby.",
             registry=registry,
         )
+        self.backfills = BackfillMetrics(registry, clock)
         _tell_build(registry)
         registry.register(FleetCollector(fleet, eta or _unknown, clock))
         prometheus_client.ProcessCollector(registry=registry)
@@ -167,6 +169,7 @@ class Metrics:
         _replace(self.next_runs, following)
 
     def apply(self, event: events.Event) -> None:
+        self.backfills.apply(event)
         match event:
             case events.ScheduleRan():
                 self.schedule_runs.labels(event.schedule, event.outcome).inc()

@@ -21,6 +21,10 @@ class Mark(StrEnum):
     COMMIT = "commit"
 
 
+# Why a revision with backfills runs online. It commits after each batch, so it shares no transaction with others.
+IN_BATCHES = "it changes rows in batches"
+
+
 @dataclass(frozen=True, slots=True)
 class RenderedStep:
     """One revision as SQL: statements in order, with the boundaries between them.
@@ -33,6 +37,10 @@ class RenderedStep:
     heads: Heads
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
+
+    @property
+    def is_backfill(self) -> bool:
+        return self.reason == IN_BATCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,11 +175,24 @@ def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ..
 
 
 def undivided(rendering: Rendering) -> Rendering:
-    """Where env.py has one transaction for all revisions, it stays one: if one of them runs online, all do."""
-    online = next((step.revision for step in rendering.steps if step.reason is not None), None)
-    if online is None or not rendering.before:
+    """Where env.py has one transaction for all revisions, it stays one: if one of them runs online, all do. A backfill
+    ends it, and another begins after it, so those before and those after it stand for themselves."""
+    if not rendering.before or all(step.reason is None for step in rendering.steps):
         return rendering
-    return _all_online(rendering, f"it shares a transaction with {online}, which runs online")
+    together = [list(steps) for _, steps in groupby(rendering.steps, key=lambda step: step.is_backfill)]
+    parts = [Rendering(tuple(steps), rendering.before, rendering.create_version) for steps in together]
+    steps = tuple(step for one in map(_undivided, parts) for step in one.steps)
+    if all(step.reason is not None for step in steps):
+        return Rendering(steps)
+    return replace(rendering, steps=steps)
+
+
+def _undivided(rendering: Rendering) -> Rendering:
+    """Of the steps of one transaction, or of backfills."""
+    online = next((step for step in rendering.steps if step.reason is not None), None)
+    if online is None or online.is_backfill:
+        return rendering
+    return _all_online(rendering, f"it shares a transaction with {online.revision}, which runs online")
 
 
 def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from orchestrator.plan.compiled import Begun, Compiled, Move, Script
 
-Kind = Literal["irreversible", "online", "outside_transaction", "half_applied"]
+Kind = Literal["irreversible", "online", "outside_transaction", "half_applied", "mixed_backfill"]
 TEXT_SHOWN = 60
 
 
@@ -28,8 +28,10 @@ def of(
     online: Mapping[str, str],
     compiled: Compiled | None,
     keeps_ddl: bool,
+    mixed: Mapping[str, str],
 ) -> Sequence[Finding]:
-    """The findings of one group, in the order of its steps. `keeps_ddl`: its server does not take DDL back."""
+    """The findings of one group, in the order of its steps. `keeps_ddl`: its server does not take DDL back; `mixed`:
+    what of a step stands beside its backfills, with file and line."""
     outside = dict(_outside(compiled)) if compiled is not None else {}
     found = []
     if steps and keeps_ddl:
@@ -38,6 +40,9 @@ def of(
     for step in steps:
         if step in irreversible:
             found.append(Finding("irreversible", step, f"it cannot be taken back: {irreversible[step]}"))
+        if step in mixed:
+            message = f"it will not run: beside its backfills it has {mixed[step]}; give that another revision"
+            found.append(Finding("mixed_backfill", step, message))
         if step in online:
             found.append(Finding("online", step, f"it is run by env.py: {online[step]}"))
         if step in outside:

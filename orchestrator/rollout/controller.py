@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 
 import anyio
@@ -14,6 +15,7 @@ from orchestrator.registry.model import Target, TargetKey
 from orchestrator.rollout import decide, step, tell
 from orchestrator.rollout.budgets import Stop
 from orchestrator.rollout.gatekeeper import Gatekeeper
+from orchestrator.rollout.interruptions import Interruption, interruption
 from orchestrator.rollout.ports import Checks, Dispatcher, Expedition, Ledger, Share
 from orchestrator.rollout.standing import Standing
 from orchestrator.rollout.state import Migration, MigrationState, Override, Rollout, RolloutState
@@ -54,6 +56,8 @@ class Controller:
         self._left: set[TargetKey] = set()
         self._begun: set[TargetKey] = set()
         self._skipped: set[TargetKey] = set()
+        # Those between whose batches a backfill may be stopped, with the reason of whoever leaves one out.
+        self._backfilling: dict[TargetKey, str | None] = {}
         self._going_back = rollout.rolling_back
         self._draining = self._renewing = False
         self._driving: anyio.CancelScope | None = None
@@ -93,10 +97,23 @@ class Controller:
         self._begun.add(migration.key)
         return True
 
+    def interrupts(self, migration: Migration, *, backfilling: bool = True) -> Interruption | None:
+        if not backfilling:
+            self._backfilling.pop(migration.key, None)
+            return None
+        return interruption(
+            self.rollout,
+            back=migration.reverting,
+            draining=self._draining,
+            renewing=self._renewing,
+            skipped=self._backfilling.setdefault(migration.key, None),
+        )
+
     async def record(self, migration: Migration, event: events.RolloutEvent | None = None) -> None:
         await self._standing.record(migration, event)
         if migration.state is not MigrationState.RUNNING:
             self._begun.discard(migration.key)
+            self._backfilling.pop(migration.key, None)
         if not self.rollout.rolling_back:
             wave = next(wave for wave in self.rollout.waves if wave.name == migration.wave)
             if (stop := step.exceeded(self.rollout, self._standing.tally, wave)) is not None:
@@ -105,11 +122,18 @@ class Controller:
     # Commands
 
     async def pause(self, reason: str, *, by: str) -> None:
-        """No new starts from now on, as `by` wants it; what runs goes on to its end."""
+        """No new starts from now on, as `by` wants it; what runs goes on to its end, but for backfills, which are held
+        before their next batch."""
         async with self._standing.lock:
             decide.check_command(self.rollout, "pause")
             if self.rollout.state is not RolloutState.PAUSED:
                 await self._standing.move(RolloutState.PAUSED, reason, by=by)
+
+    async def pause_for(self, reason: str) -> None:
+        """Pause of ourselves and wait for a person, on the way back as well; nothing where it is paused, or over."""
+        async with self._standing.lock:
+            if not (self.rollout.state.finished or self.rollout.aborting or self.rollout.state is RolloutState.PAUSED):
+                await self._standing.move(RolloutState.PAUSED, reason)
 
     async def resume(self, reason: str) -> None:
         """Go on; the failures so far are accepted by whoever resumes, and do not pause the rollout again."""
@@ -130,8 +154,8 @@ class Controller:
             await self._gates.approve(by)
 
     async def abort(self, reason: str, *, force: bool = False) -> None:
-        """No new starts; when what runs has ended (or was cancelled, with `force`), the rest is cancelled and the
-        rollout is over."""
+        """No new starts, and no further batch of a backfill; when what runs has ended (or was cancelled, with `force`),
+        the rest is cancelled and the rollout is over."""
         async with self._standing.lock:
             decide.check_command(self.rollout, "abort")
             if not self.rollout.aborting:
@@ -178,7 +202,8 @@ class Controller:
             await self._standing.move(RolloutState.RUNNING, reason, rolling_back=True)
 
     async def skip(self, tenant: str, track: str | None, reason: str) -> int:
-        """Leave a tenant's targets out that are pending or have failed. Returns how many."""
+        """Leave a tenant's targets out that are pending or have failed, or whose backfill can be stopped before its
+        next batch. Returns how many."""
         async with self._standing.lock:
             decide.check_command(self.rollout, "skip")
             self._refuse_ended("skip a target of")
@@ -186,12 +211,16 @@ class Controller:
             meant = [m for m in found if m.tenant == tenant and track in (None, m.track)]
             if not meant:
                 raise NotFoundError(f"rollout {self.rollout.id} has no target of tenant {tenant!r}")
-            gone = decide.skipped(meant, self._begun, reason, events.now(), self.rollout.request.direction)
+            stopped = [m for m in meant if m.key in self._backfilling and not m.reverting]
+            gone: Sequence[Migration] = ()
+            with suppress(StateError) if stopped else nullcontext():
+                gone = decide.skipped(meant, self._begun, reason, events.now(), self.rollout.request.direction)
+            self._backfilling.update({migration.key: reason for migration in stopped})
             self._skipped.update(migration.key for migration in gone)
             await self._standing.save(gone)
             fewer = decide.accepting(self.rollout, self._standing.tally, fewer=True)
             await self._standing.move(self.rollout.state, self.rollout.reason, waves=fewer)
-        return len(gone)
+        return len(gone) + len(stopped)
 
     async def limit(self, most: int) -> None:
         """So many of the rollout's targets at once from now on, instead of what its strategy and waves say."""
@@ -240,7 +269,7 @@ class Controller:
         await self._standing.move(self.rollout.state, self.rollout.reason)
 
     def drain(self) -> None:
-        """Start nothing more; `run` returns when what runs has ended."""
+        """Start nothing more; `run` returns when what runs has ended, backfills before their next batch."""
         self._draining = True
         self._standing.wake()
 
@@ -288,7 +317,7 @@ class Controller:
                 return self._expedition
             except HistoryError as exc:
                 self._expedition = None
-                await self._pause(str(exc))
+                await self.pause_for(str(exc))
             while self.rollout.state is RolloutState.PAUSED and not self._draining:
                 await self._standing.changed.wait()
             if self.rollout.aborting:
@@ -296,12 +325,6 @@ class Controller:
                 await self._ended()
                 return None
         return None
-
-    async def _pause(self, reason: str) -> None:
-        """Wait for a person, on the way back as well."""
-        async with self._standing.lock:
-            if not (self.rollout.state.finished or self.rollout.aborting or self.rollout.state is RolloutState.PAUSED):
-                await self._standing.move(RolloutState.PAUSED, reason)
 
     async def _plan(self, expedition: Expedition) -> None:
         if self.rollout.state not in (RolloutState.PENDING, RolloutState.PLANNING):

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from orchestrator.events import RolloutEvent
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import TargetKey
+from orchestrator.rollout.interruptions import Interruption
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Rollout, RolloutState
 from orchestrator.rollout.windows import Freeze, Held
 
@@ -142,6 +143,11 @@ class Control(Protocol):
 
     def begin(self, migration: Migration) -> bool:
         """Ask right before a migration is started: False when it is not to be, since somebody has skipped it, say."""
+        ...
+
+    def interrupts(self, migration: Migration, *, backfilling: bool = True) -> Interruption | None:
+        """Asked before each batch of a backfill: why it does not go on, if it does not. `backfilling` False: it has
+        ended; between two batches a person may still leave the target out."""
         ...
 
     async def record(self, migration: Migration, event: RolloutEvent | None = None) -> None:

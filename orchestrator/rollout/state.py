@@ -23,6 +23,10 @@ from orchestrator.rollout.waves import ALL_AT_ONCE, WaveRun
 INTERRUPTED = "interrupted"
 
 
+# How a migration was carried out that had backfills: for as long as its table is large, which tells nothing of others.
+BACKFILL = "backfill"
+
+
 class RolloutState(StrEnum):
     PENDING = "pending"
     PLANNING = "planning"
@@ -121,9 +125,10 @@ class Migration:
 
     `from_heads` is what the target had before this rollout first touched it (None: not read yet) and is written
     before any DDL; `to_heads` is what it had when it ended. `attempts` counts starts, over restarts too.
-    `execution` tells how it was carried out: `online`, `replay`, `mixed`, or `fallback` (env.py took on what the server
-    had refused). `planned`, of a rollout that is bound to a plan, is what was planned for the target; None where it
-    could not be read then. `reverting`: the rollout takes back what it changed, and the way goes to `from_heads`.
+    `execution` tells how it was carried out: `online`, `replay`, `mixed`, `fallback` (env.py took on what the server
+    had refused), or `backfill` (rows were changed in batches). `planned`, of a rollout that is bound to a plan, is what
+    was planned for the target; None where it could not be read then. `reverting`: the rollout takes back what it
+    changed, and the way goes to `from_heads`.
     `doubt`: what an attempt has left, or may, that the version table does not tell (`plan.doubt`); None: nothing.
     `counted`: rows by table before the first change, until they are compared; None: not counted.
     """

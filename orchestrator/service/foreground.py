@@ -60,6 +60,7 @@ async def migrate(
     async with assembled(settings, source) as parts, driving(parts), working(parts, settings) as service:
         parts.bus.subscribe(listen)
         await service.close_abandoned()
+        await service.backfills.lead()
         approver = request.created_by if approve else None
         async with parts.bus.stream(_is_stop) as stops:  # from before it begins, so that none is missed
             with acts.acting(Act("migrate", request.created_by, details=_details(request))):

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -44,6 +45,7 @@ from orchestrator.rollout.state import (
     summed,
 )
 from orchestrator.service import appearing, binding, looking, plans, predicting, reopening, requests
+from orchestrator.service.backfilling import Backfilling
 from orchestrator.service.freezing import Freezing
 from orchestrator.service.plans import Made
 from orchestrator.service.steering import Steering, by_leader
@@ -67,10 +69,12 @@ class Orchestrator:
         self._ends: dict[str, anyio.Event] = {}
         self._draining = False
         self._launched = 0
+        parts.throttle.on_deadline(self._held_too_long)
         self._taking_up = anyio.Lock()
         self.steering = Steering(parts.store)
         self.survey = FleetSurvey(parts)
         self.freezing = Freezing(parts)
+        self.backfills = Backfilling(parts, self.steering)
         self.schedules = Timetable(parts, self)
         self._follow_registry()
 
@@ -152,7 +156,9 @@ class Orchestrator:
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
             if stored.id == rollout.id and self.steering.leads:  # or who leads takes it up
                 self._launch(stored)
-        return await self.rollout(stored.id), stored.id == rollout.id
+        if stored.id != rollout.id:
+            return await self.rollout(stored.id), False
+        return await self._begun(stored.id), True
 
     async def preview(self, request: Request) -> Sequence[PlanGroup]:
         registry = self.registry
@@ -213,6 +219,11 @@ class Orchestrator:
         return [await self._view(rollout) for rollout in found]
 
     async def rollout(self, rollout_id: str) -> RolloutView:
+        view = await self._begun(rollout_id)
+        return replace(view, backfills=await self.backfills.sums({"rollout": rollout_id}))
+
+    async def _begun(self, rollout_id: str) -> RolloutView:
+        """Without backfills: it has none yet, and whoever has started it waits for the answer."""
         view = await self._view(await self._ledger.rollout(rollout_id))
         executions = await self._ledger.executions(rollout_id)
         return replace(view, failures=await self._ledger.failures(rollout_id), executions=executions)
@@ -268,6 +279,10 @@ class Orchestrator:
     @by_leader
     async def override(self, rollout_id: str, *, by: str, reason: str) -> RolloutView:
         return await self._command(rollout_id, "override", lambda one: one.override(by, reason))
+
+    async def order_backfills(self, rollout_id: str, *, by: str, order: Mapping[str, Any]) -> None:
+        """What a standby has been ordered, of one rollout or of several."""
+        await self.backfills.carry_out(by, order)
 
     @by_leader
     async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:
@@ -366,6 +381,7 @@ class Orchestrator:
     async def resume_active(self) -> None:
         """Go on with the rollouts that an earlier daemon left."""
         await self.close_abandoned()
+        await self.backfills.lead()
         for rollout in await self._active():
             self._launch(rollout)
 
@@ -412,6 +428,11 @@ class Orchestrator:
         self._draining = True
         for controller in self._controllers.values():
             controller.drain()
+
+    def _held_too_long(self, rollout_id: str, reason: str) -> None:
+        """A backfill of the rollout waits for longer than it may: a person should see why."""
+        if (controller := self._controllers.get(rollout_id)) is not None:
+            self._tasks.start_soon(controller.pause_for, reason)
 
     def _launch(self, rollout: Rollout) -> None:
         """Carry out a rollout, unless this process is at it already."""

@@ -13,7 +13,7 @@ from orchestrator.history.revisions import History
 from orchestrator.observe.fleet import Fleet
 from orchestrator.plan import findings
 from orchestrator.plan import manifest as manifests
-from orchestrator.plan.compiled import Compiled, Online
+from orchestrator.plan.compiled import IN_BATCHES, Compiled, Online
 from orchestrator.plan.manifest import Manifest, PlannedGroup
 from orchestrator.plan.reversals import irreversible
 from orchestrator.plan.steps import Direction, Plan, Planner
@@ -140,9 +140,21 @@ async def _group(
         online=online,
         compiled=compiled,
         keeps_ddl=plan.direction != "stamp" and registry.shards[alike[0].shard].dialect != "postgresql",
+        mixed=history.mixed(plan.direction),
     )
+    backfills = tuple(step for step in plan.steps if step in history.backfills(plan.direction))
     return CompiledGroup(
-        track, plan.heads, state, plan.steps, tenants, online, shown, digest, irreversible=lasting, findings=told
+        track,
+        plan.heads,
+        state,
+        plan.steps,
+        tenants,
+        online,
+        shown,
+        digest,
+        irreversible=lasting,
+        findings=told,
+        backfills=backfills,
     )
 
 
@@ -163,7 +175,8 @@ async def _compiled(
         except TargetError as exc:
             reason = exc.message
     if reason is not None:
-        return None, dict.fromkeys(plan.steps, reason)
+        backfills = history.backfills(plan.direction)
+        return None, {step: IN_BATCHES if step in backfills else reason for step in plan.steps}
     stretches = [segment for segment in made.segments if isinstance(segment, Online)]
     return made, {name: why for one in stretches for name, why in zip(one.revisions, one.reasons, strict=True)}
 

@@ -30,7 +30,9 @@ from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.predictions import Predictions
 from orchestrator.execute.retry import RetryPolicy
 from orchestrator.execute.slots import Slots
+from orchestrator.execute.surroundings import Surroundings
 from orchestrator.execute.survey import Surveyor
+from orchestrator.execute.throttle import Throttle
 from orchestrator.history import tasklocal
 from orchestrator.history.library import Library
 from orchestrator.history.workers import Workers
@@ -42,8 +44,12 @@ from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
 from orchestrator.rollout.ports import Checks
+from orchestrator.service.keeping import Keeper
 from orchestrator.settings import Settings
 from orchestrator.store.engine import Store, open_store
+
+# What the sessions that read servers' load may take to close.
+CLOSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,8 @@ class Parts:
     gate: Gate
     predictions: Predictions
     clock: Callable[[], datetime]
+    throttle: Throttle
+    keeper: Keeper
 
 
 @asynccontextmanager
@@ -93,9 +101,20 @@ async def assembled(
     try:
         url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
         async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
-            yield _joined(settings, source, bus, fleet, metrics, store, workers, clock)
+            parts = _joined(settings, source, bus, fleet, metrics, store, workers, clock)
+            async with parts.keeper.keeping(), _closing(parts.throttle):
+                yield parts
     finally:
         workers.close()
+
+
+@asynccontextmanager
+async def _closing(throttle: Throttle) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            await throttle.closed()
 
 
 def _joined(
@@ -123,7 +142,14 @@ def _joined(
     predictions = Predictions()
     bus.subscribe(partial(gates.remember, predictions))
     gate = Gate(predictions, store.freeze.current, clock)
-    driver = Driver(migrator, Slots(total), RetryPolicy.within(settings.lock_retry_seconds), publish, gate)
+    keeper = Keeper(store.backfills.records, publish)
+    throttle = Throttle(
+        Surroundings(lambda: source.current, limits(settings), keeper.publish, on_deadline=_nobody, moment=clock)
+    )
+    keeper.throttle = throttle
+    metrics.backfills.throttled = throttle.throttled_seconds
+    policy = RetryPolicy.within(settings.lock_retry_seconds)
+    driver = Driver(migrator, Slots(total), policy, publish, gate, throttle)
     surveyor = Surveyor(migrator, total)
 
     def is_behind(target: Target) -> bool:
@@ -147,7 +173,13 @@ def _joined(
         gate,
         predictions,
         clock,
+        throttle,
+        keeper,
     )
+
+
+def _nobody(rollout: str, reason: str) -> None:
+    """Nobody drives rollouts yet."""
 
 
 def limits(settings: Settings) -> Limits:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import select
 
-from orchestrator.rollout.state import EVERY, MigrationState
+from orchestrator.rollout.state import BACKFILL, EVERY, MigrationState
 from orchestrator.store.connections import Connections
 from orchestrator.store.tables import migrations, rollouts
 
@@ -16,7 +16,7 @@ ROLLOUTS = 50
 
 
 class Took(NamedTuple):
-    """One migration that succeeded at the first attempt. Heads as they were, and as they are."""
+    """One migration that succeeded at the first attempt, without backfills. Heads as they were, and as they are."""
 
     track: str
     shard: str
@@ -39,6 +39,7 @@ class StoreDurations:
         wanted = (
             select(it.track, it.shard, it.from_heads, it.to_heads, it.started_at, it.finished_at)
             .where(it.rollout.in_(last), it.track == track, it.state == str(MigrationState.SUCCEEDED), it.attempts == 1)
+            .where(it.execution.is_distinct_from(BACKFILL))  # how long these take, their tables and throttles say
             .where(it.from_heads.is_not(None), it.to_heads.is_not(None), it.finished_at.is_not(None))
             .order_by(it.finished_at.desc())
             .limit(limit)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import NamedTuple
 
 from orchestrator.events import Event
 from orchestrator.store import leadership, lock, pooler, schema
 from orchestrator.store.audit import StoreAudit
+from orchestrator.store.backfill_orders import StoreBackfillOrders
+from orchestrator.store.backfills import Backfilling, StoreBackfills
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
 from orchestrator.store.durations import StoreDurations
@@ -22,40 +23,28 @@ from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
 from orchestrator.store.schedules import StoreSchedules
 from orchestrator.store.tokens import StoreTokens
-from orchestrator.store.writer import Publish, open_writer
+from orchestrator.store.writer import Publish, Writer, open_writer
 
 LEASE_SECONDS = 15.0
-
-
-class Times(NamedTuple):
-    """What the store knows of when things may happen."""
-
-    freeze: StoreFreeze
-    schedules: StoreSchedules
-    durations: StoreDurations
 
 
 class Store:
     """An open store."""
 
     def __init__(
-        self,
-        place: Place,
-        me: Identity,
-        ledger: StoreLedger,
-        plans: StorePlans,
-        tokens: StoreTokens,
-        audit: StoreAudit,
-        commands: Commands,
-        outbox: StoreOutbox,
-        fence: Fence,
-        lease_seconds: float,
-        times: Times,
+        self, connections: Connections, writer: Writer, me: Identity, fence: Fence, lease_seconds: float
     ) -> None:
-        self.freeze, self.schedules, self.durations = times
-        self.place, self.ledger, self.plans, self.commands = place, ledger, plans, commands
-        self.tokens, self.audit = tokens, audit
-        self.outbox = outbox
+        self.place: Place = connections.place
+        self.ledger = StoreLedger(connections, writer)
+        self.plans = StorePlans(connections, writer)
+        self.freeze = StoreFreeze(connections, writer)
+        self.schedules = StoreSchedules(connections, writer)
+        self.durations = StoreDurations(connections)
+        self.tokens = StoreTokens(connections, writer)
+        self.audit = StoreAudit(connections, writer)
+        self.backfills = Backfilling(StoreBackfills(connections, writer), StoreBackfillOrders(connections, writer))
+        self.commands = Commands(connections, fence)
+        self.outbox = StoreOutbox(connections, writer, fence)
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
 
     @property
@@ -98,12 +87,6 @@ async def open_store(
         await pooler.refuse(place)
         await (schema.bring_to_head(connections) if make else schema.require_head(connections))
         async with open_writer(connections, publish, fence) as writer:
-            ledger, plans = StoreLedger(connections, writer), StorePlans(connections, writer)
-            times = Times(
-                StoreFreeze(connections, writer), StoreSchedules(connections, writer), StoreDurations(connections)
-            )
-            tokens, audit = StoreTokens(connections, writer), StoreAudit(connections, writer)
-            commands, outbox = Commands(connections, fence), StoreOutbox(connections, writer, fence)
-            yield Store(place, me, ledger, plans, tokens, audit, commands, outbox, fence, lease_seconds, times)
+            yield Store(connections, writer, me, fence, lease_seconds)
     finally:
         await connections.dispose()

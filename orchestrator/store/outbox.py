@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, RowMapping, Select, and_, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import NotFoundError, StateError
 from orchestrator.notify.notices import NAMES, Delivery, Happened, Stream
 from orchestrator.notify.ports import Compose, Gathered, Kept, State
+from orchestrator.store import inserting
 from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.fence import Fence
@@ -147,7 +147,7 @@ def _gather(connection: Connection, compose: Compose, now: datetime) -> Gathered
 
 def _mark(connection: Connection, rollout: str, sequence: int, state: str) -> None:
     values = {"sequence": sequence, "state": state}
-    put = _insert(connection)(notification_marks).values(rollout=rollout, **values)
+    put = inserting.into(connection, notification_marks).values(rollout=rollout, **values)
     connection.execute(put.on_conflict_do_update(index_elements=["rollout"], set_=values))
 
 
@@ -161,7 +161,7 @@ def _add(connection: Connection, deliveries: Sequence[Delivery], now: datetime) 
         if waiting[one.channel] >= WAITING_LIMIT:
             dropped.append(one)
             continue
-        put = _insert(connection)(notifications).values(_row(one, now))
+        put = inserting.into(connection, notifications).values(_row(one, now))
         waiting[one.channel] += connection.execute(put.on_conflict_do_nothing(index_elements=["id"])).rowcount
     return Gathered(len(deliveries) - len(dropped), dropped)
 
@@ -199,10 +199,6 @@ def _retry(connection: Connection, delivery_id: str, now: datetime) -> Kept:
 
 def _due(now: datetime) -> Any:
     return and_(notifications.c.state == "pending", notifications.c.next_at <= now)
-
-
-def _insert(connection: Connection) -> Any:
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
 
 
 def _row(delivery: Delivery, now: datetime) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.plan import manifest as manifests
 from orchestrator.plan.manifest import Manifest
+from orchestrator.store import inserting
 from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.rows import storable_json
@@ -39,9 +39,9 @@ class StorePlans:
 
 
 def _keep(connection: Connection, row: dict[str, Any]) -> Written[None]:
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     again = {"made_at": row["made_at"], "manifest": row["manifest"]}
-    connection.execute(insert(plans).values(row).on_conflict_do_update(index_elements=["digest"], set_=again))
+    put = inserting.into(connection, plans).values(row)
+    connection.execute(put.on_conflict_do_update(index_elements=["digest"], set_=again))
     newest = select(plans.c.digest).order_by(plans.c.made_at.desc(), plans.c.digest).limit(KEPT)
     connection.execute(delete(plans).where(plans.c.digest.not_in(newest)))
     return Written(None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.errors import StateError
 from orchestrator.events import timestamp
 from orchestrator.rollout.schedules import Run, RunOutcome
 from orchestrator.rollout.state import Rollout
 from orchestrator.rollout.windows import Freeze
+from orchestrator.store import inserting
 from orchestrator.store.rows import storable
 from orchestrator.store.tables import freeze, schedule_runs, schedules
 
@@ -53,7 +53,6 @@ def claim(connection: Connection, rollout: Rollout) -> str | None:
 
 def record(connection: Connection, run: Run) -> bool:
     """Record what became of a run; False when that is recorded already."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     row = {
         "schedule": run.schedule,
         "planned_at": run.planned_at,
@@ -63,7 +62,8 @@ def record(connection: Connection, run: Run) -> bool:
         "reason": None if run.reason is None else storable(run.reason),
         "by": None if run.by is None else storable(run.by),
     }
-    fresh = connection.execute(insert(schedule_runs).values(row).on_conflict_do_nothing()).rowcount > 0
+    put = inserting.into(connection, schedule_runs).values(row)
+    fresh = connection.execute(put.on_conflict_do_nothing()).rowcount > 0
     own = select(schedule_runs.c.planned_at).where(schedule_runs.c.schedule == run.schedule)
     oldest = own.order_by(schedule_runs.c.planned_at.desc()).offset(KEPT).limit(1).scalar_subquery()
     old = (schedule_runs.c.schedule == run.schedule, schedule_runs.c.planned_at <= oldest)

@@ -7,10 +7,12 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -318,4 +320,53 @@ notifications = Table(
     Column("finished_at", UtcDateTime),
     Index(None, "id", unique=True),
     Index(None, "state", "channel", "next_at"),
+)
+
+# How far each backfill of a rollout's targets is, or was when it ended; at most some seconds old.
+backfills = Table(
+    "backfills",
+    metadata,
+    Column("rollout", String(64), ForeignKey(rollouts.c.id), primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("track", Text, primary_key=True),
+    Column("revision", Text, primary_key=True),
+    Column("direction", String(16), primary_key=True),
+    Column("ordinal", Integer, primary_key=True, autoincrement=False),
+    Column("shard", Text, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("table", Text, nullable=False),
+    Column("key", JSON, nullable=False),
+    Column("batch_size", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text),
+    Column("seen", BigInteger, nullable=False),
+    Column("changed", BigInteger, nullable=False),
+    Column("estimated", BigInteger),
+    Column("sweep", Integer, nullable=False),
+    Column("last_key", Text),
+    Column("dead_rows", BigInteger),
+    Column("vacuuming", Boolean),
+    Column("size", Integer, nullable=False),
+    Column("rows_per_second", Float),
+    Column("eta_seconds", Float),
+    Column("holds", JSON, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    Index(None, "state"),
+)
+
+# What counts until it is taken back; a scope that does not name something has "" there.
+backfill_orders = Table(
+    "backfill_orders",
+    metadata,
+    Column("rollout", Text, primary_key=True),
+    Column("shard", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("revision", Text, primary_key=True),
+    Column("action", String(16), primary_key=True),
+    Column("adjustment", JSON(none_as_null=True)),
+    Column("reason", Text),
+    Column("by", Text, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )

@@ -7,13 +7,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, exists, func, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.access import acts
 from orchestrator.access.roles import Role
 from orchestrator.access.tokens import Token
 from orchestrator.errors import NotFoundError
 from orchestrator.events import timestamp
+from orchestrator.store import inserting
 from orchestrator.store.changes import Written
 from orchestrator.store.connections import Connections
 from orchestrator.store.rows import storable
@@ -90,8 +90,7 @@ def _add(connection: Connection, row: dict[str, Any]) -> Written[None]:
 
 
 def _close(connection: Connection, at: datetime) -> Written[None]:
-    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(kind.insert(door).values(id=1, closed_at=at).on_conflict_do_nothing())
+    connection.execute(inserting.into(connection, door).values(id=1, closed_at=at).on_conflict_do_nothing())
     return Written(None, unchanged=True)
 
 
@@ -109,10 +108,9 @@ def _revoke(connection: Connection, token_id: str, by: str, at: datetime) -> Wri
 
 def _use(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """The later of two moments stays: several daemons tell of the same token."""
-    kind = postgresql if connection.dialect.name == "postgresql" else sqlite
     later = func.greatest if connection.dialect.name == "postgresql" else func.max
     for row in rows:
-        new = kind.insert(token_uses).values(row)
+        new = inserting.into(connection, token_uses).values(row)
         latest = later(token_uses.c.last_used_at, new.excluded.last_used_at)
         connection.execute(new.on_conflict_do_update(index_elements=["token"], set_={"last_used_at": latest}))
 

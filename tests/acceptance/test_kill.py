@@ -17,7 +17,7 @@ from tests.servers import MakeDatabases
 REVISIONS = [f"step{number}" for number in range(5)]
 # Kills and targets: whole for the soak, and short where another kind has its ten.
 SOAK = os.environ.get("SOAK")
-MANY, FEW = ((60, 40), (60, 40)) if SOAK else ((10, 36), (3, 16))
+MANY, FEW = ((60, 40), (60, 40)) if SOAK else ((10, 40), (4, 24))
 
 
 @pytest.mark.soak

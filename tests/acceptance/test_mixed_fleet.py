@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
 import yaml
 
 from orchestrator.databases.embedded import EmbeddedServer, Server
@@ -22,9 +20,8 @@ from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
 APP, ANALYTICS = ["alpha", "beta", "gamma"], ["delta", "epsilon"]
-SOAK = os.environ.get("SOAK")
 # Databases on each of two PostgreSQL servers, schemas of one more, MariaDB databases, SQLite files of each track.
-DATABASES, SCHEMAS, MARIA, FILES = (15, 100, 10, 10) if SOAK else (6, 20, 4, 4)
+DATABASES, SCHEMAS, MARIA, FILES = 15, 100, 10, 10
 
 
 @dataclass
@@ -118,7 +115,6 @@ def _joined(rows: Sequence[tuple[object, ...]]) -> str:
     return ",".join(sorted(str(row[0]) for row in rows))
 
 
-@pytest.mark.soak
 async def test_a_fleet_of_every_shape_goes_up_one_step_down_and_up_again(
     pg: Server,
     pg2: EmbeddedServer,

@@ -120,3 +120,15 @@ async def test_a_daemon_holds_to_the_digest_over_http_and_from_the_terminal(proj
 
 async def start(daemon: Daemon, *arguments: str) -> Result:
     return await run("rollout", "start", "--track", "app", *arguments, "--server", daemon.url, cwd=Path("/"))
+
+
+async def test_the_plan_shows_backfills_and_what_is_mixed_with_them(project: Project) -> None:
+    folder = project.folder / "project"
+    fill = "op.backfill('alpha', set_={'id': 'id'})"
+    environments.add_revision(folder, "gamma", "beta", fill, fill)
+    environments.add_revision(folder, "delta", "gamma", f"{fill}\nop.drop_table('beta')", fill)
+    done = await project.run("plan")
+    assert done.code == 0, done.err
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert "gamma backfill it changes rows in batches" in lines
+    assert "delta: it will not run: beside its backfills it has op.drop_table (delta.py:" in " ".join(lines)

@@ -475,7 +475,10 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-async def test_a_command_that_fails(name: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path) -> None:
+async def test_a_command_that_fails(
+    name: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.retry_quickly(monkeypatch)
     (database,) = await make_databases(1)
     await _at_alpha(pg, database)
     backup, expected = COMMANDS[name]

@@ -13,6 +13,7 @@ import anyio
 import asyncpg
 import pytest
 
+from orchestrator.databases import giving_way
 from orchestrator.databases.embedded import Server
 from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import Registry
@@ -69,20 +70,23 @@ async def test_behind_another_session_of_the_same_env_py(
         engine.running(registry, lock_timeout_seconds=LOCK_TIMEOUT) as running,
         _session(pg, database) as application,
     ):
-        held = [await _reading(pg, database, name) for name in others]
+        holders = [await _reading(pg, database, name) for name in others]
         view, _ = await running.service.start_rollout(engine.head())
         await until(lambda: _is_there(pg, database, "wait_event_type = 'Lock' AND query LIKE 'ALTER TABLE t1%'"))
         began = time.monotonic()
         async with anyio.create_task_group() as tasks:
 
             async def let_go() -> None:
-                for connection in held:
+                while holders:
                     await anyio.sleep(0.8 * LOCK_TIMEOUT)
-                    await connection.close(timeout=5)
+                    await holders.pop(0).close(timeout=5)
 
             tasks.start_soon(let_go)
             await application.fetch("SELECT * FROM t0")
             waited = time.monotonic() - began
+            tasks.cancel_scope.cancel()
+        for connection in holders:
+            await connection.close(timeout=5)
         await running.reaches(view.rollout.id, RolloutState.SUCCEEDED, succeeded=1)
         assert waited < MOST
         assert "gave way to backend" in running.of(MigrationRetried)[0].message
@@ -158,3 +162,21 @@ async def test_a_store_that_is_slow_to_take_a_note_keeps_no_application_waiting(
         await running.reaches(view.rollout.id, RolloutState.SUCCEEDED, succeeded=1)
         assert waited < 5.0, "the store was busy until the application had its answer"
         assert "the store took longer than 1 s" in running.of(MigrationRetried)[0].message
+
+
+async def test_a_server_that_does_not_tell_since_when_somebody_waits_is_not_asked(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As PostgreSQL 13, which refuses the question: a migration that waits there goes on waiting."""
+    monkeypatch.setattr(giving_way, "SINCE_VERSION", 999)
+    monkeypatch.setattr(giving_way, "_OURS", "SELECT not_there FROM pg_catalog.pg_locks WHERE $1 = $2")
+    [database] = await make_databases(1)
+    registry = await _fleet(pg, database, tmp_path, 'op.execute("ALTER TABLE a ADD COLUMN n int")', ["a"])
+    async with engine.running(registry, lock_timeout_seconds=10 * LOCK_TIMEOUT) as running:
+        held = await _reading(pg, database, "a")
+        view, _ = await running.service.start_rollout(engine.head())
+        condition = "wait_event_type = 'Lock' AND clock_timestamp() - query_start > interval '3 s'"
+        await until(lambda: _is_there(pg, database, condition))
+        await held.close(timeout=5)
+        await running.reaches(view.rollout.id, RolloutState.SUCCEEDED, succeeded=1)
+        assert running.of(MigrationRetried) == []

@@ -78,8 +78,9 @@ async def test_a_wrong_password_is_told_without_the_password(
 
 
 async def test_a_server_that_does_not_answer_is_tried_again_then_told_and_never_holds_up_the_others(
-    pg: Server, make_databases: MakeDatabases, track: Track
+    pg: Server, make_databases: MakeDatabases, track: Track, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    engine.retry_quickly(monkeypatch)
     databases = await make_databases(4)
     down = replace(engine.shard_of(pg, "down"), url=engine.shard_of(pg).url.set(port=1))
     targets = engine.targets_of(databases)

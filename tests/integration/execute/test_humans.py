@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ import anyio
 import pytest
 
 from orchestrator.databases.embedded import Server
-from orchestrator.events import MigrationRetried
+from orchestrator.events import Event, MigrationRetried, MigrationStarted, RolloutStateChanged
 from orchestrator.registry.model import Registry
 from orchestrator.rollout.state import Migration
 from tests import engine, environments, humans
@@ -32,6 +33,8 @@ KINDS = {
     "indexes": 'op.create_index("ix_{0}", "kept", ["id"])',
     "types": "op.execute(\"CREATE TYPE {0} AS ENUM ('a')\")",
 }
+# What people who race with a rollout come after; None: they come first.
+FOLLOWED = (None, RolloutStateChanged, MigrationStarted)
 COUNTED = ("CREATE TABLE applied (revision text)", "CREATE TABLE kept (id int)")
 
 
@@ -115,7 +118,7 @@ async def test_a_human_who_never_finishes_leaves_the_target_locked_and_the_other
     taken, free = await make_databases(2)
     await _prepare(pg, taken, free)
     slow = _project(tmp_path / "slow", "tables", pause=300)
-    human = humans.upgrading(slow, pg, taken)
+    human = humans.upgrading(slow, pg, taken, fresh=True)
     try:
 
         async def sleeps() -> bool:
@@ -173,7 +176,7 @@ async def test_humans_and_a_rollout_race_again_and_again(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, provisioned: bool
 ) -> None:
     """From several moments on, over several tenants, also where there is no version table yet."""
-    rounds = int(os.environ.get("SOAK", "0")) * 20 or 2
+    rounds = int(os.environ.get("SOAK", "0")) * 20 or 3
     chance = random.Random(20)
     for number in range(rounds):
         kind = chance.choice(list(KINDS))
@@ -185,9 +188,16 @@ async def test_humans_and_a_rollout_race_again_and_again(
             await _prepare(pg, *databases)
         limits = {"lock_timeout_seconds": chance.choice([0.2, 2.0])}
         async with engine.running(_registry(project, pg, databases, execution), **limits) as running:
-            people = [humans.upgrading(project, pg, database) for database in databases]
-            await anyio.sleep(chance.choice([0.0, 0.3, 0.6, 0.9]))  # which of the two is how far is what is varied
-            view = await running.rollout()
+            head_start, follows = chance.choice([0.0, 0.1, 0.3]), FOLLOWED[number % len(FOLLOWED)]
+            people = [] if follows else [humans.upgrading(project, pg, database) for database in databases]
+            await anyio.sleep(0.0 if follows else head_start)
+            view, _ = await running.service.start_rollout(engine.head())
+            if follows:
+                await until(partial(_heard, running, follows))
+                await anyio.sleep(head_start / 3)
+                people = [humans.upgrading(project, pg, database) for database in databases]
+            with anyio.fail_after(120):
+                await running.service.finished(view.rollout.id)
             codes = [await human.ended() for human in people]
             migrations = await running.migrations(view)
             states = {str(it.state) for it in migrations.values()}
@@ -197,6 +207,10 @@ async def test_humans_and_a_rollout_race_again_and_again(
                 assert code == 0 or _lost(human.said), human.said
         for database in databases:
             await _is_right(pg, database)
+
+
+def _heard(running: engine.Engine, what: type[Event]) -> bool:
+    return bool(running.of(what))
 
 
 def _lost(said: str) -> bool:

@@ -21,13 +21,15 @@ from tests import engine
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
-# Brings one database to head as the project's own users do: Alembic, its configuration, one process.
+# Brings the first database to head as the project's own users do: Alembic, its configuration, one process.
 STOCK = """
 import sys
+urls = sys.argv[3:]
+{prepare}
 from alembic import command, config
 made = config.Config(sys.argv[1] or None)
 made.set_main_option("script_location", sys.argv[2])
-made.set_main_option("sqlalchemy.url", sys.argv[3].replace("%", "%%"))
+made.set_main_option("sqlalchemy.url", urls[0].replace("%", "%%"))
 command.upgrade(made, "head")
 """
 
@@ -86,14 +88,14 @@ def path_of(module: str, *parts: str) -> Path:
     return Path(spec.origin).parent.joinpath(*inner, *parts)
 
 
-async def upgrade_with_stock_alembic(config: Path | None, location: Path, url: str) -> str | None:
-    """What stock Alembic says when it fails; None when the database is at head."""
-    return await run_python(STOCK, str(config or ""), str(location), url)
+async def upgrade_with_stock_alembic(
+    config: Path | None, location: Path, urls: Sequence[str], prepare: str = ""
+) -> str | None:
+    """Prepare all, and upgrade the first. What stock Alembic says when it fails; None when the database is at head.
 
-
-async def run_python(source: str, *arguments: str) -> str | None:
-    """In a process of its own: what a package leaves behind in memory is nobody else's. Its errors, if it fails."""
-    command = [sys.executable, "-c", source, *arguments]
+    In a process of its own: what a package leaves behind in memory is nobody else's.
+    """
+    command = [sys.executable, "-c", STOCK.format(prepare=prepare), str(config or ""), str(location), *urls]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120)
     return done.stderr[-3000:] if done.returncode else None
 

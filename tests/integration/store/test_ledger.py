@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
@@ -262,14 +261,12 @@ async def test_migrations_are_paged_by_position(store: Store) -> None:
     assert await store.ledger.migrations("r1", limit=0) == []
 
 
-@pytest.mark.soak
-async def test_very_many_targets_are_frozen_listed_and_counted(store: Store) -> None:
-    many = 100_000 if os.environ.get("SOAK") else 20_000
-    rollout = a_rollout(total=many)
+async def test_a_hundred_thousand_targets_are_frozen_listed_and_counted(store: Store) -> None:
+    rollout = a_rollout(total=100_000)
     frozen = await create(store.ledger, rollout)
-    assert await store.ledger.counts("r1") == {MigrationState.PENDING: many}
+    assert await store.ledger.counts("r1") == {MigrationState.PENDING: 100_000}
     assert await store.ledger.migrations("r1") == frozen
-    with anyio.fail_after(60):
+    with anyio.fail_after(10):
         for migration in frozen[:100]:
             await store.ledger.save_migration(as_state(migration, MigrationState.RUNNING))
     assert (await store.ledger.counts("r1"))[MigrationState.RUNNING] == 100

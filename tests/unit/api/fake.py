@@ -34,6 +34,7 @@ from orchestrator.rollout.state import (
     RolloutState,
     count,
 )
+from tests.unit.api.fake_backfills import FakeBackfills
 from tests.unit.api.fake_times import FakeFreezing, FakeSchedules
 
 START = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
@@ -78,6 +79,7 @@ class FakeOrchestrator:
     stored: dict[str, list[StoredEvent]] = field(default_factory=dict)
     schedules: FakeSchedules = field(default_factory=FakeSchedules)
     freezing: FakeFreezing = field(default_factory=FakeFreezing)
+    backfills: FakeBackfills = field(default_factory=FakeBackfills)
     notifications: FakeNotifications = field(default_factory=lambda: FakeNotifications())
 
     def tell(self, event: RolloutEvent) -> None:

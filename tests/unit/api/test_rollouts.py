@@ -56,6 +56,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "eta_seconds": 12.5,
         "failures": [],
         "executions": {},
+        "backfills": [],
         "irreversible": {},
         "schedule": None,
         "override": None,

@@ -37,6 +37,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         eta_seconds=None,
         failures=failures or [],
         executions={},
+        backfills=[],
         irreversible={},
         not_reversible=None,
         schedule=None,

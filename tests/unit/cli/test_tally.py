@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.moments import Moment, WaveMoment
-from orchestrator.cli.tally import FAILURES, FINISHED, RETRIABLE, Tally
+from orchestrator.cli.moments import FAILURES, Moment, WaveMoment
+from orchestrator.cli.tally import FINISHED, RETRIABLE, Tally
 from orchestrator.rollout import decide, state
 from tests.unit.cli.samples import changed, created, event, finished, started
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import cache
 from typing import Any, get_type_hints
 
 import anyio
@@ -45,6 +46,12 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.notifications(states=["dead"]),
     lambda it: it.retry_notification("n1"),
     lambda it: it.override("r001", "CVE-2026-1"),
+    lambda it: it.backfills(states=["running"], tenant="acme"),
+    lambda it: it.backfill_summary(rollout="r001"),
+    lambda it: it.pause_backfills({"shard": "pg-1"}, "month-end"),
+    lambda it: it.resume_backfills({"shard": "pg-1"}, "month-end"),
+    lambda it: it.abort_backfills({"tenant": "acme"}, "wrong column"),
+    lambda it: it.adjust_backfills({"all": True}, "slower", {"duty": 0.5}),
     lambda it: it.schedules(),
     lambda it: it.schedule("nightly"),
     lambda it: it.switch_schedule("nightly", enabled=True),
@@ -59,8 +66,23 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: anext(it.audit()),
     lambda it: it.audit_page(),
 ]
-# Shapes that carry another name there, or are a part of another.
-NAMES = {"Shard": "ShardState", "Asked": "StartRollout", "Token": "ShownToken", "Override": "Overridden"}
+# Shapes that carry another name there.
+NAMES = {
+    "Shard": "ShardState",
+    "Asked": "StartRollout",
+    "Token": "ShownToken",
+    "Override": "Overridden",
+    "AskedScope": "OrderBackfills",
+    "AskedAdjustment": "AdjustBackfills",
+}
+# What the command line answers with by itself.
+OURS = {"Verification", "Break"}
+
+
+@cache
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = app().openapi()
+    return found
 
 
 def app() -> Any:
@@ -101,12 +123,15 @@ async def test_every_endpoint_is_covered() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, it in vars(shapes).items() if isinstance(it, type) and hasattr(it, "__required_keys__")]
+    "name",
+    [
+        name
+        for name, it in vars(shapes).items()
+        if isinstance(it, type) and hasattr(it, "__required_keys__") and name not in OURS
+    ],
 )
 def test_shapes_are_those_of_the_interface(name: str) -> None:
-    schemas = app().openapi()["components"]["schemas"]
-    if name not in schemas and NAMES.get(name) not in schemas:
-        pytest.skip("it is a part of another")
+    schemas = document()["components"]["schemas"]
     theirs = set(schemas[NAMES.get(name, name)]["properties"])
     ours = set(get_type_hints(getattr(shapes, name)))
     assert ours - theirs == set(), "the daemon answers with no such thing"

@@ -27,6 +27,9 @@ CASES: list[tuple[TargetError, str, str]] = [
     (MigrationFailedError("x", code="57P01"), "transient", "failed"),
     (MigrationFailedError("x", code="57014"), "permanent", "failed"),
     (MigrationFailedError("x", kind="worker_died", retriable=True), "transient", "failed"),
+    (MigrationFailedError("x", kind="backfill_stopped", retriable=True), "transient", "failed"),
+    (MigrationFailedError("x", kind="backfill_aborted", code="55P03"), "permanent", "cancelled"),
+    (MigrationFailedError("x", kind="backfill_too_slow", code="55P03"), "permanent", "failed"),
     (MigrationFailedError("(sqlite3.OperationalError) database is locked"), "transient", "failed"),
     (TargetUnreachableError("x", retriable=True), "transient", "unreachable"),
     (TargetUnreachableError("x", kind="authentication", code="28P01"), "permanent", "unreachable"),
@@ -108,6 +111,19 @@ def test_standing_in_a_queue_counts_against_no_deadline() -> None:
     assert retries.after(LOCKED) is not None
     clock.now += 3600.0
     retries.stood(3599.0)
+    assert retries.after(LOCKED) is not None
+    clock.now += 3600.0
+    assert retries.after(LOCKED) is None
+
+
+def test_what_was_not_in_vain_begins_anew() -> None:
+    clock = Clock()
+    retries = Retries(RetryPolicy.within(10.0), clock)
+    for _ in range(10):
+        assert retries.after(LOCKED) is not None
+        clock.now += 3600.0
+        retries.progressed()
+    assert retries.made.total() == 0
     assert retries.after(LOCKED) is not None
     clock.now += 3600.0
     assert retries.after(LOCKED) is None

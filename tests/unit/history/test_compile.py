@@ -355,3 +355,59 @@ def test_the_rest_of_a_revision_that_committed_before_is_marked(project: Path) -
     environments.add_revision(project, "two", "one", "op.execute('SELECT 4')")
     scripts_ = [segment for segment in cut(project).segments if isinstance(segment, Script)]
     assert [script.continues for script in scripts_] == [None, "one", "one", None]
+
+
+FILL = "op.backfill('t', set_={'a': 1})"
+
+
+def test_a_backfill_runs_online_and_its_body_is_not_run(project: Path) -> None:
+    step = one(project, f"raise RuntimeError('not to be run')\n{FILL}")
+    assert (step.reason, step.items) == ("it changes rows in batches", ())
+
+
+@pytest.mark.parametrize("asked", ["op.requires_backfill('one')", "op.verify('SELECT true', 'no')"])
+def test_what_asks_whether_it_may_go_on_runs_online(project: Path, asked: str) -> None:
+    name = asked.partition("(")[0]
+    assert one(project, f"{asked}\nop.drop_column('t', 'a')").reason == f"it asks the database (`{name}`)"
+
+
+def _history(project: Path, *bodies: str) -> None:
+    down = None
+    for name, body in zip("abcdef", bodies, strict=False):
+        environments.add_revision(project, name, down, body)
+        down = name
+
+
+def _segments(made: Compiled) -> list[tuple[str, tuple[str, ...]]]:
+    return [("online" if isinstance(one, Online) else "sql", one.revisions) for one in made.segments]
+
+
+SQL, ASKS = "op.execute('SELECT 1')", "op.get_bind().execute(sa.text('SELECT 1')).scalar()"
+
+
+def test_backfills_end_the_transaction_that_others_share(project: Path) -> None:
+    """env.py has one transaction for all revisions; what comes before and after a backfill is replayed nevertheless."""
+    _history(project, SQL, SQL, FILL, SQL, FILL, FILL)
+    made = cut(project)
+    assert _segments(made) == [("sql", ("a", "b")), ("online", ("c",)), ("sql", ("d",)), ("online", ("e", "f"))]
+    scripts_ = [one for one in made.segments if isinstance(one, Script)]
+    assert [(one.transactional, one.before, one.after) for one in scripts_] == [
+        (True, (), ("b",)),
+        (True, ("c",), ("d",)),
+    ]
+    assert made.segments[0].creates_version  # type: ignore[union-attr]
+
+
+def test_what_shares_a_transaction_with_an_online_revision_still_does(project: Path) -> None:
+    _history(project, SQL, ASKS, FILL, SQL)
+    made = cut(project)
+    assert _segments(made) == [("online", ("a", "b", "c")), ("sql", ("d",))]
+    online = made.segments[0]
+    assert isinstance(online, Online)
+    assert online.reasons[0] == "it shares a transaction with b, which runs online"
+    assert online.reasons[2] == "it changes rows in batches"
+
+
+def test_where_all_ends_online_nothing_is_replayed(project: Path) -> None:
+    _history(project, FILL, ASKS)
+    assert not cut(project).replayable

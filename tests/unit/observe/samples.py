@@ -83,3 +83,42 @@ def observed(tenant: str = "acme", state: str = "behind", **values: Any) -> even
         "heads": ("a1",),
     }
     return events.TargetObserved(**given | values)
+
+
+BACKFILL: dict[str, Any] = {
+    "tenant": "acme",
+    "shard": "pg-1",
+    "revision": "b2",
+    "direction": "upgrade",
+    "ordinal": 1,
+    "table": "tickets",
+}
+
+
+def backfill_started(**values: Any) -> events.BackfillStarted:
+    return events.BackfillStarted(**{"at": START} | ROLLOUT | BACKFILL | values)
+
+
+def backfill_progressed(**values: Any) -> events.BackfillProgressed:
+    given: dict[str, Any] = {"at": START, "seen": 100, "changed": 90, "size": 1000}
+    return events.BackfillProgressed(**given | ROLLOUT | BACKFILL | values)
+
+
+def backfill_finished(**values: Any) -> events.BackfillFinished:
+    given: dict[str, Any] = {"at": START, "seen": 200, "changed": 180, "seconds": 12.5}
+    return events.BackfillFinished(**given | ROLLOUT | BACKFILL | values)
+
+
+def backfill_stopped(kind: str = "stopped", **values: Any) -> events.BackfillStopped:
+    given: dict[str, Any] = {"at": START, "seen": 200, "changed": 180, "seconds": 12.5, "reason": "drained"}
+    return events.BackfillStopped(**{"kind": kind} | given | ROLLOUT | BACKFILL | values)
+
+
+def held(reason: str = "lag", **values: Any) -> events.BackfillHeld:
+    given: dict[str, Any] = {"at": START, "shard": "pg-1", "text": "9 s behind", "reason": reason}
+    return events.BackfillHeld(**given | values)
+
+
+def released(reason: str = "lag", **values: Any) -> events.BackfillReleased:
+    given: dict[str, Any] = {"at": START, "shard": "pg-1", "seconds": 9.0, "reason": reason}
+    return events.BackfillReleased(**given | values)

@@ -74,6 +74,12 @@ def test_the_line_of_a_failure_tells_the_error() -> None:
         (events.ShardThrottled(shard="pg-1", limit=3, allowed=8, reason="few left"), "warning"),
         (events.ShardLimitChanged(shard="pg-1", limit=4, allowed=8, reason="few left"), "debug"),
         (events.ShardLimitChanged(shard="pg-1", limit=8, allowed=8), "info"),
+        (samples.backfill_started(), "info"),
+        (samples.backfill_progressed(), "debug"),
+        (samples.backfill_finished(), "info"),
+        (samples.backfill_stopped("stopped"), "info"),
+        (samples.backfill_stopped("too_slow"), "warning"),
+        (samples.held(), "info"),
         (samples.started(), "debug"),
         (samples.observed(), "debug"),
     ],
@@ -113,3 +119,12 @@ def test_who_leads_is_told_and_a_lost_lead_wants_a_person() -> None:
     assert lost == lines.Line("error", "leader_lost", {"reason": "taken over"})
     standby = lines.line(events.StoodBy(leader=None))
     assert standby == lines.Line("info", "standby", {})
+
+
+def test_a_backfill_ends_in_one_line_without_a_number_for_each_batch() -> None:
+    line = lines.line(samples.backfill_finished(batches=(0.4, 0.5), rows=80))
+    assert line is not None
+    assert line.name == "backfill_finished"
+    assert line.fields["changed"] == 180
+    assert "batches" not in line.fields
+    assert line.fields["revision"] == "b2"

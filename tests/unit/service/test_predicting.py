@@ -22,11 +22,12 @@ WAY = Stretch("app", "pg-1", ("a1",), ("b2",))
 WINDOWS: Any = SimpleNamespace(windows={"nights": None})
 
 
-async def ran(store: Store, name: str, total: int, seconds: float, minutes: int) -> None:
+async def ran(store: Store, name: str, total: int, seconds: float, minutes: int, execution: str | None = None) -> None:
     """A rollout whose migrations took so long each, and is over."""
     rollout = a_rollout(name, total, minutes=minutes)
     await store.ledger.create(rollout, migrations_of(rollout), created(rollout))
-    await store.ledger.save_migrations([_took(one, seconds, minutes) for one in migrations_of(rollout)])
+    done = [replace(_took(one, seconds, minutes), execution=execution) for one in migrations_of(rollout)]
+    await store.ledger.save_migrations(done)
     over = replace(rollout, state=RolloutState.SUCCEEDED)
     await store.ledger.save_rollout(over, changed(over))
 
@@ -59,6 +60,14 @@ async def test_only_the_last_rollouts_of_the_track_are_looked_through(
             await ran(store, f"r{number}", 1, number + 1.0, minutes=10 * number)
         assert [took.seconds for took in await store.durations.latest("app")] == [3.0, 2.0]
         assert await store.durations.latest("other") == []
+
+
+async def test_what_had_a_backfill_tells_nothing_of_others(tmp_path: Path) -> None:
+    async with open_store(f"sqlite:///{tmp_path / 'control.db'}") as store:
+        await ran(store, "r1", 1, 3.0, minutes=0)
+        await ran(store, "r2", 1, 86_400.0, minutes=10, execution="backfill")
+        await ran(store, "r3", 1, 2.0, minutes=20, execution="online")
+        assert [took.seconds for took in await store.durations.latest("app")] == [2.0, 3.0]
 
 
 async def test_a_store_that_gives_no_answer_is_asked_again() -> None:

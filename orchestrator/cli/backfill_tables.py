@@ -1,0 +1,116 @@
+"""Backfills and their sums in words and tables. Pure: shapes in, renderables out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.cli import backfill_lines, screen
+from orchestrator.cli.tables import NOTHING
+from orchestrator.client.shapes import Backfill, BackfillOrder, BackfillScope, BackfillSummary, GivenOrder
+
+DONE = {"pause": "paused", "resume": "resumed", "abort": "aborted", "adjust": "adjusted"}
+COLUMNS = ("tenant", "revision", "state", "progress", "rows", "rows/s", "left", "batch", "why")
+
+
+def listing(found: Sequence[Backfill]) -> Table:
+    """A column of rollouts is there when they are of several."""
+    several = len({one["rollout"] for one in found}) > 1
+    rows: list[screen.Row] = [[*([one["rollout"]] if several else []), *_row(one)] for one in found]
+    columns = [*(["rollout"] if several else []), *COLUMNS]
+    return screen.table(columns, rows, right=("rows", "rows/s", "left", "batch"))
+
+
+def _row(one: Backfill) -> screen.Row:
+    nth = f" #{one['ordinal']}" if one["ordinal"] > 1 else ""
+    return [
+        one["tenant"],
+        f"{one['revision']:.12}{nth}",
+        screen.state(one["state"]),
+        backfill_lines.bar(one["ratio"]),
+        _of(one["rows_seen"], one["rows_estimated"]),
+        NOTHING if one["rows_per_second"] is None else f"{one['rows_per_second']:,.0f}",
+        _left(one["eta_seconds"]),
+        f"{one['batch_size']:,}",
+        why(one),
+    ]
+
+
+def why(one: Backfill) -> str:
+    """Why it waits or has stopped."""
+    return "; ".join(hold["text"] for hold in one["holds"]) or one["reason"] or ""
+
+
+def described(found: Sequence[Backfill]) -> Iterator[RenderableType]:
+    """Each with all that is known of it."""
+    for number, one in enumerate(found):
+        head = Text(f"{chr(10) if number else ''}{one['tenant']}/{one['track']} {one['revision']} is ")
+        head.append(one["state"], screen.STYLES.get(one["state"], ""))
+        yield head
+        yield screen.indented(screen.facts(_facts(one)))
+
+
+def _facts(one: Backfill) -> Iterator[tuple[str, str]]:
+    sweep = f", sweep {one['sweep']} for rows that came later" if one["sweep"] else ""
+    yield "rollout", one["rollout"]
+    yield "changes", f"{one['table']} by {', '.join(one['key'])}, on shard {one['shard']} ({one['direction']})"
+    yield "passed", backfill_lines.rows(one["rows_seen"], one["rows_estimated"], one["ratio"]) + sweep
+    yield "changed", screen.plural(one["rows_changed"], "row")
+    if pace := backfill_lines.pace(one["rows_per_second"], one["eta_seconds"]):
+        yield "pace", ", ".join(pace)
+    yield "batch", screen.plural(one["batch_size"], "row")
+    yield "last key", one["last_key"] or NOTHING
+    if one["dead_rows"] is not None:
+        vacuum = ", vacuum is at work" if one["vacuuming"] else ""
+        yield "dead rows", f"{one['dead_rows']:,}{vacuum}"
+    for hold in one["holds"]:
+        yield f"waits ({hold['reason']})", f"{hold['text']}, since {hold['since']}"
+    if one["reason"]:
+        yield "stopped", one["reason"]
+    yield "started", one["started_at"]
+    yield ("ended", one["finished_at"]) if one["finished_at"] else ("as of", one["updated_at"])
+
+
+def summary(told: BackfillSummary) -> Iterator[RenderableType]:
+    """A line for each revision, and each order that stands."""
+    if not told["revisions"]:
+        yield "no backfills of active rollouts"
+    yield from map(backfill_lines.sum_line, told["revisions"])
+    for order in told["orders"]:
+        reason = f": {order['reason']}" if order["reason"] else ""
+        yield Text(f"{ordered(order)} by {order['by']} since {order['at']}{reason}", "yellow")
+
+
+def given(order: GivenOrder) -> Iterator[str]:
+    """What an order came to."""
+    count = order["count"]
+    now = "none of those that are underway" if not count else f"{screen.plural(count, 'backfill')} underway"
+    lasts = "" if order["action"] == "abort" else "; it counts for those that begin later, too"
+    yield f"{ordered(order)}: {now}{lasts}"
+
+
+def ordered(order: BackfillOrder) -> str:
+    """`paused shard pg-1, tenant acme`, `adjusted all backfills (duty 0.5)`."""
+    said = order["adjustment"]
+    what = "" if said is None else _adjusted({**said, **said["thresholds"]})
+    return f"{DONE[order['action']]} {scope(order['scope'])}{what}"
+
+
+def scope(of: BackfillScope) -> str:
+    return ", ".join(f"{name} {value}" for name, value in of.items() if value) or "all backfills"
+
+
+def _adjusted(said: dict[str, object]) -> str:
+    told = [f"{name} {value:g}" for name, value in said.items() if isinstance(value, int | float)]
+    return f" ({', '.join(told)})" if told else " (as the registry says)"
+
+
+def _of(seen: int, estimated: int | None) -> str:
+    return f"{seen:,}" if estimated is None else f"{seen:,} of {max(seen, estimated):,}"
+
+
+def _left(seconds: float | None) -> str:
+    return NOTHING if seconds is None else screen.duration(seconds)

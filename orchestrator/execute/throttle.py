@@ -1,0 +1,107 @@
+"""Decides when each backfill's next batch goes, and how large it is: all that run in this process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from orchestrator.backfill import orders
+from orchestrator.backfill.steering import Order, Scope
+from orchestrator.backfill.view import Underway
+from orchestrator.errors import TargetError
+from orchestrator.execute.loads import Load
+from orchestrator.execute.runs import Run
+from orchestrator.execute.surroundings import Surroundings
+from orchestrator.execute.turns import Stopping, Turn
+from orchestrator.registry.model import Target
+
+
+class Throttle:
+    """All backfills of this process, by shard. Everything here runs on the event loop's thread."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._loads: dict[str, Load] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @contextmanager
+    def turn(self, rollout: str, target: Target, stop: Stopping) -> Iterator[Turn]:
+        """From a migration's first question to its end. `stop` tells why its rollout keeps it from going on; it is
+        asked before each batch, and while one waits. The shard's signals are read from the first turn to the last."""
+        load = self._loads.get(target.shard)
+        if load is None:
+            load = self._loads[target.shard] = Load(target.shard, self._around)
+        turn = Turn(self._around, load, rollout, target, stop)
+        load.turns.add(turn)
+        reason = "its migration ended before its last row"
+        try:
+            yield turn
+        except TargetError as exc:
+            reason = exc.message
+            raise
+        finally:
+            turn.leave(reason)
+            load.turns.discard(turn)
+            if not load.turns:
+                del self._loads[target.shard]
+                self._end(load)
+
+    def _end(self, load: Load) -> None:
+        ending = load.end()
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    def on_deadline(self, tell: Callable[[str, str], object]) -> None:
+        """Tell of a rollout one of whose backfills was held for too long, and why, here from now on."""
+        self._around.on_deadline = tell
+
+    async def closed(self) -> None:
+        """Wait until the sessions of shards without turns are closed; seconds, where their servers do not answer."""
+        while self._ending:
+            await asyncio.wait(set(self._ending))
+
+    def order(self, order: Order) -> int:
+        """It counts from now on; how many backfills that run it concerns. See `orders.refusal` for what cannot be."""
+        self._count((*self._around.orders, order))
+        return self.concerned(order.scope)
+
+    def restore(self, kept: Iterable[Order]) -> None:
+        """The orders that stand, in the place of all that there are."""
+        self._count(tuple(kept))
+
+    def _count(self, given: Sequence[Order]) -> None:
+        turns = [turn for load in self._loads.values() for turn in load.turns]
+        # An abort concerns what runs when it is given.
+        since = min((turn.since for turn in turns), default=None)
+        aborts = [one for one in given if one.action == "abort" and since is not None and one.at >= since]
+        self._around.orders = (*orders.remaining(given), *aborts)
+        for load in self._loads.values():
+            load.wake()
+
+    @property
+    def orders(self) -> Sequence[Order]:
+        """Those that count."""
+        return self._around.orders
+
+    def concerned(self, scope: Scope) -> int:
+        """How many backfills that run now a scope covers."""
+        return sum(
+            scope.covers(run.rollout, run.target.shard, run.target.tenant, run.backfill.revision)
+            for run in self._runs()
+        )
+
+    def underway(self) -> Sequence[Underway]:
+        """A backfill is among them before its start is told, and until its end has been."""
+        now = self._around.clock()
+        return [run.view(now) for run in self._runs()]
+
+    def throttled_seconds(self) -> Mapping[tuple[str, str], float]:
+        """By shard and reason: how long backfills were held, each by itself, since this process began."""
+        return dict(self._around.throttled)
+
+    def _runs(self) -> Iterable[Run]:
+        for load in self._loads.values():
+            for turn in load.turns:
+                if turn.run is not None:
+                    yield turn.run

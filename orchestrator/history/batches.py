@@ -1,0 +1,307 @@
+"""The loop of a backfill: batch after batch, each in a transaction that also says how far it came.
+
+It goes by the key, never by OFFSET, up to the greatest key that there was when it began. A batch and its checkpoint are
+committed together, so a process that dies anywhere leaves neither a row out nor changes one twice. Whoever runs it next
+takes the checkpoint's ownership; a batch of the former owner that is still on its way finds so, and is rolled back.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.backfill import keys
+from orchestrator.backfill.keys import Key
+from orchestrator.backfill.model import Backfill, Go, Pacer, Progress, Ran, Refused, Report, Stop, Wait
+from orchestrator.errors import MigrationFailedError
+from orchestrator.history import owners, servers
+from orchestrator.history.changes import Change
+from orchestrator.history.checkpoints import Checkpoint
+from orchestrator.history.keyset import Keyset
+
+log = logging.getLogger("alembic.orchestrator.backfill")
+
+# So many sweeps in a row that change no fewer rows than the one before, and it will not end.
+SWEEPS = 10
+LOOK_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _State:
+    """What the checkpoint says."""
+
+    sweep: int
+    sweep_changed: int
+    last: Key | None
+    upper: Key | None
+    seen: int
+    changed: int
+    estimated: int | None
+    finished: bool
+
+    @classmethod
+    def of(cls, row: sa.RowMapping) -> _State:
+        return cls(
+            row["sweep"],
+            row["sweep_changed"],
+            keys.read(row["last_key"]) if row["last_key"] else None,
+            keys.read(row["upper_key"]) if row["upper_key"] else None,
+            row["rows_seen"],
+            row["rows_changed"],
+            row["rows_estimated"],
+            row["state"] == "finished",
+        )
+
+
+class Loop:
+    """One backfill on one target. `until_empty`: sweep again until a sweep finds nothing to change."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        backfill: Backfill,
+        keyset: Keyset,
+        change: Change,
+        checkpoint: Checkpoint,
+        pacer: Pacer,
+        *,
+        definition: str,
+        until_empty: bool,
+        unwatched: bool,
+    ) -> None:
+        """`unwatched`: no lock of the orchestrator's keeps other runs out."""
+        self._unwatched = unwatched
+        self._connection, self._keyset, self._change = connection, keyset, change
+        self._backfill, self._checkpoint, self._pacer = backfill, checkpoint, pacer
+        self._definition, self._until_empty = definition, until_empty
+        self._server = servers.of(connection, keyset.table)
+        self._looked = -LOOK_SECONDS
+        self._vacuum: tuple[int | None, bool | None] = None, None
+        self._swept: list[int] = []
+        self._last: Ran | Refused | None = None
+
+    def run(self) -> int:
+        """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
+        told to stop (`backfill_stopped`, `backfill_aborted`, `backfill_too_slow`), and CommandError."""
+        with self._server.alone(self._connection, self._backfill), self._server.bounded(self._connection):
+            state = self._begun()
+            while not state.finished:
+                self._sweep(state)
+            self._pacer.ask(self._told(state, None))
+            return state.changed
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._connection.begin():
+            self._server.begin(self._connection)
+            yield
+
+    def _begun(self) -> _State:
+        with self._transaction():
+            row = self._checkpoint.read(self._connection)
+            if row is not None and not row["applied"] and not self._is_corrected(row):
+                return self._resumed(row)
+            upper = self._keyset.upper(self._connection)
+            estimated = self._server.estimate(self._connection) if upper is not None else 0
+            state = _State(0, 0, None, upper, 0, 0, estimated, upper is None)
+            self._checkpoint.begin(
+                self._connection,
+                definition=self._definition,
+                table_name=self._backfill.table,
+                batch_size=self._backfill.batch_size,
+                **_kept(state),
+            )
+        if upper is not None and not self._until_empty:
+            self._wait_for_writers(state)
+        return state
+
+    def _is_corrected(self, row: sa.RowMapping) -> bool:
+        """Whether it is another backfill than the one that began, which has changed nothing yet."""
+        return row["definition"] != self._definition and not row["rows_changed"] and row["state"] != "finished"
+
+    def _resumed(self, row: sa.RowMapping) -> _State:
+        if row["definition"] != self._definition:
+            raise CommandError(
+                f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has "
+                f"come to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision "
+                "back as it was and let it end; what is to be done besides belongs into a further revision"
+            )
+        if (
+            self._unwatched
+            and self._connection.dialect.name == "sqlite"
+            and owners.is_at_work(row, owner=self._checkpoint.owner)
+        ):
+            raise servers.taken(self._backfill)
+        self._checkpoint.take(self._connection)
+        state = _State.of(row)
+        if state.last is not None and not state.finished:
+            log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
+        return state
+
+    def _is_at_work(self, row: sa.RowMapping) -> bool:
+        """Whether its owner still runs, where neither a lock of the server's nor one of the orchestrator's tells."""
+        if not self._unwatched or self._connection.dialect.name != "sqlite":
+            return False
+        return owners.is_at_work(row, self._checkpoint.owner)
+
+    def _wait_for_writers(self, state: _State) -> None:
+        """Transactions that have written to the table before the upper key was looked for may still bring rows below
+        it. Those that come later are not among the rows that it began with."""
+        waiting = self._server.writers(self._connection)
+        while waiting:
+            self._ask(state, f"transactions that write to {self._backfill.table} are still open: {waiting.told}")
+            time.sleep(0.2)
+            waiting = self._server.still(self._connection, waiting)
+
+    def _sweep(self, state: _State) -> None:
+        """To the upper key, then on to the next sweep or to the end."""
+        while state.upper is not None and state.last != state.upper:
+            size = self._ask(state)
+            self._last = self._tried(state, size)
+        self._ended(state)
+
+    def _ended(self, state: _State) -> None:
+        """Where a sweep has come to its upper key: whether there is another."""
+        with self._transaction():
+            again = self._until_empty and (state.sweep == 0 or state.sweep_changed > 0)
+            upper = self._keyset.upper(self._connection) if again else None
+            if upper is None:
+                after = replace(state, finished=True, estimated=state.seen)
+                self._checkpoint.move(self._connection, finished_at=servers.now(), **_kept(after))
+            else:
+                self._swept.append(state.sweep_changed)
+                self._refuse_endless()
+                after = replace(state, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
+                self._checkpoint.move(self._connection, **_kept(after))
+        _copy(after, state)
+
+    def _refuse_endless(self) -> None:
+        late = self._swept[-SWEEPS - 1 :]
+        if len(late) > SWEEPS and all(after >= before > 0 for before, after in pairwise(late)):
+            raise CommandError(
+                f"the backfill of {self._backfill.table!r} does not come to an end: its last {SWEEPS} sweeps changed "
+                f"{', '.join(map(str, late[1:]))} rows. Let `where` leave out rows that are done, and let the "
+                "application write new rows as they should be before this revision runs"
+            )
+
+    def _tried(self, state: _State, size: int) -> Ran | Refused:
+        began = time.monotonic()
+        try:
+            after, ran = self._batch(state, size, began)
+        except DBAPIError as exc:
+            reason = servers.refusal(exc)
+            if reason is None:
+                raise
+            return Refused(size, reason, time.monotonic() - began)
+        _copy(after, state)
+        return ran
+
+    def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
+        assert state.upper is not None
+        with self._transaction():
+            upto, seen = self._keyset.step(self._connection, state.last, state.upper, size)
+            changed = self._change.apply(self._connection, state.last, upto)
+            if self._until_empty and changed and state.changed == 0:
+                self._refuse_unchanging(state.last, upto, changed)
+            after = replace(
+                state,
+                last=upto,
+                seen=state.seen + seen,
+                changed=state.changed + changed,
+                sweep_changed=state.sweep_changed + changed,
+            )
+            self._checkpoint.move(self._connection, batch_size=size, **_kept(after))
+        return after, Ran(size, seen, changed, time.monotonic() - began)
+
+    def _refuse_unchanging(self, last: Key | None, upto: Key, changed: int) -> None:
+        """Rows that are changed must be done with, or each sweep would change them again."""
+        if self._change.where is None:
+            return
+        rows = sa.select(sa.func.count()).select_from(self._keyset.table)
+        rows = rows.where(self._keyset.between(last, upto), self._change.where)
+        if self._connection.execute(rows).scalar_one() >= changed:
+            raise CommandError(
+                f"`until_empty` of the backfill of {self._backfill.table!r}: rows that it has changed still are as "
+                "`where` says, so they would be changed again and again. Nothing was changed"
+            )
+
+    def _ask(self, state: _State, waits: str | None = None) -> int:
+        """The size of the next batch, as soon as it may go; 0 while the loop itself waits for something."""
+        while True:
+            match self._pacer.ask(self._told(state, waits)):
+                case Go(size):
+                    return size
+                case Wait() if waits is not None:
+                    return 0
+                case Wait(seconds):
+                    time.sleep(seconds)
+                case Stop() as stop:
+                    raise self._stopped(state, stop)
+
+    def _told(self, state: _State, waits: str | None = None) -> Report:
+        """What is said to the pacer; of the last batch, once."""
+        last, self._last = self._last, None
+        if not state.finished and time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            with self._connection.begin():
+                self._vacuum = self._server.vacuum(self._connection)
+        progress = Progress(
+            finished=state.finished,
+            seen=state.seen,
+            changed=state.changed,
+            estimated=state.estimated,
+            sweep=state.sweep,
+            last_key=None if state.last is None else keys.written(state.last),
+            dead_rows=self._vacuum[0],
+            vacuuming=self._vacuum[1],
+        )
+        return Report(self._backfill, progress, last, waits)
+
+    def _stopped(self, state: _State, stop: Stop) -> MigrationFailedError:
+        last = None if state.last is None else keys.written(state.last)
+        upper = None if state.upper is None else keys.written(state.upper)
+        where = f"the backfill of {self._backfill.table!r} in revision {self._backfill.revision}"
+        done = f"{state.changed} rows are changed, and stay so"
+        if stop.kind == "too_slow":
+            return MigrationFailedError(
+                f"{where}: {stop.reason}. The rows after {keys.told(last)} (up to {keys.told(upper)}) are the ones "
+                f"that it does not get through; {done}",
+                kind="backfill_too_slow",
+                revision=self._backfill.revision,
+                remedy="see who locks these rows and what the statement takes its time for; then retry: it goes on "
+                "from there",
+            )
+        return MigrationFailedError(
+            f"{where} was stopped after {keys.told(last)}: {stop.reason}. {done}",
+            kind=f"backfill_{stop.kind}",
+            revision=self._backfill.revision,
+            remedy="retry: it goes on from there",
+            retriable=stop.kind == "stopped",
+        )
+
+
+def _kept(state: _State) -> dict[str, object]:
+    return {
+        "state": "finished" if state.finished else "running",
+        "sweep": state.sweep,
+        "sweep_changed": state.sweep_changed,
+        "last_key": None if state.last is None else keys.written(state.last),
+        "upper_key": None if state.upper is None else keys.written(state.upper),
+        "rows_seen": state.seen,
+        "rows_changed": state.changed,
+        "rows_estimated": state.estimated,
+    }
+
+
+def _copy(source: _State, target: _State) -> None:
+    for name in _State.__slots__:
+        setattr(target, name, getattr(source, name))

@@ -1,0 +1,175 @@
+"""What a backfill does to the rows of one batch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection
+
+from orchestrator.backfill import keys
+from orchestrator.backfill.keys import Key
+from orchestrator.history.keyset import Keyset
+
+# Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
+# a row stays as it is.
+Transform = Callable[[Sequence[sa.RowMapping]], Iterable[Mapping[str, Any] | None]]
+
+
+class Change(Protocol):
+    """What is done to the rows after one key (None: from the first) up to another. `where`: those that are still to be
+    changed, where that can be told; `definition`: tells this change from another."""
+
+    where: sa.ColumnElement[bool] | None
+
+    @property
+    def definition(self) -> str: ...
+
+    def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
+        """Returns how many rows were changed."""
+        ...
+
+
+class SetColumns:
+    """`UPDATE … SET`, by expressions."""
+
+    def __init__(self, keyset: Keyset, values: Mapping[str, Any], where: Any) -> None:
+        self._keyset, self.where = keyset, condition(where)
+        unknown = [name for name in values if name not in keyset.table.columns]
+        if unknown:
+            raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `set_` names")
+        if moved := [column.name for column in keyset.columns if column.name in values]:
+            raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
+        self._values = {name: sa.text(value) if isinstance(value, str) else value for name, value in values.items()}
+
+    @property
+    def definition(self) -> str:
+        values = (f"{name} = {_text(value)}" for name, value in sorted(self._values.items()))
+        return f"set {', '.join(values)} where {_text(self.where)}"
+
+    def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
+        change = self._keyset.table.update().where(self._keyset.between(after, upto)).values(self._values)
+        return connection.execute(change if self.where is None else change.where(self.where)).rowcount
+
+
+class TransformRows:
+    """Rows are read and kept from others, a Python function says what becomes of them, and they are written."""
+
+    def __init__(self, keyset: Keyset, columns: Sequence[str], transform: Transform, where: Any) -> None:
+        self._keyset, self._transform, self.where = keyset, transform, condition(where)
+        unknown = [name for name in columns if name not in keyset.table.columns]
+        if unknown:
+            raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `columns` names")
+        names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
+        self._columns = [keyset.table.columns[name] for name in names]
+
+    @property
+    def definition(self) -> str:
+        name = getattr(self._transform, "__qualname__", type(self._transform).__qualname__)
+        return f"rows {name} of {', '.join(column.name for column in self._columns)} where {_text(self.where)}"
+
+    def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
+        wanted = sa.select(*self._columns).where(self._keyset.between(after, upto)).order_by(*self._keyset.columns)
+        if self.where is not None:
+            wanted = wanted.where(self.where)
+        rows = connection.execute(wanted.with_for_update()).mappings().all()
+        changes = list(self._transform(rows)) if rows else []
+        if len(changes) != len(rows):
+            raise CommandError(
+                f"the function of the backfill of {self._keyset.table.fullname!r} was given {len(rows)} rows and gave "
+                f"{len(changes)} answers: it must give one for each, None where a row stays as it is"
+            )
+        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        for row, change in zip(rows, changes, strict=True):
+            if change:
+                bound = {_bound(column.name): row[column.name] for column in self._keyset.columns}
+                by_columns.setdefault(tuple(sorted(change)), []).append(bound | dict(change))
+        for names, values in by_columns.items():
+            connection.execute(self._update(names), values)
+        return sum(map(len, by_columns.values()))
+
+    def _update(self, names: Sequence[str]) -> sa.Update:
+        table = self._keyset.table
+        for name in names:
+            if name not in table.columns or name in {column.name for column in self._keyset.columns}:
+                raise CommandError(
+                    f"the function of the backfill of {table.fullname!r} changes {name!r}, which is "
+                    f"{'part of the key' if name in table.columns else 'no column'}"
+                )
+        ours = [column == sa.bindparam(_bound(column.name), type_=column.type) for column in self._keyset.columns]
+        return table.update().where(*ours).values({name: sa.bindparam(name) for name in names})
+
+
+class Statement:
+    """Any statement with bounds: `:after` and `:upto`, or `:after_<column>` and `:upto_<column>` of each column."""
+
+    where: sa.ColumnElement[bool] | None = None
+
+    def __init__(self, keyset: Keyset, statement: str) -> None:
+        self._keyset = keyset
+        self._names = [""] if len(keyset.columns) == 1 else [f"_{column.name}" for column in keyset.columns]
+        missing = [
+            f":{end}{name}"
+            for end in ("after", "upto")
+            for name in self._names
+            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", statement)
+        ]
+        if missing:
+            raise CommandError(
+                f"the statement of the backfill of {keyset.table.fullname!r} lacks {', '.join(missing)}: each batch "
+                "must keep to the rows after the one key, up to and with the other"
+            )
+        self._text = statement
+
+    @property
+    def definition(self) -> str:
+        return f"sql {self._text}"
+
+    def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
+        after = self._before_all(connection) if after is None else after
+        bounds = [
+            sa.bindparam(f"{end}{name}", value, column.type)
+            for end, key in (("after", after), ("upto", upto))
+            for name, value, column in zip(self._names, key, self._keyset.columns, strict=True)
+        ]
+        return max(0, connection.execute(sa.text(self._text).bindparams(*bounds)).rowcount)
+
+    def _before_all(self, connection: Connection) -> Key:
+        lowest = self._keyset.lowest(connection)
+        assert lowest is not None, "there is a row up to which the batch goes"
+        before = keys.before(lowest)
+        if before is None:
+            raise CommandError(
+                f"nothing comes before {keys.told(keys.written(lowest))}, the first key of "
+                f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
+            )
+        return before
+
+
+def condition(where: Any) -> sa.ColumnElement[bool] | None:
+    """SQL in words, or a SQLAlchemy expression, as a condition in parentheses."""
+    if where is None:
+        return None
+    return sa.text(f"({where})") if isinstance(where, str) else where  # type: ignore[return-value]
+
+
+def digest(keyset: Keyset, change: Change) -> str:
+    """The same for the same change by the same key, on every machine."""
+    columns = ", ".join(column.name for column in keyset.columns)
+    return hashlib.sha256(f"{keyset.table.fullname} by {columns}: {change.definition}".encode()).hexdigest()
+
+
+def _bound(name: str) -> str:
+    return f"key_of_row_{name}"
+
+
+def _text(clause: Any) -> str:
+    """A clause with its values: another value is another change."""
+    if not isinstance(clause, sa.ClauseElement):
+        return repr(clause)
+    compiled = clause.compile()
+    return f"{compiled} {sorted(compiled.params.items())}" if compiled.params else str(compiled)

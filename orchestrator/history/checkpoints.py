@@ -1,0 +1,151 @@
+"""Where a backfill got to: a row beside the version table, written in each batch's own transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from orchestrator.backfill.model import Direction
+
+# PostgreSQL cuts longer names off, and MySQL refuses them.
+_LONGEST_NAME = 63
+SUFFIX = "_backfills"
+
+
+def name_of(version_table: str) -> str:
+    """The checkpoints' table for a version table, which lies beside it.
+
+    >>> name_of("alembic_version")
+    'alembic_version_backfills'
+    """
+    if len(version_table.encode()) + len(SUFFIX) <= _LONGEST_NAME:
+        return version_table + SUFFIX
+    short = hashlib.sha256(version_table.encode()).hexdigest()[:12]
+    kept = version_table.encode()[: _LONGEST_NAME - len(SUFFIX) - len(short) - 1].decode(errors="ignore")
+    return f"{kept}_{short}{SUFFIX}"
+
+
+def table_of(version_table: str, schema: str | None) -> sa.Table:
+    """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
+    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far."""
+    return sa.Table(
+        name_of(version_table),
+        sa.MetaData(),
+        sa.Column("revision", sa.String(255), primary_key=True),
+        sa.Column("direction", sa.String(9), primary_key=True),
+        sa.Column("ordinal", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("definition", sa.String(64), nullable=False),
+        sa.Column("table_name", sa.String(255), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("applied", sa.Boolean, nullable=False),
+        sa.Column("sweep", sa.Integer, nullable=False),
+        sa.Column("sweep_changed", sa.BigInteger, nullable=False),
+        sa.Column("last_key", sa.Text),
+        sa.Column("upper_key", sa.Text),
+        sa.Column("rows_seen", sa.BigInteger, nullable=False),
+        sa.Column("rows_changed", sa.BigInteger, nullable=False),
+        sa.Column("rows_estimated", sa.BigInteger),
+        sa.Column("batch_size", sa.Integer, nullable=False),
+        sa.Column("owner", sa.String(255), nullable=False),
+        sa.Column("started_at", sa.DateTime, nullable=False),
+        sa.Column("updated_at", sa.DateTime, nullable=False),
+        sa.Column("finished_at", sa.DateTime),
+        schema=schema,
+        mysql_engine="InnoDB",
+    )
+
+
+class TakenOverError(Exception):
+    """Somebody else owns the checkpoint by now; the batch must not be committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    revision: str
+    direction: Direction
+    ordinal: int
+
+
+class Checkpoint:
+    """One backfill's row, held by `owner`. All that it does belongs to the transaction that the caller has begun."""
+
+    def __init__(self, table: sa.Table, identity: Identity, owner: str) -> None:
+        self._table, self._identity, self.owner = table, identity, owner
+
+    def read(self, connection: Connection) -> sa.RowMapping | None:
+        """The row, if there is one, kept from others until the transaction ends."""
+        found = sa.select(self._table).where(*self._is_ours()).with_for_update()
+        return connection.execute(found).mappings().first()
+
+    def begin(self, connection: Connection, **values: Any) -> None:
+        """Write the row of a backfill that begins, instead of one that is done with."""
+        now = _now()
+        connection.execute(self._table.delete().where(*self._is_ours()))
+        identity = self._identity
+        row = {
+            "revision": identity.revision,
+            "direction": identity.direction,
+            "ordinal": identity.ordinal,
+            "state": "running",
+            "applied": False,
+            "sweep": 0,
+            "sweep_changed": 0,
+            "rows_seen": 0,
+            "rows_changed": 0,
+            "owner": self.owner,
+            "started_at": now,
+            "updated_at": now,
+        }
+        connection.execute(self._table.insert().values(row | values))
+
+    def take(self, connection: Connection) -> None:
+        """Become the owner of the row that an earlier run left."""
+        connection.execute(self._table.update().where(*self._is_ours()).values(owner=self.owner, updated_at=_now()))
+
+    def move(self, connection: Connection, **values: Any) -> None:
+        """Write what the transaction has done. Raises TakenOverError where the row is not ours any more."""
+        changed = connection.execute(
+            self._table.update()
+            .where(*self._is_ours(), self._table.c.owner == self.owner)
+            .values(updated_at=_now(), **values)
+        )
+        if changed.rowcount != 1:
+            raise TakenOverError
+
+    def _is_ours(self) -> Sequence[sa.ColumnElement[bool]]:
+        columns, identity = self._table.c, self._identity
+        return (
+            columns.revision == identity.revision,
+            columns.direction == identity.direction,
+            columns.ordinal == identity.ordinal,
+        )
+
+
+def apply(connection: Connection, table: sa.Table, revision: str, direction: Direction) -> None:
+    """The version table was brought along with the revision: what stands here of its way there is done with, and of
+    the way back is no more."""
+    way, back = table.c.direction == direction, table.c.direction != direction
+    connection.execute(table.update().where(table.c.revision == revision, way).values(applied=True))
+    connection.execute(table.delete().where(table.c.revision == revision, back))
+
+
+def unfinished(connection: Connection, table: sa.Table, revision: str) -> list[sa.RowMapping]:
+    """Checkpoints of the revision that say that it is not done."""
+    found = sa.select(table).where(
+        table.c.revision == revision, table.c.direction == "upgrade", table.c.state != "finished"
+    )
+    return list(connection.execute(found.order_by(table.c.ordinal)).mappings())
+
+
+def exists(connection: Connection, table: sa.Table) -> bool:
+    return sa.inspect(connection).has_table(table.name, schema=table.schema)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC).replace(tzinfo=None)

@@ -1,0 +1,136 @@
+"""A table as a backfill sees it: its key, and the rows between two keys."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection
+
+from orchestrator.backfill import keys
+from orchestrator.backfill.keys import Key
+
+
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """A table, as it is in the database, and the columns by which its rows are gone through."""
+
+    table: sa.Table
+    columns: tuple[sa.Column[Any], ...]
+    dialect: str
+
+    def between(self, after: Key | None, upto: Key) -> sa.ColumnElement[bool]:
+        """The rows after one key (None: from the first) up to another, which is one of them."""
+        last = self._compared(upto, above=False)
+        return last if after is None else sa.and_(self._compared(after, above=True), last)
+
+    def upper(self, connection: Connection) -> Key | None:
+        """The greatest key; None where there is no row."""
+        return self._first(connection, [column.desc() for column in self.columns])
+
+    def lowest(self, connection: Connection) -> Key | None:
+        return self._first(connection, list(self.columns))
+
+    def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
+        """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
+        rows = sa.select(*self.columns).where(self.between(after, upper)).order_by(*self.columns)
+        row = connection.execute(rows.limit(1).offset(size - 1)).first()
+        if row is not None:
+            return tuple(row), size
+        counted = sa.select(sa.func.count()).select_from(rows.order_by(None).limit(size).subquery())
+        return upper, int(connection.execute(counted).scalar_one())
+
+    def has_null(self, connection: Connection) -> bool:
+        nullable = [column for column in self.columns if column.nullable]
+        if not nullable:
+            return False
+        found = sa.select(sa.literal(1)).select_from(self.table).where(sa.or_(*(c.is_(None) for c in nullable)))
+        return connection.execute(found.limit(1)).first() is not None
+
+    def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
+        row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
+        return None if row is None else tuple(row)
+
+    def _compared(self, key: Key, *, above: bool) -> sa.ColumnElement[bool]:
+        """`key < columns`, or `columns <= key`. MySQL finds its way in an index only where it is spelled out."""
+        values = [sa.literal(value, column.type) for column, value in zip(self.columns, key, strict=True)]
+        if len(values) == 1:
+            return self.columns[0] > values[0] if above else self.columns[0] <= values[0]
+        if self.dialect not in ("mysql", "mariadb"):
+            row, bound = sa.tuple_(*self.columns), sa.tuple_(*values)
+            return row > bound if above else row <= bound
+        return _spelled(self.columns, values, above=above)
+
+
+def _spelled(
+    columns: Sequence[sa.Column[Any]], values: Sequence[sa.ColumnElement[Any]], *, above: bool
+) -> sa.ColumnElement[bool]:
+    (column, *columns), (value, *values) = columns, values
+    beyond = column > value if above else column < value
+    if not columns:
+        return beyond if above else column <= value
+    reached = column >= value if above else column <= value
+    return sa.and_(reached, sa.or_(beyond, _spelled(columns, values, above=above)))
+
+
+def find(connection: Connection, table: str, schema: str | None, key: Sequence[str] | None) -> Keyset:
+    """The table with its primary key, or with the columns of `key`. Raises CommandError where there is no such table,
+    no such column, no key, one that is not unique, or one that cannot be gone by."""
+    try:
+        found = sa.Table(table, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
+    except sa.exc.NoSuchTableError:
+        raise CommandError(f"there is no table {named(table, schema)!r} to backfill") from None
+    name = named(table, schema)
+    if not key and not found.primary_key.columns:
+        raise CommandError(f"table {name!r} has no primary key: name the columns of a unique index, `key=...`")
+    unknown = [column for column in key or () if column not in found.columns]
+    if unknown:
+        raise CommandError(f"table {name!r} has no column {unknown[0]!r}, which `key` names")
+    columns = tuple(found.columns[column] for column in key) if key else tuple(found.primary_key.columns)
+    keyset = Keyset(found, columns, connection.dialect.name)
+    if key and not _is_unique(connection, found, key):
+        raise CommandError(
+            f"`key` of the backfill of {name!r} is not unique: {', '.join(key)}. Name the primary key's columns, or "
+            "those of a unique index, in its order"
+        )
+    if keyset.has_null(connection):
+        raise CommandError(
+            f"table {name!r} has rows where the key is NULL ({', '.join(c.name for c in columns)}): they have no place "
+            "in an order, and would be left out. Give these rows a value first, or name another `key`"
+        )
+    if (first := keyset.lowest(connection)) is not None:
+        _try(name, first)
+    return keyset
+
+
+def named(table: str, schema: str | None) -> str:
+    return f"{schema}.{table}" if schema else table
+
+
+def _is_unique(connection: Connection, table: sa.Table, key: Sequence[str]) -> bool:
+    wanted = set(key)
+    if wanted == {column.name for column in table.primary_key.columns}:
+        return True
+    inspector = sa.inspect(connection)
+    options: dict[str, Any] = {"include_auto_indexes": True} if connection.dialect.name == "sqlite" else {}
+    uniques = [one["column_names"] for one in inspector.get_unique_constraints(table.name, schema=table.schema)]
+    uniques += [
+        [str(column) for column in one["column_names"]]
+        for one in inspector.get_indexes(table.name, schema=table.schema, **options)
+        if one["unique"] and not one.get("dialect_options", {}).get("postgresql_where")
+    ]
+    return any(set(columns) <= wanted for columns in uniques)
+
+
+def _try(name: str, key: Key) -> None:
+    try:
+        if keys.read(keys.written(key)) != key:
+            raise TypeError(f"{key!r} does not come back as it was written")
+    except TypeError as exc:
+        raise CommandError(
+            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, times, decimals and "
+            "bytes can; name another unique `key`"
+        ) from None

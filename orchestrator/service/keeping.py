@@ -1,0 +1,209 @@
+"""Writes to the store how far backfills are: what a standby shows, and what is left after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Protocol
+
+import anyio
+import structlog
+
+from orchestrator.backfill.model import Progress
+from orchestrator.backfill.records import Key, Record, key_of, standing
+from orchestrator.backfill.steering import Order
+from orchestrator.backfill.view import Underway
+from orchestrator.errors import LeadershipLostError, OrchestratorError
+from orchestrator.events import (
+    BackfillAdvanced,
+    BackfillEvent,
+    BackfillFinished,
+    BackfillHoldEvent,
+    BackfillProgressed,
+    BackfillStarted,
+    BackfillStopped,
+    Event,
+    RolloutEvent,
+    now,
+)
+from orchestrator.store.backfills import StoreBackfills
+from orchestrator.store.lifetime import beside
+
+# Progress is written this often, and so much is lost of it with the process: the checkpoints on the targets count.
+EVERY_SECONDS = 5.0
+# What begins, ends or is held is written at once; so long it is waited for others, so that 500 make one transaction.
+GATHER_SECONDS = 0.5
+CLOSE_SECONDS = 10.0
+
+GONE = "it ended without a word, or before its first batch: its checkpoint tells how far it came"
+
+log = structlog.get_logger(__name__)
+
+
+class Throttle(Protocol):
+    """Whoever decides about batches. A backfill is among those `underway` before its start is told, and until its end
+    is."""
+
+    def underway(self) -> Sequence[Underway]: ...
+
+    def order(self, order: Order) -> object:
+        """Let it count from now on."""
+        ...
+
+    def restore(self, kept: Iterable[Order]) -> None:
+        """The orders that stand, in the place of all that there are: when the process begins to lead."""
+        ...
+
+
+class Idle:
+    """Of a process that runs no backfills."""
+
+    def underway(self) -> Sequence[Underway]:
+        return ()
+
+    def order(self, order: Order) -> None:
+        pass
+
+    def restore(self, kept: Iterable[Order]) -> None:
+        pass
+
+
+class Keeper:
+    """Give `publish` to who tells of backfills: what is durable is told once it is written, the rest at once."""
+
+    def __init__(
+        self,
+        records: StoreBackfills,
+        publish: Callable[[Event], object],
+        throttle: Throttle | None = None,
+        clock: Callable[[], datetime] = now,
+    ) -> None:
+        self.throttle: Throttle = throttle or Idle()
+        self._records, self._publish, self._clock = records, publish, clock
+        self._known: dict[Key, Record] = {}
+        self._ended: dict[Key, Record] = {}
+        self._events: list[RolloutEvent] = []
+        self._more = anyio.Event()
+        self._written_at = float("-inf")
+        self._one_at_a_time = anyio.Lock()
+
+    def publish(self, event: Event) -> None:
+        """On the event loop's thread; never blocks."""
+        if isinstance(event, BackfillEvent):
+            self._follow(event)
+        if isinstance(event, BackfillEvent) and not isinstance(event, BackfillProgressed):
+            self._events.append(event)
+            self._more.set()
+            return
+        if isinstance(event, BackfillHoldEvent):
+            self._more.set()
+        self._publish(event)
+
+    def _follow(self, event: BackfillEvent) -> None:
+        key = Key(event.rollout, event.tenant, event.track, event.revision, event.direction, event.ordinal)  # type: ignore[arg-type]
+        if isinstance(event, BackfillStarted):
+            self._ended.pop(key, None)
+        elif isinstance(event, BackfillFinished | BackfillStopped) and (view := self._view(key)) is not None:
+            self._ended[key] = ended(view, event)
+
+    def _view(self, key: Key) -> Underway | None:
+        for view in self.throttle.underway():
+            if view.tenant == key.tenant and key_of(view) == key:
+                return view
+        return self._known[key].view if key in self._known else None
+
+    async def run(self) -> None:
+        """Write until cancelled. Raises StoreError: what cannot be recorded is not done."""
+        while True:
+            with anyio.move_on_after(EVERY_SECONDS):
+                await self._more.wait()
+                await anyio.sleep(GATHER_SECONDS)
+            try:
+                await self.flush()
+            except LeadershipLostError:  # which ends the process, and all that is underway in it
+                return
+
+    async def flush(self, *, all_of_it: bool = False) -> None:
+        """Write what begins, has ended or is held otherwise, and, when it is time or all is asked for, all progress."""
+        async with self._one_at_a_time:
+            self._more = anyio.Event()
+            due = all_of_it or anyio.current_time() - self._written_at >= EVERY_SECONDS
+            events, self._events = self._events, []
+            current = {key_of(view): standing(view) for view in self.throttle.underway()}
+            records = changed(self._known, {**current, **self._ended}, self._clock(), progress=due)
+            await self._records.save(records, events)
+            if due:
+                self._written_at = anyio.current_time()
+            self._known.update({record.key: record for record in records})
+            self._ended = {key: record for key, record in self._ended.items() if key in current}
+            self._known = {k: record for k, record in self._known.items() if not record.finished_at or k in self._ended}
+
+    @asynccontextmanager
+    async def keeping(self) -> AsyncIterator[None]:
+        """Write while the block runs, and what is left at its end."""
+        scope = anyio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                await self.run()
+
+        async def stop() -> None:
+            scope.cancel()
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                try:
+                    await self.flush(all_of_it=True)
+                except OrchestratorError as exc:  # the lead was lost, say: whoever has it now tells of them
+                    log.warning("backfills_not_kept", message=exc.message)
+
+        async with beside(run, stop):
+            yield
+
+
+def ended(view: Underway, event: BackfillFinished | BackfillStopped) -> Record:
+    reason = None if isinstance(event, BackfillFinished) else event.reason
+    finished = reason is None
+    last = replace(view, progress=_progress(view, event, finished), rows_per_second=None, eta_seconds=None, holds=())
+    return Record(
+        replace(last, updated_at=event.at), "finished" if finished else "stopped", reason, finished_at=event.at
+    )
+
+
+def _progress(view: Underway, event: BackfillAdvanced, finished: bool) -> Progress:
+    before = view.progress
+    return replace(
+        before,
+        finished=finished,
+        seen=event.seen,
+        changed=event.changed,
+        estimated=event.estimated if event.estimated is not None else before.estimated,
+        sweep=event.sweep,
+        dead_rows=event.dead_rows if event.dead_rows is not None else before.dead_rows,
+    )
+
+
+def changed(
+    before: Mapping[Key, Record], current: Mapping[Key, Record], at: datetime, *, progress: bool
+) -> list[Record]:
+    """What is to be written: what is new, in another state, or held for another reason; with `progress`, whatever is
+    otherwise. What is gone without an end has stopped."""
+    found = [record for key, record in current.items() if _differs(before.get(key), record, progress)]
+    return [*found, *_gone(before, current, at)]
+
+
+def _differs(before: Record | None, record: Record, progress: bool) -> bool:
+    if before is None or progress or record.finished_at is not None:
+        return before != record
+    return before.state != record.state or _reasons(before) != _reasons(record)
+
+
+def _reasons(record: Record) -> set[str]:
+    return {hold.reason for hold in record.view.holds}
+
+
+def _gone(before: Mapping[Key, Record], current: Mapping[Key, Record], at: datetime) -> Iterable[Record]:
+    for key, record in before.items():
+        if key not in current:
+            last = replace(record.view, rows_per_second=None, eta_seconds=None, holds=(), updated_at=at)
+            yield Record(last, "stopped", GONE, at)

@@ -1,0 +1,185 @@
+"""Others work on the table while a backfill runs: sessions that write, a second runner, a lock that is held."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import sqlalchemy as sa
+from alembic.util import CommandError
+
+from tests.engine import until
+from tests.integration.backfills.conftest import ROOT, Make, Project
+
+
+@contextmanager
+def at_work(project: Project, work: Callable[[sa.Connection, threading.Event], None]) -> Iterator[None]:
+    """`work` runs in a thread with a connection of its own until this ends."""
+    ended = threading.Event()
+
+    def run() -> None:
+        with project.connected() as connection:
+            work(connection, ended)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+async def test_rows_that_others_insert_update_and_delete(one_of_each: Project) -> None:
+    """Each row that should be changed is, and none twice: `balance` is the count of changes, `done` says whose."""
+    project = one_of_each
+    project.numbers(4000)
+    project.execute("UPDATE accounts SET balance = 0")
+    body = """
+    op.backfill("accounts", {"balance": "balance + 1", "done": 1}, "done IS NULL", batch_size=20, until_empty=True)
+    """
+    project.add("filled", None, body)
+    chance = random.Random(7)
+    inserted = [0]
+
+    def write(connection: sa.Connection, ended: threading.Event) -> None:
+        while not ended.is_set():
+            number = chance.randrange(1, 5400)
+            # Before where the backfill is by now, and after where it was to end; until there are enough.
+            new = [-number, number + 6000 + inserted[0]] if inserted[0] < 200 else []
+            try:
+                with connection.begin():
+                    for key in new:
+                        taken = connection.execute(sa.text(f"SELECT 1 FROM accounts WHERE id = {key}")).first()
+                        if taken is None:
+                            connection.execute(sa.text(f"INSERT INTO accounts (id, balance) VALUES ({key}, 0)"))
+                            inserted[0] += 1
+                    connection.execute(sa.text(f"UPDATE accounts SET note = 'seen' WHERE id = {number}"))
+                    connection.execute(sa.text(f"DELETE FROM accounts WHERE id = {chance.randrange(1, 5400)}"))
+            except sa.exc.DBAPIError:  # a deadlock's victim, or SQLite is busy
+                continue
+
+    with at_work(project, write):
+        await project.upgrade()
+    # What came after the last sweep is not the backfill's.
+    left = project.rows("SELECT count(*) FROM accounts WHERE done IS NULL AND balance <> 0")
+    assert left == [(0,)]
+    assert project.rows("SELECT count(*) FROM accounts WHERE done = 1 AND balance <> 1") == [(0,)]
+    assert project.rows("SELECT count(*) FROM accounts WHERE done = 1")[0][0] > 2000
+    assert project.checkpoints()[0]["sweep"] >= 1
+    assert inserted[0] >= 50
+
+
+async def test_a_row_that_was_being_inserted_when_it_began(postgres: Project) -> None:
+    """Its key is below the greatest one, and nobody sees it before its transaction is committed."""
+    postgres.numbers(100)
+    postgres.execute("DELETE FROM accounts WHERE id = 50")
+    postgres.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"})')
+    with postgres.connected() as other:
+        other.begin()
+        other.execute(sa.text("INSERT INTO accounts (id, balance) VALUES (50, 50)"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(postgres.upgrade)
+            await until(lambda: bool(_checkpoints(postgres)))
+            assert postgres.checkpoints()[0]["rows_seen"] == 0
+            other.commit()
+    assert postgres.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(100, 0)]
+
+
+def _checkpoints(project: Project) -> list[dict[str, Any]]:
+    with project.connected() as connection:
+        begun = sa.inspect(connection).has_table("alembic_version_backfills")
+    return project.checkpoints() if begun else []
+
+
+def upgrade_elsewhere(project: Project) -> None:
+    """In a process of its own, as a colleague does. Raises CommandError with what Alembic says when it fails."""
+    settings = {"TEST_URL": project.url.render_as_string(hide_password=False)}
+    ran = subprocess.run(
+        [sys.executable, "-m", "tests.integration.backfills.kills", str(project.config), "1", "0"],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    if '"exit": 0' not in ran.stdout:
+        raise CommandError(ran.stderr)
+
+
+async def test_a_second_runner_cannot_join_in(one_of_each: Project) -> None:
+    project = one_of_each
+    project.numbers(200)
+    flag = project.folder / "go on"
+    body = f"""
+    def transform(rows):
+        if rows[0]["id"] > 50:
+            while not os.path.exists({str(flag)!r}):
+                time.sleep(0.01)
+        return [dict(balance=row["balance"] * 100) for row in rows]
+    op.backfill_rows("accounts", ["balance"], transform, batch_size=5)
+    """
+    project.add("filled", None, body)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(project.upgrade)
+        await until(lambda: any(row["rows_changed"] for row in _checkpoints(project)))
+        with pytest.raises(CommandError, match="another session is at the backfill"):
+            await anyio.to_thread.run_sync(upgrade_elsewhere, project)
+        flag.touch()
+    assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(200, 0)]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
+async def test_a_row_that_is_locked_makes_batches_smaller_and_costs_nothing_else(
+    driver: str, make_project: Make
+) -> None:
+    project = await make_project(driver)
+    project.numbers(300)
+    project.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"}, batch_size=100)')
+    with project.connected() as other:
+        other.begin()
+        other.execute(sa.text("SELECT 1 FROM accounts WHERE id = 150 FOR UPDATE"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(project.upgrade)
+            await until(lambda: any(row["rows_seen"] >= 100 for row in _checkpoints(project)))
+            await anyio.sleep(2.5)  # longer than a batch waits for a lock
+            other.commit()
+    assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(300, 0)]
+
+
+async def test_an_env_py_with_a_transaction_of_its_own(postgres: Project) -> None:
+    postgres.numbers(3)
+    postgres.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"})')
+    env = postgres.folder / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("connectable.connect() as", "connectable.begin() as"))
+    with pytest.raises(CommandError, match="transaction of its own"):
+        await postgres.upgrade()
+    assert postgres.rows("SELECT sum(balance) - sum(id) FROM accounts") == [(0,)]
+
+
+async def test_one_transaction_for_all_revisions(postgres: Project) -> None:
+    """A backfill commits what came before it. When a later revision fails, it is finished although the version table
+    does not show it: it is not begun again."""
+    postgres.numbers(10)
+    postgres.add("before", None, 'op.add_column("accounts", sa.Column("more", sa.Integer, server_default="0"))')
+    postgres.add("filled", "before", 'op.backfill("accounts", {"more": "more + id"})')
+    postgres.add("after", "filled", 'op.drop_column("accounts", "done")\nraise RuntimeError("no")')
+    with pytest.raises(RuntimeError, match="no"):
+        await postgres.upgrade()
+    assert postgres.rows("SELECT version_num FROM alembic_version") == [("before",)]
+    assert postgres.rows("SELECT count(*) FROM accounts WHERE more = id") == [(10,)]
+    postgres.add("after", "filled", 'op.requires_backfill("filled")\nop.drop_column("accounts", "done")')
+    await postgres.upgrade()
+    assert postgres.rows("SELECT version_num FROM alembic_version") == [("after",)]
+    assert postgres.rows("SELECT count(*) FROM accounts WHERE more = id") == [(10,)]
