@@ -345,7 +345,7 @@ async def test_a_budget_is_shared_and_bounds_each_batch(server: Server) -> None:
         assert bench.throttle.underway()[0].holds == ()  # a moment's wait is none
         order(bench, "adjust", Scope(shard="pg"), adjustment=Adjustment(rows_per_second=0))
         acme.last = None
-        assert (await acme.go()).size > 400
+        assert (await acme.go()).size > first.size  # no jump: it grows from what has run
 
 
 async def test_what_happens_to_a_backfill_is_told(server: Server) -> None:
