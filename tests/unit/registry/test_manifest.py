@@ -248,7 +248,7 @@ def test_the_example_can_be_read() -> None:
 def test_the_example_shows_every_key_that_works() -> None:
     text = EXAMPLE.read_text()
     schema = manifest.json_schema()
-    forms = ("Track", "Shard", "Tenant", "Strategy", "Wave", "Check")
+    forms = ("Track", "Shard", "Tenant", "Strategy", "Wave", "Check", "Backfill", "Signals", "Hours", "Probe")
     keys = {key for form in forms for key in schema["$defs"][f"{form}Form"]["properties"]}
     assert {key for key in keys if f"{key}:" not in text} == set()
 
