@@ -62,7 +62,7 @@ class Run:
         self._shared, self._publish = shared, around.publish
         self.began, self.started_at = around.clock(), around.moment()
         self.updated_at, self.rest_until, self.rest = self.started_at, self.began, DUTY
-        self.started = self.ended = self.overdue = False
+        self.started = self.ended = False
         self._told = Told(self.began)
         # Rows that it was given and has not told of yet.
         self.given: int | None = None

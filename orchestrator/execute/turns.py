@@ -93,9 +93,8 @@ class Turn:
         if causes:
             load.budget.leave(run.flow, now)  # its share is for the others meanwhile
             run.hold(causes, now, moment)
-            self._look_at_deadline(run, now, interrupted=interruption is not None)
+            self._look_at_deadline(run, now)
             return Wait(HELD_SECONDS)
-        run.overdue = False
         if run.rest_until > now:
             run.hold([Cause(run.rest, _RESTS[run.rest], routine=True)], now, moment)
             return Wait(run.rest_until - now)
@@ -107,17 +106,14 @@ class Turn:
         run.start(size)
         return Go(size)
 
-    def _look_at_deadline(self, run: Run, now: float, *, interrupted: bool) -> None:
-        if interrupted:  # whoever lets the rollout go on has seen what holds it: from then on it counts anew
-            run.overdue = False
-            run.holding.count_anew(now)
-            return
+    def _look_at_deadline(self, run: Run, now: float) -> None:
+        """Told once, it counts anew: whoever lets the rollout go on has seen what holds it."""
         since, most = run.holding.signals_since, run.rules.deadline_seconds
-        if since is None or run.overdue or now - since < most:
+        if since is None or now - since < most:
             return
-        run.overdue = True
         said = f"the backfill of {run.backfill.table} on {run.target.key} was held for more than {most:g} s"
         self._around.on_deadline(run.rollout, f"{said}: {run.holding.signals()}")
+        run.holding.count_anew(now)
 
 
 def _stopped(interruption: Interruption | None) -> Stop | None:
