@@ -118,8 +118,9 @@ def upgrade_elsewhere(project: Project) -> None:
         raise CommandError(ran.stderr)
 
 
-async def test_a_second_runner_cannot_join_in(one_of_each: Project) -> None:
-    project = one_of_each
+@pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
+async def test_a_second_runner_cannot_join_in(driver: str, make_project: Make) -> None:
+    project = await make_project(driver)
     project.numbers(200)
     flag = project.folder / "go on"
     body = f"""
@@ -138,6 +139,32 @@ async def test_a_second_runner_cannot_join_in(one_of_each: Project) -> None:
             await anyio.to_thread.run_sync(upgrade_elsewhere, project)
         flag.touch()
     assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(200, 0)]
+
+
+async def test_on_sqlite_a_run_whose_process_is_there_keeps_others_out(make_project: Make) -> None:
+    """No lock of the server's tells there: the checkpoint names the process."""
+    project = await make_project("pysqlite")
+    project.numbers(30)
+    body = """
+    def transform(rows):
+        if rows[0]["id"] > 20 and not os.path.exists({flag!r}):
+            raise RuntimeError("not yet")
+        return [dict(balance=row["balance"] * 100) for row in rows]
+    op.backfill_rows("accounts", ["balance"], transform, batch_size=5)
+    """
+    flag = project.folder / "flag"
+    project.add("filled", None, body.replace("{flag!r}", repr(str(flag))))
+    with pytest.raises(RuntimeError, match="not yet"):
+        await project.upgrade()
+    flag.touch()
+    host = project.checkpoints()[0]["owner"].split(":")[0]
+    async with await anyio.open_process(["sleep", "600"]) as other:
+        project.execute(f"UPDATE alembic_version_backfills SET owner = '{host}:{other.pid}:0123456789ab'")
+        with pytest.raises(CommandError, match="another session is at the backfill"):
+            await project.upgrade()
+        other.kill()
+    await project.upgrade()
+    assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(30, 0)]
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
