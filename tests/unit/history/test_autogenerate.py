@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+from collections.abc import Sequence
 from decimal import Decimal
 from uuid import UUID
 
@@ -17,7 +18,7 @@ from alembic.util import CommandError
 from orchestrator import operations
 
 
-def transform(rows: list[sa.RowMapping]) -> list[None]:
+def transform(rows: Sequence[sa.RowMapping]) -> list[None]:
     return [None for _ in rows]
 
 
