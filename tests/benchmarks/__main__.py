@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import sqlalchemy
 from orchestrator.databases.embedded import EmbeddedServer
 from orchestrator.observe import logs
 from orchestrator.registry.model import Execution
-from tests.benchmarks import noop, replay, rollout, scale, schemas
+from tests.benchmarks import backfills, noop, replay, rollout, scale, schemas
 
 EXECUTIONS: tuple[Execution, ...] = ("auto", "online")
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,8 @@ REPORT = ROOT / "docs" / "benchmarks.md"
 NOOP_FACTOR, SIMULATED = 2, 500
 # Schemas of one database, for each of the targets: as they are migrated, and as they are looked at.
 SCHEMAS, LOOKED_AT = 2.5, 10
+# Rows that backfills change, for each of the targets; and rows of a batch.
+LOOPED, BESIDE, BATCHES = 5_000, 2_500, (1_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ async def measure(targets: int) -> Sequence[Line]:
                 *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
                 _growth_line(grown, targets),
                 *await _schema_lines(server, folder, ten, targets),
+                *await _backfill_lines(server, folder, targets),
             ]
 
 
@@ -80,6 +84,22 @@ async def measure_schemas(targets: int) -> Sequence[Line]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             return await _schema_lines(server, folder, rollout.ten_revisions(folder / "ten"), targets)
+
+
+async def measure_backfills(targets: int) -> Sequence[Line]:
+    """What concerns backfills, and nothing else."""
+    logs.configure("json", "error")
+    async with EmbeddedServer(max_connections=200) as server:
+        with tempfile.TemporaryDirectory() as name:
+            return await _backfill_lines(server, Path(name), targets)
+
+
+async def _backfill_lines(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
+    lines = []
+    for size in BATCHES:
+        lines += _loop_lines(await backfills.loop(server, folder, LOOPED * targets, size), LOOPED * targets, size)
+    lines += _beside_lines(await backfills.beside(server, folder, BESIDE * targets))
+    return [*lines, _many_line(await backfills.many(folder))]
 
 
 async def _schema_lines(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> list[Line]:
@@ -124,6 +144,48 @@ def _look_lines(found: schemas.Looked, many: int) -> list[Line]:
         Line(f"sessions for the status of {where}", found.sessions, 1, False, "counted by the server", ""),
         Line(f"no-op rollout over {where} against their status", found.noop / found.status, 3, False, times),
     ]
+
+
+def _loop_lines(found: backfills.Looped, rows: int, size: int) -> list[Line]:
+    what = f"backfill of {rows:,} rows without a throttle, {size:,} in a batch"
+    hand, ours = statistics.median(found.by_hand), statistics.median(found.ours)
+    times = f"median of {backfills.PAIRS} pairs; {rows / ours:,.0f} against {rows / hand:,.0f} rows/s"
+    return [
+        Line(f"rate of a {what}, against the same loop by hand", found.ratio, 0.95, True, times),
+        Line(f"growth of daemon and workers over a {what}", found.grown / 1e6, 10, False, "resident", " MB"),
+    ]
+
+
+def _beside_lines(found: backfills.Beside) -> list[Line]:
+    beside = f"p95 of pgbench at {backfills.PER_SECOND} transactions/s beside a backfill"
+    rules = backfills.CAREFUL
+    careful = (
+        f"`rows_per_second: {rules.rows_per_second:g}`, `target: {rules.target_seconds * 1000:g}ms`, "
+        f"`duty: {rules.duty:.0%}`"
+    )
+    alone = f"{found.alone * 1000:.2f} ms"
+    return [
+        Line(
+            f"{beside} with {careful}, against none",
+            found.careful / found.alone,
+            1.5,
+            False,
+            f"{found.careful * 1000:.2f} ms against {alone}; {found.careful_rows:,.0f} rows/s",
+        ),
+        Line(
+            f"{beside} without a throttle, against none (it must be felt)",
+            found.free / found.alone,
+            1.5,
+            True,
+            f"{found.free * 1000:.2f} ms against {alone}; {found.free_rows:,.0f} rows/s",
+        ),
+    ]
+
+
+def _many_line(found: backfills.Many) -> Line:
+    of = f"{backfills.MANY} backfills at once, in real workers on SQLite files, {backfills.ELSEWHERE:g} s a batch"
+    detail = f"p99; {found.batches:.0f} batches/s; {found.alone * 1000:.1f} ms without any"
+    return Line(f"the event loop is late with {of}", found.late * 1000, 50, False, detail, " ms")
 
 
 def _schemas_line(found: schemas.Rolled, many: int, execution: Execution) -> Line:
@@ -180,13 +242,15 @@ def main() -> None:
     parser.add_argument("--targets", type=int, default=200)
     parser.add_argument("--no-record", action="store_true", help="print only")
     parser.add_argument("--schemas", action="store_true", help="only what concerns a schema per tenant; print only")
+    parser.add_argument("--backfills", action="store_true", help="only what concerns backfills; print only")
     given = parser.parse_args()
-    arguments = ["--schemas"] if given.schemas else []
+    arguments = [f"--{part}" for part in ("schemas", "backfills") if getattr(given, part)]
     arguments += [f"--targets {given.targets}"] if given.targets != 200 else []
-    lines = anyio.run(measure_schemas if given.schemas else measure, given.targets)
+    measured = measure_schemas if given.schemas else measure_backfills if given.backfills else measure
+    lines = anyio.run(measured, given.targets)
     text = report(lines, f' ARGS="{" ".join(arguments)}"' if arguments else "")
     print(text)
-    if not (given.no_record or given.schemas):
+    if not (given.no_record or given.schemas or given.backfills):
         REPORT.write_text(text)
 
 
