@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -73,6 +74,8 @@ def before(key: Sequence[Any]) -> Key | None:
 
 
 def _less(value: Any) -> Any:
+    if isinstance(value, float):
+        return math.nextafter(value, -math.inf)
     if isinstance(value, (int, Decimal)):
         return value - 1
     if isinstance(value, datetime):
@@ -87,9 +90,9 @@ def _less(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, bool) or value is None or isinstance(value, float):
+    if isinstance(value, bool) or value is None:
         raise TypeError(f"{type(value).__name__} is no key to go by")
-    if isinstance(value, (int, str)):
+    if isinstance(value, (int, str)) or (isinstance(value, float) and math.isfinite(value)):
         return value
     if isinstance(value, (bytearray, memoryview)):
         value = bytes(value)

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.backfill import keys
 from orchestrator.backfill.model import Backfill, Kind
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import checkpoints, drivers, keyset, owners, pacing, running, session
+from orchestrator.history import checkpoints, drivers, keyset, owners, pacing, running, servers, session
 from orchestrator.history.batches import Loop
 from orchestrator.history.changes import Change, SetColumns, Statement, TransformRows, digest
 from orchestrator.history.checkpoints import Checkpoint, Identity, TakenOverError
@@ -57,6 +57,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
         with connection.begin():
             found = keyset.find(connection, op.table, op.schema, op.key)
             change = make(found)
+            _refuse_unsafe(connection, found, change)
             table = _checkpoints(context)
             table.create(connection, checkfirst=True)
         columns = tuple(column.name for column in found.columns)
@@ -128,6 +129,20 @@ def _connection(context: MigrationContext, what: str) -> Connection:
     return context.connection
 
 
+def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> None:
+    server, name = servers.of(connection, found.table), found.table.fullname
+    if isinstance(change, TransformRows) and server.has_heirs(connection):
+        raise CommandError(
+            f"other tables inherit from {name!r}, and may have rows of the same key: backfill these tables one by one"
+        )
+    kept = server.without_transactions(connection, change.definition) if isinstance(change, Statement) else None
+    if kept is not None:
+        raise CommandError(
+            f"the statement of the backfill of {name!r} names {kept!r}, which is kept without transactions: what it "
+            "does there could not be taken back with a batch. Convert that table to InnoDB first"
+        )
+
+
 def _refuse_mixed(now: Running) -> None:
     if now.file is None:
         return
@@ -174,12 +189,17 @@ def _between_transactions(context: MigrationContext, connection: Connection) -> 
             "env.py has begun a transaction of its own around the migrations, and a backfill commits batch by batch: "
             "let env.py give Alembic a connection without an open transaction"
         )
-    transaction = context._transaction
+    transaction, before = context._transaction, _works_as(connection)
     if transaction is not None:
         transaction.commit()
         context._transaction = None
     elif connection.in_transaction():
         connection.commit()
+    if (after := _works_as(connection)) != before:
+        raise CommandError(
+            f"env.py works as {before}, and its session as {after} once the transaction is over, as a backfill needs "
+            "it to be: let env.py set the search path and the role for the session (SET, not SET LOCAL)"
+        )
     was, wanted = _isolation(connection)
     if wanted != was:
         connection.execution_options(isolation_level=wanted)
@@ -191,6 +211,18 @@ def _between_transactions(context: MigrationContext, connection: Connection) -> 
                 connection.execution_options(isolation_level=was)
             if transaction is not None:
                 context._transaction = connection.begin()
+
+
+def _works_as(connection: Connection) -> str | None:
+    """Search path and role on PostgreSQL, which may be set for a transaction only."""
+    if connection.dialect.name != "postgresql":
+        return None
+    asked = "SELECT pg_catalog.current_setting('search_path'), current_user"
+    begun = connection.in_transaction()
+    path, role = connection.exec_driver_sql(asked).one()
+    if not begun:
+        connection.rollback()
+    return f"role {role} with search path {path}"
 
 
 def _isolation(connection: Connection) -> tuple[Any, Any]:

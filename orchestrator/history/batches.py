@@ -23,7 +23,7 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.backfill.model import Backfill, Go, Pacer, Progress, Ran, Refused, Report, Stop, Wait
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import owners, servers
+from orchestrator.history import keyset, owners, servers
 from orchestrator.history.changes import Change
 from orchestrator.history.checkpoints import Checkpoint
 from orchestrator.history.keyset import Keyset
@@ -32,6 +32,8 @@ log = logging.getLogger("alembic.orchestrator.backfill")
 
 # So many sweeps in a row that change no fewer rows than the one before, and it will not end.
 SWEEPS = 10
+# And so many in all, over all runs.
+MOST_SWEEPS = 100
 LOOK_SECONDS = 5.0
 
 
@@ -47,11 +49,6 @@ class _State:
     changed: int
     estimated: int | None
     finished: bool
-
-    @property
-    def is_new(self) -> bool:
-        """It has rows before it, and no batch behind it."""
-        return not self.finished and self.sweep == 0 and self.last is None
 
     @classmethod
     def of(cls, row: sa.RowMapping) -> _State:
@@ -74,7 +71,7 @@ class Loop:
         self,
         connection: Connection,
         backfill: Backfill,
-        keyset: Keyset,
+        rows: Keyset,
         change: Change,
         checkpoint: Checkpoint,
         pacer: Pacer,
@@ -85,10 +82,10 @@ class Loop:
     ) -> None:
         """`unwatched`: no lock of the orchestrator's keeps other runs out."""
         self._unwatched = unwatched
-        self._connection, self._keyset, self._change = connection, keyset, change
+        self._connection, self._keyset, self._change = connection, rows, change
         self._backfill, self._checkpoint, self._pacer = backfill, checkpoint, pacer
         self._definition, self._until_empty = definition, until_empty
-        self._server = servers.of(connection, keyset.table)
+        self._server = servers.of(connection, rows.table)
         self._looked = -LOOK_SECONDS
         self._vacuum: tuple[int | None, bool | None] = None, None
         self._swept: list[int] = []
@@ -98,9 +95,7 @@ class Loop:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
         told to stop (`backfill_stopped`, `backfill_aborted`, `backfill_too_slow`), and CommandError."""
         with self._server.alone(self._connection, self._backfill), self._server.bounded(self._connection):
-            state = self._begun()
-            if state.is_new and not self._until_empty:
-                self._wait_for_writers(state)
+            state = self._resumed() or self._begun()
             while not state.finished:
                 self._sweep(state)
             self._pacer.ask(self._told(state, None))
@@ -113,10 +108,10 @@ class Loop:
             yield
 
     def _begun(self) -> _State:
+        """Rows of transactions that are open now are among those that it begins with, so they are waited for first."""
+        self._wait_for_writers()
         with self._transaction():
-            row = self._checkpoint.read(self._connection)
-            if row is not None and not row["applied"] and not self._is_corrected(row):
-                return self._resumed(row)
+            keyset.prove(self._connection, self._keyset)
             upper = self._keyset.upper(self._connection)
             estimated = self._server.estimate(self._connection) if upper is not None else 0
             state = _State(0, 0, None, upper, 0, 0, estimated, upper is None)
@@ -129,36 +124,53 @@ class Loop:
             )
         return state
 
-    def _is_corrected(self, row: sa.RowMapping) -> bool:
-        """Whether it is another backfill than the one that began, which has changed nothing yet."""
-        return row["definition"] != self._definition and not row["rows_changed"] and row["state"] != "finished"
-
-    def _resumed(self, row: sa.RowMapping) -> _State:
-        if row["definition"] != self._definition:
-            raise CommandError(
-                f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has "
-                f"come to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision "
-                "back as it was and let it end; what is to be done besides belongs into a further revision"
-            )
-        if (
-            self._unwatched
-            and self._connection.dialect.name == "sqlite"
-            and owners.is_at_work(row, owner=self._checkpoint.owner)
-        ):
-            raise servers.taken(self._backfill)
-        self._checkpoint.take(self._connection)
+    def _resumed(self) -> _State | None:
+        """What an earlier run has left; None where there is nothing to go on from."""
+        with self._transaction():
+            row = self._checkpoint.read(self._connection)
+            if row is None or row["applied"] or self._is_corrected(row):
+                return None
+            if row["definition"] != self._definition:
+                raise self._changed(row)
+            if self._is_at_work(row):
+                raise servers.taken(self._backfill)
+            self._checkpoint.take(self._connection)
         state = _State.of(row)
-        if state.last is not None and not state.finished:
+        if state.finished:
+            log.warning(
+                "backfill of %s: an earlier run has finished it, and did not come as far as the version table; it is "
+                "not done again",
+                self._backfill.table,
+            )
+        elif state.last is not None:
             log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
         return state
 
-    def _wait_for_writers(self, state: _State) -> None:
-        """Transactions that have written to the table before the upper key was looked for may still bring rows below
-        it. Those that come later are not among the rows that it began with. A run that ended while it waited has not
-        waited: the next one does so again."""
+    def _is_corrected(self, row: sa.RowMapping) -> bool:
+        """Whether it is another backfill than the one that began, which has not done a batch yet."""
+        return row["definition"] != self._definition and row["last_key"] is None and row["state"] != "finished"
+
+    def _changed(self, row: sa.RowMapping) -> CommandError:
+        return CommandError(
+            f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has come "
+            f"to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision back as it "
+            "was and let it end; what is to be done besides belongs into a further revision. Where it is the same, and "
+            "only a value in it is made anew by each run, let it go on: "
+            f"{self._checkpoint.accepting(self._definition)}"
+        )
+
+    def _is_at_work(self, row: sa.RowMapping) -> bool:
+        """Whether its owner still runs, where neither a lock of the server's nor one of the orchestrator's tells."""
+        if not self._unwatched or self._connection.dialect.name != "sqlite":
+            return False
+        return owners.is_at_work(row, self._checkpoint.owner)
+
+    def _wait_for_writers(self) -> None:
+        """Those that come later bring rows that it does not begin with."""
+        nothing = _State(0, 0, None, None, 0, 0, None, False)
         waiting = self._server.writers(self._connection)
         while waiting:
-            self._ask(state, f"transactions that write to {self._backfill.table} are still open: {waiting.told}")
+            self._ask(nothing, f"transactions that write to {self._backfill.table} are still open: {waiting.told}")
             time.sleep(0.2)
             waiting = self._server.still(self._connection, waiting)
 
@@ -179,18 +191,19 @@ class Loop:
                 self._checkpoint.move(self._connection, finished_at=servers.now(), **_kept(after))
             else:
                 self._swept.append(state.sweep_changed)
-                self._refuse_endless()
+                self._refuse_endless(state.sweep)
                 after = replace(state, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
                 self._checkpoint.move(self._connection, **_kept(after))
         _copy(after, state)
 
-    def _refuse_endless(self) -> None:
+    def _refuse_endless(self, sweep: int) -> None:
         late = self._swept[-SWEEPS - 1 :]
-        if len(late) > SWEEPS and all(after >= before > 0 for before, after in pairwise(late)):
+        grows = len(late) > SWEEPS and all(after >= before > 0 for before, after in pairwise(late))
+        if grows or sweep >= MOST_SWEEPS:
             raise CommandError(
-                f"the backfill of {self._backfill.table!r} does not come to an end: its last {SWEEPS} sweeps changed "
-                f"{', '.join(map(str, late[1:]))} rows. Let `where` leave out rows that are done, and let the "
-                "application write new rows as they should be before this revision runs"
+                f"the backfill of {self._backfill.table!r} does not come to an end: after {sweep} sweeps there are "
+                f"rows to change (in the last ones: {', '.join(map(str, late))}). Let `where` leave out rows that are "
+                "done, and let the application write new rows as they should be before this revision runs"
             )
 
     def _tried(self, state: _State, size: int) -> Ran | Refused:
@@ -210,8 +223,9 @@ class Loop:
         with self._transaction():
             upto, seen = self._keyset.step(self._connection, state.last, state.upper, size)
             changed = self._change.apply(self._connection, state.last, upto)
-            if self._until_empty and changed and state.changed == 0:
-                self._refuse_unchanging(state.last, upto, changed)
+            self._refuse_standing_still(state, upto, seen)
+            if self._until_empty and changed and state.sweep == 0:
+                self._refuse_unchanging(state.last, upto)
             after = replace(
                 state,
                 last=upto,
@@ -222,16 +236,26 @@ class Loop:
             self._checkpoint.move(self._connection, batch_size=size, **_kept(after))
         return after, Ran(size, seen, changed, time.monotonic() - began)
 
-    def _refuse_unchanging(self, last: Key | None, upto: Key, changed: int) -> None:
+    def _refuse_standing_still(self, state: _State, upto: Key, seen: int) -> None:
+        """A batch has rows, and its last key is beyond the one before: else what the database compares is not what it
+        orders by."""
+        if upto != state.last and (seen or upto == state.upper):
+            return
+        raise CommandError(
+            f"the backfill of {self._backfill.table!r} does not get beyond {keys.told(keys.written(upto))}: the "
+            "database does not order its keys as it compares them. Name another unique `key`"
+        )
+
+    def _refuse_unchanging(self, last: Key | None, upto: Key) -> None:
         """Rows that are changed must be done with, or each sweep would change them again."""
         if self._change.where is None:
             return
-        rows = sa.select(sa.func.count()).select_from(self._keyset.table)
-        rows = rows.where(self._keyset.between(last, upto), self._change.where)
-        if self._connection.execute(rows).scalar_one() >= changed:
+        rows = sa.select(sa.literal(1)).select_from(self._keyset.table)
+        rows = rows.where(self._keyset.between(last, upto), self._change.where, *self._server.of_this_transaction())
+        if self._connection.execute(rows.limit(1)).first() is not None:
             raise CommandError(
                 f"`until_empty` of the backfill of {self._backfill.table!r}: rows that it has changed still are as "
-                "`where` says, so they would be changed again and again. Nothing was changed"
+                "`where` says, so they would be changed again and again. This batch was taken back"
             )
 
     def _ask(self, state: _State, waits: str | None = None) -> int:

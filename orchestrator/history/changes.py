@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import Grouping
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
@@ -44,7 +46,7 @@ class SetColumns:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `set_` names")
         if moved := [column.name for column in keyset.columns if column.name in values]:
             raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
-        self._values = {name: sa.text(value) if isinstance(value, str) else value for name, value in values.items()}
+        self._values = {name: expression(value) for name, value in values.items()}
 
     @property
     def definition(self) -> str:
@@ -69,8 +71,8 @@ class TransformRows:
 
     @property
     def definition(self) -> str:
-        name = getattr(self._transform, "__qualname__", type(self._transform).__qualname__)
-        return f"rows {name} of {', '.join(column.name for column in self._columns)} where {_text(self.where)}"
+        columns = ", ".join(column.name for column in self._columns)
+        return f"rows {_source(self._transform)} of {columns} where {_text(self.where)}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         wanted = sa.select(*self._columns).where(self._keyset.between(after, upto)).order_by(*self._keyset.columns)
@@ -138,11 +140,19 @@ class Statement:
         ]
         return max(0, connection.execute(sa.text(self._text).bindparams(*bounds)).rowcount)
 
+    def _can_be(self, value: Any) -> bool:
+        """Whether the last column of the key could have that value."""
+        column = self._keyset.columns[-1]
+        if isinstance(column.type, sa.Enum):
+            return False
+        smallest = _smallest(column)
+        return smallest is None or self._keyset.dialect == "sqlite" or not isinstance(value, int) or value >= smallest
+
     def _before_all(self, connection: Connection) -> Key:
         lowest = self._keyset.lowest(connection)
         assert lowest is not None, "there is a row up to which the batch goes"
         before = keys.before(lowest)
-        if before is None:
+        if before is None or not self._can_be(before[-1]):
             raise CommandError(
                 f"nothing comes before {keys.told(keys.written(lowest))}, the first key of "
                 f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
@@ -150,11 +160,32 @@ class Statement:
         return before
 
 
+def _smallest(column: sa.Column[Any]) -> int | None:
+    """The smallest value of a column of whole numbers."""
+    if isinstance(column.type, sa.BigInteger):
+        return -(2**63)
+    if isinstance(column.type, sa.SmallInteger):
+        return -(2**15)
+    return -(2**31) if isinstance(column.type, sa.Integer) else None
+
+
 def condition(where: Any) -> sa.ColumnElement[bool] | None:
-    """SQL in words, or a SQLAlchemy expression, as a condition in parentheses."""
-    if where is None:
-        return None
-    return sa.text(f"({where})") if isinstance(where, str) else where  # type: ignore[return-value]
+    """SQL in words, or a SQLAlchemy expression, as a condition that keeps to itself."""
+    return None if where is None else enclosed(where)
+
+
+def expression(value: Any) -> Any:
+    """What a column becomes: SQL in words, or a SQLAlchemy expression, that keeps to itself; or a value."""
+    if isinstance(value, str):
+        return sa.text(value) if value.strip().upper() == "DEFAULT" else enclosed(value)
+    return enclosed(value) if isinstance(value, (sa.TextClause, sa.ColumnClause)) else value
+
+
+def enclosed(clause: Any) -> Any:
+    """In parentheses, so that no `OR` and no comment in it reaches what comes after: SQLAlchemy adds none to text."""
+    if isinstance(clause, str):
+        return sa.text(f"(\n{clause}\n)")
+    return Grouping(clause)
 
 
 def digest(keyset: Keyset, change: Change) -> str:
@@ -167,9 +198,22 @@ def _bound(name: str) -> str:
     return f"key_of_row_{name}"
 
 
+def _source(function: Any) -> str:
+    """The function as it is written, where that can be told; wherever it stands."""
+    try:
+        return " ".join(inspect.getsource(function).split())
+    except (OSError, TypeError):
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
 def _text(clause: Any) -> str:
-    """A clause with its values: another value is another change."""
+    """A clause with its values: another value is another change. What has no order is put into one."""
     if not isinstance(clause, sa.ClauseElement):
         return repr(clause)
     compiled = clause.compile()
-    return f"{compiled} {sorted(compiled.params.items())}" if compiled.params else str(compiled)
+    values = sorted((name, _ordered(value)) for name, value in compiled.params.items())
+    return f"{compiled} {values}" if values else str(compiled)
+
+
+def _ordered(value: Any) -> str:
+    return str(sorted(map(repr, value))) if isinstance(value, (set, frozenset, list, tuple)) else repr(value)

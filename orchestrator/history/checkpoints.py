@@ -118,6 +118,14 @@ class Checkpoint:
         if changed.rowcount != 1:
             raise TakenOverError
 
+    def accepting(self, definition: str) -> str:
+        """The SQL by which a person says that a backfill that goes by another text is the same."""
+        identity = self._identity
+        return (
+            f"UPDATE {self._table.fullname} SET definition = '{definition}' WHERE revision = '{identity.revision}' AND "
+            f"direction = '{identity.direction}' AND ordinal = {identity.ordinal}"
+        )
+
     def _is_ours(self) -> Sequence[sa.ColumnElement[bool]]:
         columns, identity = self._table.c, self._identity
         return (

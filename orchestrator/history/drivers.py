@@ -74,7 +74,9 @@ def commits_each(connection: Any) -> bool:
     has told its driver."""
     if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
         return True
-    return getattr(connection.connection.dbapi_connection, "autocommit", None) is True
+    raw = connection.connection.dbapi_connection
+    told = getattr(raw, "get_autocommit", None)  # MySQL's drivers
+    return bool(told()) if callable(told) else getattr(raw, "autocommit", None) is True
 
 
 def is_alone(connection: Any) -> bool:

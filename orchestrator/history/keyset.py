@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
+from orchestrator.history import servers
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +45,10 @@ class Keyset:
         return upper, int(connection.execute(counted).scalar_one())
 
     def has_null(self, connection: Connection) -> bool:
+        """One question for each column: an index answers it."""
         nullable = [column for column in self.columns if column.nullable]
-        if not nullable:
-            return False
-        found = sa.select(sa.literal(1)).select_from(self.table).where(sa.or_(*(c.is_(None) for c in nullable)))
-        return connection.execute(found.limit(1)).first() is not None
+        asked = [sa.select(sa.literal(1)).select_from(self.table).where(c.is_(None)).limit(1) for c in nullable]
+        return any(connection.execute(question).first() is not None for question in asked)
 
     def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
@@ -90,47 +90,52 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     if unknown:
         raise CommandError(f"table {name!r} has no column {unknown[0]!r}, which `key` names")
     columns = tuple(found.columns[column] for column in key) if key else tuple(found.primary_key.columns)
+    if connection.dialect.name == "sqlite":
+        for column in columns:  # it compares what it stores, whatever the column says that this is
+            column.type = sa.types.NullType()
     keyset = Keyset(found, columns, connection.dialect.name)
-    if key and not _is_unique(connection, found, key):
+    server = servers.of(connection, found)
+    names = [column.name for column in columns]
+    if names != [column.name for column in found.primary_key.columns] and not server.is_unique(connection, names):
         raise CommandError(
-            f"`key` of the backfill of {name!r} is not unique: {', '.join(key)}. Name the primary key's columns, or "
+            f"`key` of the backfill of {name!r} is not unique: {', '.join(names)}. Name the primary key's columns, or "
             "those of a unique index, in its order"
         )
+    if (problem := _moving(columns) or server.unusable(connection, names)) is not None:
+        raise CommandError(f"the key of {name!r} cannot be gone by: {problem}. Name another unique `key`")
+    return keyset
+
+
+def prove(connection: Connection, keyset: Keyset) -> None:
+    """Before the first batch. Raises CommandError where there are keys that cannot be gone by."""
+    name = keyset.table.fullname
     if keyset.has_null(connection):
         raise CommandError(
-            f"table {name!r} has rows where the key is NULL ({', '.join(c.name for c in columns)}): they have no place "
-            "in an order, and would be left out. Give these rows a value first, or name another `key`"
+            f"table {name!r} has rows where the key is NULL ({', '.join(c.name for c in keyset.columns)}): they have "
+            "no place in an order, and would be left out. Give these rows a value first, or name another `key`"
         )
-    if (first := keyset.lowest(connection)) is not None:
-        _try(name, first)
-    return keyset
+    first = keyset.lowest(connection)
+    if first is not None:
+        _try(name, first, keyset.dialect)
+
+
+def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
+    made = next((column.name for column in columns if column.computed is not None), None)
+    return None if made is None else f"{made} is generated, and may change with its row"
 
 
 def named(table: str, schema: str | None) -> str:
     return f"{schema}.{table}" if schema else table
 
 
-def _is_unique(connection: Connection, table: sa.Table, key: Sequence[str]) -> bool:
-    wanted = set(key)
-    if wanted == {column.name for column in table.primary_key.columns}:
-        return True
-    inspector = sa.inspect(connection)
-    options: dict[str, Any] = {"include_auto_indexes": True} if connection.dialect.name == "sqlite" else {}
-    uniques = [one["column_names"] for one in inspector.get_unique_constraints(table.name, schema=table.schema)]
-    uniques += [
-        [str(column) for column in one["column_names"]]
-        for one in inspector.get_indexes(table.name, schema=table.schema, **options)
-        if one["unique"] and not one.get("dialect_options", {}).get("postgresql_where")
-    ]
-    return any(set(columns) <= wanted for columns in uniques)
-
-
-def _try(name: str, key: Key) -> None:
+def _try(name: str, key: Key, dialect: str) -> None:
     try:
+        if any(isinstance(value, float) for value in key) and dialect != "sqlite":
+            raise TypeError("float is no key to go by")
         if keys.read(keys.written(key)) != key:
-            raise TypeError(f"{key!r} does not come back as it was written")
+            raise TypeError("a value does not come back as it was written")
     except TypeError as exc:
         raise CommandError(
-            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, times, decimals and "
+            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, moments, decimals and "
             "bytes can; name another unique `key`"
         ) from None

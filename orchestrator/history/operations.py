@@ -58,6 +58,12 @@ class _Backfill(MigrateOperation):
         self.key = (key,) if isinstance(key, str) else tuple(key) if key is not None else None
         self.batch_size, self.until_empty = batch_size, until_empty
 
+    def _refuse_endless(self, where: Any) -> None:
+        if self.until_empty and where is None:
+            raise CommandError(
+                f"`until_empty` of the backfill of {self.table!r} needs a `where` that leaves out rows that are done"
+            )
+
     def to_diff_tuple(self) -> tuple[str, str]:
         """For `alembic check`, where somebody put it among autogenerate's directives."""
         return self.name, self.table
@@ -83,10 +89,7 @@ class BackfillOp(_Backfill):
         super().__init__(table, schema, key, batch_size, until_empty)
         if not set_:
             raise CommandError(f"the backfill of {table!r} sets nothing: name columns and what they become, `set_=...`")
-        if until_empty and where is None:
-            raise CommandError(
-                f"`until_empty` of the backfill of {table!r} needs a `where` that leaves out rows that are done"
-            )
+        self._refuse_endless(where)
         self.set_, self.where = dict(set_), where
 
     @classmethod
@@ -134,6 +137,7 @@ class BackfillRowsOp(_Backfill):
         schema: str | None = None,
     ) -> None:
         super().__init__(table, schema, key, batch_size, until_empty)
+        self._refuse_endless(where)
         self.columns, self.transform, self.where = tuple(columns), transform, where
 
     @classmethod

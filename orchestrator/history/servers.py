@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,6 +100,48 @@ class Server:
         """Dead rows of the table, and whether a vacuum is at work on it."""
         return None, None
 
+    def of_this_transaction(self) -> Sequence[sa.ColumnElement[bool]]:
+        """What keeps to rows that this transaction has written, where it would see others' that came meanwhile."""
+        return ()
+
+    def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
+        """Why these columns cannot be gone by on this kind of server, in words."""
+        return None
+
+    def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
+        """Whether a unique index begins as these columns do, and has no others."""
+        inspector, table = sa.inspect(connection), self._table
+        options: dict[str, Any] = {"include_auto_indexes": True} if connection.dialect.name == "sqlite" else {}
+        found = [one["column_names"] for one in inspector.get_unique_constraints(table.name, schema=table.schema)]
+        found += [
+            [str(column) for column in one["column_names"]]
+            for one in inspector.get_indexes(table.name, schema=table.schema, **options)
+            if one["unique"]
+        ]
+        return any(list(columns)[: len(unique)] == unique for unique in found)
+
+    def has_heirs(self, connection: Connection) -> bool:
+        """Whether other tables inherit from it, whose rows are its rows and need not keep to its keys."""
+        return False
+
+    def without_transactions(self, connection: Connection, statement: str) -> str | None:
+        """A table that the statement names, and that is not taken back with its transaction."""
+        return None
+
+
+# The table with its partitions and the tables that inherit from it.
+_FAMILY = (
+    "WITH RECURSIVE family(oid) AS (SELECT CAST(CAST(:t AS regclass) AS oid) UNION"
+    " SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family ON i.inhparent = family.oid) "
+)
+_UNIQUE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
+    WHERE i.indrelid = CAST(:t AS regclass) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
+    AND i.indexprs IS NULL AND ARRAY(SELECT a.attname::text
+        FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE k.place <= i.indnkeyatts ORDER BY k.place) = (CAST(:columns AS text[]))[1:i.indnkeyatts])"""
+_WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
+
 
 class PostgreSQL(Server):
     def __init__(self, table: sa.Table, quoted: str) -> None:
@@ -151,10 +194,8 @@ class PostgreSQL(Server):
     def estimate(self, connection: Connection) -> int | None:
         found: Any = connection.execute(
             sa.text(
-                "SELECT sum(c.reltuples)::bigint FROM pg_catalog.pg_class c WHERE c.reltuples > 0 AND c.oid IN ("
-                " SELECT CAST(CAST(:t AS regclass) AS oid) UNION ALL"
-                " SELECT relid FROM pg_catalog.pg_partition_tree(CAST(:t AS regclass)) WHERE isleaf"
-                " AND relid <> CAST(:t AS regclass))"
+                _FAMILY + "SELECT sum(c.reltuples)::bigint FROM pg_catalog.pg_class c JOIN family USING (oid)"
+                " WHERE c.reltuples > 0"
             ),
             {"t": self._quoted},
         ).scalar()
@@ -172,7 +213,7 @@ class PostgreSQL(Server):
         with connection.begin():
             rows = connection.execute(
                 sa.text(
-                    "SELECT l.virtualtransaction, l.pid, a.application_name FROM pg_catalog.pg_locks l"
+                    _FAMILY + "SELECT l.virtualtransaction, l.pid, a.application_name FROM pg_catalog.pg_locks l"
                     " LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(l.pid) a ON a.pid = l.pid"
                     " WHERE l.locktype = 'relation' AND l.granted"
                     " AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
@@ -180,8 +221,7 @@ class PostgreSQL(Server):
                     "  WHERE datname = pg_catalog.current_database())"
                     " AND l.mode IN ('RowExclusiveLock', 'ShareRowExclusiveLock', 'ExclusiveLock',"
                     "  'AccessExclusiveLock')"
-                    " AND l.relation IN (SELECT CAST(CAST(:t AS regclass) AS oid) UNION ALL"
-                    "  SELECT relid FROM pg_catalog.pg_partition_tree(CAST(:t AS regclass)))"
+                    " AND l.relation IN (SELECT oid FROM family)"
                 ),
                 {"t": self._quoted},
             ).all()
@@ -191,13 +231,28 @@ class PostgreSQL(Server):
     def vacuum(self, connection: Connection) -> tuple[int | None, bool | None]:
         row = connection.execute(
             sa.text(
-                "SELECT pg_catalog.pg_stat_get_dead_tuples(CAST(CAST(:t AS regclass) AS oid)),"
-                " EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum WHERE relid = CAST(:t AS regclass)"
-                " AND datname = pg_catalog.current_database())"
+                _FAMILY + "SELECT sum(pg_catalog.pg_stat_get_dead_tuples(oid)), EXISTS ("
+                "SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.relid IN (SELECT oid FROM family)"
+                " AND v.datname = pg_catalog.current_database()) FROM family"
             ),
             {"t": self._quoted},
         ).one()
         return int(row[0] or 0), bool(row[1])
+
+    def of_this_transaction(self) -> Sequence[sa.ColumnElement[bool]]:
+        return (sa.literal_column(_WRITTEN_HERE, sa.Boolean()),)
+
+    def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
+        """An index that could not be built concurrently is invalid, and says nothing."""
+        asked = sa.text(_UNIQUE).bindparams(sa.bindparam("columns", list(columns), sa.ARRAY(sa.Text())))
+        return bool(connection.execute(asked, {"t": self._quoted}).scalar())
+
+    def has_heirs(self, connection: Connection) -> bool:
+        asked = (
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhparent"
+            " WHERE i.inhparent = CAST(:t AS regclass) AND c.relkind = 'r')"
+        )
+        return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
 
 
 class MySQL(Server):
@@ -224,13 +279,15 @@ class MySQL(Server):
     @contextmanager
     def bounded(self, connection: Connection) -> Iterator[None]:
         with connection.begin():
-            names = ["innodb_lock_wait_timeout"] + (["max_statement_time"] if self._is_mariadb(connection) else [])
+            names = ["innodb_lock_wait_timeout", "lock_wait_timeout"]
+            names += ["max_statement_time"] if self._is_mariadb(connection) else []
             was: dict[str, Any] = {
                 name: connection.execute(sa.text(f"SELECT @@SESSION.{name}")).scalar() for name in names
             }
-            ours = {"innodb_lock_wait_timeout": LOCK_SECONDS, "max_statement_time": BATCH_SECONDS}
+            ours = {"max_statement_time": BATCH_SECONDS}
             for name in names:
-                value = min(was[name] or ours[name], ours[name])
+                most = ours.get(name, LOCK_SECONDS)
+                value = min(was[name] or most, most)
                 connection.exec_driver_sql(f"SET SESSION {name} = {value}")
         try:
             yield
@@ -238,6 +295,32 @@ class MySQL(Server):
             if not connection.invalidated and not connection.closed:
                 for name, value in was.items():
                     _quietly(connection, f"SET SESSION {name} = {value}", {})
+
+    def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
+        asked = sa.text(
+            "SELECT column_name, data_type, extra FROM information_schema.columns"
+            " WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name"
+        )
+        rows = connection.execute(asked, {"schema": self._table.schema, "name": self._table.name})
+        for name, kind, extra in rows:
+            if name not in columns:
+                continue
+            if str(kind).lower() in ("enum", "set"):
+                return f"{name} is an {str(kind).upper()}, which is ordered by number and compared as text"
+            if str(kind).lower() == "timestamp":
+                return f"{name} is a TIMESTAMP, whose values depend on the session's time zone"
+            if "on update" in str(extra).lower():
+                return f"{name} changes by itself when its row does (ON UPDATE)"
+        return None
+
+    def without_transactions(self, connection: Connection, statement: str) -> str | None:
+        asked = sa.text(
+            "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
+            " AND LOWER(engine) <> 'innodb' AND table_schema NOT IN ('mysql', 'information_schema',"
+            " 'performance_schema', 'sys')"
+        )
+        names = [str(name) for (name,) in connection.execute(asked)]
+        return next((name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement)), None)
 
     def estimate(self, connection: Connection) -> int | None:
         found = connection.execute(
@@ -281,7 +364,10 @@ class SQLite(Server):
 def of(connection: Connection, table: sa.Table) -> Server:
     match connection.dialect.name:
         case "postgresql":
-            return PostgreSQL(table, connection.dialect.identifier_preparer.format_table(table))
+            quoted = connection.dialect.identifier_preparer.format_table(table)
+            # Doubled for drivers that take % for parameters in a statement; this one goes as a value.
+            doubled = connection.dialect.identifier_preparer._double_percents
+            return PostgreSQL(table, quoted.replace("%%", "%") if doubled else quoted)
         case "mysql" | "mariadb":
             return MySQL(table)
         case "sqlite":

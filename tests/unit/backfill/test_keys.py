@@ -53,7 +53,7 @@ def test_nothing_comes_before_an_empty_text() -> None:
     assert keys.before((b"",)) is None
 
 
-@pytest.mark.parametrize("value", [None, True, 1.5, ["a"]])
+@pytest.mark.parametrize("value", [None, True, float("nan"), float("inf"), ["a"]])
 def test_values_to_go_by_are_few(value: Any) -> None:
     with pytest.raises(TypeError, match="is no key to go by"):
         keys.written((value,))

@@ -1,0 +1,263 @@
+"""What looks like a backfill that goes well, and would change rows twice or leave some out."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.util import CommandError
+
+from tests.engine import until
+from tests.integration.backfills.conftest import Make, Project
+from tests.integration.backfills.test_meanwhile import at_it
+
+ONCE = "SELECT min(balance / id), max(balance / id), count(*) FROM accounts"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"balance": "balance * 100"}, where=sa.text("id > 0 OR id < 0")',
+        '{"balance": "balance * 100"}, where=sa.literal_column("id > 0 OR id < 0")',
+        '{"balance": "balance * 100 -- as cents"}',
+        '{"balance": "balance * 100"}, where="id > 0 -- all of them"',
+        '{"balance": sa.literal_column("balance * 100")}',
+    ],
+)
+async def test_sql_keeps_to_the_batch_whatever_stands_in_it(one_of_each: Project, arguments: str) -> None:
+    one_of_each.numbers(60)
+    one_of_each.add("filled", None, f'op.backfill("accounts", {arguments}, batch_size=7)')
+    await one_of_each.upgrade()
+    assert one_of_each.rows(ONCE) == [(100, 100, 60)]
+
+
+async def test_rows_with_a_condition_in_two_parts(one_of_each: Project) -> None:
+    one_of_each.numbers(60)
+    body = """
+    op.backfill_rows("accounts", ["balance"], lambda rows: [{"balance": r["balance"] * 100} for r in rows],
+        where=sa.text("id > 0 OR id < 0"), batch_size=7)
+    """
+    one_of_each.add("filled", None, body)
+    await one_of_each.upgrade()
+    assert one_of_each.rows(ONCE) == [(100, 100, 60)]
+
+
+async def test_an_engine_that_commits_each_statement(project: Project) -> None:
+    """A batch and its checkpoint are one transaction all the same."""
+    project.numbers(60)
+    env = project.folder / "alembic" / "env.py"
+    env.write_text(env.read_text().replace("pool.NullPool", 'pool.NullPool, isolation_level="AUTOCOMMIT"'))
+    body = """
+    def fail(conn, cursor, statement, parameters, context, executemany):
+        if statement.startswith("UPDATE alembic_version_backfills") and parameters:
+            seen.append(statement)
+            if len(seen) == 3:
+                raise RuntimeError("killed here")
+    seen = []
+    if not os.path.exists({flag!r}):
+        open({flag!r}, "w").close()
+        sa.event.listen(sa.engine.Engine, "before_cursor_execute", fail)
+    try:
+        op.backfill("accounts", {{"balance": "balance * 100"}}, batch_size=7)
+    finally:
+        if seen:
+            sa.event.remove(sa.engine.Engine, "before_cursor_execute", fail)
+    """
+    project.add("filled", None, body.format(flag=str(project.folder / "flag")))
+    with pytest.raises(RuntimeError, match="killed here"):
+        await project.upgrade()
+    await project.upgrade()
+    assert project.rows(ONCE) == [(100, 100, 60)]
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        ("until_empty", 'op.backfill("accounts", {"done": 1}, where="done IS NULL", until_empty=True)', ()),
+        ("empty", 'op.backfill("accounts", {"done": 1})', ("DELETE FROM accounts",)),
+        (
+            "heirs",
+            'op.backfill("accounts", {"done": 1})',
+            ("CREATE TABLE child (PRIMARY KEY (id)) INHERITS (accounts)", "INSERT INTO child SELECT 1000, 1000"),
+        ),
+    ],
+    ids=lambda arrange: arrange[0],
+)
+async def test_writers_are_waited_for_wherever_they_write(
+    postgres: Project, arrange: tuple[str, str, tuple[str, ...]]
+) -> None:
+    name, body, before = arrange
+    postgres.numbers(60)
+    postgres.execute(*before)
+    postgres.add("filled", None, body)
+    with postgres.connected() as other:
+        other.begin()
+        other.execute(sa.text(f"INSERT INTO {'child' if name == 'heirs' else 'accounts'} VALUES (11, 11)"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(postgres.upgrade)
+            await until(lambda: bool(at_it(postgres)))
+            await anyio.sleep(0.3)  # time enough for all of its batches, if it does not wait
+            other.commit()
+    assert postgres.rows("SELECT count(*) FROM accounts WHERE done IS NULL") == [(0,)]
+
+
+async def test_sqlite_goes_by_what_it_stores(make_project: Make) -> None:
+    """A moment may be written in several ways there; SQLAlchemy would write it in one."""
+    project = await make_project("pysqlite")
+    project.execute(
+        "CREATE TABLE readings (sensor UUID, k DATETIME NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (sensor, k))",
+        *(f"INSERT INTO readings VALUES ('a', '2026-01-01T0{hour}:00:00', 0)" for hour in range(9)),
+        *(f"INSERT INTO readings VALUES ('a', '2026-01-01 0{hour}:00:00', 0)" for hour in range(9)),
+    )
+    project.add("filled", None, 'op.backfill("readings", {"n": "n + 1"}, batch_size=2)')
+    await project.upgrade()
+    assert project.rows("SELECT min(n), max(n), count(*) FROM readings") == [(1, 1, 18)]
+
+
+MYSQL = {
+    "ENUM": "kind ENUM('small', 'medium', 'large') NOT NULL, id INT NOT NULL, PRIMARY KEY (kind, id)",
+    "time zone": "kind TIMESTAMP NOT NULL, id INT NOT NULL, PRIMARY KEY (id, kind)",
+    "by itself": "kind DATETIME NOT NULL ON UPDATE CURRENT_TIMESTAMP, id INT NOT NULL, PRIMARY KEY (kind, id)",
+}
+
+
+@pytest.mark.parametrize("said", MYSQL)
+async def test_keys_that_mysql_does_not_keep_in_order(make_project: Make, said: str) -> None:
+    project = await make_project("pymysql")
+    project.execute(f"CREATE TABLE things ({MYSQL[said]}, n INT NOT NULL DEFAULT 0)")
+    project.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    with pytest.raises(CommandError, match=said):
+        await project.upgrade()
+
+
+async def test_a_key_that_is_generated(postgres: Project) -> None:
+    postgres.execute(
+        "CREATE TABLE things (id INT NOT NULL, n INT NOT NULL, k INT GENERATED ALWAYS AS (n) STORED,"
+        " PRIMARY KEY (k, id))"
+    )
+    postgres.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    with pytest.raises(CommandError, match="k is generated"):
+        await postgres.upgrade()
+
+
+async def test_an_index_that_is_not_whole_is_no_key(postgres: Project) -> None:
+    postgres.numbers(3)
+    postgres.execute("UPDATE accounts SET note = id", "ALTER TABLE accounts ALTER note SET NOT NULL")
+    postgres.execute("CREATE UNIQUE INDEX by_note ON accounts (note)")
+    postgres.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'by_note'::regclass")
+    postgres.add("filled", None, 'op.backfill("accounts", {"done": 1}, key="note")')
+    with pytest.raises(CommandError, match="not unique"):
+        await postgres.upgrade()
+
+
+async def test_a_copy_into_a_table_without_transactions(make_project: Make) -> None:
+    project = await make_project("pymysql")
+    project.numbers(10)
+    project.execute("CREATE TABLE copies (id BIGINT) ENGINE=MyISAM")
+    copy = "INSERT INTO copies SELECT id FROM accounts WHERE id > :after AND id <= :upto"
+    project.add("filled", None, f'op.backfill_sql("{copy}", "accounts")')
+    with pytest.raises(CommandError, match="'copies', which is kept without transactions"):
+        await project.upgrade()
+
+
+async def test_until_empty_and_a_row_that_stays_as_it_was(one_of_each: Project) -> None:
+    one_of_each.numbers(20)
+    values = '{"balance": "balance + 1000", "done": "CASE WHEN id = 8 THEN NULL ELSE 1 END"}'
+    one_of_each.add("filled", None, f'op.backfill("accounts", {values}, where="done IS NULL", until_empty=True)')
+    with pytest.raises(CommandError, match="again and again"):
+        await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT max(balance - id) FROM accounts") == [(0,)]
+    rows = 'lambda rows: [{"balance": r["balance"] + 1} for r in rows]'
+    one_of_each.add("filled", None, f'op.backfill_rows("accounts", ["balance"], {rows}, until_empty=True)')
+    with pytest.raises(CommandError, match="needs a `where`"):
+        await one_of_each.upgrade()
+
+
+async def test_a_search_path_that_ends_with_env_pys_transaction(postgres: Project) -> None:
+    postgres.numbers(5)
+    postgres.execute("CREATE SCHEMA mine", "CREATE TABLE mine.accounts (LIKE accounts INCLUDING ALL)")
+    env = postgres.folder / "alembic" / "env.py"
+    begins = "with context.begin_transaction():\n"
+    there = '            connection.exec_driver_sql("SET LOCAL search_path = mine")\n'
+    env.write_text(
+        env.read_text().replace(f"        {begins}            context", f"        {begins}{there}            context")
+    )
+    assert "SET LOCAL" in env.read_text()
+    postgres.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"})')
+    with pytest.raises(CommandError, match="SET, not SET LOCAL"):
+        await postgres.upgrade()
+    assert postgres.rows("SELECT sum(balance) - sum(id) FROM accounts") == [(0,)]
+
+
+async def test_a_function_or_a_procedure_that_was_changed_in_the_middle(postgres: Project) -> None:
+    postgres.numbers(60)
+    failing = '[{"balance": r["balance"] * (100 if r["id"] < 40 else 1 // 0)} for r in rows]'
+    start = 'op.backfill_rows("accounts", ["balance"], lambda rows: '
+    postgres.add("filled", None, f"{start}{failing}, batch_size=3)")
+    with pytest.raises(ZeroDivisionError):
+        await postgres.upgrade()
+    postgres.add("filled", None, f'{start}[{{"balance": r["balance"] * 7}} for r in rows], batch_size=3)')
+    with pytest.raises(CommandError, match="was changed after it had begun") as raised:
+        await postgres.upgrade()
+    # Who knows better can say so.
+    postgres.execute(str(raised.value).rpartition("let it go on: ")[2])
+    await postgres.upgrade()
+    assert postgres.rows("SELECT count(*) FROM accounts WHERE balance NOT IN (id * 100, id * 7)") == [(0,)]
+
+
+async def test_a_statement_that_does_not_tell_its_count_goes_on_where_it_was(postgres: Project) -> None:
+    postgres.numbers(60)
+    postgres.execute(
+        "CREATE FUNCTION cents(a bigint, b bigint) RETURNS void LANGUAGE sql AS "
+        "'UPDATE accounts SET balance = balance * 100 / (CASE WHEN b > 40 THEN 0 ELSE 1 END) WHERE id > a AND id <= b'"
+    )
+    body = 'op.backfill_sql("SELECT cents(:after, :upto)", "accounts", batch_size=3)'
+    postgres.add("filled", None, body)
+    with pytest.raises(sa.exc.DBAPIError, match="division"):
+        await postgres.upgrade()
+    postgres.add("filled", None, body.replace("SELECT cents", "SELECT  cents"))
+    with pytest.raises(CommandError, match="was changed after it had begun"):
+        await postgres.upgrade()
+
+
+@pytest.mark.parametrize("number", [-(2**31), -(2**63)])
+async def test_nothing_comes_before_the_first_key(postgres: Project, number: int) -> None:
+    kind = "integer" if number == -(2**31) else "bigint"
+    postgres.execute(f"CREATE TABLE things (id {kind} PRIMARY KEY)", f"INSERT INTO things VALUES ({number})")
+    postgres.add("filled", None, 'op.backfill_sql("DELETE FROM things WHERE id > :after AND id <= :upto", "things")')
+    with pytest.raises(CommandError, match="nothing comes before"):
+        await postgres.upgrade()
+
+
+async def test_names_with_anything_in_them(one_of_each: Project) -> None:
+    quote = "`" if one_of_each.dialect == "mysql" else '"'
+    table, key, column = (f"{quote}{name}{quote}" for name in ("Odd 100% it's", "key (%)", "va%(l)s"))
+    with one_of_each.connected() as connection, connection.begin():
+        for sql in (
+            f"CREATE TABLE {table} ({key} INTEGER PRIMARY KEY, {column} INTEGER NOT NULL)",
+            *(f"INSERT INTO {table} VALUES ({number}, {number})" for number in range(-5, 5)),
+        ):
+            connection.execute(sa.text(sql))
+    body = """
+    op.backfill("Odd 100% it's", {"va%(l)s": sa.column("va%(l)s") + 1}, batch_size=2)
+    op.backfill_rows("Odd 100% it's", ["va%(l)s"], lambda rows: [{"va%(l)s": r["va%(l)s"] + 1} for r in rows],
+        batch_size=2)
+    """
+    one_of_each.add("filled", None, body)
+    await one_of_each.upgrade()
+    assert one_of_each.rows(f"SELECT sum({column}) - sum({key}) FROM {table}") == [(20,)]
+
+
+async def test_a_finished_backfill_whose_revision_was_not_recorded_is_told(
+    postgres: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    postgres.numbers(5)
+    fill = 'op.backfill("accounts", {"balance": "balance * 100"})'
+    postgres.add("filled", None, fill)
+    postgres.add("after", "filled", 'raise RuntimeError("no")')
+    with pytest.raises(RuntimeError, match="no"):
+        await postgres.upgrade()
+    await postgres.run(lambda config: command.upgrade(config, "filled"))
+    assert "an earlier run has finished it" in caplog.text
+    assert postgres.rows(ONCE) == [(100, 100, 5)]
