@@ -4,6 +4,7 @@ Alembic 1.18 and newer does so by itself, through its entry point. With an older
 `import orchestrator.operations`.
 """
 
+from orchestrator.history import autogenerate as autogenerate  # how they are written into a file
 from orchestrator.history.operations import (
     BackfillOp,
     BackfillRowsOp,

@@ -28,12 +28,13 @@ _READ: Mapping[str, Any] = {
 
 
 def written(key: Sequence[Any]) -> str:
-    """The key as JSON, from which `read` makes the same values. Raises TypeError for a value that it cannot write.
+    """The key as JSON, from which `read` makes the same values. In ASCII, since the checkpoints may be kept in another
+    character set than the table. Raises TypeError for a value that it cannot write.
 
     >>> written((7, "a"))
     '[7, "a"]'
     """
-    return json.dumps([_plain(value) for value in key], ensure_ascii=False)
+    return json.dumps([_plain(value) for value in key])
 
 
 def read(text: str) -> Key:

@@ -13,6 +13,8 @@ from orchestrator.events import BackfillHeld, BackfillHoldEvent, BackfillRelease
 # Pauses that belong to how a backfill goes: they are counted, shown when they are long, and not told as events.
 DUTY, BUDGET, REFUSED, FIRST = "duty", "budget", "refused", "first_reading"
 PAUSED, ROLLOUT, HOURS = "paused", "rollout_paused", "hours"
+# The loop waits by itself: for transactions that have written to its table and are still open.
+WRITERS = "writers"
 SHOWN_SECONDS = 2.0
 
 

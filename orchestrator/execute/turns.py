@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from orchestrator.backfill.model import Answer, Go, Report, Stop, Wait
 from orchestrator.backfill.orders import Who
-from orchestrator.execute.holding import BUDGET, DUTY, REFUSED, ROLLOUT, Cause
+from orchestrator.execute.holding import BUDGET, DUTY, REFUSED, ROLLOUT, WRITERS, Cause
 from orchestrator.execute.loads import Load, Ruling
 from orchestrator.execute.runs import Run
 from orchestrator.execute.surroundings import Surroundings
@@ -46,7 +46,7 @@ class Turn:
             run.finish(now, around.moment())
             self.run = None
             return Go(run.pace.size)
-        while isinstance(answer := self._decided(run, now), Wait) and now < ends:
+        while isinstance(answer := self._decided(run, report.waits, now), Wait) and now < ends and not report.waits:
             await self._load.wait(min(answer.seconds, ends - now))
             now = around.clock()
         if isinstance(answer, Stop):
@@ -81,7 +81,7 @@ class Turn:
         self.ruling = self._load.ruling(self.ruling, who)
         return self.ruling
 
-    def _decided(self, run: Run, now: float) -> Answer:
+    def _decided(self, run: Run, waits: str | None, now: float) -> Answer:
         load, ruling, moment = self._load, self._ruled(run.backfill.revision), self._around.moment()
         run.adjust(ruling.standing.rules)
         interruption = self._stop()
@@ -90,6 +90,8 @@ class Turn:
         causes = load.causes(run, ruling, now, moment)
         if interruption is not None:
             causes = [*causes, Cause(ROLLOUT, interruption.reason)]
+        if waits is not None:
+            causes = [*causes, Cause(WRITERS, waits, signal=True)]
         if causes:
             load.budget.leave(run.flow, now)  # its share is for the others meanwhile
             run.hold(causes, now, moment)

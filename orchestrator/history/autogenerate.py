@@ -87,6 +87,11 @@ def _rendered(context: AutogenContext, value: Any) -> str:
         return f"{context.opts['sqlalchemy_module_prefix'] or ''}text({value.text!r})"
     if isinstance(value, sa.ClauseElement):
         raise CommandError(f"an expression of a backfill can only be written into a file as SQL: {value}")
+    kind = type(value)
+    if kind.__module__ == "datetime":
+        context.imports.add("import datetime")
+    elif kind.__module__ != "builtins":
+        context.imports.add(f"from {kind.__module__} import {kind.__qualname__}")
     return repr(value)
 
 

@@ -25,6 +25,7 @@ from orchestrator.history.keyset import Keyset
 from orchestrator.history.mixed import mixed
 from orchestrator.history.running import Running
 from orchestrator.history.unpaced import Unpaced
+from orchestrator.registry.model import MYSQL_DIALECTS
 
 # How many backfills the revision that runs has begun, by what runs it.
 _begun: WeakKeyDictionary[MigrationContext, tuple[Running, int]] = WeakKeyDictionary()
@@ -179,18 +180,34 @@ def _between_transactions(context: MigrationContext, connection: Connection) -> 
         context._transaction = None
     elif connection.in_transaction():
         connection.commit()
-    level = connection.get_execution_options().get("isolation_level")
-    alone = drivers.commits_each(connection)
-    if alone:
-        connection.execution_options(isolation_level=connection.default_isolation_level)
+    was, wanted = _isolation(connection)
+    if wanted != was:
+        connection.execution_options(isolation_level=wanted)
     try:
         yield
     finally:
         if not connection.invalidated and not connection.closed:
-            if alone:
-                connection.execution_options(isolation_level=level or "AUTOCOMMIT")
+            if wanted != was:
+                connection.execution_options(isolation_level=was)
             if transaction is not None:
                 context._transaction = connection.begin()
+
+
+def _isolation(connection: Connection) -> tuple[Any, Any]:
+    """The isolation level that the connection has (None: it does not matter which), and the one that batches need.
+
+    On MySQL, a statement that copies rows locks them, and so waits for those that others are just writing, only from
+    REPEATABLE READ on: below that it would leave them out.
+    """
+    level: Any = connection.get_execution_options().get("isolation_level")
+    is_mysql = connection.dialect.name in MYSQL_DIALECTS
+    if drivers.commits_each(connection):
+        was, wanted = level or "AUTOCOMMIT", connection.default_isolation_level
+    elif is_mysql:
+        was = wanted = connection.get_isolation_level()
+    else:
+        was = wanted = None
+    return was, "REPEATABLE READ" if is_mysql and wanted != "SERIALIZABLE" else wanted
 
 
 def _kind_of(value: object) -> str:

@@ -48,6 +48,11 @@ class _State:
     estimated: int | None
     finished: bool
 
+    @property
+    def is_new(self) -> bool:
+        """It has rows before it, and no batch behind it."""
+        return not self.finished and self.sweep == 0 and self.last is None
+
     @classmethod
     def of(cls, row: sa.RowMapping) -> _State:
         return cls(
@@ -94,6 +99,8 @@ class Loop:
         told to stop (`backfill_stopped`, `backfill_aborted`, `backfill_too_slow`), and CommandError."""
         with self._server.alone(self._connection, self._backfill), self._server.bounded(self._connection):
             state = self._begun()
+            if state.is_new and not self._until_empty:
+                self._wait_for_writers(state)
             while not state.finished:
                 self._sweep(state)
             self._pacer.ask(self._told(state, None))
@@ -120,8 +127,6 @@ class Loop:
                 batch_size=self._backfill.batch_size,
                 **_kept(state),
             )
-        if upper is not None and not self._until_empty:
-            self._wait_for_writers(state)
         return state
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
@@ -147,15 +152,10 @@ class Loop:
             log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
         return state
 
-    def _is_at_work(self, row: sa.RowMapping) -> bool:
-        """Whether its owner still runs, where neither a lock of the server's nor one of the orchestrator's tells."""
-        if not self._unwatched or self._connection.dialect.name != "sqlite":
-            return False
-        return owners.is_at_work(row, self._checkpoint.owner)
-
     def _wait_for_writers(self, state: _State) -> None:
         """Transactions that have written to the table before the upper key was looked for may still bring rows below
-        it. Those that come later are not among the rows that it began with."""
+        it. Those that come later are not among the rows that it began with. A run that ended while it waited has not
+        waited: the next one does so again."""
         waiting = self._server.writers(self._connection)
         while waiting:
             self._ask(state, f"transactions that write to {self._backfill.table} are still open: {waiting.told}")

@@ -72,8 +72,8 @@ def _spelled(
     beyond = column > value if above else column < value
     if not columns:
         return beyond if above else column <= value
-    reached = column >= value if above else column <= value
-    return sa.and_(reached, sa.or_(beyond, _spelled(columns, values, above=above)))
+    # Without the `=`, the server would go through all rows with the same first column again and again.
+    return sa.or_(beyond, sa.and_(column == value, _spelled(columns, values, above=above)))
 
 
 def find(connection: Connection, table: str, schema: str | None, key: Sequence[str] | None) -> Keyset:

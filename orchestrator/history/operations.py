@@ -47,7 +47,9 @@ Key = str | Sequence[str] | None
 
 
 class _Backfill(MigrateOperation):
-    """What the kinds of backfills have in common."""
+    """What the kinds of backfills have in common. `name`: of the operation."""
+
+    name: str
 
     def __init__(self, table: str, schema: str | None, key: Key, batch_size: int, until_empty: bool) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -56,10 +58,16 @@ class _Backfill(MigrateOperation):
         self.key = (key,) if isinstance(key, str) else tuple(key) if key is not None else None
         self.batch_size, self.until_empty = batch_size, until_empty
 
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """For `alembic check`, where somebody put it among autogenerate's directives."""
+        return self.name, self.table
+
 
 @Operations.register_operation("backfill")
 class BackfillOp(_Backfill):
     """Set columns, key range by key range."""
+
+    name = "backfill"
 
     def __init__(
         self,
@@ -110,6 +118,8 @@ class BackfillOp(_Backfill):
 @Operations.register_operation("backfill_rows")
 class BackfillRowsOp(_Backfill):
     """Rows through a Python function."""
+
+    name = "backfill_rows"
 
     def __init__(
         self,
@@ -164,6 +174,8 @@ class BackfillRowsOp(_Backfill):
 class BackfillSqlOp(_Backfill):
     """A statement with bounds, key range by key range."""
 
+    name = "backfill_sql"
+
     def __init__(
         self,
         statement: str,
@@ -206,6 +218,9 @@ class VerifyOp(MigrateOperation):
     def __init__(self, sql: str, message: str) -> None:
         self.sql, self.message = sql, message
 
+    def to_diff_tuple(self) -> tuple[str, str]:
+        return "verify", self.sql
+
     @classmethod
     def verify(cls, operations: Operations, sql: str, message: str) -> None:
         """Ask the database, and fail with `message` unless it answers with one row whose first value is true; on MySQL
@@ -219,6 +234,9 @@ class RequiresBackfillOp(MigrateOperation):
 
     def __init__(self, revision: str) -> None:
         self.revision = revision
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        return "requires_backfill", self.revision
 
     @classmethod
     def requires_backfill(cls, operations: Operations, revision: str) -> None:

@@ -29,6 +29,7 @@ _REFUSALS: dict[str, Refusal] = {
     "57014": "statement_timeout",
     "40P01": "deadlock",
     "40001": "deadlock",
+    "1020": "deadlock",  # MariaDB from 11.6.2: a row was changed since the transaction's first look
     "1205": "lock_timeout",
     "3572": "lock_timeout",
     "1213": "deadlock",
@@ -121,12 +122,15 @@ class PostgreSQL(Server):
 
     @contextmanager
     def bounded(self, connection: Connection) -> Iterator[None]:
-        """A limit for locks of nobody's is set; the one for statements only where it is longer than ours."""
+        """Ours is the limit for locks where nobody has set one, and the one for statements where none is shorter."""
         with connection.begin():
             was = {
                 name: str(connection.execute(sa.text(f"SELECT pg_catalog.current_setting('{name}')")).scalar())
                 for name in ("lock_timeout", "statement_timeout")
             }
+            longest: Any = connection.execute(
+                sa.text("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'")
+            ).scalar()
             connection.execute(
                 sa.text(
                     "SELECT pg_catalog.set_config('lock_timeout', :lock, false),"
@@ -134,7 +138,7 @@ class PostgreSQL(Server):
                 ),
                 {
                     "lock": f"{LOCK_SECONDS}s" if was["lock_timeout"] == "0" else was["lock_timeout"],
-                    "statement": f"{BATCH_SECONDS}s",
+                    "statement": f"{min(int(longest) or BATCH_SECONDS * 1000, BATCH_SECONDS * 1000)}ms",
                 },
             )
         try:
@@ -157,19 +161,19 @@ class PostgreSQL(Server):
         return None if not found else int(found)
 
     def writers(self, connection: Connection) -> Writers:
-        return self._open(connection, "")
+        return self._open(connection)
 
     def still(self, connection: Connection, writers: Writers) -> Writers:
-        found = self._open(connection, "")
+        found = self._open(connection)
         left = tuple(one for one in writers.transactions if one in found.transactions)
         return Writers(left, found.told if left else "")
 
-    def _open(self, connection: Connection, among: str) -> Writers:
+    def _open(self, connection: Connection) -> Writers:
         with connection.begin():
             rows = connection.execute(
                 sa.text(
                     "SELECT l.virtualtransaction, l.pid, a.application_name FROM pg_catalog.pg_locks l"
-                    " LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(l.pid) a ON true"
+                    " LEFT JOIN LATERAL pg_catalog.pg_stat_get_activity(l.pid) a ON a.pid = l.pid"
                     " WHERE l.locktype = 'relation' AND l.granted"
                     " AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"
                     " AND l.database = (SELECT oid FROM pg_catalog.pg_database"
@@ -181,7 +185,7 @@ class PostgreSQL(Server):
                 ),
                 {"t": self._quoted},
             ).all()
-        names = sorted({f"session {pid}{f' ({name})' if name else ''}" for _, pid, name in rows})
+        names = sorted({_session(pid, name) for _, pid, name in rows})
         return Writers(tuple(sorted({row[0] for row in rows})), ", ".join(names[:3]))
 
     def vacuum(self, connection: Connection) -> tuple[int | None, bool | None]:
@@ -224,9 +228,9 @@ class MySQL(Server):
             was: dict[str, Any] = {
                 name: connection.execute(sa.text(f"SELECT @@SESSION.{name}")).scalar() for name in names
             }
-            limits = {"innodb_lock_wait_timeout": min(int(was[names[0]] or 1), LOCK_SECONDS)}
-            limits |= dict.fromkeys(names[1:], BATCH_SECONDS)
-            for name, value in limits.items():
+            ours = {"innodb_lock_wait_timeout": LOCK_SECONDS, "max_statement_time": BATCH_SECONDS}
+            for name in names:
+                value = min(was[name] or ours[name], ours[name])
                 connection.exec_driver_sql(f"SET SESSION {name} = {value}")
         try:
             yield
@@ -291,6 +295,12 @@ def taken(backfill: Backfill) -> CommandError:
         f"another session is at the backfill of {backfill.table!r} of revision {backfill.revision}: wait for its end, "
         "or end it; whoever comes next goes on where it stopped"
     )
+
+
+def _session(pid: int | None, name: str | None) -> str:
+    if pid is None:
+        return "a prepared transaction"
+    return f"session {pid} ({name})" if name else f"session {pid}"
 
 
 def _number(text: str) -> int:

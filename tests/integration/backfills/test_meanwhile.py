@@ -95,6 +95,87 @@ async def test_a_row_that_was_being_inserted_when_it_began(postgres: Project) ->
     assert postgres.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(100, 0)]
 
 
+async def test_a_run_that_ends_while_it_waits_for_a_row_that_is_being_inserted(postgres: Project) -> None:
+    """The next run waits for the same transaction: what it has written is among the rows that were there."""
+    postgres.numbers(100)
+    postgres.execute("DELETE FROM accounts WHERE id = 50")
+    postgres.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"})')
+    terminate = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+    with postgres.connected() as other:
+        other.begin()
+        other.execute(sa.text("INSERT INTO accounts (id, balance) VALUES (50, 50)"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_fail, postgres)
+            await until(lambda: bool(_checkpoints(postgres)))
+            assert postgres.rows(terminate) == [(True,)]
+        (begun,) = postgres.checkpoints()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(postgres.upgrade)
+            await until(lambda: postgres.checkpoints()[0]["owner"] != begun["owner"])
+            await anyio.sleep(0.3)  # time enough for all of its batches, if it does not wait
+            other.commit()
+    assert postgres.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(100, 0)]
+
+
+@pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
+async def test_a_copy_waits_for_rows_that_are_being_inserted_whatever_the_isolation(
+    driver: str, make_project: Make
+) -> None:
+    """Below REPEATABLE READ, MySQL's `INSERT ... SELECT` would leave them out."""
+    project = await make_project(driver)
+    project.numbers(100)
+    project.execute("DELETE FROM accounts WHERE id = 50", "CREATE TABLE copies (id BIGINT PRIMARY KEY, level TEXT)")
+    change_engine(project, 'isolation_level="READ COMMITTED"')
+    copy = "INSERT INTO copies (id) SELECT id FROM accounts WHERE id > :after AND id <= :upto"
+    project.add("filled", None, f'op.backfill_sql("{copy}", "accounts")')
+    project.add("after", "filled", 'op.execute("UPDATE copies SET level = @@tx_isolation")')
+    with project.connected() as other:
+        other.begin()
+        other.execute(sa.text("INSERT INTO accounts (id, balance) VALUES (50, 50)"))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(project.upgrade)
+            await until(lambda: bool(_checkpoints(project)))
+            await anyio.sleep(0.3)  # time enough for all of its batches, if it does not wait
+            other.commit()
+    assert project.rows("SELECT count(*), min(level) FROM copies") == [(100, "READ-COMMITTED")]
+
+
+async def test_a_row_that_was_changed_since_the_batch_began_on_mariadb(make_project: Make) -> None:
+    """From 11.6.2 on it refuses that by default: `innodb_snapshot_isolation`."""
+    project = await make_project("pymysql")
+    project.numbers(100)
+    change_engine(project, 'connect_args={"init_command": "SET SESSION innodb_snapshot_isolation = ON"}')
+    project.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"})')
+    changed: list[str] = []
+
+    @sa.event.listens_for(sa.Engine, "before_cursor_execute")
+    def change(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE accounts SET balance") and not changed:
+            changed.append(statement)
+            project.execute("UPDATE accounts SET note = 'seen' WHERE id = 50")
+
+    try:
+        await project.upgrade()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", change)
+    assert changed
+    found = project.rows("SELECT count(*), sum(balance) - 100 * sum(id), count(note) FROM accounts")
+    assert found == [(100, 0, 1)]
+
+
+def change_engine(project: Project, argument: str) -> None:
+    """Give env.py's engine another argument."""
+    env = project.folder / "alembic" / "env.py"
+    text = env.read_text()
+    assert "poolclass=pool.NullPool" in text
+    env.write_text(text.replace("poolclass=pool.NullPool", f"poolclass=pool.NullPool, {argument}"))
+
+
+async def _fail(project: Project) -> None:
+    with pytest.raises(sa.exc.DBAPIError):
+        await project.upgrade()
+
+
 def _checkpoints(project: Project) -> list[dict[str, Any]]:
     with project.connected() as connection:
         begun = sa.inspect(connection).has_table("alembic_version_backfills")
@@ -118,8 +199,9 @@ def upgrade_elsewhere(project: Project) -> None:
         raise CommandError(ran.stderr)
 
 
-async def test_a_second_runner_cannot_join_in(one_of_each: Project) -> None:
-    project = one_of_each
+@pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
+async def test_a_second_runner_cannot_join_in(driver: str, make_project: Make) -> None:
+    project = await make_project(driver)
     project.numbers(200)
     flag = project.folder / "go on"
     body = f"""
@@ -138,6 +220,32 @@ async def test_a_second_runner_cannot_join_in(one_of_each: Project) -> None:
             await anyio.to_thread.run_sync(upgrade_elsewhere, project)
         flag.touch()
     assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(200, 0)]
+
+
+async def test_on_sqlite_a_run_whose_process_is_there_keeps_others_out(make_project: Make) -> None:
+    """No lock of the server's tells there: the checkpoint names the process."""
+    project = await make_project("pysqlite")
+    project.numbers(30)
+    body = """
+    def transform(rows):
+        if rows[0]["id"] > 20 and not os.path.exists({flag!r}):
+            raise RuntimeError("not yet")
+        return [dict(balance=row["balance"] * 100) for row in rows]
+    op.backfill_rows("accounts", ["balance"], transform, batch_size=5)
+    """
+    flag = project.folder / "flag"
+    project.add("filled", None, body.replace("{flag!r}", repr(str(flag))))
+    with pytest.raises(RuntimeError, match="not yet"):
+        await project.upgrade()
+    flag.touch()
+    host = project.checkpoints()[0]["owner"].split(":")[0]
+    async with await anyio.open_process(["sleep", "600"]) as other:
+        project.execute(f"UPDATE alembic_version_backfills SET owner = '{host}:{other.pid}:0123456789ab'")
+        with pytest.raises(CommandError, match="another session is at the backfill"):
+            await project.upgrade()
+        other.kill()
+    await project.upgrade()
+    assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(30, 0)]
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "pymysql"])

@@ -7,7 +7,8 @@ import pytest
 from alembic import command
 from alembic.util import CommandError
 
-from tests.integration.backfills.conftest import Project
+from orchestrator.history import keyset
+from tests.integration.backfills.conftest import Make, Project
 
 MULTIPLY = 'op.backfill("accounts", set_={"balance": "balance * 100"}, batch_size=7)'
 
@@ -100,6 +101,56 @@ async def test_keys_of_several_columns_and_of_text(project: Project) -> None:
     project.add("filled", None, body)
     await project.upgrade()
     assert project.rows("SELECT amount, count(*) FROM bills GROUP BY amount ORDER BY amount") == [(20, 60), (200, 50)]
+
+
+async def test_a_key_in_another_character_set_than_the_checkpoints(make_project: Make) -> None:
+    project = await make_project("pymysql")
+    project.execute(
+        f"ALTER DATABASE {project.url.database} CHARACTER SET latin1",
+        "CREATE TABLE words (id VARCHAR(20) PRIMARY KEY, n INTEGER NOT NULL) CHARACTER SET utf8mb4",
+        *(f"INSERT INTO words VALUES ('{word}', 0)" for word in "абвгдежзик𝄞"),
+    )
+    project.add("filled", None, 'op.backfill("words", {"n": "n + 1"}, batch_size=3)')
+    await project.upgrade()
+    assert project.rows("SELECT n, count(*) FROM words GROUP BY n") == [(1, 11)]
+
+
+async def test_batches_find_their_rows_in_the_index_however_skewed_the_key_is(make_project: Make) -> None:
+    """Of a thousand rows each, among many with the same first column: they do not go through those before them."""
+    project = await make_project("pymysql")
+    project.execute(
+        "CREATE TABLE bills (tenant INTEGER, day INTEGER, nr INTEGER, n INTEGER, PRIMARY KEY (tenant, day, nr))",
+        "INSERT INTO bills SELECT 1, 1, seq, 0 FROM seq_1_to_20000",
+        "INSERT INTO bills SELECT 1, 2, seq, 0 FROM seq_1_to_500",
+        "INSERT INTO bills SELECT 2, 1, seq, 0 FROM seq_1_to_5000",
+        "ANALYZE TABLE bills",
+    )
+    with project.connected() as connection:
+        found = keyset.find(connection, "bills", None, None)
+        for after in ((1, 1, 18_000), (1, 1, 19_900), (1, 2, 499)):
+            connection.exec_driver_sql("FLUSH STATUS")
+            upto, seen = found.step(connection, after, (2, 1, 5000), 1000)
+            changed = connection.execute(found.table.update().where(found.between(after, upto)).values(n=1)).rowcount
+            read = connection.exec_driver_sql("SHOW SESSION STATUS LIKE 'Handler_read_next'").one()
+            assert (seen, changed) == (1000, 1000)
+            assert int(read[1]) < 2100
+
+
+@pytest.mark.parametrize(("theirs", "while_it_runs"), [("1s", "1s"), ("5min", "30s"), ("0", "30s")])
+async def test_a_statement_is_limited_by_the_shorter_of_two_times(
+    theirs: str, while_it_runs: str, postgres: Project
+) -> None:
+    postgres.numbers(3)
+    postgres.execute(
+        "CREATE TABLE seen (v TEXT)",
+        f"ALTER DATABASE \"{postgres.url.database}\" SET statement_timeout = '{theirs}'",
+    )
+    limit = "INSERT INTO seen SELECT current_setting('statement_timeout')"
+    bounds = "WHERE CAST(:after AS bigint) < CAST(:upto AS bigint)"
+    postgres.add("filled", None, f'op.backfill_sql("{limit} {bounds}", "accounts")')
+    postgres.add("after", "filled", f'op.execute("{limit}")')
+    await postgres.upgrade()
+    assert postgres.rows("SELECT v FROM seen") == [(while_it_runs,), (theirs,)]
 
 
 async def test_a_uuid_key_of_ones_own(one_of_each: Project) -> None:

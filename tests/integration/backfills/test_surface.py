@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from orchestrator.backfill.steering import Adjustment, Order, Scope
 from orchestrator.backfill.view import Hold, Underway
 from orchestrator.databases.embedded import Server
 from orchestrator.events import BackfillFinished, BackfillHeld, BackfillStarted, now
-from orchestrator.service import keeping
+from orchestrator.service import keeping, wiring
 from tests import environments, live
 from tests.engine import until
 from tests.live import Live
@@ -47,6 +47,15 @@ class Throttle:
 
     def restore(self, kept: Iterable[Order]) -> None:
         self.orders = list(kept)
+
+    def throttled_seconds(self) -> Mapping[tuple[str, str], float]:
+        return {}
+
+    def on_deadline(self, tell: Callable[[str, str], object]) -> None:
+        """Nothing is held here."""
+
+    async def closed(self) -> None:
+        """Nothing is open here."""
 
 
 def underway(rollout: str, tenant: str = "t0", **fields: Any) -> Underway:
@@ -109,7 +118,7 @@ def run(config: Path) -> Run:
     async def running(store: str, **settings: Any) -> AsyncIterator[tuple[Live, httpx2.AsyncClient, Throttle]]:
         throttle = Throttle()
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(keeping, "Idle", lambda: throttle)
+            patched.setattr(wiring, "Throttle", lambda around: throttle)
             opening = live.running(config, store_url=store, survey_seconds=3600, lease_seconds=4, **settings)
             one = await opening.__aenter__()
         try:

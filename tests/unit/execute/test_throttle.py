@@ -277,6 +277,22 @@ async def test_a_hold_for_longer_than_the_deadline_is_told_once_and_a_persons_pa
         assert "tickets on acme/app was held for more than 3600 s" in reason
 
 
+async def test_what_the_loop_itself_waits_for_is_shown_and_counts_for_the_deadline(server: Server) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        await loop.go()
+        loop.waits = "transactions that write to tickets are still open: session 7"
+        await loop.held()
+        (hold,) = _holds(bench)
+        assert (hold.reason, hold.text) == ("writers", loop.waits)
+        bench.clocks.ahead += 4000
+        await loop.held()
+        assert "session 7" in bench.overdue[0][1]
+        loop.waits = None
+        await loop.go()
+        assert _holds(bench) == []
+
+
 async def test_outside_of_its_hours_a_backfill_waits(server: Server) -> None:
     bench = Bench(RULES, server)
     opens = bench.clocks.moment() + timedelta(hours=2)

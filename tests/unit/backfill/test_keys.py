@@ -1,0 +1,64 @@
+"""Keys as they are kept: what is written comes back, and what lies before a key is less than it."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orchestrator.backfill import keys
+
+VALUES = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(),
+    st.uuids(),
+    st.datetimes(),
+    st.dates(),
+    st.decimals(allow_nan=False, allow_infinity=False),
+    st.binary(),
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4).map(tuple))
+def test_what_is_written_comes_back(key: tuple[Any, ...]) -> None:
+    back = keys.read(keys.written(key))
+    assert back == key
+    assert [type(value) for value in back] == [type(value) for value in key]
+
+
+@given(
+    st.one_of(
+        st.integers(),
+        st.text(min_size=1),
+        st.uuids().filter(lambda value: value.int > 0),
+        st.datetimes(min_value=datetime.min + timedelta(days=1)),
+        st.dates(min_value=date.min + timedelta(days=1)),
+        st.decimals(-(10**9), 10**9, places=3),
+        st.binary(min_size=1),
+    )
+)
+def test_what_comes_before_is_less(value: Any) -> None:
+    found = keys.before((3, value))
+    assert found is not None
+    assert found[0] == 3
+    assert found[1] < value
+
+
+def test_nothing_comes_before_an_empty_text() -> None:
+    assert keys.before(("",)) is None
+    assert keys.before((b"",)) is None
+
+
+@pytest.mark.parametrize("value", [None, True, 1.5, ["a"]])
+def test_values_to_go_by_are_few(value: Any) -> None:
+    with pytest.raises(TypeError, match="is no key to go by"):
+        keys.written((value,))
+
+
+def test_a_datetime_is_not_kept_as_a_date() -> None:
+    assert keys.written((datetime(2026, 1, 2),)) == '[{"datetime": "2026-01-02T00:00:00"}]'
+    assert keys.written((Decimal("1.50"),)) == '[{"decimal": "1.50"}]'
