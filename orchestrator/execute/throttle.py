@@ -23,6 +23,7 @@ class Throttle:
     def __init__(self, around: Surroundings) -> None:
         self._around = around
         self._loads: dict[str, Load] = {}
+        self._turns: dict[tuple[str, str, str], Turn] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     @contextmanager
@@ -34,6 +35,8 @@ class Throttle:
             load = self._loads[target.shard] = Load(target.shard, self._around)
         turn = Turn(self._around, load, rollout, target, stop)
         load.turns.add(turn)
+        place = rollout, target.tenant, target.track
+        self._turns[place] = turn
         reason = "its migration ended before its last row"
         try:
             yield turn
@@ -43,6 +46,8 @@ class Throttle:
         finally:
             turn.leave(reason)
             load.turns.discard(turn)
+            if self._turns.get(place) is turn:
+                del self._turns[place]
             if not load.turns:
                 del self._loads[target.shard]
                 self._end(load)
@@ -95,6 +100,11 @@ class Throttle:
         """A backfill is among them before its start is told, and until its end has been."""
         now = self._around.clock()
         return [run.view(now) for run in self._runs()]
+
+    def of(self, rollout: str, tenant: str, track: str) -> Underway | None:
+        """As `underway`, of one target."""
+        turn = self._turns.get((rollout, tenant, track))
+        return None if turn is None or turn.run is None else turn.run.view(self._around.clock())
 
     def throttled_seconds(self) -> Mapping[tuple[str, str], float]:
         """By shard and reason: how long backfills were held, each by itself, since this process began."""

@@ -72,6 +72,7 @@ async def migrate(
                 tasks.start_soon(_stop_when, interrupted, service, view.rollout.id)
                 await service.finished(view.rollout.id)
                 tasks.cancel_scope.cancel()
+        await parts.keeper.flush()  # backfills are shown as they ended
         return await service.rollout(view.rollout.id)
 
 

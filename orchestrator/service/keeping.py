@@ -48,6 +48,10 @@ class Throttle(Protocol):
 
     def underway(self) -> Sequence[Underway]: ...
 
+    def of(self, rollout: str, tenant: str, track: str) -> Underway | None:
+        """The one that this target is at."""
+        ...
+
     def order(self, order: Order) -> object:
         """Let it count from now on."""
         ...
@@ -62,6 +66,9 @@ class Idle:
 
     def underway(self) -> Sequence[Underway]:
         return ()
+
+    def of(self, rollout: str, tenant: str, track: str) -> None:
+        return None
 
     def order(self, order: Order) -> None:
         pass
@@ -109,9 +116,9 @@ class Keeper:
             self._ended[key] = ended(view, event)
 
     def _view(self, key: Key) -> Underway | None:
-        for view in self.throttle.underway():
-            if view.tenant == key.tenant and key_of(view) == key:
-                return view
+        view = self.throttle.of(key.rollout, key.tenant, key.track)
+        if view is not None and key_of(view) == key:
+            return view
         return self._known[key].view if key in self._known else None
 
     async def run(self) -> None:

@@ -22,7 +22,7 @@ import sqlalchemy
 from orchestrator.databases.embedded import EmbeddedServer
 from orchestrator.observe import logs
 from orchestrator.registry.model import Execution
-from tests.benchmarks import backfills, noop, replay, rollout, scale, schemas
+from tests.benchmarks import backfills, crowd, noop, replay, rollout, scale, schemas
 
 EXECUTIONS: tuple[Execution, ...] = ("auto", "online")
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ NOOP_FACTOR, SIMULATED = 2, 500
 # Schemas of one database, for each of the targets: as they are migrated, and as they are looked at.
 SCHEMAS, LOOKED_AT = 2.5, 10
 # Rows that backfills change, for each of the targets; and rows of a batch.
-LOOPED, BESIDE, BATCHES = 5_000, 2_500, (1_000, 10_000)
+LOOPED, BESIDE, BATCHES = 5_000, 15_000, (1_000, 10_000)
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ async def _backfill_lines(server: EmbeddedServer, folder: Path, targets: int) ->
     for size in BATCHES:
         lines += _loop_lines(await backfills.loop(server, folder, LOOPED * targets, size), LOOPED * targets, size)
     lines += _beside_lines(await backfills.beside(server, folder, BESIDE * targets))
-    return [*lines, _many_line(await backfills.many(folder))]
+    return [*lines, _many_line(await crowd.many(folder))]
 
 
 async def _schema_lines(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> list[Line]:
@@ -182,8 +182,8 @@ def _beside_lines(found: backfills.Beside) -> list[Line]:
     ]
 
 
-def _many_line(found: backfills.Many) -> Line:
-    of = f"{backfills.MANY} backfills at once, in real workers on SQLite files, {backfills.ELSEWHERE:g} s a batch"
+def _many_line(found: crowd.Many) -> Line:
+    of = f"{crowd.MANY} backfills at once, in real workers on SQLite files, {crowd.ELSEWHERE:g} s a batch"
     detail = f"p99; {found.batches:.0f} batches/s; {found.alone * 1000:.1f} ms without any"
     return Line(f"the event loop is late with {of}", found.late * 1000, 50, False, detail, " ms")
 

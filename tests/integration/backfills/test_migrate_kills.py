@@ -135,7 +135,11 @@ async def test_each_row_is_changed_once_however_often_migrate_is_killed(fleet: F
         seen.append(sum(await fleet.changed()))
     assert seen[-1] < TENANTS * ROWS
     process = fleet.start()
-    assert await anyio.to_thread.run_sync(process.wait, 120) == 0, (fleet.folder / "said").read_text()
+    code = await anyio.to_thread.run_sync(process.wait, 120)
+    said = (fleet.folder / "said").read_text()
+    assert code == 0, said
+    assert "backfill filled (app): " in said
+    assert " running;" not in said
     assert await fleet.changed() == [ROWS] * TENANTS
     for database in fleet.databases:
         assert await fleet.fetch(database, "SELECT count(*), sum(n) - 100 * sum(id) FROM t") == [(ROWS, 0)]

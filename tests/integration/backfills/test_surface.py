@@ -38,6 +38,10 @@ class Throttle:
     def underway(self) -> Sequence[Underway]:
         return list(self.views)
 
+    def of(self, rollout: str, tenant: str, track: str) -> Underway | None:
+        wanted = rollout, tenant, track
+        return next((view for view in self.views if (view.rollout, view.tenant, view.track) == wanted), None)
+
     def order(self, order: Order) -> None:
         self.orders.append(order)
 

@@ -78,6 +78,10 @@ class Views:
     def underway(self) -> Sequence[Underway]:
         return list(self.views)
 
+    def of(self, rollout: str, tenant: str, track: str) -> Underway | None:
+        wanted = rollout, tenant, track
+        return next((view for view in self.views if (view.rollout, view.tenant, view.track) == wanted), None)
+
     def order(self, order: object) -> None: ...
 
     def restore(self, kept: object) -> None: ...
