@@ -48,6 +48,11 @@ class Throttle(Protocol):
 
     def underway(self) -> Sequence[Underway]: ...
 
+    @property
+    def orders(self) -> Sequence[Order]:
+        """Those that count."""
+        ...
+
     def order(self, order: Order) -> object:
         """Let it count from now on."""
         ...
@@ -59,6 +64,10 @@ class Throttle(Protocol):
 
 class Idle:
     """Of a process that runs no backfills."""
+
+    @property
+    def orders(self) -> Sequence[Order]:
+        return ()
 
     def underway(self) -> Sequence[Underway]:
         return ()
