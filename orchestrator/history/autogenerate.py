@@ -64,7 +64,8 @@ def _verify(context: AutogenContext, op: VerifyOp) -> str:
 
 @renderers.dispatch_for(RequiresBackfillOp)
 def _requires(context: AutogenContext, op: RequiresBackfillOp) -> str:
-    return f"{_prefix(context)}requires_backfill({op.revision!r})"
+    or_stamped = ", or_stamped=True" if op.or_stamped else ""
+    return f"{_prefix(context)}requires_backfill({op.revision!r}{or_stamped})"
 
 
 def _call(context: AutogenContext, name: str, arguments: list[str], op: Any, where: Any = None) -> str:
