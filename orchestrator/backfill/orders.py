@@ -55,9 +55,12 @@ def of_shard(orders: Iterable[Order], rules: Rules, shard: str) -> Rules:
 
 
 def remaining(orders: Iterable[Order]) -> Sequence[Order]:
-    """The orders that still count, the oldest first: pauses that nobody has taken back, and the last adjustments."""
+    """The orders that still count, the oldest first: pauses that nobody has taken back, and the last adjustments.
+
+    They count in the order in which they come: `at` may be of another clock.
+    """
     kept: dict[tuple[Scope, str], Order] = {}
-    for order in sorted(orders, key=lambda one: one.at):
+    for order in orders:
         if order.action == "resume":
             kept.pop((order.scope, "pause"), None)
         elif order.action == "adjust":
@@ -66,7 +69,7 @@ def remaining(orders: Iterable[Order]) -> Sequence[Order]:
                 kept[order.scope, "adjust"] = order
         elif order.action == "pause":
             kept.setdefault((order.scope, "pause"), order)
-    return sorted(kept.values(), key=lambda one: one.at)
+    return list(kept.values())
 
 
 def refusal(order: Order) -> str | None:
@@ -93,11 +96,10 @@ def refusal(order: Order) -> str | None:
     return None
 
 
-def _by_weight(order: Order) -> tuple[int, datetime]:
-    """The narrower a scope, the more it counts; of two alike, the later one."""
+def _by_weight(order: Order) -> int:
+    """The narrower a scope, the more it counts; of two alike, the later one, as long as the sort is stable."""
     scope = order.scope
-    given = sum(part is not None for part in (scope.rollout, scope.shard, scope.tenant, scope.revision))
-    return given, order.at
+    return sum(part is not None for part in (scope.rollout, scope.shard, scope.tenant, scope.revision))
 
 
 def _adjusted(rules: Rules, adjustment: Adjustment) -> Rules:

@@ -43,7 +43,8 @@ class Adjustment:
 @dataclass(frozen=True, slots=True)
 class Order:
     """One order, as it is kept. A `resume` takes back the `pause` of the same scope; `adjust` replaces the adjustment
-    of the same scope, and takes it back where it names nothing. `abort` counts for what runs when it is given."""
+    of the same scope, and takes it back where it names nothing. `abort` counts for what runs when it is carried out.
+    `at`: by the clock of whoever carries it out, once somebody has."""
 
     scope: Scope
     action: Action

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from orchestrator.backfill import orders
 from orchestrator.backfill.steering import Order, Scope
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import TargetError
-from orchestrator.execute.loads import Load
+from orchestrator.execute.loads import Load, Member
 from orchestrator.execute.runs import Run
 from orchestrator.execute.surroundings import Surroundings
 from orchestrator.execute.turns import Stopping, Turn
@@ -68,17 +69,18 @@ class Throttle:
 
     def order(self, order: Order) -> int:
         """It counts from now on; how many backfills that run it concerns. See `orders.refusal` for what cannot be."""
+        if order.action == "abort":  # of all that runs now, also where the clock was set back since that began
+            order = replace(order, at=max([order.at, *(turn.since for turn in self._turns())]))
         self._count((*self._around.orders, order))
         return self.concerned(order.scope)
 
     def restore(self, kept: Iterable[Order]) -> None:
-        """The orders that stand, in the place of all that there are."""
+        """The orders that stand, the oldest first, in the place of all that there are."""
         self._count(tuple(kept))
 
     def _count(self, given: Sequence[Order]) -> None:
-        turns = [turn for load in self._loads.values() for turn in load.turns]
-        # An abort concerns what runs when it is given.
-        since = min((turn.since for turn in turns), default=None)
+        # An abort concerns what runs when it is carried out.
+        since = min((turn.since for turn in self._turns()), default=None)
         aborts = [one for one in given if one.action == "abort" and since is not None and one.at >= since]
         self._around.orders = (*orders.remaining(given), *aborts)
         for load in self._loads.values():
@@ -110,8 +112,9 @@ class Throttle:
         """By shard and reason: how long backfills were held, each by itself, since this process began."""
         return dict(self._around.throttled)
 
-    def _runs(self) -> Iterable[Run]:
+    def _turns(self) -> Iterable[Member]:
         for load in self._loads.values():
-            for turn in load.turns:
-                if turn.run is not None:
-                    yield turn.run
+            yield from load.turns
+
+    def _runs(self) -> Iterable[Run]:
+        return (turn.run for turn in self._turns() if turn.run is not None)

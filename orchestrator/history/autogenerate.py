@@ -3,10 +3,11 @@ among its directives, and that the tables of checkpoints, which no metadata hold
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import sqlalchemy as sa
-from alembic.autogenerate import renderers
+from alembic.autogenerate import comparators, renderers
 from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 from alembic.util import CommandError
@@ -27,6 +28,10 @@ def leave_alone(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: objec
     name = checkpoints.name_of(context.migration_context.version_table)
     upgrade_ops.ops[:] = [op for op in upgrade_ops.ops if getattr(op, "table_name", None) != name]
     return _goes_on()
+
+
+if find_spec("alembic.runtime.plugins") is None:  # else `operations.setup` has said so
+    comparators.dispatch_for("schema")(leave_alone)
 
 
 def _goes_on() -> Any:
@@ -64,7 +69,8 @@ def _verify(context: AutogenContext, op: VerifyOp) -> str:
 
 @renderers.dispatch_for(RequiresBackfillOp)
 def _requires(context: AutogenContext, op: RequiresBackfillOp) -> str:
-    return f"{_prefix(context)}requires_backfill({op.revision!r})"
+    or_stamped = ", or_stamped=True" if op.or_stamped else ""
+    return f"{_prefix(context)}requires_backfill({op.revision!r}{or_stamped})"
 
 
 def _call(context: AutogenContext, name: str, arguments: list[str], op: Any, where: Any = None) -> str:

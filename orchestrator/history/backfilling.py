@@ -14,7 +14,6 @@ from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
-from orchestrator.backfill import keys
 from orchestrator.backfill.model import Backfill, Kind
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import checkpoints, drivers, keyset, owners, pacing, running, servers, session
@@ -46,7 +45,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
     """Run a backfill to its end. Raises CommandError; within the orchestrator, MigrationFailedError where it is told to
     stop."""
     context = operations.get_context()
-    connection = _connection(context, "a backfill")
+    connection = connection_of(context, "a backfill")
     now = running.current(context)
     _refuse_mixed(now)
     ordinal = _ordinal(context, now)
@@ -58,7 +57,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             found = keyset.find(connection, op.table, op.schema, op.key)
             change = make(found)
             _refuse_unsafe(connection, found, change)
-            table = _checkpoints(context)
+            table = table_of_checkpoints(context)
             table.create(connection, checkfirst=True)
         columns = tuple(column.name for column in found.columns)
         backfill = Backfill(
@@ -96,7 +95,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
 
 def verify(operations: Operations, sql: str, message: str) -> None:
     """Raises CommandError with the message unless the answer is true."""
-    connection = _connection(operations.get_context(), "op.verify")
+    connection = connection_of(operations.get_context(), "op.verify")
     rows = connection.execute(sa.text(sql)).fetchmany(2)
     value = rows[0][0] if len(rows) == 1 else None
     yes = value is True or (connection.dialect.name != "postgresql" and value == 1)
@@ -105,24 +104,7 @@ def verify(operations: Operations, sql: str, message: str) -> None:
         raise CommandError(f"{message} (verified by {' '.join(sql.split())!r}, which answered with {found})")
 
 
-def require(operations: Operations, revision: str) -> None:
-    """Raises CommandError where a backfill of the revision has begun and is not finished."""
-    context = operations.get_context()
-    connection = _connection(context, "op.requires_backfill")
-    now = running.current(context)
-    table = _checkpoints(context)
-    left = checkpoints.unfinished(connection, table, revision) if checkpoints.exists(connection, table) else []
-    if left:
-        row = left[0]
-        raise CommandError(
-            f"revision {now.revision} requires the backfill of {row['table_name']!r} of revision {revision}, which is "
-            f"not finished in this database: it has come to {keys.told(row['last_key'])}, with {row['rows_changed']} "
-            f"rows changed. Stamp the database with the revision before {revision} and upgrade again: the backfill "
-            "then goes on where it stopped"
-        )
-
-
-def _connection(context: MigrationContext, what: str) -> Connection:
+def connection_of(context: MigrationContext, what: str) -> Connection:
     if context.as_sql:
         raise CommandError(f"{what} asks the database as it goes, so it cannot be written as a script (--sql)")
     assert context.connection is not None, "a context that is not offline has one"
@@ -163,21 +145,29 @@ def _ordinal(context: MigrationContext, now: Running) -> int:
 
 def _mark_when_applied(context: MigrationContext, now: Running) -> None:
     """Once the version table shows the revision, its checkpoints are done with: if it runs again, then anew."""
-    table = _checkpoints(context)
+    table = table_of_checkpoints(context)
 
     def applied(*, ctx: MigrationContext, **_: Any) -> None:
         context.on_version_apply_callbacks = tuple(
             one for one in context.on_version_apply_callbacks if one is not applied
         )
-        _begun.pop(context, None)
+        count = _begun.pop(context)[1]
         assert ctx.connection is not None
         with session.resumable():
+            _forget_after(ctx.connection, table, now, count)
             checkpoints.apply(ctx.connection, table, now.revision, now.direction)
 
     context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, applied)
 
 
-def _checkpoints(context: MigrationContext) -> sa.Table:
+def _forget_after(connection: Connection, table: sa.Table, now: Running, count: int) -> None:
+    """Of a revision that has had more backfills once: the last of them are no more, and are waited for by nobody."""
+    it = table.c
+    which = (it.revision == now.revision, it.direction == now.direction, it.ordinal > count)
+    connection.execute(table.delete().where(*which))
+
+
+def table_of_checkpoints(context: MigrationContext) -> sa.Table:
     return checkpoints.table_of(context.version_table, context.version_table_schema)
 
 

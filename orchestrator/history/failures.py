@@ -10,12 +10,16 @@ from urllib.parse import quote
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import MigrationFailedError, TargetError
+from orchestrator.history import rowvalues
 
 _LONGEST = 1000
 
 
 def translate(exc: BaseException, revision: str | None, folder: str, secrets: tuple[str, ...] = ()) -> TargetError:
-    """The TargetError for `exc`, raised while `revision` ran (None: in env.py itself)."""
+    """The TargetError for `exc`, raised while `revision` ran (None: in env.py itself).
+
+    It tells no values of rows: of what a backfill's function raises only type, file and line. See `rowvalues`.
+    """
     if isinstance(exc, TargetError):
         exc.revision = exc.revision or revision
         return exc
@@ -23,16 +27,18 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
     if cause is not None:
         return cause
     where = f"revision {revision}" if revision else "env.py"
+    in_backfill = rowvalues.is_in_backfill(exc)
     if isinstance(exc, DBAPIError):
         return MigrationFailedError(
-            f"{where}: {_first_lines(redact(str(exc.orig), secrets))}",
+            f"{where}: {_first_lines(redact(rowvalues.left_out(str(exc.orig), sqlstate(exc), in_backfill), secrets))}",
             kind="connection" if _is_connecting(exc) else None,
             code=sqlstate(exc) or ("08006" if exc.connection_invalidated else None),
             revision=revision,
             statement=redact(exc.statement or "", secrets) or None,
             remedy=_remedy(revision),
         )
-    text = f"{where}: {type(exc).__name__}: {_first_lines(redact(str(exc), secrets))}{_place(exc, Path(folder))}"
+    said = "" if in_backfill else f": {_first_lines(redact(str(exc), secrets))}"
+    text = f"{where}: {type(exc).__name__}{said}{_place(exc, Path(folder))}"
     kind = type(exc).__name__ if not isinstance(exc, OSError) else "connection"
     return MigrationFailedError(redact(text, secrets), kind=kind, revision=revision, remedy=_remedy(revision))
 

@@ -17,6 +17,8 @@ from orchestrator.plan.steps import Direction
 BACKFILLS = "backfill"
 # Operations that change nothing, so they may stand beside backfills.
 _ASKS = frozenset({"verify", "requires_backfill"})
+# Those that `orchestrator.operations` has as functions.
+_OURS = _ASKS | {"backfill", "backfill_rows", "backfill_sql"}
 _BESIDE = _ASKS | {"get_context", "f", "inline_literal"}
 # What of a migration context leads past the operations.
 _PAST = frozenset({"bind", "connection", "execute", "impl", "get_bind"})
@@ -143,11 +145,17 @@ class _Names:
             root = alias.asname or "alembic"
             for module, names in self._modules.items():
                 names.add(f"{root}.{module}")
+        if alias.name == "orchestrator.operations" and alias.asname:
+            self._modules["op"].add(alias.asname)
+        elif alias.name == "orchestrator" or (alias.name.startswith("orchestrator.") and not alias.asname):
+            self._modules["op"].add(f"{alias.asname or 'orchestrator'}.operations")
 
     def _taken_from(self, module: str, alias: ast.alias) -> None:
         if module == "alembic" and alias.name in self._modules:
             self._modules[alias.name].add(alias.asname or alias.name)
-        if module == "alembic.op":
+        if (module, alias.name) == ("orchestrator", "operations"):
+            self._modules["op"].add(alias.asname or alias.name)
+        if module == "alembic.op" or (module == "orchestrator.operations" and alias.name in _OURS):
             self._direct[alias.asname or alias.name] = alias.name
 
     def uses(self) -> Iterator[_Use]:

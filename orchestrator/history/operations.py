@@ -236,17 +236,26 @@ class VerifyOp(MigrateOperation):
 class RequiresBackfillOp(MigrateOperation):
     """A barrier before a step that would lose what is not backfilled."""
 
-    def __init__(self, revision: str) -> None:
-        self.revision = revision
+    def __init__(self, revision: str, or_stamped: bool = False) -> None:
+        self.revision, self.or_stamped = revision, or_stamped
 
     def to_diff_tuple(self) -> tuple[str, str]:
         return "requires_backfill", self.revision
 
     @classmethod
-    def requires_backfill(cls, operations: Operations, revision: str) -> None:
-        """Fail unless the backfills of `revision` are finished in this database. To be called first, before what would
-        not go well otherwise: `SET NOT NULL`, or dropping the old column."""
-        operations.invoke(cls(revision))
+    def requires_backfill(cls, operations: Operations, revision: str, or_stamped: bool = False) -> None:
+        """Fail unless the backfills of `revision` are finished in this database, and the revision was applied after
+        them. To be called first, before what would not go well otherwise: `SET NOT NULL`, or dropping the old column.
+
+        A database that was stamped with the revision, or a later one, has never begun its backfills, and nobody can
+        tell whether it needs them: it is refused. To have them done, stamp it with the revision before and upgrade. If
+        all databases that are stamped were made from metadata or a template that has the new column filled, say
+        `or_stamped=True`: one in which no backfill of the revision has ever begun is then let through. A backfill that
+        has begun and is not finished is refused all the same. Better still, ask the data as well, with `op.verify`.
+
+        Raises CommandError, also for a revision that does not exist and for one that holds no backfill.
+        """
+        operations.invoke(cls(revision, or_stamped))
 
 
 # What they do is imported when it is done: Alembic imports this module while it is itself being imported.
@@ -285,6 +294,6 @@ def _verify(operations: Operations, op: VerifyOp) -> None:
 
 @Operations.implementation_for(RequiresBackfillOp)
 def _requires_backfill(operations: Operations, op: RequiresBackfillOp) -> None:
-    from orchestrator.history import backfilling
+    from orchestrator.history import requiring
 
-    backfilling.require(operations, op.revision)
+    requiring.require(operations, op.revision, op.or_stamped)

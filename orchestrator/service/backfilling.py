@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from orchestrator.api.backfill_ports import Field, Fleet
@@ -83,6 +83,7 @@ class Backfilling:
         await self._carry_out(given)
 
     async def _carry_out(self, order: Order) -> int:
+        order = replace(order, at=self._moment(order))
         count = covered(order.scope, self._underway)
         await self._store.orders.give(order, count)
         self._parts.keeper.throttle.order(order)
@@ -97,6 +98,15 @@ class Backfilling:
         )
         self._parts.bus.publish(told)
         return count
+
+    def _moment(self, order: Order) -> datetime:
+        """By the clock of the process that leads, whoever was asked; after what stands, since the store keeps orders by
+        their time. An abort is not kept: it concerns what runs now, and nothing that begins later."""
+        now = self._parts.clock()
+        if order.action == "abort":
+            return now
+        after = (one.at + timedelta(microseconds=1) for one in self._parts.keeper.throttle.orders)
+        return max([now, *after])
 
     async def _check(self, order: Order) -> None:
         registry, scope = self._parts.source.current, order.scope

@@ -52,6 +52,11 @@ class Throttle(Protocol):
         """The one that this target is at."""
         ...
 
+    @property
+    def orders(self) -> Sequence[Order]:
+        """Those that count."""
+        ...
+
     def order(self, order: Order) -> object:
         """Let it count from now on."""
         ...
@@ -63,6 +68,10 @@ class Throttle(Protocol):
 
 class Idle:
     """Of a process that runs no backfills."""
+
+    @property
+    def orders(self) -> Sequence[Order]:
+        return ()
 
     def underway(self) -> Sequence[Underway]:
         return ()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alembic.op
 import anyio.to_thread
 import pytest
 import sqlalchemy as sa
@@ -88,7 +89,13 @@ class Project:
         await self.run(lambda config: command.downgrade(config, to))
 
     async def run(self, action: Callable[[Config], Any]) -> Any:
-        return await anyio.to_thread.run_sync(action, self.alembic_config())
+        """Alembic keeps its operations in a module, and leaves them there when a revision fails."""
+        before = vars(alembic.op).get("_proxy")
+        try:
+            return await anyio.to_thread.run_sync(action, self.alembic_config())
+        except BaseException:
+            vars(alembic.op)["_proxy"] = before
+            raise
 
     def checkpoints(self) -> list[dict[str, Any]]:
         with self.connected() as connection:

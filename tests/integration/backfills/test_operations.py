@@ -298,11 +298,10 @@ async def test_two_of_one_revision_and_the_second_fails(one_of_each: Project) ->
 async def test_autogenerate_leaves_the_checkpoints_alone(one_of_each: Project) -> None:
     one_of_each.numbers(3)
     one_of_each.add("filled", None, MULTIPLY)
-    await one_of_each.upgrade()
     env = one_of_each.folder / "alembic" / "env.py"
-    env.write_text(
-        env.read_text().replace("target_metadata = None", "import sqlalchemy\ntarget_metadata = sqlalchemy.MetaData()")
-    )
+    metadata = "import sqlalchemy, orchestrator.operations\ntarget_metadata = sqlalchemy.MetaData()"
+    env.write_text(env.read_text().replace("target_metadata = None", metadata))
+    await one_of_each.upgrade()
     made = await one_of_each.run(lambda config: command.revision(config, "made", autogenerate=True))
     text = await anyio.Path(made.path).read_text()
     assert "op.drop_table('accounts')" in text

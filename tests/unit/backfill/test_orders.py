@@ -36,7 +36,7 @@ def test_a_pause_counts_until_the_same_is_resumed() -> None:
     assert is_paused(order("pause", SHARD), order("resume", SHARD, 2), order("pause", SHARD, 3))
     assert is_paused(order("pause", SHARD), order("resume", TENANT, 2)), "of another scope"
     assert is_paused(order("pause", SHARD), order("pause", TENANT), order("resume", SHARD, 2))
-    assert not is_paused(order("resume", SHARD, 2), order("pause", SHARD)), "by their time, not as they come"
+    assert not is_paused(order("pause", SHARD, 2), order("resume", SHARD)), "as they come, not by their time"
 
 
 @pytest.mark.parametrize("scope", [Scope(shard="pg-2"), Scope(tenant="globex"), Scope(rollout="r1", revision="x")])
@@ -47,7 +47,7 @@ def test_what_is_ordered_of_others_does_not_count(scope: Scope) -> None:
 
 def test_the_first_of_several_pauses_is_told() -> None:
     first = order("pause", TENANT, 1)
-    assert orders.standing([order("pause", ALL, 2), first], RULES, WHO).paused is first
+    assert orders.standing([first, order("pause", ALL, 0)], RULES, WHO).paused is first
 
 
 def test_an_abort_counts_for_what_runs_when_it_is_given() -> None:

@@ -29,6 +29,7 @@ OPERATIONS = (
     operations.BackfillSqlOp("DELETE FROM t WHERE id > :after AND id <= :upto", "t", key=("x", "y")),
     operations.VerifyOp("SELECT true", "why"),
     operations.RequiresBackfillOp("abc"),
+    operations.RequiresBackfillOp("abc", or_stamped=True),
 )
 
 
@@ -50,7 +51,7 @@ def test_an_expression_cannot_be_written() -> None:
 def test_alembic_check_can_tell_of_them() -> None:
     found = ops.UpgradeOps(list(OPERATIONS)).as_diffs()
     assert [diff[0] for diff in found] == [
-        "backfill", "backfill", "backfill_rows", "backfill_sql", "verify", "requires_backfill"
+        "backfill", "backfill", "backfill_rows", "backfill_sql", "verify", "requires_backfill", "requires_backfill"
     ]  # fmt: skip
 
 

@@ -27,6 +27,10 @@ FILL = "    op.backfill('t', set_={'a': 1})"
         revision("    alembic.op.backfill('t', set_={})", head="import alembic.op\n"),
         revision("    o.backfill('t', set_={})", head="import alembic.op as o\n"),
         revision("    fill('t', set_={})", head="from alembic.op import backfill as fill\n"),
+        revision("    ours.backfill('t', set_={})", head="from orchestrator import operations as ours\n"),
+        revision("    ours.backfill('t', set_={})", head="import orchestrator.operations as ours\n"),
+        revision("    orchestrator.operations.backfill('t', set_={})", head="import orchestrator.operations\n"),
+        revision("    fill('t', set_={})", head="from orchestrator.operations import backfill as fill\n"),
         revision("    from alembic import op\n    op.backfill('t', set_={})", head=""),
     ],
 )
@@ -85,6 +89,12 @@ def test_a_backfill_that_nobody_is_seen_to_call_counts_for_both_directions() -> 
 def test_what_changes_something_else_is_mixed_and_told_with_its_line(line: str, what: str) -> None:
     source = revision(f"{FILL}\n    {line}", head="from alembic import context, op\nimport sqlalchemy as sa\n")
     assert mixed(source) == (Mixed(6, what),)
+
+
+def test_a_function_beside_the_operations_is_none_of_them() -> None:
+    head = f"{HEAD}from orchestrator.operations import BackfillOp, backfill\nimport orchestrator.operations\n"
+    source = revision("    print(BackfillOp)\n    backfill('t', {})\n    op.drop_table('u')", head=head)
+    assert [one.what for one in mixed(source)] == ["op.drop_table"]
 
 
 def test_what_only_asks_may_stand_beside_a_backfill() -> None:

@@ -1,0 +1,58 @@
+"""Values of a tenant's rows, in what a server or a backfill's function says of its failure: they are kept out of the
+ledger, of events and of logs. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+LEFT_OUT = "(the server's detail is left out, since it shows values of rows)"
+_PACKAGE = str(Path(__file__).parents[1]) + os.sep
+_LOOP = str(Path(__file__).with_name("batches.py"))
+# PostgreSQL's classes: a constraint is violated, of which every detail shows the row; and a value is none of its type.
+_CONSTRAINT, _DATA = "23", "22"
+_QUOTED = re.compile(r'".*"')
+# MySQL's, and those of asyncpg for what it does not even send. The value may itself have quotes.
+_DUPLICATE = re.compile(r"(Duplicate entry )'.*'( for key)", re.DOTALL)
+_VALUE = re.compile(r"( value: )'.*'", re.DOTALL)
+_ARGUMENT = re.compile(r"(input for query argument \$\d+): .*", re.DOTALL)
+
+
+def left_out(said: str, code: str | None, in_backfill: bool) -> str:
+    """What the server said without values of rows. `code`: its SQLSTATE, or MySQL's number; other revisions than
+    backfills keep what it says of a value that is none, since that is mostly the revision's own.
+
+    >>> print(left_out('null value in column "a"\\nDETAIL:  Failing row contains (anna).', "23502", False))
+    null value in column "a" (the server's detail is left out, since it shows values of rows)
+    >>> print(left_out("Duplicate entry 'anna' for key 'email'", "1062", False))
+    Duplicate entry '...' for key 'email'
+    """
+    said = _DUPLICATE.sub(r"\1'...'\2", said.strip())
+    kind = code[:2] if code and len(code) == 5 else None
+    if kind == _CONSTRAINT or (kind == _DATA and in_backfill):
+        first, *rest = said.splitlines() or [""]
+        if kind == _DATA:
+            first = _QUOTED.sub('"..."', first)
+        said = f"{first} {LEFT_OUT}" if rest else first
+    if in_backfill:
+        said = _ARGUMENT.sub(r"\1: ...", _VALUE.sub(r"\1'...'", said))
+    return said
+
+
+def is_in_backfill(exc: BaseException) -> bool:
+    """Whether it came out of a batch, by others' code: the function that is given the rows, a driver, SQLAlchemy."""
+    for one in _chain(exc):
+        files = [frame.filename for frame in traceback.extract_tb(one.__traceback__)]
+        if _LOOP in files:
+            return not files[-1].startswith(_PACKAGE)
+    return False
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    seen: BaseException | None = exc
+    while seen is not None:
+        yield seen
+        seen = seen.__cause__ or seen.__context__
