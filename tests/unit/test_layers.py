@@ -28,7 +28,7 @@ EXCEPTIONS = {
 }
 # Libraries that are somebody's business alone.
 ONLY = {
-    "alembic": {"history", "store", "observe"},  # observe: its version, for build_info
+    "alembic": {"history", "store", "observe", "demo"},  # observe: its version, for build_info; demo: plain Alembic
     "asyncmy": {"databases"},
     "asyncpg": {"databases"},
     "aiosqlite": {"databases"},
