@@ -80,7 +80,7 @@ def tour(raised: Scene, ended: shapes.Rollout) -> Iterator[str]:
     yield "try"
     yield f"  orchestrator tenants --server {raised.url}"
     yield f"  orchestrator rollout list --server {raised.url}"
-    yield f"  orchestrator backfill list --rollout {ended['id']} --limit 12 --server {raised.url}"
+    yield f"  orchestrator backfill show tenant_{1:0{max(3, len(str(raised.tenants)))}} --server {raised.url}"
     yield f"  {scene.connect_command(raised)}"
     yield "\nCtrl-C ends the demo"
 

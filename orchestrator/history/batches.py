@@ -135,11 +135,7 @@ class Loop:
                 f"come to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision "
                 "back as it was and let it end; what is to be done besides belongs into a further revision"
             )
-        if (
-            self._unwatched
-            and self._connection.dialect.name == "sqlite"
-            and owners.is_at_work(row, owner=self._checkpoint.owner)
-        ):
+        if self._is_at_work(row):
             raise servers.taken(self._backfill)
         self._checkpoint.take(self._connection)
         state = _State.of(row)
