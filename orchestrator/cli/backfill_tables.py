@@ -109,7 +109,7 @@ def given(order: GivenOrder) -> Iterator[str]:
     """What an order came to."""
     count = order["count"]
     now = "none of those that are underway" if not count else f"{screen.plural(count, 'backfill')} underway"
-    lasts = "" if order["action"] == "abort" else "; it counts for those that begin later, too"
+    lasts = "; it counts for those that begin later, too" if order["action"] in ("pause", "adjust") else ""
     yield f"{ordered(order)}: {now}{lasts}"
 
 
