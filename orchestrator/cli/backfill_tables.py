@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from orchestrator.backfill import keys
 from orchestrator.cli import backfill_lines, screen
 from orchestrator.cli.tables import NOTHING
 from orchestrator.client.shapes import Backfill, BackfillOrder, BackfillScope, BackfillSummary, GivenOrder
@@ -83,7 +84,7 @@ def _facts(one: Backfill) -> Iterator[tuple[str, str]]:
     if not one["holds"] and (pace := backfill_lines.pace(one["rows_per_second"], one["eta_seconds"])):
         yield "pace", ", ".join(pace)
     yield "batch", screen.plural(one["batch_size"], "row")
-    yield "last key", one["last_key"] or NOTHING
+    yield "last key", NOTHING if one["last_key"] is None else keys.told(one["last_key"])
     if one["dead_rows"] is not None:
         vacuum = ", vacuum is at work" if one["vacuuming"] else ""
         yield "dead rows", f"{one['dead_rows']:,}{vacuum}"
