@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -90,7 +91,9 @@ def refusal(order: Order) -> str | None:
         return f"`batch_size` must be from 1 to {LARGEST_BATCH:,} rows"
     for name, value in adjustment.thresholds.items():
         if name not in SIGNALS and not name.startswith(PROBE):
-            return f"there is no signal {name!r}; known are {', '.join(SIGNALS)}, and {PROBE}NAME"
+            close = difflib.get_close_matches(name, SIGNALS, n=1)
+            meant = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(SIGNALS)}, and {PROBE}NAME"
+            return f"there is no signal {name!r}: {meant}"
         if not 0 <= value < math.inf:
             return f"the threshold of `{name}` must be 0 or more"
     return None

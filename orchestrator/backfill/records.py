@@ -149,7 +149,7 @@ class _Adding:
         else:
             self.estimated += max(progress.estimated, progress.seen)
             self.left += max(0, progress.estimated - progress.seen)
-        if record.state in UNFINISHED:
+        if record.state == "running":  # what is held has the pace of a time that is over
             self.rate += it.rows_per_second or 0.0
             self.slowest = max(self.slowest, it.eta_seconds or 0.0)
 

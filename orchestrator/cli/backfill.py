@@ -156,12 +156,21 @@ def change(
     if rows_per_second is not None:
         said["rows_per_second"] = rows_per_second
     if duty is not None:
+        if not 0 < duty <= 1:
+            raise ConfigurationError(
+                f"--duty: {duty:g} is no part of the time",
+                remedy="write it like 0.25, for a pause of three times as long after each batch; 1 for none",
+            )
         said["duty"] = duty
     if batch_size is not None:
         said["batch_size"] = batch_size
     if threshold:
         said["thresholds"] = dict(map(_threshold, threshold))
-    if bool(said) == reset:
+    if said and reset:
+        raise ConfigurationError(
+            "--reset takes back what was set, so nothing can be set with it", remedy="leave --reset out"
+        )
+    if not said and not reset:
         raise ConfigurationError("say what to change, or --reset", remedy="for example: --rows-per-second 2000")
     if reset:
         said["reset"] = True
@@ -175,10 +184,13 @@ def scope(
     """Raises ConfigurationError where nothing is named, and nothing is said to be."""
     named = {"rollout": rollout, "shard": shard, "tenant": tenant, "revision": revision}
     found = shapes.AskedScope(**{name: value for name, value in named.items() if value is not None})  # type: ignore[typeddict-item]
-    if bool(found) == everything:
+    if found and everything:
         raise ConfigurationError(
-            "--all says every backfill" if everything else "which backfills?",
-            remedy="name --rollout, --shard, --tenant or --revision, or say --all and nothing else",
+            f"--all and --{next(iter(found))} contradict each other", remedy="leave one of them out"
+        )
+    if not found and not everything:
+        raise ConfigurationError(
+            "which backfills?", remedy="name --rollout, --shard, --tenant, --revision or several of them, or say --all"
         )
     return shapes.AskedScope(all=True) if everything else found
 

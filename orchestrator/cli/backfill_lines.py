@@ -12,7 +12,7 @@ from orchestrator.client.shapes import BackfillSum
 
 SHOWN = 6
 BAR = 20
-NARROW = 70  # columns; below that, the bar is left out
+NARROW = 100  # columns; below that, the bar is left out, and the part that is done is enough
 
 
 def lines(found: Sequence[BackfillMoment], width: int) -> Iterator[Text]:
@@ -24,7 +24,8 @@ def lines(found: Sequence[BackfillMoment], width: int) -> Iterator[Text]:
         if width >= NARROW:
             text.append(bar(one.ratio), "yellow" if one.waits else "cyan")
             text.append("  ")
-        text.append(rows(one.seen, one.estimated, one.ratio))
+        told = rows if width >= NARROW else part
+        text.append(told(one.seen, one.estimated, one.ratio))
         if one.waits:
             text.append(f" · waits: {' '.join(one.waits.split())}", "yellow")
         else:
@@ -65,6 +66,16 @@ def rows(seen: int, estimated: int | None, ratio: float | None) -> str:
         return f"{seen:,} rows"
     part = "" if ratio is None else f" ({int(ratio * 100)} %)"
     return f"{seen:,} of {max(estimated, seen):,} rows{part}"
+
+
+def part(seen: int, estimated: int | None, ratio: float | None) -> str:
+    """
+    >>> part(250, 1000, 0.25), part(7, None, None)
+    ('25 % of 1,000 rows', '7 rows')
+    """
+    if estimated is None or ratio is None:
+        return rows(seen, estimated, ratio)
+    return f"{int(ratio * 100)} % of {max(estimated, seen):,} rows"
 
 
 def pace(rate: float | None, eta_seconds: float | None) -> list[str]:

@@ -2,41 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from rich.console import RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from orchestrator.backfill import keys
 from orchestrator.cli import backfill_lines, screen
 from orchestrator.cli.tables import NOTHING
 from orchestrator.client.shapes import Backfill, BackfillOrder, BackfillScope, BackfillSummary, GivenOrder
 
 DONE = {"pause": "paused", "resume": "resumed", "abort": "aborted", "adjust": "adjusted"}
+# What a narrow screen has no room for comes from `backfill show`, so that the reason has room to be read.
 COLUMNS = ("tenant", "revision", "state", "progress", "rows", "rows/s", "left", "batch", "why")
+NARROW_COLUMNS = ("tenant", "revision", "state", "done", "rows/s", "left", "why")
+WIDE = 110
 
 
-def listing(found: Sequence[Backfill]) -> Table:
-    """A column of rollouts is there when they are of several."""
-    several = len({one["rollout"] for one in found}) > 1
-    rows: list[screen.Row] = [[*([one["rollout"]] if several else []), *_row(one)] for one in found]
-    columns = [*(["rollout"] if several else []), *COLUMNS]
-    return screen.table(columns, rows, right=("rows", "rows/s", "left", "batch"))
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A table that fits the screen. A column of rollouts is there when they are of several."""
+
+    found: Sequence[Backfill]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        several = len({one["rollout"] for one in self.found}) > 1
+        columns = COLUMNS if options.max_width >= WIDE else NARROW_COLUMNS
+        rows: list[screen.Row] = []
+        for one in self.found:
+            cells = _cells(one)
+            rows.append([*([one["rollout"]] if several else []), *(cells[column] for column in columns)])
+        shown = ["rollout", *columns] if several else [*columns]
+        table = screen.table(shown, rows, right=("done", "rows", "rows/s", "left", "batch"))
+        for column in table.columns:
+            column.no_wrap = column.header not in ("tenant", "why")
+        yield table
 
 
-def _row(one: Backfill) -> screen.Row:
+def listing(found: Sequence[Backfill]) -> Listing:
+    return Listing(found)
+
+
+def _cells(one: Backfill) -> Mapping[str, str | Text]:
     nth = f" #{one['ordinal']}" if one["ordinal"] > 1 else ""
-    return [
-        one["tenant"],
-        f"{one['revision']:.12}{nth}",
-        screen.state(one["state"]),
-        backfill_lines.bar(one["ratio"]),
-        _of(one["rows_seen"], one["rows_estimated"]),
-        NOTHING if one["rows_per_second"] is None else f"{one['rows_per_second']:,.0f}",
-        _left(one["eta_seconds"]),
-        f"{one['batch_size']:,}",
-        why(one),
-    ]
+    rate, left = (None, None) if one["holds"] else (one["rows_per_second"], one["eta_seconds"])
+    return {
+        "tenant": one["tenant"],
+        "revision": f"{one['revision']:.12}{nth}",
+        "state": screen.state(one["state"]),
+        "progress": backfill_lines.bar(one["ratio"]),
+        "done": NOTHING if one["ratio"] is None else f"{int(one['ratio'] * 100)} %",
+        "rows": _of(one["rows_seen"], one["rows_estimated"]),
+        "rows/s": NOTHING if rate is None else f"{rate:,.0f}",
+        "left": _left(left),
+        "batch": f"{one['batch_size']:,}",
+        "why": why(one),
+    }
 
 
 def why(one: Backfill) -> str:
@@ -59,10 +81,10 @@ def _facts(one: Backfill) -> Iterator[tuple[str, str]]:
     yield "changes", f"{one['table']} by {', '.join(one['key'])}, on shard {one['shard']} ({one['direction']})"
     yield "passed", backfill_lines.rows(one["rows_seen"], one["rows_estimated"], one["ratio"]) + sweep
     yield "changed", screen.plural(one["rows_changed"], "row")
-    if pace := backfill_lines.pace(one["rows_per_second"], one["eta_seconds"]):
+    if not one["holds"] and (pace := backfill_lines.pace(one["rows_per_second"], one["eta_seconds"])):
         yield "pace", ", ".join(pace)
     yield "batch", screen.plural(one["batch_size"], "row")
-    yield "last key", one["last_key"] or NOTHING
+    yield "last key", NOTHING if one["last_key"] is None else keys.told(one["last_key"])
     if one["dead_rows"] is not None:
         vacuum = ", vacuum is at work" if one["vacuuming"] else ""
         yield "dead rows", f"{one['dead_rows']:,}{vacuum}"
@@ -88,7 +110,7 @@ def given(order: GivenOrder) -> Iterator[str]:
     """What an order came to."""
     count = order["count"]
     now = "none of those that are underway" if not count else f"{screen.plural(count, 'backfill')} underway"
-    lasts = "" if order["action"] == "abort" else "; it counts for those that begin later, too"
+    lasts = "; it counts for those that begin later, too" if order["action"] in ("pause", "adjust") else ""
     yield f"{ordered(order)}: {now}{lasts}"
 
 

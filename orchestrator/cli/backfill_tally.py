@@ -68,8 +68,8 @@ def moment_of(it: Backfill) -> BackfillMoment:
         it["rows_seen"],
         it["rows_estimated"],
         it["ratio"],
-        it["rows_per_second"],
-        it["eta_seconds"],
+        None if waits else it["rows_per_second"],  # of a time that is over
+        None if waits else it["eta_seconds"],
         waits,
     )
 

@@ -85,6 +85,8 @@ class Shown:
         yield Text(self.line(), "dim")
 
     def line(self) -> str:
+        if not self.found:
+            return "none is underway at this moment"
         return backfill_lines.together([moment_of(one) for one in self.found])
 
 

@@ -58,6 +58,7 @@ async def _roll_out(raised: Scene) -> shapes.Rollout:
 
     async with connection.to(raised.url) as daemon:
         started = await daemon.start_rollout(shapes.Asked(track=fleet.TRACK, to="head"))
+        screen.remark(f"some tenants have rows to change: orchestrator backfill watch --server {raised.url}")
         return await watching.followed(daemon, started)
 
 
@@ -79,6 +80,7 @@ def tour(raised: Scene, ended: shapes.Rollout) -> Iterator[str]:
     yield "try"
     yield f"  orchestrator tenants --server {raised.url}"
     yield f"  orchestrator rollout list --server {raised.url}"
+    yield f"  orchestrator backfill show tenant_{1:0{max(3, len(str(raised.tenants)))}} --server {raised.url}"
     yield f"  {scene.connect_command(raised)}"
     yield "\nCtrl-C ends the demo"
 

@@ -90,5 +90,8 @@ class Moment:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds until the last target at the rate so far; None while there is none."""
-        return (self.total - self.done) / self.rate if self.rate else None
+        """Seconds until the last target at the rate so far, but not before the last backfill that is underway; None
+        while there is no rate."""
+        if not self.rate:
+            return None
+        return max((self.total - self.done) / self.rate, *(one.eta_seconds or 0.0 for one in self.backfills), 0.0)

@@ -285,3 +285,13 @@ async def create_databases(server: Server, names: Iterable[str], template: str |
             await connection.execute(f"CREATE DATABASE {quoted(name)} TEMPLATE {source} {strategy}")
     finally:
         await connection.close()
+
+
+async def execute(server: Server, database: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own. Raises `asyncpg.PostgresError`."""
+    connection = await asyncpg.connect(server.url(database))
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()

@@ -14,6 +14,9 @@ SHARDS = ("demo-1", "demo-2")
 REGIONS = ("eu", "us")
 TIERS = ("free", "free", "pro", "enterprise")
 TRACK = "app"
+ROWS_EVERY = 25
+# So low that backfills can be watched.
+ROWS_PER_SECOND = 10_000
 # An empty PostgreSQL database takes 7 to 8 MB; a migrated one, and the logs of both servers, a little more.
 DATABASE_BYTES = 10 * 1024**2
 SERVER_BYTES = 300 * 1024**2
@@ -46,6 +49,15 @@ def tenants(count: int) -> Mapping[str, Sequence[str]]:
     return {shard: names[index :: len(SHARDS)] for index, shard in enumerate(SHARDS)}
 
 
+def has_rows(name: str) -> bool:
+    """Whether the tenant's database has rows to be changed before the rollout: the first, and each 25th after it.
+
+    >>> has_rows("tenant_001"), has_rows("tenant_025"), has_rows("tenant_026")
+    (True, False, True)
+    """
+    return int(name.rpartition("_")[2]) % ROWS_EVERY == 1
+
+
 def needed_bytes(count: int) -> int:
     """Room for the databases of `count` tenants, amply."""
     return len(SHARDS) * SERVER_BYTES + count * DATABASE_BYTES
@@ -60,6 +72,7 @@ def registry(places: Sequence[Place], fleet: Mapping[str, Sequence[str]], enviro
     document = {
         "tracks": {TRACK: {"script_location": str(environment), "execution": "auto"}},
         "shards": shards,
+        "backfill": {"rows_per_second": ROWS_PER_SECOND},
         "tenants": [_tenant(name, shard) for shard, names in fleet.items() for name in names],
     }
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)

@@ -14,7 +14,7 @@ import anyio
 
 from orchestrator.databases import binaries
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
-from orchestrator.demo import fleet, migrations, process
+from orchestrator.demo import fleet, migrations, process, rows
 from orchestrator.errors import ConfigurationError, EmbeddedServerError
 
 # As much as a server may take of the memory file system, where it goes if nobody says otherwise.
@@ -55,7 +55,7 @@ async def raised(options: Options, tell: Tell) -> AsyncIterator[Scene]:
         tell(f"starting {len(fleet.SHARDS)} PostgreSQL servers from {programs}")
         async with _servers(folder, options) as servers:
             tell(f"creating {options.tenants:,} databases")
-            await _create(servers, tenants)
+            await _create(servers, tenants, scripts)
             places = [fleet.Place(shard, server.url("postgres")) for shard, server in servers.items()]
             (folder / "tenants.yaml").write_text(fleet.registry(places, tenants, scripts))
             tell("starting the daemon")
@@ -105,10 +105,12 @@ async def _servers(folder: Path, options: Options) -> AsyncIterator[Mapping[str,
         yield servers
 
 
-async def _create(servers: Mapping[str, EmbeddedServer], tenants: Mapping[str, Sequence[str]]) -> None:
+async def _create(servers: Mapping[str, EmbeddedServer], tenants: Mapping[str, Sequence[str]], scripts: Path) -> None:
     async with anyio.create_task_group() as tasks:
         for shard, server in servers.items():
-            tasks.start_soon(create_databases, server, tenants[shard])
+            tasks.start_soon(create_databases, server, [name for name in tenants[shard] if not fleet.has_rows(name)])
+        for shard, server in servers.items():
+            await rows.create(server, [name for name in tenants[shard] if fleet.has_rows(name)], scripts)
 
 
 def connect_command(scene: Scene) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,11 +16,8 @@ from orchestrator.execute import endpoints, promql
 from orchestrator.execute.answers import is_number, one_line
 from orchestrator.execute.verdicts import Series, of_rows, of_series
 from orchestrator.observe import redact
-from orchestrator.registry.backfills import ProbeSignal
+from orchestrator.registry.backfills import OF_REPLICA, ProbeSignal
 from orchestrator.registry.model import MYSQL_DIALECTS, Check, Registry, Target
-
-# What a replica of MySQL or MariaDB is asked for its lag: one number among many columns.
-_OF_REPLICA = re.compile(r"\s*SHOW\s+(ALL\s+)?(REPLICAS?|SLAVES?)\s+STATUS\s*;?\s*", re.IGNORECASE)
 
 
 class Probes:
@@ -57,13 +53,13 @@ class Probes:
         if shard is None:
             raise CheckError(f"the registry no longer has shard {check.shard or near.shard}")
         database = check.database or (near.database if shard.name == near.shard else None)
-        if database is None and _OF_REPLICA.fullmatch(check.text):
+        if database is None and OF_REPLICA.fullmatch(check.text):
             database = ""  # it is the server that is asked
         if database is None:
             raise CheckError(f"no database of shard {shard.name} is named", remedy="give the probe a `database`")
         target = Target("", "", shard.name, database, check.schema)
         place = Place(target, registry.url_for(target), replace(self._limits, connect=check.timeout_seconds))
-        if shard.dialect in MYSQL_DIALECTS and _OF_REPLICA.fullmatch(check.text):
+        if shard.dialect in MYSQL_DIALECTS and OF_REPLICA.fullmatch(check.text):
             return await _of_replica(place)
         rows = await self._asker.ask(place, check.text)
         return of_answer(probe, rows, booleans=shard.dialect == "postgresql")

@@ -132,14 +132,18 @@ class Run:
     def finish(self, now: float, moment: datetime) -> None:
         self.start(self.pace.size)
         self._end(now, moment)
-        self._publish(BackfillFinished(**self._advanced(now), seconds=now - self.began))
+        self._publish(BackfillFinished(**self._advanced(now), seconds=self._lasted(now)))
 
     def give_up(self, kind: str, reason: str, now: float, moment: datetime) -> None:
         """It ends before its last row."""
         self._end(now, moment)
         if self.started:
             advanced = self._advanced(now)
-            self._publish(BackfillStopped(**advanced, seconds=now - self.began, kind=kind, reason=reason))
+            self._publish(BackfillStopped(**advanced, seconds=self._lasted(now), kind=kind, reason=reason))
+
+    def _lasted(self, now: float) -> float:
+        """Never negative: it began a moment after what was told first."""
+        return max(0.0, now - self.began)
 
     def _end(self, now: float, moment: datetime) -> None:
         self.hold((), now, moment)

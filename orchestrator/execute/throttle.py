@@ -70,7 +70,7 @@ class Throttle:
     def order(self, order: Order) -> int:
         """It counts from now on; how many backfills that run it concerns. See `orders.refusal` for what cannot be."""
         if order.action == "abort":  # of all that runs now, also where the clock was set back since that began
-            order = replace(order, at=max([order.at, *(turn.since for turn in self._turns())]))
+            order = replace(order, at=max([order.at, *(turn.since for turn in self._members())]))
         self._count((*self._around.orders, order))
         return self.concerned(order.scope)
 
@@ -80,7 +80,7 @@ class Throttle:
 
     def _count(self, given: Sequence[Order]) -> None:
         # An abort concerns what runs when it is carried out.
-        since = min((turn.since for turn in self._turns()), default=None)
+        since = min((turn.since for turn in self._members()), default=None)
         aborts = [one for one in given if one.action == "abort" and since is not None and one.at >= since]
         self._around.orders = (*orders.remaining(given), *aborts)
         for load in self._loads.values():
@@ -112,9 +112,9 @@ class Throttle:
         """By shard and reason: how long backfills were held, each by itself, since this process began."""
         return dict(self._around.throttled)
 
-    def _turns(self) -> Iterable[Member]:
+    def _members(self) -> Iterable[Member]:
         for load in self._loads.values():
             yield from load.turns
 
     def _runs(self) -> Iterable[Run]:
-        return (turn.run for turn in self._turns() if turn.run is not None)
+        return (turn.run for turn in self._members() if turn.run is not None)

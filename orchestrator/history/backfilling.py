@@ -106,7 +106,11 @@ def verify(operations: Operations, sql: str, message: str) -> None:
 
 def connection_of(context: MigrationContext, what: str) -> Connection:
     if context.as_sql:
-        raise CommandError(f"{what} asks the database as it goes, so it cannot be written as a script (--sql)")
+        raise CommandError(
+            f"{what} asks the database as it goes, so revision {running.current(context).revision} cannot be written "
+            "as a script (--sql). Run it against the database, and write scripts for what lies before and behind it: "
+            "alembic upgrade <from>:<to> --sql"
+        )
     assert context.connection is not None, "a context that is not offline has one"
     return context.connection
 

@@ -79,10 +79,7 @@ def _spelled(
 def find(connection: Connection, table: str, schema: str | None, key: Sequence[str] | None) -> Keyset:
     """The table with its primary key, or with the columns of `key`. Raises CommandError where there is no such table,
     no such column, no key, one that is not unique, or one that cannot be gone by."""
-    try:
-        found = sa.Table(table, sa.MetaData(), schema=schema, autoload_with=connection, resolve_fks=False)
-    except sa.exc.NoSuchTableError:
-        raise CommandError(f"there is no table {named(table, schema)!r} to backfill") from None
+    found = _read(connection, table, schema)
     name = named(table, schema)
     if not key and not found.primary_key.columns:
         raise CommandError(f"table {name!r} has no primary key: name the columns of a unique index, `key=...`")
@@ -122,6 +119,19 @@ def prove(connection: Connection, keyset: Keyset) -> None:
 def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
     made = next((column.name for column in columns if column.computed is not None), None)
     return None if made is None else f"{made} is generated, and may change with its row"
+
+
+def _read(connection: Connection, table: str, schema: str | None) -> sa.Table:
+    """The table's columns and its primary key. Nothing else is needed, and SQLAlchemy 2.1 warns of a constraint that is
+    NOT VALID where it is to make a table with all that there is."""
+    inspector = sa.inspect(connection)
+    try:
+        columns = inspector.get_columns(table, schema=schema)
+        key = inspector.get_pk_constraint(table, schema=schema)["constrained_columns"]
+    except sa.exc.NoSuchTableError:
+        raise CommandError(f"there is no table {named(table, schema)!r} to backfill") from None
+    made = [sa.Column(column["name"], column["type"], nullable=column["nullable"]) for column in columns]
+    return sa.Table(table, sa.MetaData(), *made, sa.PrimaryKeyConstraint(*key), schema=schema)
 
 
 def named(table: str, schema: str | None) -> str:

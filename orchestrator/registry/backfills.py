@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 Unit = Literal["seconds", "bytes", "count", "switch"]
 
 PROBE = "probe:"
+# What a replica of MySQL or MariaDB is asked for its lag: it is the server that is asked, not a database.
+OF_REPLICA = re.compile(r"\s*SHOW\s+(ALL\s+)?(REPLICAS?|SLAVES?)\s+STATUS\s*;?\s*", re.IGNORECASE)
 # At this part of `above`, where the file does not say otherwise, backfills that were held go on.
 RELEASE = 0.8
 # A switch is 0 or 1; so is what an answer must be that is no number: 1 where it is not as it must be.

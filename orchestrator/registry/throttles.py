@@ -16,9 +16,9 @@ from orchestrator.registry.backfill_forms import (
     SignalsForm,
     ThresholdForm,
 )
-from orchestrator.registry.backfills import HALF, SIGNALS, ProbeSignal, Rules, Threshold
+from orchestrator.registry.backfills import HALF, OF_REPLICA, SIGNALS, ProbeSignal, Rules, Threshold
 from orchestrator.registry.document import Where
-from orchestrator.registry.model import Probe, Shard
+from orchestrator.registry.model import MYSQL_DIALECTS, Probe, Shard
 from orchestrator.registry.places import Checks
 from orchestrator.registry.report import Report
 from orchestrator.registry.secrets import Secrets
@@ -179,7 +179,8 @@ class _Entry(gates.Entry):
         shard = self._shard if self.form.shard is None else self.places.shards.get(self.form.shard)
         if shard is not None and shard.dialect == "sqlite" and not self.given("database"):
             self.report.at(self.where, "`database` is missing: which file of the shard's folder to ask")
-        if self.form.shard is not None and shard is not None and not self.given("database"):
+        server = shard is not None and shard.dialect in MYSQL_DIALECTS and OF_REPLICA.fullmatch(self.form.sql or "")
+        if self.form.shard is not None and shard is not None and not self.given("database") and not server:
             self.report.at(self.where, "`database` is missing: which one of that shard to ask")
 
     def check_limits(self, probe: Probe) -> None:

@@ -43,6 +43,7 @@ class Backfilling:
         limit: int = 100,
         after: Key | None = None,
     ) -> Sequence[Record]:
+        await self._parts.keeper.catch_up()
         found = await self._store.records.listed(only=only, states=states, limit=limit, after=after)
         return [record for record in self._as_of_now(found) if not states or record.state in states]
 
@@ -50,6 +51,7 @@ class Backfilling:
         return Fleet(await self.sums(only), await self._store.orders.standing())
 
     async def sums(self, only: Mapping[Field, str] | None = None) -> Sequence[Sum]:
+        await self._parts.keeper.catch_up()
         records = self._as_of_now(await self._store.records.unfinished(only))
         return summed(await self._store.records.ended(only), records)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -141,6 +141,12 @@ class Keeper:
             except LeadershipLostError:  # which ends the process, and all that is underway in it
                 return
 
+    async def catch_up(self) -> None:
+        """Write what has begun or ended, before somebody looks. Where another process leads by now, it knows better."""
+        if self._events:
+            with suppress(LeadershipLostError):
+                await self.flush()
+
     async def flush(self, *, all_of_it: bool = False) -> None:
         """Write what begins, has ended or is held otherwise, and, when it is time or all is asked for, all progress."""
         async with self._one_at_a_time:
@@ -148,12 +154,18 @@ class Keeper:
             due = all_of_it or anyio.current_time() - self._written_at >= EVERY_SECONDS
             events, self._events = self._events, []
             current = {key_of(view): standing(view) for view in self.throttle.underway()}
-            records = changed(self._known, {**current, **self._ended}, self._clock(), progress=due)
-            await self._records.save(records, events)
+            ended = dict(self._ended)  # others end while these are written
+            records = changed(self._known, {**current, **ended}, self._clock(), progress=due)
+            try:
+                await self._records.save(records, events)
+            except OrchestratorError:  # whoever writes next fails in the same way, or has it written
+                self._events = [*events, *self._events]
+                self._more.set()
+                raise
             if due:
                 self._written_at = anyio.current_time()
             self._known.update({record.key: record for record in records})
-            self._ended = {key: record for key, record in self._ended.items() if key in current}
+            self._ended = {k: record for k, record in self._ended.items() if k in current or ended.get(k) is not record}
             self._known = {k: record for k, record in self._known.items() if not record.finished_at or k in self._ended}
 
     @asynccontextmanager

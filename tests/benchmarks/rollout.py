@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
 from orchestrator.registry.model import Track
@@ -51,22 +53,22 @@ def ten_revisions(folder: Path) -> Path:
     return config
 
 
-async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> Result:
+async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: int, to: str = "head") -> Result:
     """Ours, the command line, ours again: the mean of ours meets a machine that drifts half way."""
     label = config.parent.name.replace("-", "_")
     batches = [[f"{label}_{batch}_{number:04}" for number in range(targets)] for batch in range(3)]
     for names in batches:
         await create_databases(server, names)
-    first = await ours(server, folder / f"{label}_1.db", config, batches[0])
-    command_line = await anyio.to_thread.run_sync(by_command_line, server, config, batches[1])
-    second = await ours(server, folder / f"{label}_2.db", config, batches[2])
+    first = await ours(server, folder / f"{label}_1.db", config, batches[0], to)
+    command_line = await anyio.to_thread.run_sync(by_command_line, server, config, batches[1], to)
+    second = await ours(server, folder / f"{label}_2.db", config, batches[2], to)
     for names in batches:
         await drop_databases(server, names)
-    revisions = len(list((config.parent / "versions").glob("*.py")) or list(config.parent.glob("*/versions/*.py")))
+    revisions = len(list(ScriptDirectory.from_config(Config(str(config))).iterate_revisions(to, "base")))
     return Result((first + second) / 2, command_line, revisions)
 
 
-async def ours(server: EmbeddedServer, store: Path, config: Path, names: Sequence[str]) -> float:
+async def ours(server: EmbeddedServer, store: Path, config: Path, names: Sequence[str], to: str) -> float:
     """Through the whole product: registry, store on disk, locks, ledger, metrics; as in a daemon that has started,
     which looks at its fleet first."""
     track = Track("app", config=config, execution="auto")
@@ -74,19 +76,19 @@ async def ours(server: EmbeddedServer, store: Path, config: Path, names: Sequenc
     async with engine.running(registry, store_url=f"sqlite:///{store}") as running:
         await running.service.survey.once()
         began = time.perf_counter()
-        view = await running.rollout()
+        view = await running.rollout(to)
         seconds = time.perf_counter() - began
     assert view.counts == {"succeeded": len(names)}, view.failures
     return seconds
 
 
-def by_command_line(server: EmbeddedServer, config: Path, names: Sequence[str]) -> float:
-    """`alembic upgrade head` once for each database, four at a time."""
+def by_command_line(server: EmbeddedServer, config: Path, names: Sequence[str], to: str) -> float:
+    """`alembic upgrade` once for each database, four at a time."""
     urls = "\n".join(server.url(name).replace("postgresql:", "postgresql+asyncpg:") for name in names)
     alembic = [sys.executable, "-m", "alembic", "-c", str(config)]
     began = time.perf_counter()
     subprocess.run(
-        ["xargs", "-P4", "-I{}", *alembic, "-x", "url={}", "upgrade", "head"],
+        ["xargs", "-P4", "-I{}", *alembic, "-x", "url={}", "upgrade", to],
         input=urls,
         text=True,
         check=True,

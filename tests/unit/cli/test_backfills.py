@@ -18,7 +18,15 @@ from orchestrator.api import application
 from orchestrator.backfill.model import Progress
 from orchestrator.backfill.records import Record, standing
 from orchestrator.backfill.steering import Adjustment, Scope
-from orchestrator.cli import backfill_watching, connection, summary, view
+from orchestrator.cli import (
+    backfill_lines,
+    backfill_tables,
+    backfill_tally,
+    backfill_watching,
+    connection,
+    summary,
+    view,
+)
 from orchestrator.cli.application import app
 from orchestrator.cli.moments import BackfillMoment, Moment
 from orchestrator.cli.tally import Tally
@@ -76,7 +84,8 @@ def test_a_tenants_are_shown_whole() -> None:
         "tickets by id, on shard pg-1",
         "250 of 1,000 rows (25 %)",
         "dead rows",
-        "[250]",
+        "last key   ",
+        "250\n",
     ):
         assert part in said
     assert "waits (replication_lag)" in said
@@ -117,13 +126,13 @@ def test_their_pace_is_set_and_reset(fake: FakeOrchestrator) -> None:
     ("arguments", "said"),
     [
         (("pause", *WHY), "which backfills?"),
-        (("abort", "--all", "--shard", "pg-1", *WHY), "--all says every backfill"),
+        (("abort", "--all", "--shard", "pg-1", *WHY), "--all and --shard contradict each other"),
         (("pause", "--all"), "Missing option '--reason'"),
         (("set", "--all", *WHY), "say what to change"),
-        (("set", "--all", "--reset", "--duty", "1", *WHY), "say what to change"),
+        (("set", "--all", "--reset", "--duty", "1", *WHY), "so nothing can be set with it"),
         (("set", "--all", "--threshold", "lag", *WHY), "'lag' is no threshold"),
         (("set", "--all", "--threshold", "lag=-1", *WHY), "is no threshold"),
-        (("set", "--all", "--duty", "2", *WHY), "body.duty"),
+        (("set", "--all", "--duty", "2", *WHY), "--duty: 2 is no part of the time"),
         (("pause", "--shard", "pg-9", *WHY), "there is no shard 'pg-9'"),
     ],
 )
@@ -234,3 +243,28 @@ def test_many_are_counted_and_those_that_wait_come_first() -> None:
     assert lines[0] == "  t8 b2  8 rows · waits: paused"
     assert lines[-1] == "  and 3 backfills more"
     assert "9 backfills (1 waits)" in shown
+
+
+@pytest.mark.parametrize(("width", "columns"), [(140, backfill_tables.COLUMNS), (80, backfill_tables.NARROW_COLUMNS)])
+def test_each_has_a_line_of_its_own_as_wide_as_the_screen(width: int, columns: tuple[str, ...]) -> None:
+    found = json.loads(run("list", "--json"))
+    head, *lines = plain(backfill_tables.listing(found), width=width).splitlines()
+    assert head.split() == list(columns)
+    assert len(lines) == len(found) == 2
+    assert "a standby is 14 s behind" in lines[0]
+    assert max(map(len, lines)) <= width
+
+
+def test_what_waits_is_told_without_the_pace_that_it_had() -> None:
+    [held, _] = json.loads(run("list", "--json"))
+    held["rows_per_second"], held["eta_seconds"] = 250.0, 40.0
+    assert backfill_lines.together([backfill_tally.moment_of(held)]) == "1 backfill (1 waits)"
+    assert "250" not in plain(backfill_tables.listing([held])).replace("250 of", "")
+    assert "pace" not in plain(*backfill_tables.described([held]))
+
+
+def test_a_rollout_lasts_as_long_as_its_last_backfill() -> None:
+    going = BackfillMoment("acme", "b2", 10, 100, rate=1.0, eta_seconds=480.0)
+    moment = Moment("app to head", "running", None, 100, running=1, counts={"succeeded": 99}, rate=1.0, seconds=99.0)
+    assert moment.eta_seconds == 1.0
+    assert replace(moment, backfills=(going,)).eta_seconds == 480.0

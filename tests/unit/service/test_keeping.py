@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,9 +60,12 @@ class Records:
     saved: list[tuple[list[Record], list[Event]]] = field(default_factory=list)
     failing: Exception | None = None
     asked: int = 0
+    meanwhile: Callable[[], None] | None = None
 
     async def save(self, records: Sequence[Record], events: Sequence[Event] = ()) -> None:
         self.asked += 1
+        if self.meanwhile is not None:
+            self.meanwhile()
         if self.failing is not None:
             raise self.failing
         if records or events:
@@ -140,6 +143,39 @@ async def test_one_that_ends_while_it_is_still_listed_is_written_once_and_runs_a
     scene.throttle.views = []
     await keeper.flush()
     assert [record.reason for record in scene.records.saved[2][0]] == [keeping.GONE]
+
+
+async def test_one_that_begins_and_ends_while_others_are_written_is_written_next() -> None:
+    scene = Scene(throttle=Views([underway()]))
+    keeper = scene.keeper()
+
+    def meanwhile() -> None:
+        scene.throttle.views = [underway(), underway("short")]
+        keeper.publish(started("short"))
+        keeper.publish(ended("short", seen=0))
+        scene.throttle.views = [underway()]
+
+    scene.records.meanwhile = meanwhile
+    keeper.publish(started())
+    await keeper.flush()
+    scene.records.meanwhile = None
+    await keeper.catch_up()
+    [record] = scene.records.saved[1][0]
+    assert (record.view.tenant, record.state) == ("short", "finished")
+    await keeper.catch_up()
+    await keeper.flush(all_of_it=True)
+    assert len(scene.records.saved) == 2
+
+
+async def test_what_could_not_be_written_is_written_later() -> None:
+    scene = Scene(Records(failing=StoreError("the disk is full")), Views([underway()]))
+    keeper = scene.keeper()
+    keeper.publish(started())
+    with pytest.raises(StoreError):
+        await keeper.catch_up()
+    scene.records.failing = None
+    await keeper.catch_up()
+    assert scene.records.saved == [([RUNS], [started()])]
 
 
 async def test_hundreds_of_them_share_few_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
