@@ -60,7 +60,7 @@ class Connections:
         return await self.telling(self._database.engine.connect())
 
     async def telling(self, work: Awaitable[T], operation: str | None = None) -> T:
-        """Await work on a connection of `connect`, its failures told as all others, and those of an operation counted."""
+        """Await work on a connection of `connect`, its failures told as all others; an operation's are counted."""
         try:
             return await work
         except Exception as exc:
