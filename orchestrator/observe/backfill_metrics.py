@@ -21,13 +21,15 @@ MAX_REASONS = 50
 
 class BackfillMetrics(Collector):
     """Subscribe `apply` to the bus. `throttled` tells by shard and reason for how many seconds backfills have waited:
-    from events as long as nobody who knows better is put there; `signals` what was read of each shard's load."""
+    from events as long as nobody who knows better is put there; `in_progress`, by shard, how many there are; `signals`
+    what was read of each shard's load."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], datetime]) -> None:
         self._backfills = Backfills()
         self.throttled: Callable[[], Mapping[tuple[str, str], float]] = lambda: self._backfills.throttled_seconds(
             clock()
         )
+        self.in_progress: Callable[[], Mapping[str, int]] = self._backfills.in_progress
         self.signals: Callable[[], Mapping[tuple[str, str], float]] = dict
         self.rows = Counter(
             "orchestrator_backfill_rows",
@@ -73,9 +75,9 @@ class BackfillMetrics(Collector):
             sizes.add_metric((shard,), size)
         yield sizes
         busy = GaugeMetricFamily(
-            "orchestrator_backfills_in_progress", "Backfills that are underway now.", labels=["shard"]
+            "orchestrator_backfills_in_progress", "Backfills that run or wait now.", labels=["shard"]
         )
-        for shard, n in self._backfills.in_progress().items():
+        for shard, n in {**dict.fromkeys(self._backfills.in_progress(), 0), **self.in_progress()}.items():
             busy.add_metric((shard,), n)
         yield busy
         signals = GaugeMetricFamily(

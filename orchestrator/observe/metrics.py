@@ -161,6 +161,12 @@ class Metrics:
                 self.backup_durations.labels(event.shard).observe(event.seconds)
             case events.LockWaited():
                 self.lock_waits.labels(event.shard).observe(event.seconds)
+            case events.RolloutCreated():
+                for state in FINISHED:  # what is there for the first time with 1 has not increased, for Prometheus
+                    self.rollouts.labels(event.track, state)
+            case events.MigrationStarted():
+                for outcome in ("succeeded", "failed"):
+                    self.migrations.labels(event.track, event.shard, outcome)
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self.rollouts.labels(event.track, state).inc()
             case events.NotificationEvent():
