@@ -28,7 +28,7 @@ global: {{scrape_interval: 1s, scrape_timeout: 1s}}
 scrape_configs: [{{job_name: itself, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
 """
 _AIMED = """
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}}
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 rule_files: [{home}/rules.yml]
 scrape_configs: [{{job_name: orchestrator, file_sd_configs: [{{files: [{home}/targets.json]}}]}}]
 """

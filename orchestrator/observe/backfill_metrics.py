@@ -14,7 +14,7 @@ from orchestrator import events
 from orchestrator.observe.backfills import Backfills
 
 # The aim is half a second; what takes a minute is a batch that waited for a lock.
-_BATCH_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2.5, 5, 10, 30, 60)
+_BATCH_BUCKETS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 10, 60)
 # A probe's name is a reason, and so is a signal's: what a shard has beyond these is summed up as `other`.
 MAX_REASONS = 50
 

@@ -27,8 +27,8 @@ from orchestrator.observe.rollouts import FINISHED
 Exemplar = Callable[[events.MigrationFinished], Mapping[str, str] | None]
 
 _MIGRATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-_BACKUP_BUCKETS = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200)
-_LOCK_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BACKUP_BUCKETS = (0.5, 5, 30, 60, 300, 900, 3600, 7200)
+_LOCK_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60)
 
 
 class Metrics:
