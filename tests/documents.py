@@ -144,7 +144,7 @@ def metrics() -> dict[str, Told]:
     found: dict[str, Told] = {}
     for collector in registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase):
-            kind, labels = collector._type, tuple(collector._labelnames)
+            kind, labels = str(collector._type), tuple(collector._labelnames)
             found[_queried(collector._name, kind)] = Told(kind, labels, collector._documentation)
             continue
         for family in collector.collect():
