@@ -6,16 +6,20 @@ import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 import typer.main
+from prometheus_client.metrics import MetricWrapperBase
 
 from orchestrator.cli import check
 from orchestrator.cli.application import app
 from orchestrator.cli.examples import EXAMPLES
 from orchestrator.client import shapes
+from orchestrator.observe.fleet import Fleet
+from orchestrator.observe.metrics import Metrics
 
-CLI = Path(__file__).parents[1] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[1] / "docs"
+CLI, METRICS = DOCS / "cli.md", DOCS / "metrics.md"
 # What each command with `--json` answers.
 ANSWERS: dict[str, Any] = {
     "check": check.Checked,
@@ -97,8 +101,12 @@ def members(kind: Any) -> Iterator[Any]:
 
 
 def tables() -> dict[str, str]:
-    """The parts of docs/cli.md that are made, by the names of their marks."""
-    return {"commands": "\n".join(_command_lines()), "shapes": "\n".join(_shape_lines())}
+    """The parts of documents that are made, by the names of their marks."""
+    return {
+        "commands": "\n".join(_command_lines()),
+        "shapes": "\n".join(_shape_lines()),
+        "metrics": "\n".join(_metric_lines()),
+    }
 
 
 def _command_lines() -> Iterator[str]:
@@ -124,6 +132,38 @@ def _shape_lines() -> Iterator[str]:
             yield f"| `{key}` | {written(kind)} |"
 
 
+class Told(NamedTuple):
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+def metrics() -> dict[str, Told]:
+    """Every metric of the daemon, by its name in queries. prometheus_client shows the labels of none without values."""
+    registry = Metrics(Fleet()).registry
+    found: dict[str, Told] = {}
+    for collector in registry._collector_to_names:
+        if isinstance(collector, MetricWrapperBase):
+            kind, labels = str(collector._type), tuple(collector._labelnames)
+            found[_queried(collector._name, kind)] = Told(kind, labels, collector._documentation)
+            continue
+        for family in collector.collect():
+            labels = tuple(getattr(family, "_labelnames", None) or ())
+            found[_queried(family.name, family.type)] = Told(family.type, labels, family.documentation)
+    return dict(sorted(found.items()))
+
+
+def _queried(name: str, kind: str) -> str:
+    return f"{name}_total" if kind == "counter" else name
+
+
+def _metric_lines() -> Iterator[str]:
+    yield "\n| metric | type | labels | tells |\n| --- | --- | --- | --- |"
+    for name, (kind, labels, text) in metrics().items():
+        if name.startswith("orchestrator_"):
+            yield f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {text} |"
+
+
 def made(text: str) -> str:
     """The document with its marked parts as the code has them."""
     for name, content in tables().items():
@@ -133,4 +173,5 @@ def made(text: str) -> str:
 
 
 if __name__ == "__main__":
-    CLI.write_text(made(CLI.read_text()))
+    for document in (CLI, METRICS):
+        document.write_text(made(document.read_text()))

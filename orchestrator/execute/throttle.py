@@ -112,6 +112,14 @@ class Throttle:
         """By shard and reason: how long backfills were held, each by itself, since this process began."""
         return dict(self._around.throttled)
 
+    def signals(self) -> Mapping[tuple[str, str], float]:
+        """By shard and signal: what was read last, on the shards where backfills run."""
+        return {(shard, name): n for shard, load in self._loads.items() for name, n in load.readings.values().items()}
+
+    def in_progress(self) -> Mapping[str, int]:
+        """Backfills that run or wait, by shard; those that wait for their first batch, too."""
+        return {shard: sum(turn.run is not None for turn in load.turns) for shard, load in self._loads.items()}
+
     def _members(self) -> Iterable[Member]:
         for load in self._loads.values():
             yield from load.turns
