@@ -15,7 +15,7 @@ FEWER = $(addprefix --deselect=tests/unit/registry/test_cron.py::test_ten_years_
 # The tests start many processes: they are quicker when Python keeps what it has compiled.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install demo test servers check bench soak lock clean
+.PHONY: help install demo test servers check bench soak lock dashboards clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -61,6 +61,10 @@ check: install ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+dashboards: install ## Write deploy/grafana/dashboards and docs/metrics.md anew
+	$(BIN)/python -m deploy.grafana.generate
+	$(BIN)/python -m tests.documents
 
 bench: install ## Measure, print the ratios, write docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -57,7 +57,8 @@ class RolloutCreated(RolloutEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStateChanged(RolloutEvent):
     """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
-    `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found."""
+    `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found. `allowed`: so many
+    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets."""
 
     state: str
     reason: str | None
@@ -67,6 +68,7 @@ class RolloutStateChanged(RolloutEvent):
     waiting: str | None = None
     waves: dict[str, dict[str, int]] = field(default_factory=dict)
     by: str | None = None
+    allowed: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,9 @@ class Settings(BaseSettings):
     tokens_file: Path | None = None
     allow_unauthenticated: bool = Field(False, description="Listen for others than this machine without any token.")
     metrics_need_token: bool = Field(False, description="/metrics asks for a token, too, once there are any.")
+    metrics_laggards: int = Field(
+        0, ge=0, le=100, description="/metrics names so many of the tenants that have waited longest for a migration."
+    )
     trusted_proxies: str = Field("", description="Addresses and networks whose X-Forwarded-For is believed.")
     tls_certificate: Path | None = Field(None, description="PEM, with the chain.")
     tls_key: Path | None = Field(None, description="PEM, without a passphrase.")

@@ -100,6 +100,10 @@ class Throttle:
         """By shard and reason: how long backfills were held, each by itself, since this process began."""
         return dict(self._around.throttled)
 
+    def signals(self) -> Mapping[tuple[str, str], float]:
+        """By shard and signal: what was read last, on the shards where backfills run."""
+        return {(shard, name): n for shard, load in self._loads.items() for name, n in load.readings.values().items()}
+
     def _runs(self) -> Iterable[Run]:
         for load in self._loads.values():
             for turn in load.turns:

@@ -21,13 +21,14 @@ MAX_REASONS = 50
 
 class BackfillMetrics(Collector):
     """Subscribe `apply` to the bus. `throttled` tells by shard and reason for how many seconds backfills have waited:
-    from events as long as nobody who knows better is put there."""
+    from events as long as nobody who knows better is put there; `signals` what was read of each shard's load."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], datetime]) -> None:
         self._backfills = Backfills()
         self.throttled: Callable[[], Mapping[tuple[str, str], float]] = lambda: self._backfills.throttled_seconds(
             clock()
         )
+        self.signals: Callable[[], Mapping[tuple[str, str], float]] = dict
         self.rows = Counter(
             "orchestrator_backfill_rows",
             "Rows that backfills have changed.",
@@ -71,6 +72,20 @@ class BackfillMetrics(Collector):
         for shard, size in self._backfills.batch_sizes().items():
             sizes.add_metric((shard,), size)
         yield sizes
+        busy = GaugeMetricFamily(
+            "orchestrator_backfills_in_progress", "Backfills that are underway now.", labels=["shard"]
+        )
+        for shard, n in self._backfills.in_progress().items():
+            busy.add_metric((shard,), n)
+        yield busy
+        signals = GaugeMetricFamily(
+            "orchestrator_backfill_signal",
+            "What a shard says of its load while backfills run there (lag in seconds, for one), in the signal's unit.",
+            labels=["shard", "signal"],
+        )
+        for read, value in first(self.signals()).items():
+            signals.add_metric(read, value)
+        yield signals
         throttled = CounterMetricFamily(
             "orchestrator_backfill_throttled_seconds",
             "Time in which backfills of the shard waited, by reason.",
@@ -79,6 +94,17 @@ class BackfillMetrics(Collector):
         for held, seconds in bounded(self.throttled()).items():
             throttled.add_metric(held, seconds)
         yield throttled
+
+
+def first(values: Mapping[tuple[str, str], float]) -> Mapping[tuple[str, str], float]:
+    """At most so many signals of each shard as there may be reasons."""
+    seen: Tally[str] = Tally()
+    shown: dict[tuple[str, str], float] = {}
+    for (shard, name), value in values.items():
+        seen[shard] += 1
+        if seen[shard] <= MAX_REASONS:
+            shown[shard, name] = value
+    return shown
 
 
 def bounded(seconds: Mapping[tuple[str, str], float]) -> Mapping[tuple[str, str], float]:

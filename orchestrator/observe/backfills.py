@@ -98,6 +98,10 @@ class Backfills:
         """By shard, over the backfills that are underway on it: the mean of their next batches, in rows."""
         return {shard: sum(sizes.values()) / len(sizes) for shard, sizes in self._sizes.items() if sizes}
 
+    def in_progress(self) -> Mapping[str, int]:
+        """Backfills that are underway, by shard; a shard that had one stays, with 0."""
+        return self._busy
+
     def throttled_seconds(self, now: datetime) -> Mapping[tuple[str, str], float]:
         """By shard and reason: in how much time at least one backfill waited."""
         return {key: held.seconds + _elapsed(held.since, now) for key, held in self._held.items()}

@@ -5,8 +5,9 @@ Pure: no clock, no database. Every event costs the same however large the fleet 
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -167,6 +168,11 @@ class Fleet:
         for (_tenant, track), since in self._pending.items():
             oldest[track] = min(since, oldest[track])
         return {track: (now - since).total_seconds() for track, since in oldest.items()}
+
+    def laggards(self, most: int) -> Sequence[tuple[Key, TargetPicture]]:
+        """The targets that have had something to apply for longest, the first of them first."""
+        found = heapq.nsmallest(most, self._pending.items(), key=lambda item: (item[1], item[0]))
+        return [(key, self._targets[key]) for key, _since in found]
 
     def _put(self, key: Key, after: TargetPicture | None) -> None:
         if before := self._targets.pop(key, None):

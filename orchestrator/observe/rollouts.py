@@ -22,20 +22,35 @@ OUTCOMES = (
     "rolled_back",
 )
 MIGRATION_STATES = (PENDING, RUNNING, *OUTCOMES)
+FAILURES = ("failed", "locked", "unreachable", "ahead")
 FINISHED = frozenset({"succeeded", "failed", "aborted", "rolled_back"})
 # Of a rollout whose waves are not told, as those of an earlier release are not.
 ONLY_WAVE = "everyone"
+# Of failures that another process saw, or an earlier one of ours: how many there are is known, and not why.
+UNTOLD = "untold"
+
+Key = tuple[str, str]  # tenant, track
 
 
 @dataclass(slots=True)
 class RolloutPicture:
-    """An active rollout. The states of all waves together always sum to `total`."""
+    """An active rollout. The states of all waves together always sum to `total`.
+
+    `since`: when this process first saw it in its `state`. `moved_at`: when something last went on, or when it last had
+    a reason to wait. `allowed`: failures by wave that do not stop it yet.
+    """
 
     track: str
     total: int
     started_at: datetime
     waves: dict[str, Counter[str]]
-    running: dict[str, tuple[str, str]] = field(default_factory=dict)  # tenant -> (wave, shard)
+    state: str
+    since: datetime
+    moved_at: datetime
+    waiting: bool = False
+    allowed: dict[str, int] = field(default_factory=dict)
+    running: dict[Key, tuple[str, str]] = field(default_factory=dict)  # -> (wave, shard)
+    signatures: dict[Key, str] = field(default_factory=dict)  # of the targets that failed
 
     @property
     def counts(self) -> Counter[str]:
@@ -50,22 +65,50 @@ class RolloutPicture:
     def age_seconds(self, now: datetime) -> float:
         return max(0.0, (now - self.started_at).total_seconds())
 
+    def failures(self) -> Counter[str]:
+        """Failed targets by signature; together as many as `counts` has."""
+        told = Counter(self.signatures.values())
+        untold = sum(self.counts[state] for state in FAILURES) - told.total()
+        if untold > 0:
+            told[UNTOLD] += untold
+        return told
+
+    def budgets_used(self) -> Mapping[str, float]:
+        """By wave: the part of its failure budget that is used up; at 1 it is exceeded, and the rollout reacts."""
+        found = {wave: sum(counts[state] for state in FAILURES) for wave, counts in self.waves.items()}
+        return {wave: found.get(wave, 0) / (most + 1) for wave, most in self.allowed.items()}
+
     def start(self, event: events.MigrationStarted) -> None:
-        if event.tenant not in self.running:  # a further attempt is no further migration
+        key = (event.tenant, event.track)
+        if key not in self.running:  # a further attempt is no further migration
             self._move(event.wave, PENDING, RUNNING)
-        self.running[event.tenant] = (event.wave, event.shard)
+            self.moved_at = event.at
+        self.running[key] = (event.wave, event.shard)
+        self.signatures.pop(key, None)
 
     def finish(self, event: events.MigrationFinished) -> None:
-        before = RUNNING if self.running.pop(event.tenant, None) else PENDING
+        key = (event.tenant, event.track)
+        before = RUNNING if self.running.pop(key, None) else PENDING
         self._move(event.wave, before, event.outcome)
+        self.moved_at = event.at
+        if event.outcome in FAILURES:
+            self.signatures[key] = event.signature or event.outcome
+        else:
+            self.signatures.pop(key, None)
 
-    def recount(self, event: events.RolloutStateChanged) -> None:
-        """Take over counts from outside: migrations may have been put back to pending, which no event tells."""
+    def change(self, event: events.RolloutStateChanged) -> None:
+        """Take over state and counts from outside: migrations may be pending again, which no event tells."""
+        if event.state != self.state:
+            self.state, self.since = event.state, event.at
+        self.moved_at = event.at
+        self.waiting, self.allowed = event.waiting is not None, event.allowed
         if not event.counts.get(RUNNING):
             self.running.clear()
         self.total = event.total
         if sum(event.counts.values()) == self.total:
             self.waves = _waves(event.waves, event.counts)
+        if not any(event.counts.get(state) for state in FAILURES):
+            self.signatures.clear()
 
     def _move(self, wave: str, before: str, after: str) -> None:
         counts = self.waves.setdefault(wave, Counter())
@@ -100,22 +143,32 @@ class Rollouts:
             case events.RolloutCreated():
                 pending = {wave: {PENDING: total} for wave, total in event.waves.items()}
                 waves = _waves(pending, {PENDING: event.total})
-                self._add(event.rollout, event.track, event.total, event.at, waves)
+                self._add(event, PENDING, event.total, event.at, waves)
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self._pictures.pop(event.rollout, None)
             case events.RolloutStateChanged():
-                self._change(event)
+                if event.rollout not in self._pictures:
+                    started_at = event.at - timedelta(seconds=event.seconds)
+                    self._add(event, event.state, event.total, started_at, _waves(event.waves, event.counts))
+                self._pictures[event.rollout].change(event)
             case events.MigrationStarted() if picture := self._pictures.get(event.rollout):
                 picture.start(event)
             case events.MigrationFinished() if picture := self._pictures.get(event.rollout):
                 picture.finish(event)
+            case _ if _goes_on(event) and (picture := self._pictures.get(event.rollout)):
+                picture.moved_at = event.at
 
-    def _change(self, event: events.RolloutStateChanged) -> None:
-        if picture := self._pictures.get(event.rollout):
-            picture.recount(event)
-        else:
-            started_at = event.at - timedelta(seconds=event.seconds)
-            self._add(event.rollout, event.track, event.total, started_at, _waves(event.waves, event.counts))
+    def _add(
+        self, event: events.RolloutEvent, state: str, total: int, started_at: datetime, waves: dict[str, Counter[str]]
+    ) -> None:
+        self._pictures[event.rollout] = RolloutPicture(event.track, total, started_at, waves, state, event.at, event.at)
 
-    def _add(self, rollout: str, track: str, total: int, started_at: datetime, waves: dict[str, Counter[str]]) -> None:
-        self._pictures[rollout] = RolloutPicture(track, total, started_at, waves)
+
+def _goes_on(event: events.RolloutEvent) -> bool:
+    match event:
+        case events.StepApplied() | events.WaveChanged() | events.BackfillStarted() | events.BackupTaken():
+            return True
+        case events.BackfillAdvanced():
+            return bool(event.batches)
+        case _:
+            return False

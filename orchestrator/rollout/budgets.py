@@ -17,6 +17,17 @@ class Stop:
     reason: str
 
 
+def allowed(budget: FailureBudget, total: int) -> int | None:
+    """So many of a wave's targets may fail; None where their number alone never stops it.
+
+    >>> allowed(FailureBudget(percent=2), 149), allowed(FailureBudget(count=0), 149), allowed(FailureBudget(), 149)
+    (2, 0, None)
+    """
+    if budget.count is not None:
+        return budget.count
+    return None if budget.percent is None else int(total * budget.percent / 100)
+
+
 def over_budget(budget: FailureBudget, tally: WaveTally, wave: str | None = None) -> Stop | None:
     """Whether the failures of a wave so far exceed its budget, and what follows; `wave` is named where there are more.
 

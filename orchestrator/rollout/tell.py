@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator import events
+from orchestrator.rollout.budgets import allowed
 from orchestrator.rollout.state import Failure, Migration, MigrationState, Override, Rollout, summed
 
 NAMES_TOLD = 20
@@ -97,7 +98,14 @@ def state_changed(
         waves={name: _named(found) for name, found in by_wave.items()},
         seconds=(events.now() - rollout.created_at).total_seconds(),
         by=by,
+        allowed=_allowed(rollout, by_wave),
     )
+
+
+def _allowed(rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState, int]]) -> dict[str, int]:
+    """By wave; as many as somebody has seen and gone on in spite of are allowed in any case."""
+    found = ((wave, allowed(wave.budget, sum(by_wave.get(wave.name, {}).values()))) for wave in rollout.waves)
+    return {wave.name: max(most, wave.accepted, wave.tolerated) for wave, most in found if most is not None}
 
 
 def _named(counts: Mapping[MigrationState, int]) -> dict[str, int]:

@@ -137,6 +137,7 @@ class _Daemon:
         background.start_soon(self._parts.source.watch, self._service.registry_read)
         background.start_soon(self._parts.source.refresh, partial(self._service.registry_read, only_new=True))
         background.start_soon(self._service.survey.run)
+        background.start_soon(self._parts.metrics.process.watch)
         background.start_soon(self._door.record_uses)
         background.start_soon(self._door.watch)
         background.start_soon(Scheduler(self._parts, self._service).run)

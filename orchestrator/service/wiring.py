@@ -92,7 +92,7 @@ async def assembled(
     await anyio.to_thread.run_sync(tasklocal.verify)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events
     bus, fleet = Bus(), Fleet()
-    metrics = Metrics(fleet, eta=progress.eta_seconds)
+    metrics = Metrics(fleet, eta=progress.eta_seconds, laggards=settings.metrics_laggards)
     bus.subscribe(fleet.apply)
     bus.subscribe(metrics.apply)
     bus.subscribe(lines.write)
@@ -147,7 +147,8 @@ def _joined(
         Surroundings(lambda: source.current, limits(settings), keeper.publish, on_deadline=_nobody, moment=clock)
     )
     keeper.throttle = throttle
-    metrics.backfills.throttled = throttle.throttled_seconds
+    metrics.backfills.throttled, metrics.backfills.signals = throttle.throttled_seconds, throttle.signals
+    metrics.process.store_errors = store.errors
     policy = RetryPolicy.within(settings.lock_retry_seconds)
     driver = Driver(migrator, Slots(total), policy, publish, gate, throttle)
     surveyor = Surveyor(migrator, total)

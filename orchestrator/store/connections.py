@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -30,25 +31,27 @@ class Connections:
     they wait; on SQLite each runs in a thread, from its BEGIN to its COMMIT: statements are so short there that handing
     each of them to a thread costs several times what it does. Not `pooled` (PostgreSQL only): each connection is its
     own, outside all transactions, and shows as `purpose` on the server. `idle_seconds` (PostgreSQL only): a
-    process that is frozen between two statements keeps what its transaction holds no longer than that.
+    process that is frozen between two statements keeps what its transaction holds no longer than that. `errors` counts
+    the StoreErrors of reads and writes.
     """
 
     def __init__(
         self, place: Place, *, purpose: str = "store", pooled: bool = True, idle_seconds: float = STATEMENT_SECONDS
     ) -> None:
         self.place = place
+        self.errors: Counter[str] = Counter(read=0, write=0)
         self._database: _PostgreSQL | SQLiteEngine = (
             _PostgreSQL(place, purpose, pooled, idle_seconds) if place.postgresql else SQLiteEngine(place)
         )
 
     async def read(self, run: Run[T]) -> T:
         """Run one read to its end, whoever is cancelled meanwhile: a cancelled one would cost its connection."""
-        return await self.telling(self._read(run))
+        return await self.telling(self._read(run), "read")
 
     async def write(self, run: Run[T]) -> T:
         """Run one transaction: committed when this returns. A cancelled one may be committed all the same, and a
         StoreError because the connection was lost in the commit itself leaves open whether the change is there."""
-        return await self.telling(self._database.run(run, writes=True))
+        return await self.telling(self._database.run(run, writes=True), "write")
 
     async def connect(self) -> AsyncConnection:
         """A connection to PostgreSQL that the caller closes."""
@@ -56,12 +59,14 @@ class Connections:
             raise TypeError("an SQLite store has no sessions of its own")
         return await self.telling(self._database.engine.connect())
 
-    async def telling(self, work: Awaitable[T]) -> T:
-        """Await work on a connection of `connect`, its failures told as all others."""
+    async def telling(self, work: Awaitable[T], operation: str | None = None) -> T:
+        """Await work on a connection of `connect`, its failures told as all others; an operation's are counted."""
         try:
             return await work
         except Exception as exc:
             if told := store_error(exc, self.place):
+                if operation is not None:
+                    self.errors[operation] += 1
                 raise told from exc
             raise
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from orchestrator.events import Event
@@ -35,6 +35,7 @@ class Store:
         self, connections: Connections, writer: Writer, me: Identity, fence: Fence, lease_seconds: float
     ) -> None:
         self.place: Place = connections.place
+        self._connections = connections
         self.ledger = StoreLedger(connections, writer)
         self.plans = StorePlans(connections, writer)
         self.freeze = StoreFreeze(connections, writer)
@@ -46,6 +47,10 @@ class Store:
         self.commands = Commands(connections, fence)
         self.outbox = StoreOutbox(connections, writer, fence)
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds
+
+    def errors(self) -> Mapping[str, int]:
+        """How many reads and writes have failed since the store was opened."""
+        return self._connections.errors
 
     @property
     def mark(self) -> str:

@@ -11,7 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from orchestrator import events
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
-from orchestrator.observe.metrics import MAX_REVISIONS, Metrics
+from orchestrator.observe.fleet_metrics import MAX_REVISIONS
+from orchestrator.observe.metrics import Metrics
 from orchestrator.rollout import progress
 from tests.unit.observe import samples
 from tests.unit.observe.samples import Place, at

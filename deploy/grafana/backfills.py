@@ -1,0 +1,107 @@
+"""The dashboard of backfills: rows that revisions change in batches, and what holds them up."""
+
+from __future__ import annotations
+
+from deploy.grafana.panels import LEADER, Json, dashboard, graph, number, variable
+
+PLACE = '{track=~"$track",shard=~"$shard"}'
+SHARD = '{shard=~"$shard"}'
+OF_TRACK = '{track=~"$track"}'
+RATE = "[$__rate_interval]"
+NONE = "no backfill is underway"
+
+
+def make() -> Json:
+    return dashboard(
+        "orchestrator-backfills",
+        "Migrations: backfills",
+        "How fast backfills go, how far they are, and what they give way to.",
+        [variable("track", "orchestrator_targets"), variable("shard", "orchestrator_targets")],
+        [
+            number(
+                "Underway", f"sum(orchestrator_backfills_in_progress{SHARD})", "Backfills that run or wait.", empty=NONE
+            ),
+            number(
+                "Rows each second",
+                f"sum(rate(orchestrator_backfill_rows_total{PLACE}{RATE}))",
+                "Rows that were changed.",
+                empty=NONE,
+            ),
+            number(
+                "Progress",
+                f"min(orchestrator_backfill_progress_ratio{OF_TRACK})",
+                "Of the revision that is least far.",
+                unit="percentunit",
+                largest=1,
+                empty=NONE,
+            ),
+            number(
+                "Rows changed",
+                f"sum(increase(orchestrator_backfill_rows_total{PLACE}[$__range]))",
+                "In the time that is shown.",
+                empty=NONE,
+            ),
+            graph(
+                "Rows each second, by revision",
+                [("{{revision}}", f"sum by (revision) (rate(orchestrator_backfill_rows_total{PLACE}{RATE}))")],
+                "Rows that were changed.",
+                empty=NONE,
+            ),
+            graph(
+                "Progress by revision",
+                [
+                    (
+                        "{{track}} {{revision}}",
+                        f"max by (track, revision) (orchestrator_backfill_progress_ratio{OF_TRACK})",
+                    )
+                ],
+                "Rows passed by rows to pass, over the backfills that have begun in active rollouts.",
+                unit="percentunit",
+                largest=1,
+                empty=NONE,
+            ),
+            graph(
+                "Batch size",
+                [("{{shard}}", f"max by (shard) (orchestrator_backfill_batch_size{SHARD})")],
+                "Rows of the next batches, the mean of the backfills that are underway.",
+                empty=NONE,
+            ),
+            graph(
+                "Batch duration: 95 of 100 took less",
+                [
+                    (
+                        "{{shard}}",
+                        "histogram_quantile(0.95, sum by (le, shard) "
+                        f"(rate(orchestrator_backfill_batch_duration_seconds_bucket{SHARD}{RATE})))",
+                    )
+                ],
+                "From a batch's first statement to its commit.",
+                unit="s",
+                empty=NONE,
+            ),
+            graph(
+                "Held, by reason",
+                [
+                    (
+                        "{{shard}} {{reason}}",
+                        f"sum by (shard, reason) (rate(orchestrator_backfill_throttled_seconds_total{SHARD}{RATE}))",
+                    )
+                ],
+                "Backfills that waited, on average: 2 means that two waited all the time.",
+                stacked=True,
+                empty="nothing has held a backfill",
+            ),
+            graph(
+                "Lag and load of the shards",
+                [("{{shard}} {{signal}}", f"max by (shard, signal) (orchestrator_backfill_signal{SHARD})")],
+                "What backfills are throttled by, in each signal's own unit: the lag of replicas in seconds, for one.",
+                empty="no signal is read: no backfill is underway, or the registry sets no thresholds",
+            ),
+            graph(
+                "Underway by shard",
+                [("{{shard}}", f"sum by (shard) (orchestrator_backfills_in_progress{SHARD} {LEADER})")],
+                "Backfills that run or wait.",
+                empty=NONE,
+            ),
+        ],
+    )

@@ -1,0 +1,145 @@
+"""The dashboard of the daemon itself: who leads, whether it keeps up, what it is told by registry and store."""
+
+from __future__ import annotations
+
+from deploy.grafana.panels import Json, Panel, dashboard, graph, number, table, variable
+
+HERE = '{instance=~"$instance"}'
+RATE = "[$__rate_interval]"
+
+
+def make() -> Json:
+    title, told = "Migrations: daemon", "Who leads, whether the daemons keep up, and what registry and store say."
+    variables = [variable("instance", "orchestrator_leader")]
+    return dashboard("orchestrator-daemon", title, told, variables, [*_standing(), *_process(), *_around()])
+
+
+def _standing() -> list[Panel]:
+    return [
+        number(
+            "Leaders",
+            "sum(orchestrator_leader)",
+            "Daemons that drive rollouts: one for each store.",
+            empty="no daemon",
+            steps=[(None, "red"), (1, "green"), (2, "red")],
+        ),
+        number("Daemons", "count(orchestrator_leader)", "Leaders and those that stand by.", empty="no daemon"),
+        number(
+            "Registry",
+            "min(orchestrator_registry_valid)",
+            "1: its file has no mistakes. 0: the registry of before goes on.",
+            empty="not read",
+            steps=[(None, "red"), (1, "green")],
+        ),
+        number(
+            "Stale sources",
+            "sum(orchestrator_registry_source_stale) or vector(0)",
+            "Sources of tenants that give no good answer.",
+            steps=[(None, "green"), (1, "red")],
+        ),
+        number(
+            "Store errors in an hour",
+            "sum(increase(orchestrator_store_errors_total[1h]))",
+            "Reads and transactions of the store that failed.",
+            steps=[(None, "green"), (1, "red")],
+        ),
+        number(
+            "Longest up",
+            f"max(time() - process_start_time_seconds{HERE} and on (job, instance) orchestrator_leader)",
+            "Since the daemon was started.",
+            unit="s",
+            empty="no daemon",
+        ),
+        table(
+            "Versions",
+            f"orchestrator_build_info{HERE}",
+            "What runs where.",
+            {"instance": "instance", "version": "version", "alembic": "Alembic", "sqlalchemy": "SQLAlchemy"},
+            empty="no daemon",
+        ),
+        graph("Leading", [("{{instance}}", f"orchestrator_leader{HERE}")], "1 in the daemon that leads.", largest=1),
+    ]
+
+
+def _process() -> list[Panel]:
+    of_ours = "and on (job, instance) orchestrator_leader"
+    lag = f"sum by (le, instance) (rate(orchestrator_event_loop_lag_seconds_bucket{HERE}{RATE}))"
+    return [
+        graph(
+            "Lag of the event loop: 99 of 100 were less",
+            [("{{instance}}", f"histogram_quantile(0.99, {lag})")],
+            "How much later than asked for the loop came back. Above 0.25 s answers and heartbeats suffer.",
+            unit="s",
+        ),
+        graph(
+            "Processor",
+            [("{{instance}}", f"rate(process_cpu_seconds_total{HERE}{RATE}) {of_ours}")],
+            "Of the daemon's own process; 1 is one core. Migrations run in processes beside it.",
+            unit="short",
+        ),
+        graph(
+            "Memory",
+            [("{{instance}}", f"process_resident_memory_bytes{HERE} {of_ours}")],
+            "Resident, of the daemon's own process.",
+            unit="bytes",
+        ),
+        graph(
+            "Open files and sockets",
+            [("{{instance}}", f"process_open_fds{HERE} {of_ours}"), ("most", f"max(process_max_fds{HERE} {of_ours})")],
+            "Of the daemon's own process, and how many it may have.",
+        ),
+    ]
+
+
+def _around() -> list[Panel]:
+    return [
+        graph(
+            "Readings of the registry in an hour",
+            [("{{result}}", f"sum by (result) (increase(orchestrator_registry_reloads_total{HERE}[1h]))")],
+            "Changed, unchanged (when somebody asked for it) and failed.",
+            empty="the registry has not changed since the start",
+        ),
+        graph(
+            "Since the last good reading of the registry",
+            [("{{instance}}", f"time() - orchestrator_registry_last_good_read_timestamp_seconds{HERE}")],
+            "A file that does not change is not read again: only together with stale sources does it tell of trouble.",
+            unit="s",
+        ),
+        graph(
+            "Store errors each second",
+            [("{{operation}}", f"sum by (operation) (rate(orchestrator_store_errors_total{HERE}{RATE}))")],
+            "Reads and writes that failed.",
+            unit="ops",
+        ),
+        graph(
+            "Notifications each second, by result",
+            [
+                (
+                    "{{channel}} {{result}}",
+                    f"sum by (channel, result) (rate(orchestrator_notifications_total{HERE}{RATE}))",
+                )
+            ],
+            "Delivered, failed (another attempt follows), dead or dropped.",
+            unit="ops",
+            empty="nobody was notified of anything",
+        ),
+        table(
+            "Schedules",
+            f"orchestrator_schedule_next_run_timestamp_seconds{HERE} - time()",
+            "How long until each schedule starts next.",
+            {"schedule": "schedule", "Value": "starts in"},
+            unit="s",
+            empty="no schedule is enabled",
+        ),
+        graph(
+            "Runs of schedules in an hour, by outcome",
+            [
+                (
+                    "{{schedule}} {{outcome}}",
+                    f"sum by (schedule, outcome) (increase(orchestrator_schedule_runs_total{HERE}[1h]))",
+                )
+            ],
+            "Started, nothing to do, skipped, missed or failed.",
+            empty="no schedule has run",
+        ),
+    ]

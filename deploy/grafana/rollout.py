@@ -1,0 +1,186 @@
+"""The dashboard of rollouts that are underway, and of what their migrations came to."""
+
+from __future__ import annotations
+
+from deploy.grafana.panels import LEADER, Json, Panel, dashboard, graph, number, table, variable
+
+HERE = '{rollout=~"$rollout"}'
+PLACE = '{track=~"$track",shard=~"$shard"}'
+NONE = "no rollout is active"
+RATE = "[$__rate_interval]"
+
+
+def targets(states: str) -> str:
+    return f'orchestrator_rollout_targets{{rollout=~"$rollout",state=~"{states}"}} {LEADER}'
+
+
+def make() -> Json:
+    variables = [
+        variable("rollout", "orchestrator_rollout_progress_ratio"),
+        variable("track", "orchestrator_targets"),
+        variable("shard", "orchestrator_targets"),
+    ]
+    title, told = "Migrations: rollouts", "How far active rollouts are, what failed and why, what holds them up."
+    return dashboard("orchestrator-rollout", title, told, variables, [*_standing(), *_work(), *_trouble()])
+
+
+def _standing() -> list[Panel]:
+    return [
+        number("Active", f"sum(orchestrator_rollouts_active {LEADER})", "Rollouts that have not ended.", empty=NONE),
+        number(
+            "Progress",
+            f"min(orchestrator_rollout_progress_ratio{HERE} {LEADER})",
+            "Finished part of the rollout, of the one that is least far.",
+            unit="percentunit",
+            largest=1,
+            empty=NONE,
+        ),
+        number(
+            "Time left",
+            f"max(orchestrator_rollout_eta_seconds{HERE} {LEADER})",
+            "Until the last target, at the rate so far.",
+            unit="s",
+            empty="not known",
+        ),
+        number(
+            "Failed",
+            f"sum({targets('failed|locked|unreachable|ahead')})",
+            "Targets that are not at the goal and will not be without a retry.",
+            empty=NONE,
+            steps=[(None, "green"), (1, "red")],
+        ),
+        number(
+            "Since the last progress",
+            f"max((time() - orchestrator_rollout_last_progress_timestamp_seconds{HERE}) {LEADER})",
+            "Since a target, a step, a batch or a wave last began or ended.",
+            unit="s",
+            empty=NONE,
+            steps=[(None, "green"), (300, "yellow"), (900, "red")],
+        ),
+        number(
+            "Failure budget used",
+            f"max(orchestrator_rollout_failure_budget_used_ratio{HERE} {LEADER})",
+            "Of the wave that has used most; at 100 % the rollout reacts.",
+            unit="percentunit",
+            empty="no budget",
+            steps=[(None, "green"), (0.5, "yellow"), (1, "red")],
+        ),
+        table(
+            "Rollouts",
+            f"(time() - orchestrator_rollout_state_since_timestamp_seconds{HERE}) {LEADER}",
+            "Each active rollout, its state, and for how long it has been in it.",
+            {"rollout": "rollout", "track": "track", "state": "state", "Value": "for"},
+            unit="s",
+            empty=NONE,
+        ),
+        graph(
+            "Targets by state",
+            [("{{state}}", f"sum by (state) (orchestrator_rollout_targets{HERE} {LEADER})")],
+            "The rollout's targets, each in one state; together they are all of them.",
+            stacked=True,
+            empty=NONE,
+        ),
+        graph(
+            "Progress",
+            [("{{rollout}}", f"max by (rollout) (orchestrator_rollout_progress_ratio{HERE} {LEADER})")],
+            "Finished part of each rollout.",
+            unit="percentunit",
+            largest=1,
+            empty=NONE,
+        ),
+        graph(
+            "Waves: targets that have not ended",
+            [
+                (
+                    "{{rollout}} {{wave}}",
+                    f"sum by (rollout, wave) ({targets('pending|running')})",
+                )
+            ],
+            "What is left of each wave.",
+            empty=NONE,
+        ),
+    ]
+
+
+def _work() -> list[Panel]:
+    return [
+        graph(
+            "Migrations each second, by outcome",
+            [("{{outcome}}", f"sum by (outcome) (rate(orchestrator_migrations_total{PLACE}{RATE}))")],
+            "Migrations that ended.",
+            unit="ops",
+            stacked=True,
+        ),
+        graph(
+            "Migrations running, and how many may",
+            [
+                (
+                    "{{shard}} running",
+                    f'sum by (shard) (orchestrator_migrations_in_progress{{shard=~"$shard"}} {LEADER})',
+                ),
+                ("{{shard}} limit", 'min by (shard) (orchestrator_shard_concurrency_limit{shard=~"$shard"})'),
+            ],
+            "A limit below the registry's says that the server has no room for more.",
+        ),
+        graph(
+            "Durations by shard: 95 of 100 took less",
+            [
+                (
+                    "{{shard}} {{execution}}",
+                    "histogram_quantile(0.95, sum by (le, shard, execution) "
+                    f"(rate(orchestrator_migration_duration_seconds_bucket{PLACE}{RATE})))",
+                )
+            ],
+            "From start to end, over all attempts, of migrations that succeeded or failed.",
+            unit="s",
+        ),
+    ]
+
+
+def _trouble() -> list[Panel]:
+    return [
+        table(
+            "Failures by signature",
+            f"sum by (rollout, signature) (orchestrator_rollout_failures{HERE} {LEADER}) > 0",
+            "Failures of one cause have one signature: revision, error, digest of the statement.",
+            {"rollout": "rollout", "signature": "signature", "Value": "targets"},
+            empty="nothing has failed",
+        ),
+        graph(
+            "Failure budget used, by wave",
+            [
+                (
+                    "{{rollout}} {{wave}}",
+                    f"max by (rollout, wave) (orchestrator_rollout_failure_budget_used_ratio{HERE} {LEADER})",
+                )
+            ],
+            "At 100 % the rollout pauses, aborts or goes back, as its strategy says.",
+            unit="percentunit",
+            empty="no active rollout has a budget of failures",
+        ),
+        graph(
+            "Waits for a target's lock: 95 of 100 were shorter",
+            [
+                (
+                    "{{shard}}",
+                    "histogram_quantile(0.95, sum by (le, shard) "
+                    f'(rate(orchestrator_lock_wait_seconds_bucket{{shard=~"$shard"}}{RATE})))',
+                )
+            ],
+            "Whether the lock was had or not.",
+            unit="s",
+        ),
+        graph(
+            "Retries each second, by reason",
+            [
+                (
+                    "{{shard}} {{reason}}",
+                    f"sum by (shard, reason) (rate(orchestrator_migration_retries_total{PLACE}{RATE}))",
+                )
+            ],
+            "Attempts that failed and were followed by another.",
+            unit="ops",
+            stacked=True,
+            empty="no attempt had to be repeated",
+        ),
+    ]

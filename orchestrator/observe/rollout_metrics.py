@@ -1,0 +1,131 @@
+"""The metrics of active rollouts, read from their pictures at each scrape. A rollout's series go when it ends."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from orchestrator.observe.families import Sample, gauge
+from orchestrator.observe.rollouts import MIGRATION_STATES, RolloutPicture, Rollouts
+
+# (total, counts by state, elapsed seconds) -> seconds to go, None when it cannot be told
+Eta = Callable[[int, Mapping[Any, int], float], float | None]
+
+# Of so many rollouts, the newest, there are series for each wave and state, or signature of failures.
+MAX_DETAILED = 20
+# The commonest signatures of a rollout; the rest is summed up as `other`.
+MAX_SIGNATURES = 10
+OTHER = "other"
+
+
+class RolloutCollector(Collector):
+    """Nothing is kept between scrapes."""
+
+    def __init__(self, rollouts: Rollouts, eta: Eta, clock: Callable[[], datetime]) -> None:
+        self._rollouts, self._eta, self._clock = rollouts, eta, clock
+
+    def collect(self) -> Iterator[Metric]:
+        active, now = list(self._rollouts.items()), self._clock()
+        detailed = active[-MAX_DETAILED:]
+        yield gauge("rollouts_active", "Rollouts that have not ended.", [], [((), len(active))])
+        yield gauge(
+            "rollout_targets",
+            "Targets of an active rollout by the state of their migration.",
+            ["rollout", "track", "wave", "state"],
+            (
+                ((rollout, picture.track, wave, state), counts[state])
+                for rollout, picture in detailed
+                for wave, counts in picture.waves.items()
+                for state in MIGRATION_STATES
+            ),
+        )
+        yield gauge(
+            "rollout_failures",
+            "Failed targets of an active rollout by signature; `untold`: failed before this process took it up.",
+            ["rollout", "signature"],
+            (
+                ((rollout, signature), n)
+                for rollout, picture in detailed
+                for signature, n in commonest(picture.failures()).items()
+            ),
+        )
+        yield gauge(
+            "rollout_failure_budget_used_ratio",
+            "Used part of a wave's failure budget; at 1 the rollout reacts. Absent where no number of targets is set.",
+            ["rollout", "wave"],
+            (
+                ((rollout, wave), ratio)
+                for rollout, picture in detailed
+                for wave, ratio in picture.budgets_used().items()
+            ),
+        )
+        yield from self._moments(active)
+        yield from self._sums(active, now)
+
+    def _moments(self, active: list[tuple[str, RolloutPicture]]) -> Iterator[Metric]:
+        yield gauge(
+            "rollout_started_timestamp_seconds",
+            "When an active rollout was made, in Unix time.",
+            ["rollout", "track"],
+            (((rollout, picture.track), picture.started_at.timestamp()) for rollout, picture in active),
+        )
+        yield gauge(
+            "rollout_state_since_timestamp_seconds",
+            "Since when an active rollout is in its state, in Unix time, as far back as this process knows.",
+            ["rollout", "track", "state"],
+            (((rollout, p.track, p.state), p.since.timestamp()) for rollout, p in active),
+        )
+        yield gauge(
+            "rollout_last_progress_timestamp_seconds",
+            "When a target, a step, a batch or a wave of an active rollout last began or ended, in Unix time.",
+            ["rollout"],
+            (((rollout,), picture.moved_at.timestamp()) for rollout, picture in active),
+        )
+        yield gauge(
+            "rollout_waiting",
+            "1 while an active rollout has a reason to wait: a soak, checks, approval, a window, a freeze.",
+            ["rollout"],
+            (((rollout,), float(picture.waiting)) for rollout, picture in active),
+        )
+
+    def _sums(self, active: list[tuple[str, RolloutPicture]], now: datetime) -> Iterator[Metric]:
+        yield gauge(
+            "rollout_unaccounted_targets",
+            "Targets of an active rollout that are in no recorded state: always 0, or a bug.",
+            ["rollout"],
+            (((rollout,), picture.total - sum(picture.counts.values())) for rollout, picture in active),
+        )
+        yield gauge(
+            "rollout_progress_ratio",
+            "Finished part of an active rollout, 0 to 1.",
+            ["rollout"],
+            (((rollout,), picture.progress_ratio) for rollout, picture in active),
+        )
+        yield gauge(
+            "rollout_eta_seconds",
+            "Seconds until an active rollout's last target at the rate so far; absent while nothing has finished.",
+            ["rollout"],
+            self._etas(active, now),
+        )
+
+    def _etas(self, active: list[tuple[str, RolloutPicture]], now: datetime) -> Iterator[Sample]:
+        for rollout, picture in active:
+            seconds = self._eta(picture.total, picture.counts, picture.age_seconds(now))
+            if seconds is not None:
+                yield (rollout,), seconds
+
+
+def commonest(failures: Counter[str]) -> dict[str, int]:
+    """
+    >>> commonest(Counter({f"cause {n}": 1 for n in range(12)}))["other"]
+    2
+    """
+    shown = dict(failures.most_common(MAX_SIGNATURES))
+    if rest := failures.total() - sum(shown.values()):
+        shown[OTHER] = shown.get(OTHER, 0) + rest
+    return shown
