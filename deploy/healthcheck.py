@@ -25,7 +25,7 @@ def main() -> int:
             ask(address, port, secure=bool(os.environ.get("ORCHESTRATOR_TLS_CERTIFICATE")))
     except OSError as exc:  # what the daemon answers with 503 is one, too
         detail = exc.read(500).decode(errors="replace") if isinstance(exc, urllib.error.HTTPError) else ""
-        print(f"{exc} {detail}".strip(), file=sys.stderr)
+        sys.stderr.write(f"{exc} {detail}".strip() + "\n")
         return 1
     return 0
 

@@ -23,10 +23,10 @@ from orchestrator.databases.binaries import NOBODY
 from orchestrator.databases.embedded import Server
 from orchestrator.service.daemon import CLOSING_SECONDS, HARD_EXIT_SECONDS
 from orchestrator.settings import Settings
-from tests import environments
+from tests import environments, units
 from tests.daemon import write_registry
 from tests.engine import until
-from tests.integration.deploy import confine, units
+from tests.integration.deploy import confine
 from tests.servers import MakeDatabases
 
 ROOT = Path(__file__).parents[3]

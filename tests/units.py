@@ -5,9 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
-
-DEPLOY = Path(__file__).parents[3] / "deploy"
 
 
 @dataclass(frozen=True)
