@@ -5,6 +5,7 @@ It reads the daemon's own settings. A certificate is not checked, since it names
 loopback address; and where only clients with a certificate are let in, it is enough that the port is open.
 """
 
+import http.client
 import os
 import socket
 import ssl
@@ -23,7 +24,7 @@ def main() -> int:
             socket.create_connection((address, port), SECONDS).close()
         else:
             ask(address, port, secure=bool(os.environ.get("ORCHESTRATOR_TLS_CERTIFICATE")))
-    except OSError as exc:  # what the daemon answers with 503 is one, too
+    except (OSError, http.client.HTTPException) as exc:  # a 503 is an OSError, too
         detail = exc.read(500).decode(errors="replace") if isinstance(exc, urllib.error.HTTPError) else ""
         sys.stderr.write(f"{exc} {detail}".strip() + "\n")
         return 1
@@ -31,7 +32,7 @@ def main() -> int:
 
 
 def ask(address: str, port: int, *, secure: bool) -> None:
-    """Raises OSError."""
+    """Raises OSError or HTTPException unless the answer is a good one."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     ways = [urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)]

@@ -3,8 +3,8 @@
     python confine.py '{"command": [...], "environ": {...}, "uid": …, "cwd": …, "umask": …, "writable": {path: source},
                         "folders": {path: source}, "hidden": [path, …], "needed": [path, …]}'
 
-`folders` are shown at their places read-only, `writable` ones may be written to; `hidden` ones are empty, but for what is
-`needed` of them. Exits with UNABLE where this machine lets nobody make a mount namespace.
+`folders` are shown at their places read-only, `writable` ones may be written to; `hidden` ones are empty, but for what
+is `needed` of them. Exits with UNABLE where this machine lets nobody make a mount namespace.
 """
 
 from __future__ import annotations

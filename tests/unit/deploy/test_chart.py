@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from orchestrator.registry import manifest
 from orchestrator.service.daemon import CLOSING_SECONDS, HARD_EXIT_SECONDS
 from orchestrator.settings import Settings
 from tests.unit.deploy import deployment
@@ -97,11 +100,11 @@ def test_what_is_rendered_is_what_kubernetes_takes(values: dict[str, Any]) -> No
         import kubernetes_validate
     except ImportError:
         deployment.missing("kubernetes-validate")
-    for manifest in manifests:
-        assert manifest["metadata"]["namespace"] == "migrations"
-        if "monitoring" not in manifest["apiVersion"]:
+    for one in manifests:
+        assert one["metadata"]["namespace"] == "migrations"
+        if "monitoring" not in one["apiVersion"]:
             for version in VERSIONS:
-                kubernetes_validate.validate(manifest, version, strict=True)
+                kubernetes_validate.validate(one, version, strict=True)
 
 
 def test_every_pod_may_as_little_as_it_can() -> None:
@@ -212,3 +215,19 @@ def test_every_value_is_explained_and_described() -> None:
         for inner in value if isinstance(value, dict) and name not in ("settings", "resources") else ():
             assert f".Values.{name}.{inner}" in used, (name, inner)
     assert text.count("#") > 40
+
+
+def test_the_example_in_the_documentation_works(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    values = yaml.safe_load(example)
+    manifests = rendered(**values)
+    mounts = {one["mountPath"] for one in pod(manifests)["containers"][0]["volumeMounts"]}
+    [secret] = values["secretFiles"]
+    assert f"/run/secrets/orchestrator/{secret}" in mounts
+    (tmp_path / secret).mkdir()
+    (tmp_path / secret / "password").write_text("secret\n")
+    (tmp_path / "migrations").mkdir()
+    text = values["registry"]["content"]
+    text = text.replace("/run/secrets/orchestrator", str(tmp_path)).replace("/srv/migrations", "migrations")
+    (tmp_path / "tenants.yaml").write_text(text)
+    assert list(manifest.load(tmp_path / "tenants.yaml", {}).shards) == [secret]
