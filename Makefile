@@ -5,9 +5,10 @@ BIN := .venv/bin
 LOCK = $(BIN)/uv pip compile --quiet --generate-hashes --no-header --no-emit-index-url --python-version 3.11
 COMPILE = $(LOCK) --all-extras --group dev
 HISTORIES = $(LOCK) --group histories --constraint requirements.lock
+DEPLOY = $(LOCK) --group deploy --constraint requirements.lock
 ARGS ?=
-# What may come out differently with other versions: not decisions, which are functions of values.
-OLDEST ?= $(filter-out tests/unit/plan tests/unit/rollout tests/unit/test_layers.py,$(wildcard tests/unit/[a-z]*)) \
+# What may come out differently with other versions: not decisions, which are functions of values, and no files of deploy/.
+OLDEST ?= $(filter-out tests/unit/deploy tests/unit/plan tests/unit/rollout tests/unit/test_layers.py,$(wildcard tests/unit/[a-z]*)) \
 	tests/integration/history
 # Of the zones whose clocks are followed over ten years, one is enough here: the one that changes by half an hour.
 FEWER = $(addprefix --deselect=tests/unit/registry/test_cron.py::test_ten_years_are_the_same_by_a_second_implementation, \
@@ -32,15 +33,15 @@ install: .venv/installed ## Install the project and its tools into .venv
 	$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Other people's migration histories go beside the rest: only the tests need them.
-.venv/histories: requirements-histories.lock .venv/installed
+# Other people's migration histories, and what checks deploy/, go beside the rest: only the tests need them.
+.venv/histories .venv/deploy: .venv/%: requirements-%.lock .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--tenants 50 --exit")
 	$(BIN)/orchestrator demo $(ARGS)
 
-test: install .venv/histories .venv-oldest/installed servers ## Run the tests, real databases included (ARGS="-k slots")
+test: install .venv/histories .venv/deploy .venv-oldest/installed servers ## Run the tests, real databases included (ARGS="-k slots")
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone tests/acceptance
 	.venv-oldest/bin/python -m pytest -n 3 --dist worksteal $(FEWER) $(OLDEST)
@@ -76,6 +77,7 @@ lock: install ## Resolve the dependencies anew into requirements*.lock
 	$(BIN)/python -m pip install --quiet uv
 	$(COMPILE) --group fuzz --universal --output-file requirements.lock pyproject.toml
 	$(HISTORIES) --universal --output-file requirements-histories.lock pyproject.toml
+	$(DEPLOY) --universal --output-file requirements-deploy.lock pyproject.toml
 	$(COMPILE) --resolution lowest-direct --output-file requirements-oldest.lock pyproject.toml
 
 clean: ## Remove .venv and caches
