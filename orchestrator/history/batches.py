@@ -252,7 +252,8 @@ class Loop:
             return
         rows = sa.select(sa.literal(1)).select_from(self._keyset.table)
         rows = rows.where(self._keyset.between(last, upto), self._change.where, *self._server.of_this_transaction())
-        if self._connection.execute(rows.limit(1)).first() is not None:
+        # As they are now: in MySQL's picture of when the transaction began, rows that others have deleted since stand.
+        if self._connection.execute(rows.limit(1).with_for_update()).first() is not None:
             raise CommandError(
                 f"`until_empty` of the backfill of {self._backfill.table!r}: rows that it has changed still are as "
                 "`where` says, so they would be changed again and again. This batch was taken back"

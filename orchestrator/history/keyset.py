@@ -14,6 +14,8 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import servers
 
+_GENERATED = "generated"
+
 
 @dataclass(frozen=True, slots=True)
 class Keyset:
@@ -117,7 +119,7 @@ def prove(connection: Connection, keyset: Keyset) -> None:
 
 
 def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
-    made = next((column.name for column in columns if column.computed is not None), None)
+    made = next((column.name for column in columns if column.info[_GENERATED]), None)
     return None if made is None else f"{made} is generated, and may change with its row"
 
 
@@ -130,7 +132,10 @@ def _read(connection: Connection, table: str, schema: str | None) -> sa.Table:
         key = inspector.get_pk_constraint(table, schema=schema)["constrained_columns"]
     except sa.exc.NoSuchTableError:
         raise CommandError(f"there is no table {named(table, schema)!r} to backfill") from None
-    made = [sa.Column(column["name"], column["type"], nullable=column["nullable"]) for column in columns]
+    made = [
+        sa.Column(it["name"], it["type"], nullable=it["nullable"], info={_GENERATED: "computed" in it})
+        for it in columns
+    ]
     return sa.Table(table, sa.MetaData(), *made, sa.PrimaryKeyConstraint(*key), schema=schema)
 
 

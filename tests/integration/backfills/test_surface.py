@@ -51,6 +51,12 @@ class Throttle:
     def throttled_seconds(self) -> Mapping[tuple[str, str], float]:
         return {}
 
+    def signals(self) -> Mapping[tuple[str, str], float]:
+        return {}
+
+    def in_progress(self) -> Mapping[str, int]:
+        return {}
+
     def on_deadline(self, tell: Callable[[str, str], object]) -> None:
         """Nothing is held here."""
 
