@@ -149,14 +149,6 @@ def apply(connection: Connection, table: sa.Table, revision: str, direction: Dir
     connection.execute(table.delete().where(table.c.revision == revision, back))
 
 
-def unfinished(connection: Connection, table: sa.Table, revision: str) -> list[sa.RowMapping]:
-    """Checkpoints of the revision that say that it is not done."""
-    found = sa.select(table).where(
-        table.c.revision == revision, table.c.direction == "upgrade", table.c.state != "finished"
-    )
-    return list(connection.execute(found.order_by(table.c.ordinal)).mappings())
-
-
 def exists(connection: Connection, table: sa.Table) -> bool:
     return sa.inspect(connection).has_table(table.name, schema=table.schema)
 
