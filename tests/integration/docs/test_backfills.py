@@ -86,7 +86,7 @@ async def test_the_contract_waits_for_the_backfill(project: Project) -> None:
     write(project, STORY)
     await project.upgrade("fill")
     project.execute("UPDATE alembic_version_backfills SET state = 'running'")
-    with pytest.raises(CommandError, match="requires the backfill of 'tickets' of revision fill, which is"):
+    with pytest.raises(CommandError, match="requires the backfills of revision fill: that of 'tickets' is"):
         await project.upgrade()
 
 
