@@ -13,6 +13,7 @@ import pytest
 from tests.integration.backfills.conftest import ROOT, Make, Project
 
 ROWS = 200_000
+KILLS = [("psycopg", 40), ("pymysql", 10)] if os.environ.get("SOAK") else [("psycopg", 15), ("pymysql", 5)]
 
 
 def run_and_kill(project: Project, seed: int, kills: int) -> list[list[int]]:
@@ -29,8 +30,9 @@ def run_and_kill(project: Project, seed: int, kills: int) -> list[list[int]]:
     return seen
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("driver", "kills"), [("psycopg", 40), ("pymysql", 10)])
+@pytest.mark.parametrize(("driver", "kills"), KILLS)
 async def test_each_row_is_changed_once_however_often_it_is_killed(driver: str, kills: int, make_project: Make) -> None:
     project = await make_project(driver)
     project.numbers(ROWS)

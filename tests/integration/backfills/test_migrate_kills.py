@@ -26,7 +26,7 @@ from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.processes import at_server
 from tests.servers import MakeDatabases
 
-KILLS, TENANTS, ROWS = 8, 3, 2_000
+KILLS, TENANTS, ROWS = 8 if os.environ.get("SOAK") else 3, 3, 2_000
 CREATE = f"""
 op.create_table("t", sa.Column("id", sa.Integer, primary_key=True), sa.Column("n", sa.BigInteger, nullable=False))
 op.execute("INSERT INTO t VALUES " + ", ".join(f"({{i}}, {{i}})" for i in range(1, {ROWS} + 1)))
@@ -118,6 +118,7 @@ async def fleet(
     return Fleet(tmp_path, server.url("x"), databases, rows, environ)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(300)
 async def test_each_row_is_changed_once_however_often_migrate_is_killed(fleet: Fleet) -> None:
     chance = random.Random(11)
