@@ -1,4 +1,4 @@
-"""The real `alembic` command line as processes that are forked from one that has imported it, and nothing of ours."""
+"""The real `alembic` command line as processes that are forked from one that has imported it, and of ours only its plugin."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from tests import forking
 # What an env.py and the migrations of `tests.environments` import, and what SQLAlchemy does for PostgreSQL.
 _BEFOREHAND = ("alembic.op", "logging.config", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")
 
+# What Alembic itself loads of ours, as its plugin.
+_PLUGIN = {"orchestrator", "orchestrator.history", "orchestrator.history.operations"}
+
 
 def start(
     arguments: Sequence[str], *, cwd: Path, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
@@ -28,7 +31,8 @@ if __name__ == "__main__":
 
     for name in _BEFOREHAND:
         importlib.import_module(name)
-    assert not any(name.split(".")[0] == "orchestrator" for name in sys.modules)
+    ours = {name for name in sys.modules if name.split(".")[0] == "orchestrator"}
+    assert ours <= _PLUGIN, ours
     gc.freeze()
     job = forking.Forking([socket.socket(fileno=int(sys.argv[1]))]).serve()
     forking.take_on(job)

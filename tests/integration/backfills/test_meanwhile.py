@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,6 +54,7 @@ async def test_rows_that_others_insert_update_and_delete(one_of_each: Project) -
 
     def write(connection: sa.Connection, ended: threading.Event) -> None:
         while not ended.is_set():
+            time.sleep(0.002)  # SQLite lets nobody in whom another keeps from coming in
             number = chance.randrange(1, 5400)
             # Before where the backfill is by now, and after where it was to end; until there are enough.
             new = [-number, number + 6000 + inserted[0]] if inserted[0] < 200 else []
