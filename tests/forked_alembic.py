@@ -1,4 +1,4 @@
-"""The real `alembic` command line as processes that are forked from one that has imported it, and of ours only its plugin."""
+"""The real `alembic` command line as processes that are forked from one that has imported it, with our plugin."""
 
 from __future__ import annotations
 

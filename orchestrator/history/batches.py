@@ -35,6 +35,7 @@ SWEEPS = 10
 # And so many in all, over all runs.
 MOST_SWEEPS = 100
 LOOK_SECONDS = 5.0
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
 
 
 @dataclass(slots=True)
@@ -175,7 +176,10 @@ class Loop:
             waiting = self._server.still(self._connection, waiting)
 
     def _sweep(self, state: _State) -> None:
-        """To the upper key, then on to the next sweep or to the end."""
+        """To the upper key, then on to the next sweep or to the end. Sweeps that find little come with pauses: rows
+        that trickle in are not to be run after."""
+        if state.sweep >= 2 and state.last is None:
+            time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (state.sweep - 2), LONGEST_PAUSE_SECONDS))
         while state.upper is not None and state.last != state.upper:
             size = self._ask(state)
             self._last = self._tried(state, size)

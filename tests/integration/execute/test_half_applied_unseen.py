@@ -70,7 +70,7 @@ async def test_what_was_committed_before_a_lock_was_waited_for_is_not_done_again
     environments.add_revision(tmp_path, "delta", None, f"{body}\n{WAITS}")
     track = replace(environments.track_of(config), execution=execution)
     registry = engine.registry_of([track], [engine.shard_of(pg)], engine.targets_of([database]))
-    async with engine.running(registry, lock_timeout_seconds=0.2) as running:
+    async with engine.running(registry, lock_timeout_seconds=0.5) as running:
         async with engine.locked_table(pg, database, "held"):
             view = await running.rollout()
         failed = (await running.migrations(view))["t000"]
