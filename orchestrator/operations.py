@@ -9,18 +9,18 @@ a type checker: `from orchestrator.operations import backfill`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
-from alembic import op as _op
+from alembic import op
+from alembic.operations import Operations
 
 from orchestrator.history import autogenerate as autogenerate  # how they are written into a file
-from orchestrator.history.changes import Transform
 from orchestrator.history.operations import (
     BackfillOp,
     BackfillRowsOp,
     BackfillSqlOp,
-    Key,
     RequiresBackfillOp,
     VerifyOp,
 )
@@ -38,66 +38,22 @@ __all__ = [
     "verify",
 ]
 
-
-def backfill(
-    table: str,
-    set_: Mapping[str, Any],
-    where: Any = None,
-    key: Key = None,
-    batch_size: int = 1000,
-    *,
-    until_empty: bool = False,
-    schema: str | None = None,
-) -> int:
-    """As `op.backfill`."""
-    op = BackfillOp(table, set_, where=where, key=key, batch_size=batch_size, until_empty=until_empty, schema=schema)
-    return int(_op.invoke(op))
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 
-def backfill_rows(
-    table: str,
-    columns: Sequence[str],
-    transform: Transform,
-    key: Key = None,
-    batch_size: int = 1000,
-    *,
-    where: Any = None,
-    until_empty: bool = False,
-    schema: str | None = None,
-) -> int:
-    """As `op.backfill_rows`."""
-    op = BackfillRowsOp(
-        table,
-        columns,
-        transform,
-        where=where,
-        key=key,
-        batch_size=batch_size,
-        until_empty=until_empty,
-        schema=schema,
-    )
-    return int(_op.invoke(op))
+def _of_op(operation: Callable[Concatenate[Operations, P], Answer]) -> Callable[P, Answer]:
+    """The operation by the module `alembic.op`, which stands for the operations of the migration that runs."""
+
+    @wraps(operation)
+    def function(*args: P.args, **options: P.kwargs) -> Answer:
+        return operation(cast(Operations, op), *args, **options)
+
+    return function
 
 
-def backfill_sql(
-    statement: str,
-    table: str,
-    key: Key = None,
-    batch_size: int = 1000,
-    *,
-    until_empty: bool = False,
-    schema: str | None = None,
-) -> int:
-    """As `op.backfill_sql`."""
-    op = BackfillSqlOp(statement, table, key=key, batch_size=batch_size, until_empty=until_empty, schema=schema)
-    return int(_op.invoke(op))
-
-
-def verify(sql: str, message: str) -> None:
-    """As `op.verify`."""
-    _op.invoke(VerifyOp(sql, message))
-
-
-def requires_backfill(revision: str, or_stamped: bool = False) -> None:
-    """As `op.requires_backfill`."""
-    _op.invoke(RequiresBackfillOp(revision, or_stamped))
+backfill = _of_op(BackfillOp.backfill)
+backfill_rows = _of_op(BackfillRowsOp.backfill_rows)
+backfill_sql = _of_op(BackfillSqlOp.backfill_sql)
+verify = _of_op(VerifyOp.verify)
+requires_backfill = _of_op(RequiresBackfillOp.requires_backfill)

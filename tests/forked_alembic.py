@@ -15,7 +15,7 @@ from tests import forking
 _BEFOREHAND = ("alembic.op", "logging.config", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")
 
 # What Alembic itself loads of ours, as its plugin.
-_PLUGIN = {"orchestrator", "orchestrator.history", "orchestrator.history.operations"}
+_PLUGIN = {"orchestrator", "orchestrator.history", "orchestrator.history.operations", "orchestrator.history.plugin"}
 
 
 def start(

@@ -30,7 +30,7 @@ def leave_alone(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: objec
     return _goes_on()
 
 
-if find_spec("alembic.runtime.plugins") is None:  # else `operations.setup` has said so
+if find_spec("alembic.runtime.plugins") is None:  # else `plugin.setup` has said so
     comparators.dispatch_for("schema")(leave_alone)
 
 

@@ -84,8 +84,8 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             return loop.run()
         except TakenOverError:
             raise CommandError(
-                f"somebody else has taken the backfill of {backfill.table!r} over; the batch that was on its way was "
-                "rolled back"
+                f"somebody else has taken the backfill of {backfill.table!r} over, and goes on with it; the batch that "
+                "was on its way here was rolled back. Wait for its end, then upgrade again"
             ) from None
         except MigrationFailedError as exc:
             if pacer is None:

@@ -38,7 +38,7 @@ LOOK_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _State:
     """What the checkpoint says."""
 
@@ -98,7 +98,7 @@ class Loop:
         with self._server.alone(self._connection, self._backfill), self._server.bounded(self._connection):
             state = self._resumed() or self._begun()
             while not state.finished:
-                self._sweep(state)
+                state = self._sweep(state)
             self._pacer.ask(self._told(state, None))
             return state.changed
 
@@ -175,17 +175,17 @@ class Loop:
             time.sleep(0.2)
             waiting = self._server.still(self._connection, waiting)
 
-    def _sweep(self, state: _State) -> None:
+    def _sweep(self, state: _State) -> _State:
         """To the upper key, then on to the next sweep or to the end. Sweeps that find little come with pauses: rows
         that trickle in are not to be run after."""
         if state.sweep >= 2 and state.last is None:
             time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (state.sweep - 2), LONGEST_PAUSE_SECONDS))
         while state.upper is not None and state.last != state.upper:
             size = self._ask(state)
-            self._last = self._tried(state, size)
-        self._ended(state)
+            state, self._last = self._tried(state, size)
+        return self._ended(state)
 
-    def _ended(self, state: _State) -> None:
+    def _ended(self, state: _State) -> _State:
         """Where a sweep has come to its upper key: whether there is another."""
         with self._transaction():
             again = self._until_empty and (state.sweep == 0 or state.sweep_changed > 0)
@@ -198,7 +198,7 @@ class Loop:
                 self._refuse_endless(state.sweep)
                 after = replace(state, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
                 self._checkpoint.move(self._connection, **_kept(after))
-        _copy(after, state)
+        return after
 
     def _refuse_endless(self, sweep: int) -> None:
         late = self._swept[-SWEEPS - 1 :]
@@ -210,17 +210,15 @@ class Loop:
                 "done, and let the application write new rows as they should be before this revision runs"
             )
 
-    def _tried(self, state: _State, size: int) -> Ran | Refused:
+    def _tried(self, state: _State, size: int) -> tuple[_State, Ran | Refused]:
         began = time.monotonic()
         try:
-            after, ran = self._batch(state, size, began)
+            return self._batch(state, size, began)
         except DBAPIError as exc:
             reason = servers.refusal(exc)
             if reason is None:
                 raise
-            return Refused(size, reason, time.monotonic() - began)
-        _copy(after, state)
-        return ran
+            return state, Refused(size, reason, time.monotonic() - began)
 
     def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
         assert state.upper is not None
@@ -228,7 +226,7 @@ class Loop:
             upto, seen = self._keyset.step(self._connection, state.last, state.upper, size)
             changed = self._change.apply(self._connection, state.last, upto)
             self._refuse_standing_still(state, upto, seen)
-            if self._until_empty and changed and state.sweep == 0:
+            if self._until_empty and changed:
                 self._refuse_unchanging(state.last, upto)
             after = replace(
                 state,
@@ -329,8 +327,3 @@ def _kept(state: _State) -> dict[str, object]:
         "rows_changed": state.changed,
         "rows_estimated": state.estimated,
     }
-
-
-def _copy(source: _State, target: _State) -> None:
-    for name in _State.__slots__:
-        setattr(target, name, getattr(source, name))

@@ -1,49 +1,22 @@
 """Operations for revisions that change data: `op.backfill`, `op.backfill_rows`, `op.backfill_sql`, `op.verify` and
 `op.requires_backfill`.
 
-They are registered when this module is imported: by Alembic 1.18 and newer through its entry point, and otherwise by
-`import orchestrator.operations` in env.py. A revision then runs under plain `alembic upgrade` as well.
+They are registered when this module is imported: by Alembic 1.18 and newer (`history.plugin`), and otherwise by `import
+orchestrator.operations` in env.py. A revision then runs under plain `alembic upgrade` as well.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from alembic.runtime.plugins import Plugin
+from alembic.operations import MigrateOperation, Operations
+from alembic.util import CommandError
 
+if TYPE_CHECKING:
     from orchestrator.history.changes import Transform
 
-
-def setup(plugin: Plugin) -> None:
-    """Called by Alembic while it is being imported itself, so that its autogenerate cannot be imported yet."""
-    from alembic.util import DispatchPriority
-
-    def leave_alone(*args: Any) -> Any:
-        from orchestrator.history import autogenerate
-
-        return autogenerate.leave_alone(*args)
-
-    plugin.add_autogenerate_comparator(leave_alone, "schema", priority=DispatchPriority.LAST)
-
-
-class _PluginModule(ModuleType):
-    """Alembic 1.18 expects a collection of modules where newer releases expect a module."""
-
-    def __iter__(self) -> Iterator[ModuleType]:
-        yield self
-
-
-sys.modules[__name__].__class__ = _PluginModule
-
-# Last, since it may be this that imports Alembic, which then looks for what is above.
-from alembic.operations import MigrateOperation, Operations  # noqa: E402
-from alembic.util import CommandError  # noqa: E402
-
-Key = str | Sequence[str] | None
+KeyColumns = str | Sequence[str] | None
 
 
 class _Backfill(MigrateOperation):
@@ -51,7 +24,7 @@ class _Backfill(MigrateOperation):
 
     name: str
 
-    def __init__(self, table: str, schema: str | None, key: Key, batch_size: int, until_empty: bool) -> None:
+    def __init__(self, table: str, schema: str | None, key: KeyColumns, batch_size: int, until_empty: bool) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise CommandError(f"`batch_size` of the backfill of {table!r} is {batch_size!r}: it counts rows, from 1")
         self.table, self.schema = table, schema
@@ -81,7 +54,7 @@ class BackfillOp(_Backfill):
         set_: Mapping[str, Any],
         *,
         where: Any = None,
-        key: Key = None,
+        key: KeyColumns = None,
         batch_size: int = 1000,
         until_empty: bool = False,
         schema: str | None = None,
@@ -99,7 +72,7 @@ class BackfillOp(_Backfill):
         table: str,
         set_: Mapping[str, Any],
         where: Any = None,
-        key: Key = None,
+        key: KeyColumns = None,
         batch_size: int = 1000,
         *,
         until_empty: bool = False,
@@ -131,7 +104,7 @@ class BackfillRowsOp(_Backfill):
         transform: Transform,
         *,
         where: Any = None,
-        key: Key = None,
+        key: KeyColumns = None,
         batch_size: int = 1000,
         until_empty: bool = False,
         schema: str | None = None,
@@ -147,7 +120,7 @@ class BackfillRowsOp(_Backfill):
         table: str,
         columns: Sequence[str],
         transform: Transform,
-        key: Key = None,
+        key: KeyColumns = None,
         batch_size: int = 1000,
         *,
         where: Any = None,
@@ -185,7 +158,7 @@ class BackfillSqlOp(_Backfill):
         statement: str,
         table: str,
         *,
-        key: Key = None,
+        key: KeyColumns = None,
         batch_size: int = 1000,
         until_empty: bool = False,
         schema: str | None = None,
@@ -199,7 +172,7 @@ class BackfillSqlOp(_Backfill):
         operations: Operations,
         statement: str,
         table: str,
-        key: Key = None,
+        key: KeyColumns = None,
         batch_size: int = 1000,
         *,
         until_empty: bool = False,

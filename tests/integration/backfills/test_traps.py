@@ -174,6 +174,21 @@ async def test_until_empty_and_a_row_that_stays_as_it_was(one_of_each: Project) 
         await one_of_each.upgrade()
 
 
+async def test_until_empty_and_a_later_row_that_stays_as_it_was(postgres: Project) -> None:
+    """It comes between two sweeps, by a trigger: it is changed once at most, as those of the first sweep are."""
+    postgres.numbers(20)
+    postgres.execute(
+        "CREATE FUNCTION follow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " INSERT INTO accounts (id, balance) SELECT 1000, 0 WHERE NEW.id = 20 AND NEW.done = 1; RETURN NULL; END $$",
+        "CREATE TRIGGER follows AFTER UPDATE ON accounts FOR EACH ROW EXECUTE FUNCTION follow()",
+    )
+    values = '{"balance": "balance + 1000", "done": "CASE WHEN id = 1000 THEN NULL ELSE 1 END"}'
+    postgres.add("filled", None, f'op.backfill("accounts", {values}, where="done IS NULL", until_empty=True)')
+    with pytest.raises(CommandError, match="again and again"):
+        await postgres.upgrade()
+    assert postgres.rows("SELECT balance FROM accounts WHERE id = 1000") == [(0,)]
+
+
 async def test_a_search_path_that_ends_with_env_pys_transaction(postgres: Project) -> None:
     postgres.numbers(5)
     postgres.execute("CREATE SCHEMA mine", "CREATE TABLE mine.accounts (LIKE accounts INCLUDING ALL)")
