@@ -9,7 +9,17 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, WrapValidator
 
 from orchestrator.registry import forms
-from orchestrator.registry.forms import Bound, Filled, Form, Name, Query, Seconds, WithReferences, none_is_no_list
+from orchestrator.registry.forms import (
+    Bound,
+    Filled,
+    Form,
+    Name,
+    Query,
+    QuestionForm,
+    Seconds,
+    WithReferences,
+    none_is_no_list,
+)
 from orchestrator.registry.time_forms import BlackoutForm, OpenForm, Timezone
 
 OFF = "off"
@@ -155,7 +165,7 @@ class HoursForm(Form):
     )
 
 
-class ProbeForm(Form):
+class ProbeForm(QuestionForm):
     """A question of your own whose answer holds backfills: one of `sql`, `promql` and `http`."""
 
     model_config = ConfigDict(title="Probe")
@@ -169,28 +179,16 @@ class ProbeForm(Form):
     for_: ClassVar[None] = None
     deadline: ClassVar[float] = 300.0
 
-    name: Name
     sql: Query | None = Field(
         None, description="One statement whose first row's first value is a number, or without `above` true."
     )
     shard: Name | None = Field(None, description="With `sql`: where to ask; the shard itself when left out.")
     database: Filled | None = Field(None, description="With `sql`: the database to ask; any when left out.")
-    schema_: Filled | None = Field(None, alias="schema", description="With `sql`: looked into first (PostgreSQL).")
     promql: Query | None = Field(None, description="A query; of several samples the largest counts.")
-    url: WithReferences | None = Field(None, description="With `promql`: the Prometheus server.")
     empty: Literal["pass", "fail"] | None = Field(
         None, description="With `promql`: `pass` holds nothing when nothing comes back; else that is no reading."
     )
     http: WithReferences | None = Field(None, description="The URL of an endpoint that answers as it must to go on.")
-    status: Annotated[int, Field(ge=100, le=599)] | None = Field(
-        None, description="With `http`: the status to answer with; 200 when left out."
-    )
-    contains: Filled | None = Field(None, description="With `http`: a text that the answer must hold.")
-    token: WithReferences | None = Field(
-        None, description="Sent as bearer token with `promql` or `http`; by reference only, such as ${TOKEN}."
-    )
-    user: Filled | None = Field(None, description="With `password`, instead of `token`: for basic authentication.")
-    password: WithReferences | None = Field(None, description="By reference only, such as ${PASSWORD}.")
     above: Bound | None = Field(None, description=_ABOVE)
     below: Bound | None = Field(None, description=_BELOW)
     every: Seconds = Field(5.0, description="How often to ask, such as 5s.")

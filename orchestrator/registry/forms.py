@@ -326,32 +326,12 @@ class OnFailureForm(Form):
     then: Reaction = Field("pause", description="What happens then. `rollback` takes back what the rollout changed.")
 
 
-class CheckForm(Form):
-    """What must hold after a wave before the rollout goes on: one of `sql`, `promql` and `http`."""
-
-    model_config = ConfigDict(title="Check")
+class QuestionForm(Form):
+    """What all have in common that ask a database, Prometheus or an endpoint."""
 
     name: Name
-    sql: Query | None = Field(
-        None, description="One statement whose first row's first value is true, or as `min`, `max` or `equals` say."
-    )
-    shard: Name | None = Field(None, description="With `sql`: where `database` is.")
-    database: Filled | None = Field(None, description="With `sql`: the database to ask; for SQLite a file.")
     schema_: Filled | None = Field(None, alias="schema", description="With `sql`: looked into first (PostgreSQL).")
-    on: Literal["tenants"] | None = Field(
-        None, description="With `sql`, and without `shard`: ask each tenant that the wave has migrated."
-    )
-    sample: Count | None = Field(None, description="With `on: tenants`: ask so many of them, always the same ones.")
-    track: Name | None = Field(None, description="With `on: tenants`: ask the databases of this track only.")
-    promql: Query | None = Field(None, description="A query of which every sample must be within `min` and `max`.")
     url: WithReferences | None = Field(None, description="With `promql`: the Prometheus server.")
-    for_: Seconds | None = Field(
-        None, alias="for", description="With `promql`: it must have been so for so long, such as 5m."
-    )
-    empty: Literal["pass", "fail"] | None = Field(
-        None, description="With `promql`: what it means that nothing comes back; `fail` when left out."
-    )
-    http: WithReferences | None = Field(None, description="The URL of an endpoint; redirections are not followed.")
     status: Annotated[int, Field(ge=100, le=599)] | None = Field(
         None, description="With `http`: the status to answer with; 200 when left out."
     )
@@ -361,6 +341,31 @@ class CheckForm(Form):
     )
     user: Filled | None = Field(None, description="With `password`, instead of `token`: for basic authentication.")
     password: WithReferences | None = Field(None, description="By reference only, such as ${PASSWORD}.")
+
+
+class CheckForm(QuestionForm):
+    """What must hold after a wave before the rollout goes on: one of `sql`, `promql` and `http`."""
+
+    model_config = ConfigDict(title="Check")
+
+    sql: Query | None = Field(
+        None, description="One statement whose first row's first value is true, or as `min`, `max` or `equals` say."
+    )
+    shard: Name | None = Field(None, description="With `sql`: where `database` is.")
+    database: Filled | None = Field(None, description="With `sql`: the database to ask; for SQLite a file.")
+    on: Literal["tenants"] | None = Field(
+        None, description="With `sql`, and without `shard`: ask each tenant that the wave has migrated."
+    )
+    sample: Count | None = Field(None, description="With `on: tenants`: ask so many of them, always the same ones.")
+    track: Name | None = Field(None, description="With `on: tenants`: ask the databases of this track only.")
+    promql: Query | None = Field(None, description="A query of which every sample must be within `min` and `max`.")
+    for_: Seconds | None = Field(
+        None, alias="for", description="With `promql`: it must have been so for so long, such as 5m."
+    )
+    empty: Literal["pass", "fail"] | None = Field(
+        None, description="With `promql`: what it means that nothing comes back; `fail` when left out."
+    )
+    http: WithReferences | None = Field(None, description="The URL of an endpoint; redirections are not followed.")
     min: Bound | None = Field(None, description="What comes back must be at least this.")
     max: Bound | None = Field(None, description="What comes back must be at most this.")
     equals: Text | None = Field(None, description="With `sql`: what comes back must be this number or text.")
