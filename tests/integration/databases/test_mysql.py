@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -27,6 +26,7 @@ from tests import mariadb
 from tests.command import environ
 from tests.engine import until
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
+from tests.processes import frozen
 
 ODD_NAMES = ["Capital Case", "it's", "back`quote", 'double"quote', "per%cent %s", "ünï", "x" * 64]
 
@@ -148,15 +148,12 @@ async def test_a_frozen_server_does_not_hold_the_guard_for_ever(mysql: MySQLServ
     async with MySQL().guard(_place(mysql, database, connect=0.5)) as guard:
         ((file,),) = await mariadb.fetch(mysql, "", "SELECT @@pid_file")
         server = int(await anyio.Path(file).read_text())
-        os.kill(server, signal.SIGSTOP)
-        try:
+        with frozen(server):
             with anyio.fail_after(60), pytest.raises(TargetUnreachableError, match=r"no answer within 0.5 s"):
                 await guard.blockers([])
             assert guard.lost.is_set(), "the driver gave the session up, and so the lock"
             with anyio.fail_after(60), pytest.raises(TargetUnreachableError):
                 await MySQL().read_heads(_place(mysql, database, connect=0.5))
-        finally:
-            os.kill(server, signal.SIGCONT)
 
 
 async def test_an_idle_limit_of_the_server_does_not_end_the_guard(mysql: MySQLServer, database: str) -> None:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import anyio
@@ -16,36 +12,9 @@ from orchestrator.execute import online
 from orchestrator.registry.model import Execution, Target
 from tests import engine, environments
 from tests.engine import until
+from tests.processes import family, frozen
 
 proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found through /proc")
-
-
-@contextmanager
-def frozen(server: EmbeddedServer) -> Iterator[None]:
-    """Stop the postmaster and all its backends where they are; let them go on afterwards."""
-    _signal(server, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        _signal(server, signal.SIGCONT)
-
-
-def _signal(server: EmbeddedServer, number: signal.Signals) -> None:
-    for pid in [server.pid, *_children(server.pid)]:
-        with suppress(ProcessLookupError):  # one that has just ended
-            os.kill(pid, number)
-
-
-def _children(parent: int) -> list[int]:
-    found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            found.append(int(stat.parent.name))
-    return found
 
 
 @proc
@@ -70,7 +39,7 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
         async with engine.running(registry, connect_timeout_seconds=1.0) as running:
             view, _ = await running.service.start_rollout(engine.head())
             await until(lambda: _all_sleep(other, names["other"]))
-            with frozen(other), anyio.fail_after(120):
+            with frozen(*family(other.pid)), anyio.fail_after(120):
                 await running.service.finished(view.rollout.id)
             after = await running.service.rollout(view.rollout.id)
             assert after.counts == {"succeeded": 3, "unreachable": 3}, after.failures

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from orchestrator.events import MigrationRetried
 from orchestrator.registry.model import Registry, Target
 from tests import engine, environments
 from tests.engine import until
+from tests.processes import frozen
 from tests.servers import MakeDatabases, backends
 
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE $2"
@@ -198,14 +197,10 @@ async def test_nothing_starts_beside_a_leftover_that_does_not_end(
     orphan = await asyncpg.connect(pg.url(database), server_settings={"application_name": name})
     backend = orphan.get_server_pid()
     monkeypatch.setattr(postgresql, "_CLEANUP_SECONDS", 0.3)
-    os.kill(backend, signal.SIGSTOP)
-    try:
-        with pytest.raises(TargetLockedError, match=f"do not end.*{backend}"):
-            async with PostgreSQL().guard(place):
-                pass
-    finally:
-        os.kill(backend, signal.SIGCONT)
-        orphan.terminate()
+    with frozen(backend), pytest.raises(TargetLockedError, match=f"do not end.*{backend}"):
+        async with PostgreSQL().guard(place):
+            pass
+    orphan.terminate()
     async with PostgreSQL().guard(place):
         assert await _pids(pg, database, name) == []
 
@@ -217,14 +212,10 @@ async def test_a_frozen_server_does_not_hold_the_guard_for_ever(pg: Server, make
     async with PostgreSQL().guard(_place(pg, database, connect=0.5)) as guard:
         (backend,) = await _pids(pg, database, "orchestrator guard%")
         assert await guard.heads() is None, "what was read with the lock; the next question goes to the server"
-        os.kill(backend, signal.SIGSTOP)
-        try:
-            with anyio.fail_after(60):
-                for ask in (guard.blockers([]), guard.blockers([]), guard.heads()):
-                    with pytest.raises(TargetUnreachableError):
-                        await ask
-        finally:
-            os.kill(backend, signal.SIGCONT)
+        with frozen(backend), anyio.fail_after(60):
+            for ask in (guard.blockers([]), guard.blockers([]), guard.heads()):
+                with pytest.raises(TargetUnreachableError):
+                    await ask
 
 
 async def test_an_odd_version_table_is_no_server_that_is_down(pg: Server, make_databases: MakeDatabases) -> None:

@@ -4,15 +4,12 @@ is frozen."""
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -37,6 +34,7 @@ from orchestrator.registry.model import Check, Registry, Shard, Target
 from tests import engine, mariadb, prometheus, standby
 from tests.engine import until
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
+from tests.processes import family, frozen
 from tests.servers import MakeDatabases
 from tests.standby import Pair
 
@@ -218,29 +216,19 @@ async def test_a_server_that_is_frozen_holds_and_is_asked_anew_when_it_wakes(mon
                 return isinstance(await turn.ask(report), Go)
 
             await until(goes)
-            frozen = [server.pid, *_children(server)]
-            for pid in frozen:
-                os.kill(pid, signal.SIGSTOP)
-            try:
 
-                async def held() -> bool:
-                    await turn.ask(report)
-                    return LOST in throttled.holds()
+            async def held() -> bool:
+                await turn.ask(report)
+                return LOST in throttled.holds()
 
+            with frozen(*family(server.pid)):
                 await until(held)
-            finally:
-                for pid in frozen:
-                    os.kill(pid, signal.SIGCONT)
             await until(goes)
             # Killed, it is another server by then.
             server.kill()
             await until(held)
             await server.start()
             await until(goes)
-
-
-def _children(server: EmbeddedServer) -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
 
 
 async def test_mariadb_holds_by_its_threads(mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases) -> None:
