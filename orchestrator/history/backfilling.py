@@ -158,17 +158,9 @@ def _mark_when_applied(context: MigrationContext, now: Running) -> None:
         count = _begun.pop(context)[1]
         assert ctx.connection is not None
         with session.resumable():
-            _forget_after(ctx.connection, table, now, count)
-            checkpoints.apply(ctx.connection, table, now.revision, now.direction)
+            checkpoints.apply(ctx.connection, table, now.revision, now.direction, count)
 
     context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, applied)
-
-
-def _forget_after(connection: Connection, table: sa.Table, now: Running, count: int) -> None:
-    """Of a revision that has had more backfills once: the last of them are no more, and are waited for by nobody."""
-    it = table.c
-    which = (it.revision == now.revision, it.direction == now.direction, it.ordinal > count)
-    connection.execute(table.delete().where(*which))
 
 
 def table_of_checkpoints(context: MigrationContext) -> sa.Table:

@@ -253,9 +253,10 @@ class Loop:
         if self._change.where is None:
             return
         rows = sa.select(sa.literal(1)).select_from(self._keyset.table)
-        rows = rows.where(self._keyset.between(last, upto), self._change.where, *self._server.of_this_transaction())
+        ours = self._keyset.between(first=last is None), self._change.where, *self._server.of_this_transaction()
         # As they are now: in MySQL's picture of when the transaction began, rows that others have deleted since stand.
-        if self._connection.execute(rows.limit(1).with_for_update()).first() is not None:
+        asked = rows.where(*ours).limit(1).with_for_update()
+        if self._connection.execute(asked, self._keyset.bounds(last, upto)).first() is not None:
             raise CommandError(
                 f"`until_empty` of the backfill of {self._backfill.table!r}: rows that it has changed still are as "
                 "`where` says, so they would be changed again and again. This batch was taken back"

@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -47,6 +48,7 @@ class SetColumns:
         if moved := [column.name for column in keyset.columns if column.name in values]:
             raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
         self._values = {name: expression(value) for name, value in values.items()}
+        self._made = cache(self._update)
 
     @property
     def definition(self) -> str:
@@ -54,8 +56,11 @@ class SetColumns:
         return f"set {', '.join(values)} where {_text(self.where)}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
-        change = self._keyset.table.update().where(self._keyset.between(after, upto)).values(self._values)
-        return connection.execute(change if self.where is None else change.where(self.where)).rowcount
+        return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
+
+    def _update(self, first: bool) -> sa.Update:
+        change = self._keyset.table.update().where(self._keyset.between(first=first)).values(self._values)
+        return change if self.where is None else change.where(self.where)
 
 
 class TransformRows:
@@ -68,6 +73,7 @@ class TransformRows:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `columns` names")
         names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
         self._columns = [keyset.table.columns[name] for name in names]
+        self._made = cache(self._wanted)
 
     @property
     def definition(self) -> str:
@@ -75,10 +81,7 @@ class TransformRows:
         return f"rows {_source(self._transform)} of {columns} where {_text(self.where)}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
-        wanted = sa.select(*self._columns).where(self._keyset.between(after, upto)).order_by(*self._keyset.columns)
-        if self.where is not None:
-            wanted = wanted.where(self.where)
-        rows = connection.execute(wanted.with_for_update()).mappings().all()
+        rows = connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).mappings().all()
         changes = list(self._transform(rows)) if rows else []
         if len(changes) != len(rows):
             raise CommandError(
@@ -93,6 +96,10 @@ class TransformRows:
         for names, values in by_columns.items():
             connection.execute(self._update(names), values)
         return sum(map(len, by_columns.values()))
+
+    def _wanted(self, first: bool) -> sa.Select[Any]:
+        rows = sa.select(*self._columns).where(self._keyset.between(first=first)).order_by(*self._keyset.columns)
+        return (rows if self.where is None else rows.where(self.where)).with_for_update()
 
     def _update(self, names: Sequence[str]) -> sa.Update:
         table = self._keyset.table
@@ -126,6 +133,9 @@ class Statement:
                 "must keep to the rows after the one key, up to and with the other"
             )
         self._text = statement
+        types = dict(zip(self._names, (column.type for column in keyset.columns), strict=True))
+        bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
+        self._made = sa.text(statement).bindparams(*bounds)
 
     @property
     def definition(self) -> str:
@@ -133,12 +143,12 @@ class Statement:
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         after = self._before_all(connection) if after is None else after
-        bounds = [
-            sa.bindparam(f"{end}{name}", value, column.type)
+        bounds = {
+            f"{end}{name}": value
             for end, key in (("after", after), ("upto", upto))
-            for name, value, column in zip(self._names, key, self._keyset.columns, strict=True)
-        ]
-        return max(0, connection.execute(sa.text(self._text).bindparams(*bounds)).rowcount)
+            for name, value in zip(self._names, key, strict=True)
+        }
+        return max(0, connection.execute(self._made, bounds).rowcount)
 
     def _can_be(self, value: Any) -> bool:
         """Whether the last column of the key could have that value."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,6 +32,7 @@ def name_of(version_table: str) -> str:
     return f"{kept}_{short}{SUFFIX}"
 
 
+@lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
 def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
     with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far."""
@@ -78,16 +80,20 @@ class Checkpoint:
     def __init__(self, table: sa.Table, identity: Identity, owner: str) -> None:
         self._table, self._identity, self.owner = table, identity, owner
         self._made: dict[tuple[str, ...], sa.Update] = {}
+        self._is_there = True
 
     def read(self, connection: Connection) -> sa.RowMapping | None:
         """The row, if there is one, kept from others until the transaction ends."""
         found = sa.select(self._table).where(*self._is_ours()).with_for_update()
-        return connection.execute(found).mappings().first()
+        row = connection.execute(found).mappings().first()
+        self._is_there = row is not None
+        return row
 
     def begin(self, connection: Connection, **values: Any) -> None:
-        """Write the row of a backfill that begins, instead of one that is done with."""
+        """Write the row of a backfill that begins, instead of one that is done with, where `read` has found one."""
         now = _now()
-        connection.execute(self._table.delete().where(*self._is_ours()))
+        if self._is_there:
+            connection.execute(self._table.delete().where(*self._is_ours()))
         identity = self._identity
         row = {
             "revision": identity.revision,
@@ -141,12 +147,13 @@ class Checkpoint:
         )
 
 
-def apply(connection: Connection, table: sa.Table, revision: str, direction: Direction) -> None:
-    """The version table was brought along with the revision: what stands here of its way there is done with, and of
-    the way back is no more."""
-    way, back = table.c.direction == direction, table.c.direction != direction
-    connection.execute(table.update().where(table.c.revision == revision, way).values(applied=True))
-    connection.execute(table.delete().where(table.c.revision == revision, back))
+def apply(connection: Connection, table: sa.Table, revision: str, direction: Direction, count: int) -> None:
+    """The version table was brought along with the revision, which has so many backfills: what stands here of its way
+    there is done with. Of the way back nothing is left, nor of backfills that it has had once, and has no more."""
+    it = table.c
+    gone = sa.or_(it.direction != direction, it.ordinal > count)
+    connection.execute(table.delete().where(it.revision == revision, gone))
+    connection.execute(table.update().where(it.revision == revision, it.direction == direction).values(applied=True))
 
 
 def exists(connection: Connection, table: sa.Table) -> bool:

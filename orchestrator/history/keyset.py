@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +15,8 @@ from orchestrator.backfill.keys import Key
 from orchestrator.history import servers
 
 _GENERATED = "generated"
+# Parameters of ours, by names that a revision's own SQL has no use for.
+_SKIPPED, _COUNTED = "orchestrator_skipped", "orchestrator_counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +26,19 @@ class Keyset:
     table: sa.Table
     columns: tuple[sa.Column[Any], ...]
     dialect: str
+    # What `step` asks, which takes longer to make than to answer: for the first batch, and for others.
+    _steps: dict[bool, tuple[sa.Select[Any], sa.Select[Any]]] = field(default_factory=dict, compare=False, repr=False)
 
-    def between(self, after: Key | None, upto: Key) -> sa.ColumnElement[bool]:
-        """The rows after one key (None: from the first) up to another, which is one of them."""
-        last = self._compared(upto, above=False)
-        return last if after is None else sa.and_(self._compared(after, above=True), last)
+    def between(self, *, first: bool) -> sa.ColumnElement[bool]:
+        """The rows after one key (`first`: from the first row on) up to another, which is one of them. Which keys these
+        are is said when it is executed: `bounds`."""
+        last = self._compared(self._bounds("upto"), above=False)
+        return last if first else sa.and_(self._compared(self._bounds("after"), above=True), last)
+
+    def bounds(self, after: Key | None, upto: Key) -> dict[str, Any]:
+        """The parameters of a statement with `between(first=after is None)`."""
+        given = {_bound("upto", number): value for number, value in enumerate(upto)}
+        return given | {_bound("after", number): value for number, value in enumerate(after or ())}
 
     def upper(self, connection: Connection) -> Key | None:
         """The greatest key; None where there is no row."""
@@ -39,12 +49,22 @@ class Keyset:
 
     def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
         """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
-        rows = sa.select(*self.columns).where(self.between(after, upper)).order_by(*self.columns)
-        row = connection.execute(rows.limit(1).offset(size - 1)).first()
+        first = after is None
+        if first not in self._steps:
+            self._steps[first] = self._asked(first)
+        ends, counted = self._steps[first]
+        bounds = self.bounds(after, upper)
+        row = connection.execute(ends, bounds | {_SKIPPED: size - 1}).first()
         if row is not None:
             return tuple(row), size
-        counted = sa.select(sa.func.count()).select_from(rows.order_by(None).limit(size).subquery())
-        return upper, int(connection.execute(counted).scalar_one())
+        return upper, int(connection.execute(counted, bounds | {_COUNTED: size}).scalar_one())
+
+    def _asked(self, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
+        """For the last key of a batch, and how many rows there are up to the upper one."""
+        rows = sa.select(*self.columns).where(self.between(first=first))
+        ends = rows.order_by(*self.columns).limit(1).offset(sa.bindparam(_SKIPPED, type_=sa.Integer))
+        some = rows.limit(sa.bindparam(_COUNTED, type_=sa.Integer)).subquery()
+        return ends, sa.select(sa.func.count()).select_from(some)
 
     def has_null(self, connection: Connection) -> bool:
         """One question for each column: an index answers it."""
@@ -56,15 +76,21 @@ class Keyset:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
         return None if row is None else tuple(row)
 
-    def _compared(self, key: Key, *, above: bool) -> sa.ColumnElement[bool]:
+    def _bounds(self, end: str) -> list[sa.BindParameter[Any]]:
+        return [sa.bindparam(_bound(end, n), type_=column.type) for n, column in enumerate(self.columns)]
+
+    def _compared(self, values: Sequence[sa.ColumnElement[Any]], *, above: bool) -> sa.ColumnElement[bool]:
         """`key < columns`, or `columns <= key`. MySQL finds its way in an index only where it is spelled out."""
-        values = [sa.literal(value, column.type) for column, value in zip(self.columns, key, strict=True)]
         if len(values) == 1:
             return self.columns[0] > values[0] if above else self.columns[0] <= values[0]
         if self.dialect not in ("mysql", "mariadb"):
             row, bound = sa.tuple_(*self.columns), sa.tuple_(*values)
             return row > bound if above else row <= bound
         return _spelled(self.columns, values, above=above)
+
+
+def _bound(end: str, number: int) -> str:
+    return f"orchestrator_{end}_{number}"
 
 
 def _spelled(
@@ -129,7 +155,7 @@ def _read(connection: Connection, table: str, schema: str | None) -> sa.Table:
     inspector = sa.inspect(connection)
     try:
         columns = inspector.get_columns(table, schema=schema)
-        key = inspector.get_pk_constraint(table, schema=schema)["constrained_columns"]
+        key = servers.of(connection, sa.Table(table, sa.MetaData(), schema=schema)).primary_key(connection)
     except sa.exc.NoSuchTableError:
         raise CommandError(f"there is no table {named(table, schema)!r} to backfill") from None
     made = [

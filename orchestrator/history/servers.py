@@ -108,6 +108,10 @@ class Server:
         """Why these columns cannot be gone by on this kind of server, in words."""
         return None
 
+    def primary_key(self, connection: Connection) -> Sequence[str]:
+        """Its columns, in the key's order; none where there is none."""
+        return sa.inspect(connection).get_pk_constraint(self._table.name, self._table.schema)["constrained_columns"]
+
     def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
         """Whether a unique index begins as these columns do, and has no others."""
         inspector, table = sa.inspect(connection), self._table
@@ -134,6 +138,15 @@ _FAMILY = (
     "WITH RECURSIVE family(oid) AS (SELECT CAST(CAST(:t AS regclass) AS oid) UNION"
     " SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN family ON i.inhparent = family.oid) "
 )
+_PRIMARY = """SELECT a.attname::text FROM pg_catalog.pg_index i
+    CROSS JOIN pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+    WHERE i.indrelid = CAST(:t AS regclass) AND i.indisprimary AND k.place <= i.indnkeyatts ORDER BY k.place"""
+# What `SHOW` tells of a duration reads as an interval: `0`, `1500ms`, `5min`.
+_LIMITS = """SELECT pg_catalog.current_setting('lock_timeout'), pg_catalog.current_setting('statement_timeout'),
+    CAST(1000 * EXTRACT(EPOCH FROM CAST(pg_catalog.current_setting('statement_timeout') AS interval)) AS bigint)"""
+_LIMIT = """SELECT pg_catalog.set_config('lock_timeout', :lock, false),
+    pg_catalog.set_config('statement_timeout', :statement, false)"""
 _UNIQUE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = CAST(:t AS regclass) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
     AND i.indexprs IS NULL AND ARRAY(SELECT a.attname::text
@@ -152,8 +165,7 @@ class PostgreSQL(Server):
     def alone(self, connection: Connection, backfill: Backfill) -> Iterator[None]:
         with connection.begin():
             oid = connection.execute(sa.text("SELECT CAST(CAST(:t AS regclass) AS oid)"), {"t": self._quoted}).scalar()
-        lock = {"space": LOCK_NAMESPACE, "key": _number(f"{oid} {backfill.revision} {backfill.direction}")}
-        with connection.begin():
+            lock = {"space": LOCK_NAMESPACE, "key": _number(f"{oid} {backfill.revision} {backfill.direction}")}
             got = connection.execute(sa.text("SELECT pg_catalog.pg_try_advisory_lock(:space, :key)"), lock).scalar()
         if not got:
             raise taken(backfill)
@@ -167,29 +179,17 @@ class PostgreSQL(Server):
     def bounded(self, connection: Connection) -> Iterator[None]:
         """Ours is the limit for locks where nobody has set one, and the one for statements where none is shorter."""
         with connection.begin():
-            was = {
-                name: str(connection.execute(sa.text(f"SELECT pg_catalog.current_setting('{name}')")).scalar())
-                for name in ("lock_timeout", "statement_timeout")
+            lock, statement, longest = connection.execute(sa.text(_LIMITS)).one()
+            ours = {
+                "lock": f"{LOCK_SECONDS}s" if lock == "0" else lock,
+                "statement": f"{min(int(longest) or BATCH_SECONDS * 1000, BATCH_SECONDS * 1000)}ms",
             }
-            longest: Any = connection.execute(
-                sa.text("SELECT setting FROM pg_catalog.pg_settings WHERE name = 'statement_timeout'")
-            ).scalar()
-            connection.execute(
-                sa.text(
-                    "SELECT pg_catalog.set_config('lock_timeout', :lock, false),"
-                    " pg_catalog.set_config('statement_timeout', :statement, false)"
-                ),
-                {
-                    "lock": f"{LOCK_SECONDS}s" if was["lock_timeout"] == "0" else was["lock_timeout"],
-                    "statement": f"{min(int(longest) or BATCH_SECONDS * 1000, BATCH_SECONDS * 1000)}ms",
-                },
-            )
+            connection.execute(sa.text(_LIMIT), ours)
         try:
             yield
         finally:
             if not connection.invalidated and not connection.closed:
-                for name, value in was.items():
-                    _quietly(connection, f"SELECT pg_catalog.set_config('{name}', :value, false)", {"value": value})
+                _quietly(connection, _LIMIT, {"lock": lock, "statement": statement})
 
     def estimate(self, connection: Connection) -> int | None:
         found: Any = connection.execute(
@@ -241,6 +241,10 @@ class PostgreSQL(Server):
 
     def of_this_transaction(self) -> Sequence[sa.ColumnElement[bool]]:
         return (sa.literal_column(_WRITTEN_HERE, sa.Boolean()),)
+
+    def primary_key(self, connection: Connection) -> Sequence[str]:
+        """SQLAlchemy's question for it takes the server and us many times as long."""
+        return [str(name) for (name,) in connection.execute(sa.text(_PRIMARY), {"t": self._quoted})]
 
     def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
         """An index that could not be built concurrently is invalid, and says nothing."""

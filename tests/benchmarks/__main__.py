@@ -32,7 +32,7 @@ NOOP_FACTOR, SIMULATED = 2, 500
 # Schemas of one database, for each of the targets: as they are migrated, and as they are looked at.
 SCHEMAS, LOOKED_AT = 2.5, 10
 # Rows that backfills change, for each of the targets; and rows of a batch.
-LOOPED, BESIDE, BATCHES = 5_000, 15_000, (1_000, 10_000)
+LOOPED, BESIDE, BATCHES = 5_000, 15_000, (1_000, 10_000, 50_000)
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ async def measure_backfills(targets: int) -> Sequence[Line]:
 async def _backfill_lines(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
     lines = []
     for size in BATCHES:
-        lines += _loop_lines(await backfills.loop(server, folder, LOOPED * targets, size), LOOPED * targets, size)
+        what = f"of {LOOPED * targets:,} rows without a throttle, {size:,} in a batch"
+        lines += _loop_lines(await backfills.loop(server, folder, LOOPED * targets, size), LOOPED * targets, what)
+    what = f"of {LOOPED * targets:,} rows as it comes, whose batches begin with {BATCHES[0]:,} rows"
+    found = await backfills.loop(server, folder, LOOPED * targets, BATCHES[0], fixed=False)
+    lines += _loop_lines(found, LOOPED * targets, what)
     lines += _beside_lines(await backfills.beside(server, folder, BESIDE * targets))
     return [*lines, _many_line(await crowd.many(folder))]
 
@@ -154,13 +158,12 @@ def _look_lines(found: schemas.Looked, many: int) -> list[Line]:
     ]
 
 
-def _loop_lines(found: backfills.Looped, rows: int, size: int) -> list[Line]:
-    what = f"backfill of {rows:,} rows without a throttle, {size:,} in a batch"
+def _loop_lines(found: backfills.Looped, rows: int, what: str) -> list[Line]:
     hand, ours = statistics.median(found.by_hand), statistics.median(found.ours)
     times = f"median of {backfills.PAIRS} pairs; {rows / ours:,.0f} against {rows / hand:,.0f} rows/s"
     return [
-        Line(f"rate of a {what}, against the same loop by hand", found.ratio, 0.95, True, times),
-        Line(f"growth of daemon and workers over a {what}", found.grown / 1e6, 10, False, "resident", " MB"),
+        Line(f"rate of a backfill {what}, against the loop by hand", found.ratio, 0.95, True, times),
+        Line(f"growth of daemon and workers over a backfill {what}", found.grown / 1e6, 10, False, "resident", " MB"),
     ]
 
 

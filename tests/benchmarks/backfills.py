@@ -26,7 +26,7 @@ from tests import engine, environments
 from tests.engine import Engine, until
 from tests.servers import drop_databases
 
-PAIRS = 3
+PAIRS = 5
 # What an application beside the backfill asks, and how often: far from what the server could do.
 SCALE, CLIENTS, PER_SECOND, SECONDS, ROUNDS = 10, 4, 150, 10, 3
 # Rules that a person would set who wants an application to notice little: small batches with pauses of three times as
@@ -55,18 +55,22 @@ class Looped:
         return statistics.median(hand / ours for hand, ours in zip(self.by_hand, self.ours, strict=True))
 
 
-async def loop(server: EmbeddedServer, folder: Path, rows: int, batch_size: int) -> Looped:
+async def loop(server: EmbeddedServer, folder: Path, rows: int, batch_size: int, *, fixed: bool = True) -> Looped:
     """The same statement over the same rows, in pairs whose order changes. Ours is measured from its first batch to its
-    last, as its event tells; a rollout takes a second or so besides, whatever its backfill."""
-    name = f"loop_{batch_size}"
+    last, as its event tells; a rollout takes a second or so besides, whatever its backfill.
+
+    `fixed`: our batches are as large as those by hand; else they only begin so, as for everybody who sets nothing.
+    """
+    name = f"loop_{batch_size}" if fixed else "loop_free"
     project = Project(folder / name, TABLE.format(rows=rows), FILL.format(batch_size=batch_size))
-    rules = Rules(thresholds={}, batch_size=batch_size)
+    rules = Rules(thresholds={}, batch_size=batch_size if fixed else None)
     await _made(server, name, project(server, [name], rules))
     by_hand, ours, grown = [], [], 0
     for pair in range(PAIRS):
         names = [f"{name}_{pair}_hand", f"{name}_{pair}_ours"]
         await create_databases(server, names, name)
         for one in names if pair % 2 else names[::-1]:
+            await engine.execute(server, one, "CHECKPOINT")  # else what was there before is written in the middle
             if one is names[0]:
                 by_hand.append(await anyio.to_thread.run_sync(_by_hand, server.url(one), batch_size))
                 continue
