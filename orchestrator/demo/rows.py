@@ -14,7 +14,7 @@ from orchestrator.databases.embedded import Server, create_databases, execute
 # The last revision before the backfills.
 BEFORE = "e46c218a144d"
 TEMPLATE = "demo_rows"
-USERS, TICKETS, CARTS = 1_000, 30_000, 1_000
+USERS, TICKETS, CARTS = 1_000, 15_000, 1_000
 _FILL = (
     f"""
     INSERT INTO users (email, name)
