@@ -1,4 +1,4 @@
-"""Measure, print the ratios, and record them: `python -m tests.benchmarks [--targets 200] [--no-record]`.
+"""Measure, print the ratios, and record them: `python -m tests.benchmarks [fleet] [schemas] [backfills]`.
 
 Figures are ratios inside one run on one machine wherever that can be; absolute times are for orientation only.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import re
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,12 +28,16 @@ from tests.benchmarks import backfills, crowd, noop, replay, rollout, scale, sch
 EXECUTIONS: tuple[Execution, ...] = ("auto", "online")
 ROOT = Path(__file__).parents[2]
 REPORT = ROOT / "docs" / "benchmarks.md"
+HEAD = """# Benchmarks
+
+Ratios are of two measurements in one run: absolute times depend on the machine and its load.
+"""
 # So many times the targets of the rest, where databases cost little or nothing.
 NOOP_FACTOR, SIMULATED = 2, 500
 # Schemas of one database, for each of the targets: as they are migrated, and as they are looked at.
 SCHEMAS, LOOKED_AT = 2.5, 10
 # Rows that backfills change, for each of the targets; and rows of a batch.
-LOOPED, BESIDE, BATCHES = 5_000, 15_000, (1_000, 10_000, 50_000)
+LOOPED, BESIDE, BATCHES = 5_000, 40_000, (1_000, 10_000, 50_000)
 
 
 @dataclass(frozen=True)
@@ -59,47 +64,24 @@ class Line:
 BEFORE_BACKFILLS = "e46c218a144d"
 
 
-async def measure(targets: int) -> Sequence[Line]:
-    logs.configure("json", "error")
+async def _fleet(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
     example = ROOT / "alembic" / "alembic.ini"
-    async with EmbeddedServer(max_connections=200) as server:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            ten = rollout.ten_revisions(folder / "ten")
-            # First, while the process is small: what later measurements free would hide what this one keeps.
-            grown = await scale.growth(server, folder, targets)
-            noops = await noop.measure(server, folder, ROOT / "alembic", NOOP_FACTOR * targets)
-            return [
-                _rollout_line("10 revisions", await rollout.measure(server, folder, ten, targets), targets),
-                _rollout_line(
-                    "the example's first 15",
-                    await rollout.measure(server, folder, example, targets, BEFORE_BACKFILLS),
-                    targets,
-                ),
-                *_replay_lines(await replay.measure(server, folder, ten, targets), targets),
-                _noop_line(noops, NOOP_FACTOR * targets),
-                *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
-                _growth_line(grown, targets),
-                *await _schema_lines(server, folder, ten, targets),
-                *await _backfill_lines(server, folder, targets),
-            ]
-
-
-async def measure_schemas(targets: int) -> Sequence[Line]:
-    """What concerns a schema per tenant, and nothing else."""
-    logs.configure("json", "error")
-    async with EmbeddedServer(max_connections=200) as server:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            return await _schema_lines(server, folder, rollout.ten_revisions(folder / "ten"), targets)
-
-
-async def measure_backfills(targets: int) -> Sequence[Line]:
-    """What concerns backfills, and nothing else."""
-    logs.configure("json", "error")
-    async with EmbeddedServer(max_connections=200) as server:
-        with tempfile.TemporaryDirectory() as name:
-            return await _backfill_lines(server, Path(name), targets)
+    ten = rollout.ten_revisions(folder / "ten")
+    # First, while the process is small: what later measurements free would hide what this one keeps.
+    grown = await scale.growth(server, folder, targets)
+    noops = await noop.measure(server, folder, ROOT / "alembic", NOOP_FACTOR * targets)
+    return [
+        _rollout_line("10 revisions", await rollout.measure(server, folder, ten, targets), targets),
+        _rollout_line(
+            "the example's first 15",
+            await rollout.measure(server, folder, example, targets, BEFORE_BACKFILLS),
+            targets,
+        ),
+        *_replay_lines(await replay.measure(server, folder, ten, targets), targets),
+        _noop_line(noops, NOOP_FACTOR * targets),
+        *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
+        _growth_line(grown, targets),
+    ]
 
 
 async def _backfill_lines(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
@@ -114,12 +96,26 @@ async def _backfill_lines(server: EmbeddedServer, folder: Path, targets: int) ->
     return [*lines, _many_line(await crowd.many(folder))]
 
 
-async def _schema_lines(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> list[Line]:
-    seen, many = LOOKED_AT * targets, int(SCHEMAS * targets)
+async def _schema_lines(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
+    config, seen, many = rollout.ten_revisions(folder / "schemas_ten"), LOOKED_AT * targets, int(SCHEMAS * targets)
     lines = _look_lines(await schemas.look(server, folder, config, "r9", seen), seen)
     for execution in EXECUTIONS:
         lines.append(_schemas_line(await schemas.roll(server, folder, config, many, execution), many, execution))
     return lines
+
+
+SECTIONS: Mapping[str, Callable[[EmbeddedServer, Path, int], Awaitable[list[Line]]]] = {
+    "fleet": _fleet,
+    "schemas": _schema_lines,
+    "backfills": _backfill_lines,
+}
+
+
+async def measure(section: str, targets: int) -> Sequence[Line]:
+    logs.configure("json", "error")
+    async with EmbeddedServer(max_connections=200) as server:
+        with tempfile.TemporaryDirectory() as name:
+            return await SECTIONS[section](server, Path(name), targets)
 
 
 def _replay_lines(found: replay.Result, targets: int) -> list[Line]:
@@ -230,15 +226,14 @@ def _noop_line(found: noop.Result, targets: int) -> Line:
     )
 
 
-def report(lines: Sequence[Line], arguments: str) -> str:
+def report(section: str, lines: Sequence[Line], arguments: str) -> str:
     machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores shared with the database servers"
     software = f"Python {platform.python_version()}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}"
     return "\n".join(
         [
-            "# Benchmarks",
+            f"## {section.capitalize()}",
             "",
-            f"Written by `make bench{arguments}` on {datetime.now(UTC):%Y-%m-%d}; {machine}; {software}.",
-            "Ratios are of two measurements in one run: absolute times depend on the machine and its load.",
+            f'Written by `make bench ARGS="{arguments}"` on {datetime.now(UTC):%Y-%m-%d}; {machine}; {software}.',
             "",
             "| what | reach | measured | reached | detail |",
             "|---|---|---|---|---|",
@@ -248,21 +243,28 @@ def report(lines: Sequence[Line], arguments: str) -> str:
     )
 
 
+def recorded(text: str, section: str, new: str) -> str:
+    """The page with this section as it was measured now, and the others as they were."""
+    parts = re.split(r"^(?=## )", text, flags=re.M)
+    known = {part.splitlines()[0].removeprefix("## ").lower(): part.rstrip() + "\n" for part in parts[1:]}
+    known[section] = new
+    return "\n".join([HEAD, *(known[name] for name in SECTIONS if name in known)])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; all, where none is")
     parser.add_argument("--targets", type=int, default=200)
     parser.add_argument("--no-record", action="store_true", help="print only")
-    parser.add_argument("--schemas", action="store_true", help="only what concerns a schema per tenant; print only")
-    parser.add_argument("--backfills", action="store_true", help="only what concerns backfills; print only")
     given = parser.parse_args()
-    arguments = [f"--{part}" for part in ("schemas", "backfills") if getattr(given, part)]
-    arguments += [f"--targets {given.targets}"] if given.targets != 200 else []
-    measured = measure_schemas if given.schemas else measure_backfills if given.backfills else measure
-    lines = anyio.run(measured, given.targets)
-    text = report(lines, f' ARGS="{" ".join(arguments)}"' if arguments else "")
-    print(text)
-    if not (given.no_record or given.schemas or given.backfills):
-        REPORT.write_text(text)
+    if unknown := [name for name in given.sections if name not in SECTIONS]:
+        parser.error(f"there is no section {unknown[0]!r}: choose from {', '.join(SECTIONS)}")
+    for section in given.sections or SECTIONS:
+        arguments = section if given.targets == 200 else f"{section} --targets {given.targets}"
+        text = report(section, anyio.run(measure, section, given.targets), arguments)
+        print(text)
+        if not given.no_record:
+            REPORT.write_text(recorded(REPORT.read_text(), section, text))
 
 
 if __name__ == "__main__":
