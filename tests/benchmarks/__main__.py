@@ -85,15 +85,14 @@ async def _fleet(server: EmbeddedServer, folder: Path, targets: int) -> list[Lin
 
 
 async def _backfill_lines(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
-    lines = []
+    lines = [_many_line(await crowd.many(folder))]  # first, while the process is small
     for size in BATCHES:
         what = f"of {LOOPED * targets:,} rows without a throttle, {size:,} in a batch"
         lines += _loop_lines(await backfills.loop(server, folder, LOOPED * targets, size), LOOPED * targets, what)
     what = f"of {LOOPED * targets:,} rows as it comes, whose batches begin with {BATCHES[0]:,} rows"
     found = await backfills.loop(server, folder, LOOPED * targets, BATCHES[0], fixed=False)
     lines += _loop_lines(found, LOOPED * targets, what)
-    lines += _beside_lines(await backfills.beside(server, folder, BESIDE * targets))
-    return [*lines, _many_line(await crowd.many(folder))]
+    return [*lines, *_beside_lines(await backfills.beside(server, folder, BESIDE * targets))]
 
 
 async def _schema_lines(server: EmbeddedServer, folder: Path, targets: int) -> list[Line]:
