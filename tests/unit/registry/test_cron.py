@@ -1,8 +1,9 @@
-"""Cron expressions against a second implementation, which walks over ten years half an hour at a time."""
+"""Cron expressions against a second implementation, which walks over years half an hour at a time."""
 
 from __future__ import annotations
 
 import calendar
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from orchestrator.registry import cron, zoned
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
-BEGIN, END = datetime(2024, 12, 31, 7, 12, tzinfo=UTC), datetime(2035, 1, 2, tzinfo=UTC)
+YEARS = 10 if os.environ.get("SOAK") else 4  # with a leap year
+BEGIN, END = datetime(2024, 12, 31, 7, 12, tzinfo=UTC), datetime(2025 + YEARS, 1, 2, tzinfo=UTC)
 HALF_HOUR = timedelta(minutes=30)
 NAMES = {"SUN": 0, "MON": 1, "TUE": 2, "WED": 3, "THU": 4, "FRI": 5, "SAT": 6} | {
     name.upper(): number for number, name in enumerate(calendar.month_abbr) if name
@@ -131,8 +133,9 @@ def named(wanted: Read, local: datetime) -> bool:
     return local.minute in wanted.minutes and local.hour in wanted.hours and wanted.takes(local.date())
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("zone", ZONES)
-def test_ten_years_are_the_same_by_a_second_implementation(zone: str) -> None:
+def test_years_are_the_same_by_a_second_implementation(zone: str) -> None:
     changes = {later[1] - earlier[1] for earlier, later in pairwise(clock(zone))}
     assert len(changes) == 3  # or there is nothing to prove here
     for text in EXPRESSIONS:
