@@ -135,8 +135,9 @@ class MigrationFinished(MigrationEvent):
     """A target ended in `outcome`; `kind`, `code`, `revision`, `message` and `remedy` tell of a failure.
 
     `seconds` is without the time in queues, windows and freezes. `lock_wait_seconds`: from connecting to holding the
-    target's lock; `retries`: further attempts by reason; `backfill_rows`: changed by its backfills. `reverting`: on its way
-    back. Of what was begun by an earlier process, `attempts` and `backfill_rows` tell, but not `seconds`, waiting and `retries`.
+    target's lock; `retries`: further attempts by reason; `backfill_rows`: changed by its backfills. `reverting`: on its
+    way back. Of what an earlier process began, `attempts` and `backfill_rows` tell; `seconds`, waiting and `retries` do
+    not.
     """
 
     outcome: str

@@ -17,7 +17,12 @@ ROLLOUTS: Sequence[Entry] = (
         "rollout track",
         "Revision files are others than when the rollout was made, and it goes on with them.",
     ),
-    call("limit_changed", "info", "rollout max_concurrent by", "A person set how many of a rollout's targets run at once."),
+    call(
+        "limit_changed",
+        "info",
+        "rollout max_concurrent by",
+        "A person set how many of a rollout's targets run at once.",
+    ),
     call(
         "rollout_stopped",
         "error",
@@ -70,7 +75,9 @@ ROLLOUTS: Sequence[Entry] = (
     call("check_asked", "debug", "strategy wave check passed message seconds", "A wave's check gave an answer."),
     call("asking_check_crashed", "error", "check tenant track exception", "A check could not be asked.", _BUG),
     call("asking_probe_crashed", "error", "probe exception", "A backfill's probe could not be asked.", _BUG),
-    call("reading_signals_crashed", "error", "exception", "A shard's load could not be read; it holds backfills.", _BUG),
+    call(
+        "reading_signals_crashed", "error", "exception", "A shard's load could not be read; it holds backfills.", _BUG
+    ),
     call("asking_for_head_room_crashed", "error", "shard exception", "A server's room could not be asked for.", _BUG),
     call("rendering_crashed", "error", "exception", "A plan could not be compiled; env.py carries it out.", _BUG),
     call("reading_heads_crashed", "error", "tenant track shard exception", "Heads could not be read.", _BUG),

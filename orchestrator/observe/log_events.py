@@ -21,8 +21,8 @@ FINISHED_KEYS = (
 ROLLOUT_FINISHED = Entry(
     "rollout_finished",
     By("outcome", {"failed": "error", "aborted": "warning", "rolled_back": "warning"}, "info"),
-    "A rollout ended: one line for each end, with all that one counts and groups by. One that somebody retries or takes "
-    "back ends again, and its last line counts.",
+    "A rollout ended: one line for each end, with all that one counts and groups by. One that somebody retries or "
+    "takes back ends again, and its last line counts.",
     "`failures` names the causes, by how many targets have them. Mend them, then `orchestrator rollout retry`.",
     tuple(FINISHED_KEYS.split()),
 )
