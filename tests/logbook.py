@@ -74,7 +74,7 @@ def _read(where: str, call: ast.Call, method: str) -> Call:
 
 def tables() -> dict[str, str]:
     """The parts of docs/logs.md that are made, by the names of their marks."""
-    found = {
+    found: dict[str, Sequence[Entry]] = {
         "lines of rollouts": [*log_events.ROLLOUTS, log_events.ROLLOUT_FINISHED, *log_events.MIGRATIONS],
         "lines of backfills": [*log_events.BACKFILLS],
         "lines of the fleet": [*log_events.FLEET],
