@@ -15,10 +15,12 @@ from structlog.typing import EventDict, WrappedLogger
 LONGEST_TEXT = 4_000
 LONGEST_TRACE = 12_000
 _TRACES = ("exception", "stack")
+# Without these, a value can be told from the key that follows it.
+_AMBIGUOUS = frozenset(" =\"'")
 
 
 class Shown:
-    """Text with characters that do not print: quoted as a value, and without quotes as the name of a line."""
+    """Text that needs care: quoted as a value, and without quotes as the name of a line."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -74,7 +76,9 @@ def one_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDic
 
 
 def _shown(value: object) -> object:
-    return Shown(value) if isinstance(value, str) and not value.isprintable() else value
+    if isinstance(value, str) and (not value.isprintable() or not _AMBIGUOUS.isdisjoint(value)):
+        return Shown(value)
+    return value
 
 
 def _indented(value: object) -> object:
