@@ -63,7 +63,7 @@ check: install ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-dashboards: install ## Write deploy/grafana/dashboards and docs/metrics.md anew
+dashboards: install ## Write deploy/grafana/dashboards, docs/metrics.md and docs/logs.md anew
 	$(BIN)/python -m deploy.grafana.generate
 	$(BIN)/python -m tests.documents
 

@@ -58,7 +58,8 @@ class RolloutCreated(RolloutEvent):
 class RolloutStateChanged(RolloutEvent):
     """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
     `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found. `allowed`: so many
-    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets."""
+    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets. `ending`:
+    what its last line in the log tells besides, once it has ended."""
 
     state: str
     reason: str | None
@@ -69,6 +70,7 @@ class RolloutStateChanged(RolloutEvent):
     waves: dict[str, dict[str, int]] = field(default_factory=dict)
     by: str | None = None
     allowed: dict[str, int] = field(default_factory=dict)
+    ending: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +132,21 @@ class MigrationRetried(MigrationEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationFinished(MigrationEvent):
-    """A target ended in `outcome`; `kind`, `code`, `revision`, `message` and `remedy` tell of a failure."""
+    """A target ended in `outcome`; `kind`, `code`, `revision`, `message` and `remedy` tell of a failure.
+
+    `seconds` is without the time in queues, windows and freezes. `lock_wait_seconds`: from connecting to holding the
+    target's lock; `retries`: further attempts by reason; `backfill_rows`: changed by its backfills. `reverting`: on its
+    way back. Of what an earlier process began, `attempts` and `backfill_rows` tell; `seconds`, waiting and `retries` do
+    not.
+    """
 
     outcome: str
     attempts: int
     seconds: float
+    lock_wait_seconds: float = 0.0
+    retries: dict[str, int] = field(default_factory=dict)
+    backfill_rows: int = 0
+    reverting: bool = False
     execution: str = "online"
     from_heads: tuple[str, ...] = ()
     to_heads: tuple[str, ...] = ()

@@ -17,9 +17,10 @@ from orchestrator.cli.examples import EXAMPLES
 from orchestrator.client import shapes
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
+from tests import logbook
 
 DOCS = Path(__file__).parents[1] / "docs"
-CLI, METRICS = DOCS / "cli.md", DOCS / "metrics.md"
+CLI, METRICS, LOGS = DOCS / "cli.md", DOCS / "metrics.md", DOCS / "logs.md"
 # What each command with `--json` answers.
 ANSWERS: dict[str, Any] = {
     "check": check.Checked,
@@ -106,6 +107,7 @@ def tables() -> dict[str, str]:
         "commands": "\n".join(_command_lines()),
         "shapes": "\n".join(_shape_lines()),
         "metrics": "\n".join(_metric_lines()),
+        **logbook.tables(),
     }
 
 
@@ -173,5 +175,5 @@ def made(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for document in (CLI, METRICS):
+    for document in (CLI, METRICS, LOGS):
         document.write_text(made(document.read_text()))

@@ -83,10 +83,13 @@ class TokensFile:
     def _take(self, mark: Mark, found: Mapping[str, Token] | ConfigurationError) -> None:
         self._mark = mark
         if isinstance(found, ConfigurationError):
-            log.error("tokens_file_refused", message=found.message, remedy=found.remedy, counting=len(self._tokens))
+            log.error("tokens_file_refused", message=found.message, remedy=found.remedy, count=len(self._tokens))
         else:
             self._tokens = found
-            log.warning("tokens_file_read", file=str(self.path), counting=len(found), gone=mark is None)
+            if mark is None:
+                log.warning("tokens_file_gone", file=str(self.path), remedy="no token of it counts any more")
+            else:
+                log.info("tokens_file_read", file=str(self.path), count=len(found))
 
 
 def _looked(path: Path, before: Mark) -> tuple[Mark, Mapping[str, Token] | ConfigurationError] | None:

@@ -99,7 +99,7 @@ class KeySet:
             try:
                 await self._renew()
             except Exception:  # of whatever kind: no provider's answer may end the daemon
-                log.exception("oidc_keys_not_read", source=str(self._source))
+                log.exception("oidc_keys_crashed", url=str(self._source))
             await anyio.sleep(RENEW_SECONDS if self._age() < PAUSE_SECONDS else PAUSE_SECONDS)
 
     def _age(self) -> float:
@@ -120,7 +120,7 @@ class KeySet:
                 self._keys = usable(json.loads(await self._content()))
                 self._read_at = self._clock()
             except (OSError, ValueError, httpx2.HTTPError, TimeoutError) as exc:
-                log.warning("oidc_keys_not_read", source=str(self._source), error=type(exc).__name__, message=str(exc))
+                log.warning("oidc_keys_not_read", url=str(self._source), error=type(exc).__name__, message=str(exc))
 
     async def _content(self) -> bytes:
         if isinstance(self._source, Path):

@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "orchestrator migrate --dry-run",
         "orchestrator migrate --select tier=free --strategy canary",
         "orchestrator migrate --to 1a2b3c4d5e6f --direction downgrade --select tenant=acme",
+        "orchestrator migrate --log-format json",
     ),
     "alembic": (
         "orchestrator alembic --tenant acme -- current --verbose",

@@ -56,6 +56,12 @@ def following(tally: Tally) -> AbstractAsyncContextManager[Shown]:
 
 
 @asynccontextmanager
+async def nobody(tally: Tally) -> AsyncIterator[Shown]:
+    """Show nothing: log lines tell of it."""
+    yield Shown(tally, drawn=True)
+
+
+@asynccontextmanager
 async def _view(console: Console, tally: Tally) -> AsyncIterator[Shown]:
     # Live prints what is written meanwhile above the view. Drawn by a task and not by Live's own thread, which would
     # read the tally while it changes.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -37,6 +37,8 @@ def migrate(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Approve whatever the strategy wants approved.")] = False,
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
+    log_format: options.ToldAsJson = None,
+    log_level: options.LogLevel = None,
     config: options.Config = None,
     store_url: options.StoreUrl = None,
 ) -> None:
@@ -46,19 +48,30 @@ def migrate(
     """
     from orchestrator import settings
     from orchestrator.cli import remarks
+    from orchestrator.observe import logs
     from orchestrator.rollout.state import Direction, Request
 
     [wanted] = options.words(Direction, [direction], "--direction")
-    configured = settings.load(config=config, store_url=store_url, max_concurrent=max_concurrent)
+    configured = settings.load(
+        config=config,
+        store_url=store_url,
+        max_concurrent=max_concurrent,
+        log_format=log_format,
+        log_level=log_level,
+    )
     request = Request(track or "", to, select, strategy, wanted, max_concurrent=max_concurrent, plan_digest=plan_digest)
-    remarks.configure()
+    for_machines = configured.log_format == "json"
+    if for_machines:
+        logs.configure("json", configured.log_level)
+    else:
+        remarks.configure()
     if dry_run:
         preview = anyio.run(_preview, configured, request)
         screen.answer(preview, tables.preview, as_json)
         raise typer.Exit(UNREACHABLE if any(g["state"] == "unreachable" for g in preview["groups"]) else 0)
     ended = anyio.run(_migrate, configured, request, yes)
     screen.answer(ended, summary.summary, as_json)
-    if ended["state"] != "succeeded" and not as_json:
+    if ended["state"] != "succeeded" and not (as_json or for_machines):
         screen.remark(f"\n{_how_to_go_on(ended['to'])}")
     raise typer.Exit(summary.exit_code(ended))
 
@@ -108,19 +121,23 @@ async def _migrate(settings: Settings, request: Request, approve: bool) -> shape
 
     request = await completed(settings, request)
     stopping, tally = anyio.Event(), Tally()
+    for_machines = settings.log_format == "json"
 
     def stop() -> None:
         stopping.set()
+        if for_machines:
+            return
         running = screen.plural(len(tally.running), "running target")
         screen.remark(f"stopping: {running} may end, nothing more is started; Ctrl-C again leaves at once")
 
     with screen.reserved_stdout():
-        async with interrupt.handled(stop, leaving=LEAVING), live.following(tally) as shown:
+        following = live.nobody(tally) if for_machines else live.following(tally)
+        async with interrupt.handled(stop, leaving=LEAVING), following as shown:
 
             def listen(event: Event) -> None:
                 shown.hear(event.name, event.as_dict())
 
-            with _logs_on_screen():
+            with nullcontext() if for_machines else _logs_on_screen():
                 view = await foreground.migrate(
                     settings,
                     request,

@@ -35,6 +35,14 @@ Select = Annotated[
 ]
 Direction = Annotated[str, typer.Option("--direction", help="upgrade, downgrade or stamp.")]
 Strategy = Annotated[str, typer.Option("--strategy", help="How to go over the targets, as named in the registry.")]
+LogFormat = Annotated[str | None, typer.Option("--log-format", help="auto, json or console. [ORCHESTRATOR_LOG_FORMAT]")]
+LogLevel = Annotated[
+    str | None, typer.Option("--log-level", help="debug, info, warning or error. [ORCHESTRATOR_LOG_LEVEL]")
+]
+ToldAsJson = Annotated[
+    str | None,
+    typer.Option("--log-format", help="json: the daemon's log lines instead of progress. [ORCHESTRATOR_LOG_FORMAT]"),
+]
 MaxConcurrent = Annotated[int | None, typer.Option("--max-concurrent", min=1, help="Most targets at once.")]
 PlanDigest = Annotated[
     str | None, typer.Option("--plan-digest", help="Start only if just what this plan says would be done.")

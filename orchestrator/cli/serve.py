@@ -16,10 +16,6 @@ Host = Annotated[str | None, typer.Option("--host", help="Listen here. [ORCHESTR
 Port = Annotated[
     int | None, typer.Option("--port", min=0, max=65535, help="0 takes any free one. [ORCHESTRATOR_PORT, 8080]")
 ]
-LogFormat = Annotated[str | None, typer.Option("--log-format", help="auto, json or console. [ORCHESTRATOR_LOG_FORMAT]")]
-LogLevel = Annotated[
-    str | None, typer.Option("--log-level", help="debug, info, warning or error. [ORCHESTRATOR_LOG_LEVEL]")
-]
 Grace = Annotated[
     float | None,
     typer.Option("--shutdown-grace-seconds", min=0, help="How long what runs may take to end when we are stopped."),
@@ -47,8 +43,8 @@ def serve(
     store_url: options.StoreUrl = None,
     host: Host = None,
     port: Port = None,
-    log_format: LogFormat = None,
-    log_level: LogLevel = None,
+    log_format: options.LogFormat = None,
+    log_level: options.LogLevel = None,
     max_concurrent: options.MaxConcurrent = None,
     shutdown_grace_seconds: Grace = None,
     tokens_file: TokensFile = None,

@@ -15,7 +15,7 @@ class Waiting:
     """Of one migration: who is in its way, look by look. Each session is told of once."""
 
     def __init__(self, tenant: str, track: str) -> None:
-        self._who = {"tenant": tenant, "track": track}
+        self._tenant, self._track = tenant, track
         self._looks, self._session = 0, ""
         self._told: set[str] = set()
         self.blocker: str | None = None
@@ -30,7 +30,8 @@ class Waiting:
             self._told.add(session)
             log.warning(
                 "migration_waits",
-                **self._who,
+                tenant=self._tenant,
+                track=self._track,
                 blocked_by=blocker,
                 remedy="it goes on when that session's transaction ends: end it, or let it finish",
             )

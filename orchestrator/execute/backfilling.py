@@ -74,6 +74,7 @@ class Backfilling:
         self._throttle, self._control = throttle, control
         self._open, self._turn = ExitStack(), None
         self.progressed = self.any = False
+        self._rows: dict[Backfill, int] = {}
         self.interrupted: Interruption | None = None
 
     _turn: Turn | None
@@ -82,6 +83,7 @@ class Backfilling:
         """What the loop is told; a `Stop` of the rollout goes before all others."""
         self.any = True
         self.progressed = self.progressed or isinstance(report.last, Ran)
+        self._rows[report.backfill] = report.progress.changed
 
         def stop() -> Interruption | None:
             return self._control.interrupts(migration, backfilling=not report.progress.finished)
@@ -91,6 +93,11 @@ class Backfilling:
         answer = await self._turn.ask(report)
         self.interrupted = stop()  # as it is by now
         return joined(self.interrupted, answer)
+
+    @property
+    def rows(self) -> int:
+        """That they have changed, earlier runs of theirs included."""
+        return sum(self._rows.values())
 
     @property
     def left_out(self) -> str | None:

@@ -63,7 +63,7 @@ class WaveChecks:
                 wave=wave.name,
                 check=check.name,
                 passed=finding.passed,
-                said=said,
+                message=said,
                 seconds=round(time.monotonic() - began, 3),
             )
 

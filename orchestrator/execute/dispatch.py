@@ -112,7 +112,7 @@ class LocalDispatcher:
                 remedy="put them back and resume, or abort the rollout and make a new plan",
             )
         if aim.history_digest not in ("", history.digest):
-            log.warning("history_changed", rollout=rollout.id, track=track.name, since="the rollout was made")
+            log.info("history_changed", rollout=rollout.id, track=track.name)
         direction = rollout.request.direction.planned
         planner, back = Planner(history, aim.goal, direction), Return(history, aim.goal, direction)
         courses = Courses(rollout.id, rollout.total, history, self._compile, self._publish)

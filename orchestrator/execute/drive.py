@@ -138,7 +138,7 @@ class _One:
         self.drive, self.migration = drive, migration
         self.in_slot = True
         self.attempt = Attempt()
-        self.retries = Retries(drive._policy)
+        self.retries, self.spent = Retries(drive._policy), tell.Spent()
         self.backfilling = Backfilling(drive.throttle, drive.control)
         self.suspect = False
         self.cut_short = migration.attempts > 0 and migration.was_cut_short
@@ -188,6 +188,7 @@ class _One:
                 raise TargetSkippedError(left_out, kind="skipped") from exc
             raise
         finally:
+            self.spent.lock_wait_seconds += self.attempt.lock_wait_seconds
             if self.attempt.judged:
                 self.migration = replace(self.migration, doubt=None)
             elif self.attempt.doubt is not None:
@@ -244,11 +245,13 @@ class _One:
         self._leave_slot()
         if stopped:
             return wait
+        reason = classify.classify(exc).value
+        self.spent.retries[reason] += 1
         self.drive._publish(
             events.MigrationRetried(
                 **tell.who(self.migration),
                 attempt=self.migration.attempts,
-                reason=classify.classify(exc).value,
+                reason=reason,
                 message=exc.message,
                 wait_seconds=round(wait, 3),
             )
@@ -354,7 +357,8 @@ class _One:
         counted = migration.counted if migration.failure is not None and touched else None
         way = BACKFILL if self.backfilling.any else self.attempt.execution
         self.migration = replace(migration, execution=way, finished_at=events.now(), counted=counted)
-        await self.drive.control.record(self.migration, tell.finished(self.migration, time.monotonic() - self.began))
+        self.spent.seconds, self.spent.backfill_rows = time.monotonic() - self.began, self.backfilling.rows
+        await self.drive.control.record(self.migration, tell.finished(self.migration, self.spent))
 
 
 def _find(registry: Registry, migration: Migration) -> Target:

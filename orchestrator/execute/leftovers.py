@@ -26,6 +26,7 @@ async def tell(target: Target, guard: Guard) -> None:
             "invalid_indexes",
             tenant=target.tenant,
             track=target.track,
+            shard=target.shard,
             indexes=list(found),
             remedy=indexes.remedy_for(found),
         )

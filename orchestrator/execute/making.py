@@ -127,7 +127,10 @@ class Making:
         try:
             await anyio.to_thread.run_sync(shelf.rotate, self._backup.keep)
         except OSError as exc:  # the backup itself is good
-            log.warning("backups_not_rotated", tenant=self._subject.target.tenant, reason=str(exc))
+            target = self._subject.target
+            log.warning(
+                "backups_not_rotated", tenant=target.tenant, track=target.track, shard=target.shard, message=str(exc)
+            )
 
 
 async def filing(work: Callable[[], _T]) -> _T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -102,8 +103,10 @@ class Done:
 @dataclass(slots=True)
 class Attempt:
     """What one attempt learned before it ended, however it ended; `adopted`: the target was stamped first; `judged`:
-    nothing is in doubt any more, neither of this attempt nor of one before; `doubt`: this is, from now on."""
+    nothing is in doubt any more, neither of this attempt nor of one before; `doubt`: this is, from now on.
+    `lock_wait_seconds`: from connecting to holding the target's lock, or to giving up."""
 
+    lock_wait_seconds: float = 0.0
     adopted: bool = False
     to_heads: Heads | None = None
     execution: str | None = None
@@ -151,8 +154,12 @@ class Migrator:
         work = replace(work, on_step=ours.noting(work.on_step))
         began = time.monotonic()
         database = self._databases[place.url.get_backend_name()]
-        async with database.guard(place) as guard:
-            self._publish(LockWaited(shard=work.target.shard, seconds=time.monotonic() - began, acquired=True))
+        async with AsyncExitStack() as stack:
+            try:
+                guard = await stack.enter_async_context(database.guard(place))
+            finally:
+                attempt.lock_wait_seconds = time.monotonic() - began
+            self._publish(LockWaited(shard=work.target.shard, seconds=attempt.lock_wait_seconds, acquired=True))
             precautions, doubts = Precautions(self._care, work, place, guard), Doubts(work, place, attempt)
             try:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
@@ -221,7 +228,15 @@ class Migrator:
         if heads != goal:
             raise _not_there(heads or (), f"{', '.join(goal)} was stamped")
         attempt.adopted = True
-        log.info("adopted", tenant=work.target.tenant, track=work.track.name, revisions=list(goal))
+        target = work.target
+        log.info(
+            "adopted",
+            rollout=work.occasion.rollout,
+            tenant=target.tenant,
+            track=target.track,
+            shard=target.shard,
+            to=list(goal),
+        )
         return heads
 
     async def _brought(

@@ -63,6 +63,13 @@ class Questions:
         try:
             return await self._on_batch(report)
         except Exception as exc:  # raised again by whoever started the migration, when the backfill has stopped
-            log.warning("backfill_not_answered", backfill=report.backfill, error=f"{type(exc).__name__}: {exc}")
+            told = report.backfill
+            log.warning(
+                "backfill_not_answered",
+                revision=told.revision,
+                table=told.table,
+                error=type(exc).__name__,
+                message=str(exc),
+            )
             self.failure = self.failure or exc
             return Stop("stopped", "nobody can say how it may go on")

@@ -92,13 +92,13 @@ def nowhere(url: URL) -> URL:
 
 
 def _tell(track: Track, env_py: EnvPy) -> None:
-    for key, name in (
-        ("version_table", env_py.version_table),
-        ("version_table_schema", env_py.version_table_schema),
-    ):
-        ours = getattr(track, key)
-        if name and findings.written(name) != ours:
-            log.warning(f"{key}_overruled", track=track.name, env_py=findings.written(name), registry=ours)
+    table, schema = env_py.version_table, env_py.version_table_schema
+    if table and (theirs := findings.written(table)) != track.version_table:
+        log.warning("version_table_overruled", track=track.name, env_py=theirs, registry=track.version_table)
+    if schema and (theirs := findings.written(schema)) != track.version_table_schema:
+        log.warning(
+            "version_table_schema_overruled", track=track.name, env_py=theirs, registry=track.version_table_schema
+        )
 
 
 def _clash(track: Track, env_py: EnvPy, one: Target, other: Target) -> HistoryError:

@@ -187,7 +187,7 @@ class Notifier:
         except StoreError as exc:
             log.warning("notification_not_recorded", channel=name, message=exc.message)
         except Exception:
-            log.exception("notification_failed_unexpectedly", channel=name)
+            log.exception("notification_crashed", channel=name)
         finally:
             self._sending.discard(name)
 
@@ -198,7 +198,7 @@ class Notifier:
             await self._put_off(channel, delivery, exc)
             return
         except Exception as exc:  # it counts as an attempt like any other, or it would be tried for ever
-            log.exception("notification_failed_unexpectedly", channel=channel.name, delivery=delivery.id)
+            log.exception("notification_crashed", channel=channel.name, delivery=delivery.id)
             unexpected = NotDelivered(f"it cannot be sent: {type(exc).__name__}, see the daemon's log")
             await self._put_off(channel, delivery, unexpected)
             return

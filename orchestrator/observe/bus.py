@@ -105,4 +105,4 @@ class Bus:
             return
         self._failed.add(listener)
         name = getattr(listener, "__qualname__", type(listener).__name__)
-        log.exception("subscriber_failed", subscriber=name, published=event.name)
+        log.exception("subscriber_failed", subscriber=name, event_name=event.name)

@@ -1,82 +1,22 @@
-"""What the log says of each event: every such line is made here, and `NAMES` is the list of them.
-
-Line names and their keys are what people search and alert by: extend them, do not rename.
-"""
+"""What the log says of each event: every such line is made here, by the table in `log_events`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
 from orchestrator import events
+from orchestrator.observe.log_entries import LEFT_OUT, Level, key_of
+from orchestrator.observe.log_events import BY_EVENT, ROLLOUT_FINISHED
 
-Level = Literal["debug", "info", "warning", "error"]
-
-NAMES: Mapping[type[events.Event], str] = {
-    events.RolloutCreated: "rollout_created",
-    events.RolloutStateChanged: "rollout_state_changed",
-    events.WaveChanged: "wave_changed",
-    events.MigrationStarted: "migration_started",
-    events.BackupTaken: "backup_taken",
-    events.BackupFailed: "backup_failed",
-    events.StepApplied: "step_applied",
-    events.MigrationRetried: "migration_retried",
-    events.ReplayRefused: "replay_refused",
-    events.PlanJudged: "plan_judged",
-    events.MigrationFinished: "migration_finished",
-    events.BackfillStarted: "backfill_started",
-    events.BackfillProgressed: "backfill_progressed",
-    events.BackfillFinished: "backfill_finished",
-    events.BackfillStopped: "backfill_stopped",
-    events.BackfillHeld: "backfill_held",
-    events.BackfillReleased: "backfill_released",
-    events.BackfillOrdered: "backfill_ordered",
-    events.TargetsAppeared: "targets_appeared",
-    events.LockWaited: "lock_waited",
-    events.ShardThrottled: "shard_throttled",
-    events.ShardLimitChanged: "shard_limit_changed",
-    events.TargetObserved: "target_observed",
-    events.RegistryReloaded: "registry_reloaded",
-    events.SourceStale: "source_stale",
-    events.SourceRecovered: "source_recovered",
-    events.TenantsIgnored: "tenants_ignored",
-    events.TargetsVanished: "targets_vanished",
-    events.LeaderElected: "leader_elected",
-    events.LeaderLost: "leader_lost",
-    events.StoodBy: "standby",
-    events.Audited: "audited",
-    events.WindowsOverridden: "windows_overridden",
-    events.FleetFrozen: "fleet_frozen",
-    events.FreezeLifted: "freeze_lifted",
-    events.ScheduleRan: "schedule_ran",
-    events.ScheduleSwitched: "schedule_switched",
-    events.NotificationDelivered: "notification_delivered",
-    events.NotificationFailed: "notification_failed",
-    events.NotificationDropped: "notification_dropped",
-}
+# Where the target is of which an event tells, as the registry has it now: `database` and `schema`, or neither.
+Where = Callable[[events.MigrationFinished], Mapping[str, str | None]]
 
 log = structlog.get_logger("orchestrator.events")
-
-# Keys that read better, or that other tools know better, than the event's own field names.
-_KEYS = {"from_heads": "from", "to_heads": "to", "kind": "error", "code": "error_code", "revision": "error_revision"}
-_ROLLOUT_LEVELS: Mapping[str, Level] = {
-    "awaiting_approval": "warning",
-    "paused": "warning",
-    "aborted": "warning",
-    "failed": "error",
-    "rolled_back": "warning",
-}
-_OUTCOME_LEVELS: Mapping[str, Level] = {
-    "succeeded": "info",
-    "up_to_date": "info",
-    "skipped": "info",
-    "rolled_back": "info",
-    "failed": "error",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,70 +26,52 @@ class Line:
     fields: Mapping[str, Any]
 
 
-def line(event: events.Event) -> Line | None:
-    """The line that tells of `event`; None for an event that has no name in the table."""
-    name = NAMES.get(type(event))
-    return Line(level(event), name, fields(event)) if name else None
+def lines(event: events.Event) -> Iterator[Line]:
+    """The lines that tell of `event`; none of one that is not in the table."""
+    if entry := BY_EVENT.get(type(event)):
+        yield Line(entry.level_of(event), entry.name, fields(event))
+    if isinstance(event, events.RolloutStateChanged) and event.ending is not None:
+        yield _finished(event, event.ending)
 
 
 def level(event: events.Event) -> Level:
-    """How loud an event is: `error` wants a person, `warning` may, the rest is the record."""
-    match event:
-        case events.MigrationFinished(outcome=outcome):
-            return _OUTCOME_LEVELS.get(outcome, "warning")
-        case events.RolloutStateChanged(state=state):
-            return _ROLLOUT_LEVELS.get(state, "info")
-        case events.RegistryReloaded(result=result):
-            return "error" if result == "failed" else "info"
-        case events.MigrationRetried() | events.ReplayRefused() | events.PlanJudged(differs=True):
-            return "warning"
-        case events.ShardThrottled():
-            return "warning"
-        case events.ShardLimitChanged(reason=reason):
-            return "info" if reason is None else "debug"
-        case events.TargetsAppeared(reason=reason):
-            return "info" if reason is None else "warning"
-        case events.BackupFailed() | events.SourceStale() | events.TenantsIgnored() | events.TargetsVanished():
-            return "warning"
-        case events.BackupTaken() | events.RolloutCreated() | events.WaveChanged() | events.PlanJudged():
-            return "info"
-        case events.BackfillStopped(kind=kind):
-            return "warning" if kind in ("too_slow", "failed") else "info"
-        case events.BackfillStarted() | events.BackfillFinished() | events.BackfillHeld() | events.BackfillReleased():
-            return "info"
-        case events.SourceRecovered() | events.BackfillOrdered():
-            return "info"
-        case events.Audited(outcome=outcome):
-            return "info" if outcome == "done" else "warning"
-        case events.LeaderLost() | events.ScheduleRan(outcome="failed"):
-            return "error"
-        case events.ScheduleRan(outcome="started" | "nothing_pending") | events.ScheduleSwitched():
-            return "info"
-        case events.ScheduleRan() | events.FleetFrozen() | events.FreezeLifted() | events.WindowsOverridden():
-            return "warning"
-        case events.NotificationFailed(wait_seconds=wait):
-            return "error" if wait is None else "warning"
-        case events.NotificationDropped():
-            return "warning"
-        case events.LeaderElected() | events.StoodBy():
-            return "info"
-        case _:
-            return "debug"
+    """How loud an event is: `warning` and `error` want a person, the rest is the record."""
+    entry = BY_EVENT.get(type(event))
+    return entry.level_of(event) if entry else "debug"
 
 
 def fields(event: events.Event) -> Mapping[str, Any]:
     """The event's values under the log's keys, without those that say nothing; seconds to the millisecond."""
-    values = {key: value for key, value in event.as_dict().items() if key != "at" and value is not None}
-    values.pop("batches", None)  # one number for each batch
-    if isinstance(event, events.MigrationFinished):
-        values = {_KEYS.get(key, key): value for key, value in values.items()}
-    return {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
+    told = {key_of(type(event), name): value for name, value in event.as_dict().items() if name not in LEFT_OUT}
+    return {key: round(value, 3) if isinstance(value, float) else value for key, value in _said(told).items()}
 
 
-def write(event: events.Event) -> None:
-    """Subscribe this to the bus. A line that nobody wants to hear is not made: steps are many."""
-    if level(event) == "debug" and not logging.getLogger().isEnabledFor(logging.DEBUG):
-        return
-    if told := line(event):
-        say: Callable[..., object] = getattr(log, told.level)
-        say(told.name, **told.fields)
+def _finished(event: events.RolloutStateChanged, ending: Mapping[str, Any]) -> Line:
+    """A rollout's last line: its end by itself, whatever was told before."""
+    known = fields(event)
+    told = {"outcome": event.state, **known, **ending}
+    values = _said({key: told.get(key) for key in ROLLOUT_FINISHED.keys})
+    by = ROLLOUT_FINISHED.level
+    return Line(by if isinstance(by, str) else by.of(event.state), ROLLOUT_FINISHED.name, values)
+
+
+def _said(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def writer(where: Where) -> Callable[[events.Event], None]:
+    """Subscribe this to the bus."""
+
+    def write(event: events.Event) -> None:
+        # A line that nobody wants to hear is not made: steps are many.
+        if level(event) == "debug" and not logging.getLogger().isEnabledFor(logging.DEBUG):
+            return
+        at = _said(where(event)) if isinstance(event, events.MigrationFinished) else {}
+        for line in lines(event):
+            say: Callable[..., object] = getattr(log, line.level)
+            say(line.name, **line.fields, **at)
+
+    return write
+
+
+write = writer(lambda event: {})

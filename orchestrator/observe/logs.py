@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from orchestrator.observe import redact, requests
+from orchestrator.observe import plain, redact, requests
 from orchestrator.settings import LogFormat, LogLevel
 
 # What libraries may say when we are at `info`, and when we are at `debug`. SQLAlchemy's statements carry tenants' data,
@@ -80,19 +80,21 @@ def _handler(format: LogFormat, stream: TextIO) -> logging.Handler:
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,  # a plain traceback: local variables hold URLs
                 mask,
-                _renderer(format, stream),
+                plain.bounded,
+                *_renderer(format, stream),
             ],
         )
     )
     return handler
 
 
-def _renderer(format: LogFormat, stream: TextIO) -> Processor:
+def _renderer(format: LogFormat, stream: TextIO) -> Sequence[Processor]:
     if format == "json":
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(
+        return (structlog.processors.JSONRenderer(allow_nan=False),)
+    console = structlog.dev.ConsoleRenderer(
         colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )
+    return plain.one_line, console
 
 
 def _route(handler: logging.Handler, level: int) -> None:

@@ -75,7 +75,8 @@ class Standing:
                 "finished_at": now if state.finished else None,
             },
         )
-        await self.ledger.save_rollout(moved, tell.state_changed(moved, self.tally.by_wave(), by))
+        failures = await self.ledger.failures(moved.id, tenants=1) if state.finished else ()
+        await self.ledger.save_rollout(moved, tell.state_changed(moved, self.tally.by_wave(), by, failures))
         self.rollout = moved
         self.wake()
 

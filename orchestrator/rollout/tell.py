@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import events
 from orchestrator.rollout.budgets import allowed
-from orchestrator.rollout.state import Failure, Migration, MigrationState, Override, Rollout, summed
+from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Override, Rollout, summed
 
 NAMES_TOLD = 20
+# Of a rollout that has ended; the rest is summed up as `other`.
+SIGNATURES_TOLD = 20
 
 
 def who(migration: Migration) -> dict[str, Any]:
@@ -24,14 +27,28 @@ def who(migration: Migration) -> dict[str, Any]:
     }
 
 
-def finished(migration: Migration, seconds: float = 0.0) -> events.MigrationFinished:
-    """A migration's end; `seconds` is what its attempts took together, waiting between them included."""
-    failure = migration.failure or Failure("", "")
+@dataclass(slots=True)
+class Spent:
+    """What a migration's attempts in this process took together: see `MigrationFinished`."""
+
+    seconds: float = 0.0
+    lock_wait_seconds: float = 0.0
+    retries: Counter[str] = field(default_factory=Counter)
+    backfill_rows: int = 0
+
+
+def finished(migration: Migration, spent: Spent | None = None) -> events.MigrationFinished:
+    """A migration's end; without `spent`, it ended without having been tried."""
+    failure, spent = migration.failure or Failure("", ""), spent or Spent()
     return events.MigrationFinished(
         **who(migration),
         outcome=migration.state.value,
         attempts=migration.attempts,
-        seconds=round(seconds, 6),
+        seconds=round(spent.seconds, 6),
+        lock_wait_seconds=round(spent.lock_wait_seconds, 6),
+        retries=dict(spent.retries),
+        backfill_rows=spent.backfill_rows,
+        reverting=migration.reverting,
         execution=migration.execution or "online",
         from_heads=migration.from_heads or (),
         to_heads=migration.to_heads or (),
@@ -83,9 +100,12 @@ def wave_changed(rollout: Rollout, index: int, what: str, by: str | None = None)
 
 
 def state_changed(
-    rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState, int]], by: str | None = None
+    rollout: Rollout,
+    by_wave: Mapping[str, Mapping[MigrationState, int]],
+    by: str | None = None,
+    failures: Sequence[FailureGroup] = (),
 ) -> events.RolloutStateChanged:
-    """A rollout's new state, with its counts at that moment."""
+    """A rollout's new state, with its counts at that moment. `failures`: of one that has ended."""
     counts = summed(by_wave)
     return events.RolloutStateChanged(
         rollout=rollout.id,
@@ -99,7 +119,39 @@ def state_changed(
         seconds=(events.now() - rollout.created_at).total_seconds(),
         by=by,
         allowed=_allowed(rollout, by_wave),
+        ending=_ending(rollout, failures) if rollout.state.finished else None,
     )
+
+
+def _ending(rollout: Rollout, failures: Sequence[FailureGroup]) -> dict[str, Any]:
+    """What tells of a whole rollout, besides its state and counts, under the log's keys: `goal` as it was written, `to`
+    the heads that it meant, where all targets are of one track."""
+    request = rollout.request
+    told = {
+        "goal": request.to,
+        "to": None if rollout.several else list(rollout.goal),
+        "select": request.select,
+        "direction": request.direction.value,
+        "strategy": request.strategy,
+        "created_by": request.created_by,
+        "plan_digest": request.plan_digest,
+        "schedule": request.scheduled.schedule if request.scheduled else None,
+        "rolled_back": rollout.rolling_back,
+        "failures": by_signature(failures),
+    }
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def by_signature(failures: Sequence[FailureGroup], most: int = SIGNATURES_TOLD) -> dict[str, int]:
+    """How many targets failed in each way, the commonest first and no more than so many ways.
+
+    >>> groups = [FailureGroup(name, n, Failure("", "")) for name, n in (("a", 5), ("b", 2), ("c", 1), ("d", 1))]
+    >>> by_signature(groups, 2), by_signature(groups[:2], 2)
+    ({'a': 5, 'b': 2, 'other': 2}, {'a': 5, 'b': 2})
+    """
+    told = {group.signature: group.count for group in failures[:most]}
+    rest = sum(group.count for group in failures[most:])
+    return {**told, "other": rest} if rest else told
 
 
 def _allowed(rollout: Rollout, by_wave: Mapping[str, Mapping[MigrationState, int]]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
 import anyio
@@ -190,17 +190,15 @@ class _Daemon:
                 if number == signal.SIGHUP:
                     await self._reload()
                 elif self._asked_to_stop.is_set():
-                    log.warning("stopped_at_once", remedy="the next start goes on with what was running")
+                    log.info("stopped_at_once", signal=signal.Signals(number).name)
                     os._exit(130)
                 else:
                     log.info("stopping", signal=signal.Signals(number).name)
                     self._asked_to_stop.set()
 
     async def _reload(self) -> None:
-        try:
+        with suppress(RegistryError):  # told of by the service, as `registry_reloaded`
             await self._service.reload()
-        except RegistryError as exc:
-            log.error("registry_refused", message=exc.message)
 
 
 def _matcher(text: str) -> Callable[[Target], bool]:

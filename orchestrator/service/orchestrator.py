@@ -421,7 +421,8 @@ class Orchestrator:
         await self._ledger.save_migrations(gone, [tell.finished(migration) for migration in gone])
         counts = await self._ledger.by_wave(rollout.id)
         ended = replace(rollout, state=RolloutState.ABORTED, reason=reason, aborting=True, finished_at=moment)
-        await self._ledger.save_rollout(ended, tell.state_changed(ended, counts))
+        failures = await self._ledger.failures(rollout.id, tenants=1)
+        await self._ledger.save_rollout(ended, tell.state_changed(ended, counts, failures=failures))
 
     def drain(self) -> None:
         """Start nothing more; what runs may end. The owner of `tasks` decides how long that may take."""

@@ -42,6 +42,7 @@ from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
 from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
+from orchestrator.registry.whereabouts import whereabouts
 from orchestrator.rollout import progress
 from orchestrator.rollout.ports import Checks
 from orchestrator.service.keeping import Keeper
@@ -95,7 +96,7 @@ async def assembled(
     metrics = Metrics(fleet, eta=progress.eta_seconds, laggards=settings.metrics_laggards)
     bus.subscribe(fleet.apply)
     bus.subscribe(metrics.apply)
-    bus.subscribe(lines.write)
+    bus.subscribe(lines.writer(lambda event: whereabouts(source.current, event)))
     workers = workers or Workers()
     workers.start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import anyio
@@ -73,6 +74,10 @@ async def test_a_daemon_killed_again_and_again_applies_each_revision_once_on_eve
     assert after["counts"]["succeeded"] + after["counts"]["up_to_date"] == targets
     assert in_the_middle >= wanted // 2, "most kills must hit running migrations"
     await daemon.stop()
+    told = Counter(line.get("tenant") for line in daemon.log if line["event"] == "migration_finished")
+    assert set(told.values()) == {1}, "no end is told twice"
+    counts = {state: n for state, n in after["counts"].items() if n}
+    assert [line["counts"] for line in daemon.log if line["event"] == "rollout_finished"] == [counts]
     for database in databases:
         applied = await engine.fetch(pg, database, "SELECT revision, count(*) FROM applied GROUP BY 1 ORDER BY 1")
         assert applied == [(revision, 1) for revision in REVISIONS]

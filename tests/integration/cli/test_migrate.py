@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -75,6 +76,21 @@ async def test_json_is_the_rollout_of_the_http_interface_whatever_env_py_prints(
     assert "env.py speaks" in done.err
     preview = json.loads((await project.run("migrate", "--dry-run", "--json")).out)
     assert preview["groups"][0]["state"] == "up_to_date"
+
+
+async def test_for_machines_it_writes_the_lines_of_the_daemon_and_nothing_else(project: Project) -> None:
+    project.database(0).unlink()
+    done = await project.run("migrate", "--json", "--log-format", "json")
+    assert done.code == 3
+    rollout, lines = json.loads(done.out), [json.loads(line) for line in done.err.splitlines()]
+    ends = [line for line in lines if line["event"] == "migration_finished"]
+    assert sorted(end["tenant"] for end in ends) == [f"t{number:03}" for number in range(6)]
+    (last,) = [line for line in lines if line["event"] == "rollout_finished"]
+    counts = {state: n for state, n in rollout["counts"].items() if n}
+    assert last["counts"] == Counter(end["outcome"] for end in ends) == counts
+    assert (last["rollout"], last["outcome"], last["created_by"]) == (rollout["id"], "failed", rollout["created_by"])
+    assert last["failures"] == {group["signature"]: group["count"] for group in rollout["failures"]}
+    assert {end["database"] for end in ends} == {f"t{number:03}.db" for number in range(6)}
 
 
 async def test_down_is_only_gone_when_asked_for(project: Project) -> None:

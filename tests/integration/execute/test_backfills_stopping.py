@@ -83,7 +83,7 @@ async def test_each_batch_is_asked_for_and_the_migration_is_told_as_a_backfill(
         assert (done.state, done.execution, done.doubt, done.attempts) == ("succeeded", "backfill", None, 1)
         assert (tap.ran, tap.turns, tap.open) == (ALL, 1, 0)
         assert tap.reports[-1].progress.finished
-        assert [told.execution for told in running.of(MigrationFinished)] == ["backfill"]
+        assert [(told.execution, told.backfill_rows) for told in running.of(MigrationFinished)] == [("backfill", ROWS)]
     assert await _counted(pg, database) == {1: ROWS}
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,3 +119,60 @@ def test_the_canonical_line_as_it_is_written() -> None:
     (line,) = told(stream)
     assert line["event"] == "migration_finished"
     assert (line["from"], line["to"], line["message"]) == (["a1"], ["b2"], "postgresql://u:***@db")
+
+
+FORGED = "acme\x1b[2K\r\n2026-01-01T00:00:00Z [info     ] rollout_finished [x] outcome=succeeded \u2028\u202e\x85\x9b1m"
+
+
+def forge() -> None:
+    log = structlog.get_logger("orchestrator.test")
+    log.warning("migration_finished", tenant=FORGED, retries={FORGED: 1}, tenants=[FORGED], n=float("nan"))
+    log.info("short", tenant="a\x1b[0m", other="b\udce9", more="x outcome=failed")
+    logging.getLogger("uvicorn.error").warning("cannot serve %s", FORGED)
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        log.exception("it_crashed", tenant=FORGED)
+
+
+def test_no_name_and_no_error_can_forge_a_line_on_a_terminal() -> None:
+    logs.configure("console", stream=(stream := io.StringIO()))
+    forge()
+    text = stream.getvalue()
+    begun = [line for line in text.split("\n") if line and not line.startswith("    ")]
+    assert len(begun) == 4
+    assert [re.findall(r"\[\w+ *\] (\w+)", line)[0] for line in begun] == [
+        "migration_finished",
+        "short",
+        "cannot",
+        "it_crashed",
+    ]
+    assert text.replace("\n", "").isprintable()
+    assert text.splitlines() == text.removesuffix("\n").split("\n"), "there is no other end of a line in it"
+    assert "tenant='acme\\x1b[2K\\r\\n2026" in begun[0], "quoted: no key can be forged either"
+    assert "more='x outcome=failed'" in begun[1]
+
+
+def test_each_line_of_json_is_one_object_whatever_it_holds() -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    forge()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    written = stream.getvalue().removesuffix("\n").split("\n")
+    lines = [json.loads(line, parse_constant=refuse) for line in written]
+    assert [line["event"] for line in lines][::3] == ["migration_finished", "it_crashed"]
+    assert lines[0]["tenant"] == FORGED
+    assert lines[0]["n"] == "nan"
+    assert lines[1]["other"] == "b\\udce9", "half of a surrogate pair is what no decoder takes"
+    assert all(line.isascii() and line.isprintable() for line in written)
+
+
+def test_a_line_stays_short_enough_to_be_kept_whole() -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    structlog.get_logger().error("it_failed", message="begin" + "x" * 100_000 + "end")
+    (line,) = told(stream)
+    assert len(line["message"]) < 4_000
+    assert line["message"].startswith("begin")
+    assert line["message"].endswith("end")

@@ -31,6 +31,9 @@ class _Ledger:
     async def migrations(self, rollout_id: str, **_: Any) -> Sequence[Any]:
         return ()
 
+    async def failures(self, rollout_id: str, **_: Any) -> Sequence[Any]:
+        return ()
+
 
 class _Dispatcher:
     prepared = 0
