@@ -54,6 +54,8 @@ NAMES: Mapping[type[events.Event], str] = {
     events.FreezeLifted: "freeze_lifted",
     events.ScheduleRan: "schedule_ran",
     events.ScheduleSwitched: "schedule_switched",
+    events.DriftFound: "drift_found",
+    events.DriftGone: "drift_gone",
     events.NotificationDelivered: "notification_delivered",
     events.NotificationFailed: "notification_failed",
     events.NotificationDropped: "notification_dropped",
@@ -127,6 +129,10 @@ def level(event: events.Event) -> Level:
             return "info"
         case events.ScheduleRan() | events.FleetFrozen() | events.FreezeLifted() | events.WindowsOverridden():
             return "warning"
+        case events.DriftFound():
+            return "warning"
+        case events.DriftGone():
+            return "info"
         case events.NotificationFailed(wait_seconds=wait):
             return "error" if wait is None else "warning"
         case events.NotificationDropped():

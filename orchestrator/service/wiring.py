@@ -73,6 +73,7 @@ class Parts:
     clock: Callable[[], datetime]
     throttle: Throttle
     keeper: Keeper
+    reader: Migrator
 
 
 @asynccontextmanager
@@ -177,6 +178,7 @@ def _joined(
         clock,
         throttle,
         keeper,
+        migrator,
     )
 
 
