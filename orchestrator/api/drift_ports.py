@@ -25,6 +25,8 @@ class Drifting(Protocol):
         ...
 
     async def ask_look(self, *, by: str, track: str | None = None) -> Sequence[str]:
-        """Have the leader look at a track soon, or at all; their names. Raises ConfigurationError for a track that there
-        is not."""
+        """Have the leader look at a track soon, or at all of them; their names.
+
+        Raises ConfigurationError for a track that there is not, and UnavailableError where nobody leads.
+        """
         ...

@@ -242,7 +242,7 @@ class TrackForm(Form):
     verify: Annotated[list[VerifyForm], BeforeValidator(none_is_no_list)] = Field(
         default_factory=list, description="What must hold on each target after its migration."
     )
-    drift: DriftForm = Field(DriftForm(), description="How its targets are compared with each other.")
+    drift: DriftForm | None = Field(None, description="How its targets are compared with each other.")
 
 
 class ShardForm(Form):

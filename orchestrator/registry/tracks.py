@@ -58,7 +58,7 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         unprovisioned=form.unprovisioned,
         adopt=form.adopt,
         verify=verifications.build(report, (*where, "verify"), form.verify),
-        drift=Drift(tuple(form.drift.ignore), form.drift.every),
+        drift=Drift() if form.drift is None else Drift(tuple(form.drift.ignore), form.drift.every),
     )
 
 

@@ -72,13 +72,14 @@ class DriftWatch:
         self._describe()
 
     def _due_at(self, track: Track) -> datetime:
-        """An interval after the last look; what was never looked at, or too long ago, has its turn spread out."""
-        last = max((record.looked_at for record in self._records[track.name]), default=None)
+        """An interval after the last look; what was never looked at, or too long ago, has its turn spread out. Never
+        later than it was due before: tenants that come and go all the time must not put it off."""
         every = track.drift.every_seconds
-        soon = now() + timedelta(seconds=random.uniform(0, min(every, SPREAD_SECONDS)))  # noqa: S311
-        return (
-            soon if last is None else max(last + timedelta(seconds=every), min(soon, self._due.get(track.name, soon)))
-        )
+        soon = now() + timedelta(seconds=random.uniform(0, min(every, SPREAD_SECONDS)))
+        last = max((record.looked_at for record in self._records[track.name]), default=None)
+        following = last + timedelta(seconds=every) if last is not None else soon
+        due = following if following > now() else soon
+        return min(due, self._due.get(track.name, due))
 
     async def _look(self, track: Track) -> None:
         self._service.drifting.wanted.discard(track.name)
