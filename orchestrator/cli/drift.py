@@ -12,7 +12,7 @@ from rich.text import Text
 
 from orchestrator.cli import options, screen
 from orchestrator.cli.tables import NOTHING, heads
-from orchestrator.client.drift_shapes import DriftReport, Schema
+from orchestrator.client.drift_shapes import DriftReport, TargetSchema
 
 if TYPE_CHECKING:
     from orchestrator.service.drifting import Compared
@@ -63,13 +63,13 @@ def shape(compared: Compared, *, all_of_them: bool = False) -> DriftReport:
     from orchestrator.plan.drift import Standing, sums
 
     moment = timestamp(now())
-    targets: list[Schema] = []
+    targets: list[TargetSchema] = []
     for one in compared.verdicts:
         if one.standing is Standing.EQUAL and not all_of_them:
             continue
         found = compared.differences.get(one.key)
         targets.append(
-            Schema(
+            TargetSchema(
                 tenant=one.key.tenant,
                 track=one.key.track,
                 shard=compared.shards[one.key],
@@ -116,7 +116,7 @@ def shown(report: DriftReport, diff: bool) -> Iterator[RenderableType]:
         yield from difference(one)
 
 
-def table(targets: Sequence[Schema]) -> RenderableType:
+def table(targets: Sequence[TargetSchema]) -> RenderableType:
     messages = any(one["message"] for one in targets)
     rows: list[screen.Row] = [
         [
@@ -135,7 +135,7 @@ def table(targets: Sequence[Schema]) -> RenderableType:
     return screen.table(columns, rows, right=("lines",))
 
 
-def difference(one: Schema) -> Iterator[RenderableType]:
+def difference(one: TargetSchema) -> Iterator[RenderableType]:
     """The lines as they are: none of them is markup."""
     if not one["differing"]:
         return

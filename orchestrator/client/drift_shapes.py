@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 
-class Schema(TypedDict):
+class TargetSchema(TypedDict):
     """How a target's schema compares with those of the others at its revision."""
 
     tenant: str
@@ -32,4 +32,4 @@ class DriftReport(TypedDict):
     """How many targets there are of each standing, and those that are not equal; or the tenant's that was named."""
 
     counts: dict[str, int]
-    targets: list[Schema]
+    targets: list[TargetSchema]
