@@ -53,7 +53,8 @@ def drift(
     if as_json:
         screen.write_json(report)
     else:
-        screen.write(*shown(report, diff or tenant is not None))
+        if report["targets"]:
+            screen.write(*shown(report, diff or tenant is not None))
         screen.remark(headline(report))
     raise typer.Exit(exit_code(report))
 
@@ -110,8 +111,7 @@ def headline(report: DriftReport) -> str:
 
 
 def shown(report: DriftReport, diff: bool) -> Iterator[RenderableType]:
-    if report["targets"]:
-        yield table(report["targets"])
+    yield table(report["targets"])
     for one in report["targets"] if diff else ():
         yield from difference(one)
 
