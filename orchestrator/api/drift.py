@@ -51,7 +51,7 @@ class Look(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    track: schemas.Word | None = Field(None, description="All tracks when left out.")
+    track: schemas.Word | None = Field(None, description="All that are looked at when left out.")
 
 
 def encode(key: TargetKey) -> str:

@@ -25,8 +25,9 @@ class Drifting(Protocol):
         ...
 
     async def ask_look(self, *, by: str, track: str | None = None) -> Sequence[str]:
-        """Have the leader look at a track soon, or at all of them; their names.
+        """Have the leader look at a track soon, or at all that it looks at by itself; their names.
 
-        Raises ConfigurationError for a track that there is not, and UnavailableError where nobody leads.
+        Raises ConfigurationError for a track that there is not, or that the registry has never looked at, and
+        UnavailableError where nobody leads.
         """
         ...

@@ -33,7 +33,10 @@ async def read(
     tables = catalogs.tables_of(place, beside)
     with translated(place), anyio.fail_after(seconds + place.limits.connect):
         before = await _standing(connection, place, beside)
-        lines = await _lines(connection, place, tables, seconds)
+        try:
+            lines = await _lines(connection, place, tables, seconds)
+        except asyncpg.LockNotAvailableError as exc:  # a view's text cannot be told without its tables
+            raise catalogs.changing(place, "a table of it is kept locked by another session") from exc
         holder = await connection.fetchrow(sql.HOLDER, lock)
         if holder is not None:
             raise catalogs.changing(place, f"it is being migrated by {in_words(holder)}")

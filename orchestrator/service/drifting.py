@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from orchestrator.errors import HistoryError
+from orchestrator.errors import ConfigurationError, HistoryError
 from orchestrator.events import now
 from orchestrator.execute.comparing import Comparer
 from orchestrator.plan import drift_records
@@ -110,7 +110,13 @@ class Drifting:
 
     async def ask_look(self, *, by: str, track: str | None = None) -> Sequence[str]:
         registry = self._parts.source.current
-        names = [one.name for one in requests.find_tracks(registry, track or EVERY)]
+        tracks = requests.find_tracks(registry, track or EVERY)
+        names = [one.name for one in tracks if one.drift.every_seconds]
+        if track is not None and not names:
+            raise ConfigurationError(
+                f"the daemon does not look for drift of track {track!r}: the registry says `every: never`",
+                remedy=f"ask a terminal: `orchestrator drift --track {track}`",
+            )
         if self._steering.leads:
             self.want(names)
         else:

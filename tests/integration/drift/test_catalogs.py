@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.databases.mysql import MySQL
 from orchestrator.errors import TargetLockedError
+from tests import engine, mariadb
 from tests.integration.drift.places import AT_HEAD, VERSION, Fleet
+from tests.servers import unique_names
 
 pytestmark = pytest.mark.anyio
 
@@ -179,8 +184,6 @@ async def test_looking_changes_nothing_and_sees_empty_databases_as_equal(fleet: 
 @pytest.mark.parametrize("fleet", ["maria"], indirect=True)
 async def test_a_locked_table_does_not_make_drift(fleet: Fleet) -> None:
     """Where the server leaves out what it cannot read, the target is unread."""
-    from tests import mariadb
-
     one, other = await made(fleet)
     async with mariadb.session(fleet.server, other) as opened, opened.cursor() as cursor:
         await cursor.execute("LOCK TABLES orders WRITE")
@@ -189,3 +192,24 @@ async def test_a_locked_table_does_not_make_drift(fleet: Fleet) -> None:
         except TargetLockedError:
             return
         assert second.lines == (await fleet.read(one)).lines
+
+
+async def test_a_view_whose_table_is_locked_makes_the_target_unread(postgresql: Fleet) -> None:
+    one, _ = await made(postgresql)
+    async with engine.locked_table(postgresql.server, one, "orders"):
+        with pytest.raises(TargetLockedError, match="kept locked by another session"):
+            await postgresql.read(one)
+    assert (await postgresql.read(one)).heads == ("head",)
+
+
+async def test_an_odd_name_of_a_database_does_not_show_in_its_views(mysql: Any) -> None:
+    """MySQL writes the database's name into them."""
+    [plain] = unique_names(1, "plain")
+    odd = f'o`d\'d "{plain}" %s'
+    fleet = Fleet(MySQL(), mysql, [plain, odd])
+    await mariadb.create_databases(mysql, fleet.names)
+    try:
+        await made(fleet)
+        assert await fleet.differing(plain, odd) == []
+    finally:
+        await mariadb.drop_databases(mysql, fleet.names)

@@ -14,6 +14,7 @@ import pytest
 
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.quoting import quoted
+from orchestrator.errors import ConfigurationError
 from orchestrator.events import DriftFound, DriftGone
 from orchestrator.plan.drift import Standing
 from orchestrator.plan.drift_records import Record
@@ -21,7 +22,8 @@ from orchestrator.registry.drifts import Drift
 from orchestrator.registry.model import Registry, Target, Track
 from orchestrator.rollout.state import RolloutState
 from orchestrator.service.drift_watch import DriftWatch
-from orchestrator.service.drifting import Compared, Question
+from orchestrator.service.drifting import COMMAND, Compared, Question
+from orchestrator.service.steering import COMMANDS
 from tests import engine, environments
 from tests.engine import Engine, head, registry_of, running, shard_of, targets_of
 from tests.servers import MakeDatabases, unique_names
@@ -180,6 +182,20 @@ async def test_the_first_look_comes_by_itself_and_never_means_never(
         fleet.source.current = replace(registry, digest="other", tracks={"app": track})
         assert await looked(fleet, watch) == {}
         assert await metric(fleet, "orchestrator_drifted_targets") == {}
+        with pytest.raises(ConfigurationError, match="every: never"):
+            await fleet.service.drifting.ask_look(by="a test", track="app")
+
+
+async def test_a_leader_looks_for_a_standby(pg: Server, make_databases: MakeDatabases, tmp_path: Path) -> None:
+    """The standby's command goes by this name, with these values."""
+    registry = watched(pg, tmp_path, await make_databases(1))
+    async with running(registry) as fleet:
+        await fleet.rollout()
+        assert COMMAND in COMMANDS
+        await getattr(fleet.service, COMMAND)("", by="a standby", tracks=["app"])
+        await DriftWatch(fleet.parts, fleet.service).once()
+        [record] = await fleet.service.drifting.listed()
+    assert record.standing is Standing.ALONE
 
 
 async def test_targets_that_a_rollout_holds_are_left_out(
