@@ -483,6 +483,32 @@ class ScheduleSwitched(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DriftEvent(Event):
+    tenant: str
+    track: str
+    shard: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftFound(DriftEvent):
+    """A target's schema is not as that of `reference`, or the targets at its revision have none in common, for which
+    `reason` is given. `differing`: lines that differ."""
+
+    standing: str
+    heads: tuple[str, ...]
+    reference: str | None = None
+    differing: int | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftGone(DriftEvent):
+    """A target is as it should be again; `seconds`: for how long it was not."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationEvent(Event):
     """`channel`: the name of a `notifications` entry; `kind`: what it is told of."""
 

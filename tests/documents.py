@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from orchestrator.cli import check
 from orchestrator.cli.application import app
 from orchestrator.cli.examples import EXAMPLES
-from orchestrator.client import shapes
+from orchestrator.client import drift_shapes, shapes
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
 from tests import logbook
@@ -50,6 +50,7 @@ ANSWERS: dict[str, Any] = {
     "audit verify": shapes.Verification,
     "notifications list": list[shapes.Notification],
     "notifications retry": list[shapes.Notification],
+    "drift": drift_shapes.DriftReport,
 }
 # Shapes that a command's answer has besides, with the flag that asks for it.
 FURTHER = {"rollout show --migrations": ("migrations", list[shapes.Migration])}

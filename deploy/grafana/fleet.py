@@ -91,6 +91,23 @@ def make() -> Json:
                 stacked=True,
                 empty="all targets are up to date",
             ),
+            graph(
+                "Drifted targets",
+                [
+                    ("{{track}} drifted", f"sum by (track) (orchestrator_drifted_targets{OF_TRACK})"),
+                    ("{{track}} unread", f"sum by (track) (orchestrator_drift_unread_targets{OF_TRACK})"),
+                ],
+                "Targets whose schema differs from that of the others at their revision, and those that could not be "
+                "compared, when they were last looked at.",
+                empty="no track was looked at yet",
+            ),
+            graph(
+                "Since the last look for drift",
+                [("{{track}}", f"time() - max by (track) (orchestrator_drift_last_look_timestamp_seconds{OF_TRACK})")],
+                "How old what is known of drift is.",
+                unit="s",
+                empty="no track was looked at yet",
+            ),
             table(
                 "Laggards",
                 f"(orchestrator_laggard_pending_seconds{OF_TRACK} * on (job, instance, tenant, track) "

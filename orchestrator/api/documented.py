@@ -7,7 +7,14 @@ from http import HTTPStatus
 from typing import Any
 
 from orchestrator import errors
-from orchestrator.api import documented_administration, documented_backfills, examples, paging, problems
+from orchestrator.api import (
+    documented_administration,
+    documented_backfills,
+    documented_drift,
+    examples,
+    paging,
+    problems,
+)
 from orchestrator.api.examples import ROLLOUT_ID, page, plain
 from orchestrator.api.problems import FieldProblem, Kind, MistakeProblem, Problem, problem
 from orchestrator.api.told import Problems, Told
@@ -30,6 +37,7 @@ TAGS = {
     "rollouts": "What would be done, what is done, and how to steer it.",
     "schedules": "Rollouts that start by the clock.",
     "backfills": "Data that is changed in batches: how far it is, why it waits, and how to steer it.",
+    "drift": "Whose schema differs from that of the others at its revision.",
     "freeze": "A stop of every start, on the whole fleet.",
     "notifications": "Who was told of what.",
     "access": "Tokens, and the record of who did what.",
@@ -136,6 +144,7 @@ OPERATIONS: Mapping[str, Told] = {
     "list_shards": Told("List shards", {_OK: {"one of them": page(examples.SHARD)}}),
     **documented_backfills.OPERATIONS,
     **documented_administration.OPERATIONS,
+    **documented_drift.OPERATIONS,
     "rollout_events": Told("Follow a rollout", {_OK: {"its end": examples.EVENTS}}),
 }
 

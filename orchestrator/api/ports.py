@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from orchestrator.api.backfill_ports import Backfills
+from orchestrator.api.drift_ports import Drifting
 from orchestrator.api.time_ports import Freezing, Schedules
 from orchestrator.backfill.records import Sum
 from orchestrator.events import Event
@@ -259,6 +260,9 @@ class Orchestrator(Protocol):
 
     @property
     def backfills(self) -> Backfills: ...
+
+    @property
+    def drifting(self) -> Drifting: ...
 
     async def events(self, rollout_id: str, *, after: int = 0) -> Sequence[StoredEvent]:
         """The next page of the rollout's durable events, oldest first; empty at the end."""

@@ -17,6 +17,7 @@ from orchestrator.cli import (
     boundary,
     check,
     demo,
+    drift,
     examples,
     freeze,
     migrate,
@@ -79,6 +80,7 @@ app.add_typer(freeze.app, name="freeze")
 app.add_typer(notifications.app, name="notifications")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")
+app.command("drift", epilog=examples.of("drift"))(drift.drift)
 app.command("schema", epilog=examples.of("schema"))(schema.schema)
 app.command("demo", epilog=examples.of("demo"))(demo.demo)
 

@@ -33,6 +33,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "orchestrator alembic --track app --tenant acme -- downgrade -1",
         "orchestrator alembic --tenant acme --override CVE-2026-1 -- upgrade head",
     ),
+    "drift": (
+        "orchestrator drift --diff",
+        "orchestrator drift acme --track app --reference globex",
+        "orchestrator drift --select tier=free --json",
+    ),
     "schema": ("orchestrator schema > tenants.schema.json",),
     "demo": ("orchestrator demo --tenants 50",),
     "rollout start": (

@@ -11,11 +11,12 @@ from orchestrator.client import shapes
 from orchestrator.client.administration import Administration
 from orchestrator.client.backfills import Backfills
 from orchestrator.client.connection import Parameters, place
+from orchestrator.client.drift import Drift
 from orchestrator.client.steering import Steering
 from orchestrator.client.streams import Streams
 
 
-class Daemon(Administration, Backfills, Streams, Steering):
+class Daemon(Administration, Backfills, Drift, Streams, Steering):
     """A client of one daemon; use it in an `async with` block.
 
     Every method raises DaemonError when the daemon cannot be reached or fails; ConfigurationError when it does not know

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from orchestrator.databases.dumper import Dumper
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import TargetError, TargetUnreachableError
+from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
@@ -244,6 +245,14 @@ class Database(Protocol):
         """As `read_heads`, for targets that live in one database, in one session; `found` is called for each.
 
         Raises TargetError when the rest of them cannot be read.
+        """
+        ...
+
+    async def catalog(self, place: Place, beside: Sequence[Place]) -> Catalog:
+        """The target's schema as lines, with the heads that it claims to be at, in a short session that reads only.
+        `beside`: the targets of other tracks in the same place.
+
+        Raises TargetLockedError while it is being migrated, and as `read_heads`.
         """
         ...
 

@@ -5,26 +5,32 @@ statistics, the last value of a sequence; and what revisions hardly ever make: p
 casts, text search, foreign servers, statistics objects, settings of roles and databases. Whoever asks is `<migrator>`,
 the database's owner `<owner>`, so that tenants with roles of their own compare. What extensions own is told by the
 extension and its version.
+
+Each row is a line, and the schema, the relation and the part of it that the line is about.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.databases.quoting import literal, quoted
 
-_ROLE = """(SELECT CASE WHEN r.rolname = session_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
-    FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE r.rolname::text END
-    FROM pg_catalog.pg_roles r WHERE r.oid = {})"""
+# Filled in by `query`: other roles' names, and what of the layout counts.
+_NAMED, _EXACT = ":role:", ":exact:"
+_ROLE = f"""(SELECT CASE WHEN r.rolname = session_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
+    FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE {_NAMED} END
+    FROM pg_catalog.pg_roles r WHERE r.oid = {{}})"""
 _ACL = f"""coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', {_ROLE.format("e.grantor")},
     CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE {_ROLE.format("e.grantee")} END, e.privilege_type, e.is_grantable), ', '
     ORDER BY {_ROLE.format("e.grantee")}, e.privilege_type, {_ROLE.format("e.grantor")})
     FROM pg_catalog.aclexplode({{}}) e), '')"""
 
 
-def _line(kind: str, *parts: str) -> str:
+def _line(kind: str, *parts: str, about: tuple[str, ...]) -> str:
     texts = ", ".join(f"coalesce(({part})::text, '-')" for part in parts)
-    return f"pg_catalog.concat_ws(' | ', '{kind}', {texts})"
+    names = ", ".join(f"({name})::text" for name in (*about, "NULL", "NULL")[:3])
+    return f"pg_catalog.concat_ws(' | ', '{kind}', {texts}), {names}"
 
 
 _FREE = """NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = '{catalog}'::regclass
@@ -36,7 +42,9 @@ _COLUMNS_OF = """FROM pg_catalog.pg_attribute a JOIN ours c ON c.oid = a.attreli
     WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c')"""
 
 _LINES = (
-    "SELECT " + _line("schema", "n.nspname", _ROLE.format("n.nspowner"), _ACL.format("n.nspacl")) + " FROM spaces n",
+    "SELECT "
+    + _line("schema", "n.nspname", _ROLE.format("n.nspowner"), _ACL.format("n.nspacl"), about=("n.nspname",))
+    + " FROM spaces n",
     "SELECT "
     + _line(
         "relation",
@@ -45,33 +53,36 @@ _LINES = (
         "c.relpersistence",
         _ROLE.format("c.relowner"),
         _ACL.format("c.relacl"),
-        "pg_catalog.array_to_string(c.reloptions, ',')",
+        f"CASE WHEN {_EXACT} OR c.relkind = 'v' THEN pg_catalog.array_to_string(c.reloptions, ',') END",
         "c.relrowsecurity",
         "c.relforcerowsecurity",
         "c.relreplident",
         "CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END",
         "pg_catalog.pg_get_expr(c.relpartbound, c.oid)",
         "CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END",
-        "(SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = c.reltablespace)",
+        f"(SELECT t.spcname FROM pg_catalog.pg_tablespace t WHERE t.oid = c.reltablespace AND {_EXACT})",
         "(SELECT pg_catalog.string_agg(i.inhparent::regclass::text, ',' ORDER BY i.inhseqno) "
         "FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)",
+        about=("n.nspname", "c.relname"),
     )
     + " FROM ours c JOIN spaces n ON n.oid = c.relnamespace WHERE c.relkind <> 'i' AND c.relkind <> 'I'",
     "SELECT "
     + _line(
         "column",
         _RELATION,
-        "pg_catalog.row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum)",
+        f"CASE WHEN {_EXACT} OR c.relkind = 'c' "
+        "THEN pg_catalog.row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum) END",
         "a.attname",
         "pg_catalog.format_type(a.atttypid, a.atttypmod)",
         "a.attnotnull",
         "a.attidentity",
         "a.attgenerated",
-        "a.attstorage",
+        f"CASE WHEN {_EXACT} THEN a.attstorage END",
         "a.attislocal",
         "pg_catalog.pg_get_expr(f.adbin, f.adrelid)",
         "(SELECT l.collname FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation)",
         _ACL.format("a.attacl"),
+        about=("n.nspname", "c.relname", "a.attname"),
     )
     + " "
     + _COLUMNS_OF,
@@ -85,6 +96,12 @@ _LINES = (
         "k.condeferrable",
         "k.condeferred",
         "pg_catalog.pg_get_constraintdef(k.oid)",
+        about=(
+            "n.nspname",
+            "coalesce((SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = k.conrelid), "
+            "(SELECT t.typname FROM pg_catalog.pg_type t WHERE t.oid = k.contypid))",
+            "k.conname",
+        ),
     )
     + " FROM pg_catalog.pg_constraint k JOIN spaces n ON n.oid = k.connamespace WHERE "
     + _FREE.format(catalog="pg_catalog.pg_constraint", oid="k.oid"),
@@ -95,11 +112,14 @@ _LINES = (
         "i.indisvalid",
         "i.indisready",
         "i.indisprimary",
-        "i.indisclustered",
+        f"{_EXACT} AND i.indisclustered",
         "i.indisreplident",
-        "pg_catalog.array_to_string(c.reloptions, ',')",
+        f"CASE WHEN {_EXACT} THEN pg_catalog.array_to_string(c.reloptions, ',') END",
+        about=("n.nspname", "i.indrelid_name", "c.relname"),
     )
-    + " FROM pg_catalog.pg_index i JOIN ours c ON c.oid = i.indexrelid",
+    + """ FROM (SELECT x.*, t.relname AS indrelid_name FROM pg_catalog.pg_index x
+    JOIN pg_catalog.pg_class t ON t.oid = x.indrelid) i
+    JOIN ours c ON c.oid = i.indexrelid JOIN spaces n ON n.oid = c.relnamespace""",
     "SELECT "
     + _line(
         "sequence",
@@ -114,6 +134,7 @@ _LINES = (
         "(SELECT d.refobjid::regclass::text || '.' || d.refobjsubid FROM pg_catalog.pg_depend d WHERE d.objid = c.oid "
         "AND d.classid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') LIMIT 1)"
         " IS NOT NULL",
+        about=("n.nspname", "c.relname"),
     )
     + " FROM pg_catalog.pg_sequence s JOIN ours c ON c.oid = s.seqrelid JOIN spaces n ON n.oid = c.relnamespace",
     "SELECT "
@@ -129,6 +150,7 @@ _LINES = (
         "t.typnotnull",
         "t.typdefault",
         "(SELECT r.rngsubtype::regtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid)",
+        about=("n.nspname", "t.typname"),
     )
     + " FROM pg_catalog.pg_type t JOIN spaces n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r', 'b') "
     + "AND NOT (t.typelem <> 0 AND t.typlen = -1) AND "
@@ -140,15 +162,23 @@ _LINES = (
         "ELSE p.oid::regprocedure::text END",
         _ROLE.format("p.proowner"),
         _ACL.format("p.proacl"),
+        about=("n.nspname", "p.proname"),
     )
     + " FROM pg_catalog.pg_proc p JOIN spaces n ON n.oid = p.pronamespace WHERE "
     + _FREE.format(catalog="pg_catalog.pg_proc", oid="p.oid"),
     "SELECT "
-    + _line("trigger", "pg_catalog.pg_get_triggerdef(t.oid)", "t.tgenabled")
-    + " FROM pg_catalog.pg_trigger t JOIN ours c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal",
+    + _line(
+        "trigger",
+        "pg_catalog.pg_get_triggerdef(t.oid)",
+        "t.tgenabled",
+        about=("n.nspname", "c.relname", "t.tgname"),
+    )
+    + """ FROM pg_catalog.pg_trigger t JOIN ours c ON c.oid = t.tgrelid JOIN spaces n ON n.oid = c.relnamespace
+    WHERE NOT t.tgisinternal""",
     "SELECT "
-    + _line("rule", "pg_catalog.pg_get_ruledef(r.oid)", "r.ev_enabled")
-    + " FROM pg_catalog.pg_rewrite r JOIN ours c ON c.oid = r.ev_class WHERE r.rulename <> '_RETURN'",
+    + _line("rule", "pg_catalog.pg_get_ruledef(r.oid)", "r.ev_enabled", about=("n.nspname", "c.relname", "r.rulename"))
+    + """ FROM pg_catalog.pg_rewrite r JOIN ours c ON c.oid = r.ev_class JOIN spaces n ON n.oid = c.relnamespace
+    WHERE r.rulename <> '_RETURN'""",
     "SELECT "
     + _line(
         "policy",
@@ -158,12 +188,17 @@ _LINES = (
         "p.polpermissive",
         "(SELECT pg_catalog.string_agg("
         + _ROLE.format("role")
-        + ", ',' ORDER BY role) FROM pg_catalog.unnest(p.polroles) AS role)",
+        + ", ',' ORDER BY "
+        + _ROLE.format("role")
+        + ") FROM pg_catalog.unnest(p.polroles) AS role)",
         "pg_catalog.pg_get_expr(p.polqual, p.polrelid)",
         "pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)",
+        about=("n.nspname", "c.relname", "p.polname"),
     )
-    + " FROM pg_catalog.pg_policy p JOIN ours c ON c.oid = p.polrelid",
-    "SELECT " + _line("extension", "e.extname", "e.extversion") + " FROM pg_catalog.pg_extension e",
+    + " FROM pg_catalog.pg_policy p JOIN ours c ON c.oid = p.polrelid JOIN spaces n ON n.oid = c.relnamespace",
+    "SELECT "
+    + _line("extension", "e.extname", "e.extversion", about=("NULL", "e.extname"))
+    + " FROM pg_catalog.pg_extension e",
     "SELECT "
     + _line(
         "default privileges",
@@ -171,30 +206,82 @@ _LINES = (
         "a.defaclnamespace::regnamespace",
         "a.defaclobjtype",
         _ACL.format("a.defaclacl"),
+        about=("a.defaclnamespace::regnamespace",),
     )
     + " FROM pg_catalog.pg_default_acl a WHERE {anywhere} OR a.defaclnamespace IN (SELECT n.oid FROM spaces n)",
     "SELECT "
-    + _line("event trigger", "t.evtname", "t.evtevent", "t.evtenabled", "t.evtfoid::regprocedure")
+    + _line(
+        "event trigger",
+        "t.evtname",
+        "t.evtevent",
+        "t.evtenabled",
+        "t.evtfoid::regprocedure",
+        about=("NULL", "t.evtname"),
+    )
     + " FROM pg_catalog.pg_event_trigger t",
     "SELECT "
-    + _line("comment", "o.type", "o.identity", "d.description")
+    + _line(
+        "comment",
+        "o.type",
+        "o.identity",
+        "d.description",
+        about=(
+            "o.schema",
+            "coalesce((SELECT c.relname FROM pg_catalog.pg_class c WHERE c.oid = d.objoid "
+            "AND d.classoid = 'pg_catalog.pg_class'::regclass), o.identity)",
+            "(SELECT a.attname FROM pg_catalog.pg_attribute a WHERE a.attrelid = d.objoid AND a.attnum = d.objsubid "
+            "AND d.objsubid > 0 AND d.classoid = 'pg_catalog.pg_class'::regclass)",
+        ),
+    )
     + """ FROM pg_catalog.pg_description d,
     LATERAL pg_catalog.pg_identify_object(d.classoid, d.objoid, d.objsubid) o
     WHERE d.objoid >= 16384 AND CASE WHEN {anywhere} THEN o.schema IS DISTINCT FROM 'pg_catalog'
-    ELSE o.schema = {schema} END""",
+    AND coalesce(o.schema, '') <> ALL ({others}) ELSE o.schema = {schema} END""",
+    "SELECT "
+    + _line(
+        "database",
+        "pg_catalog.pg_encoding_to_char(b.encoding)",
+        "b.datcollate",
+        "b.datctype",
+        about=("NULL", "'database'"),
+    )
+    + f""" FROM pg_catalog.pg_database b WHERE NOT {_EXACT} AND {{anywhere}}
+    AND b.datname = pg_catalog.current_database()""",
 )
 
 _QUERY = f"""WITH spaces AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND ({{anywhere}} OR n.nspname = {{schema}})),
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema') 
+    AND CASE WHEN {{anywhere}} THEN n.nspname <> ALL ({{others}}) ELSE n.nspname = {{schema}} END),
 ours AS (SELECT c.* FROM pg_catalog.pg_class c JOIN spaces n ON n.oid = c.relnamespace
     WHERE {_FREE.format(catalog="pg_catalog.pg_class", oid="c.oid")})
 {" UNION ALL ".join(_LINES)}"""
 
 
-def query(schema: str | None) -> str:
-    """The question over the whole database, or over one schema, which other tenants' work leaves as it is."""
-    filled = {"{anywhere}": "true" if schema is None else "false", "{schema}": literal(schema or "")}
+def query(schema: str | None, others: Sequence[str] = (), own: Sequence[str] | None = None) -> str:
+    """The question over the whole database but for the schemas of `others`, or over one schema, which other tenants'
+    work leaves as it is.
+
+    With `own`, the tenant's names, roles are told without them, and what neither a statement's meaning nor its result
+    depends on is left out: the order of columns, and how tables are stored. Without, everything counts.
+    """
+    filled = {
+        "{anywhere}": "true" if schema is None else "false",
+        "{schema}": literal(schema or ""),
+        "{others}": f"ARRAY[{', '.join(map(literal, others))}]::text[]",
+        _NAMED: "r.rolname::text" if own is None else _anonymous(own),
+        _EXACT: "true" if own is None else "false",
+    }
     return re.sub("|".join(map(re.escape, filled)), lambda found: filled[found[0]], _QUERY)
+
+
+def _anonymous(own: Sequence[str]) -> str:
+    """A role's name, with `<tenant>` for what in it is a name of the tenant: that of `catalog.of_tenant`."""
+    words = sorted(set(filter(None, own)), key=lambda name: (-len(name), name))
+    if not words:
+        return "r.rolname::text"
+    escaped = "|".join(re.sub(r"([^\w])", r"\\\1", word) for word in words)
+    pattern = literal(f"(?<![[:alnum:]])(?:{escaped})(?![[:alnum:]])")
+    return f"pg_catalog.regexp_replace(r.rolname::text, {pattern}, '<tenant>', 'g')"
 
 
 def normalised(lines: list[str], version_table: str, schema: str | None) -> tuple[str, ...]:
@@ -209,7 +296,12 @@ def normalised(lines: list[str], version_table: str, schema: str | None) -> tupl
     >>> normalised(["column | acme.acme | nextval('acme.ids'::regclass)", "schema | acme | me"], "v", "acme")
     ("column | <schema>.acme | nextval('<schema>.ids'::regclass)", 'schema | <schema> | me')
     """
-    names = {f"{version_table}_pkc": "<version table>_pkc", version_table: "<version table>"}
+    return tuple(sorted(map(renaming({version_table: "<version table>"}, schema), lines)))
+
+
+def renaming(tables: Mapping[str, str], schema: str | None) -> Callable[[str], str]:
+    """What gives version tables, and a schema, other names in a line."""
+    names = {f"{name}_pkc": f"{known}_pkc" for name, known in tables.items()} | dict(tables)
     forms = {form: known for name, known in names.items() for form in _forms(name)}
     anywhere = [rf"(?<!\w){re.escape(form)}(?!\w)" for form in forms]
     own = dict.fromkeys(_forms(schema), "<schema>") if schema is not None else {}
@@ -217,11 +309,11 @@ def normalised(lines: list[str], version_table: str, schema: str | None) -> tupl
     alone = [rf"(?<!\w){re.escape(form)}(?!\w)" for form in own]
     usual, of_schemas = re.compile("|".join(qualifying + anywhere)), re.compile("|".join(alone + anywhere))
 
-    def line_of(line: str) -> str:
+    def renamed(line: str) -> str:
         pattern = of_schemas if line.startswith(_OF_SCHEMAS) else usual
         return pattern.sub(lambda found: own.get(found[0]) or forms[found[0]], line)
 
-    return tuple(sorted(map(line_of, lines)))
+    return renamed
 
 
 # Lines that name a schema by itself.

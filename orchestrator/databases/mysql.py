@@ -9,7 +9,7 @@ import anyio
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
-from orchestrator.databases import mysql_occupancy, questions, refusals
+from orchestrator.databases import catalogs, mysql_catalog, mysql_occupancy, questions, refusals
 from orchestrator.databases import mysql_sessions as sessions
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
@@ -29,6 +29,7 @@ from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
 
@@ -58,6 +59,12 @@ class MySQL:
 
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
+
+    async def catalog(self, place: Place, beside: Sequence[Place]) -> Catalog:
+        seconds = min(catalogs.LONGEST_SECONDS, place.limits.statement_timeout)
+        async with connected(place, session_name("compare", place)) as connection:
+            with bounded(place, seconds):
+                return await _catalog(connection, place, beside)
 
     async def occupancy(self, place: Place) -> Occupancy:
         async with connected(place, session_name("count", place)) as connection:
@@ -244,6 +251,27 @@ def settings(limits: Limits, mariadb: bool | None) -> Iterator[str]:
         yield f"max_statement_time = {limits.statement_timeout:g}"
     elif mariadb is False:
         yield f"max_execution_time = {limits.statement_timeout * 1000:.0f}"
+
+
+async def _catalog(connection: Connection, place: Place, beside: Sequence[Place]) -> Catalog:
+    ((name, case, version),) = await ask(connection, "SELECT DATABASE(), @@lower_case_table_names, VERSION()")
+    folded = bool(int(case))
+    _check_name(place, name, folded=folded)
+    await ask(connection, "SET SESSION TRANSACTION READ ONLY")
+
+    async def standing() -> catalogs.Standing:
+        heads = await _heads(connection, place)
+        return heads, tuple([(one.target.track, await _heads(connection, one) or ()) for one in beside])
+
+    before = await standing()
+    tables = catalogs.tables_of(place, beside)
+    lines = await mysql_catalog.lines(connection, place, tables)
+    guard = Locks.of(place.target, folded=folded).guard
+    ((holder,),) = await ask(connection, f"SELECT IS_USED_LOCK('{guard}')")
+    if holder is not None:
+        raise catalogs.changing(place, f"it is being migrated by {await sessions.in_words(connection, holder)}")
+    server = f"{'mariadb' if is_mariadb(connection) else 'mysql'} {'.'.join(version.split('.')[:2])}"
+    return catalogs.catalog(place, server, before, await standing(), lines, tables)
 
 
 async def _heads(connection: Connection, place: Place) -> Heads | None:

@@ -12,7 +12,16 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases import giving_way, postgresql_occupancy, questions, refusals, schemas, version_tables
+from orchestrator.databases import (
+    catalogs,
+    giving_way,
+    postgresql_catalog,
+    postgresql_occupancy,
+    questions,
+    refusals,
+    schemas,
+    version_tables,
+)
 from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import Found, Heads, Patience, Place, heads_of
 from orchestrator.databases.connecting import (
@@ -33,6 +42,7 @@ from orchestrator.databases.replay import Sender
 from orchestrator.databases.scripts import Message, VersionTable, messages
 from orchestrator.errors import TargetLockedError
 from orchestrator.plan import indexes
+from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.sessions import SessionRules, Timeouts
 
@@ -67,6 +77,13 @@ class PostgreSQL:
             with translated(first):
                 _check_name(first, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
                 await version_tables.read_many(connection, places, found)
+
+    async def catalog(self, place: Place, beside: Sequence[Place]) -> Catalog:
+        seconds = min(catalogs.LONGEST_SECONDS, place.limits.statement_timeout)
+        async with connected(place, session_name("compare", place), postgresql_catalog.SETTINGS) as connection:
+            with translated(place):
+                _check_name(place, await connection.fetchval("SELECT pg_catalog.current_database()::text"))
+            return await postgresql_catalog.read(connection, place, beside, lock_key(place), seconds)
 
     async def occupancy(self, place: Place) -> Occupancy:
         async with connected(place, session_name("count", place)) as connection:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases import questions, sqlite_errors
+from orchestrator.databases import catalogs, questions, sqlite_catalog, sqlite_errors
 from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import dotted, quoted
@@ -27,6 +27,7 @@ from orchestrator.databases.refusals import lock_held
 from orchestrator.databases.sqlite_dumps import SQLiteDumper
 from orchestrator.databases.threads import interruptible
 from orchestrator.errors import TargetUnreachableError
+from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
 
@@ -49,6 +50,9 @@ class SQLite:
     async def read_many(self, places: Sequence[Place], found: Found) -> None:
         await one_by_one(self, places, found)
 
+    async def catalog(self, place: Place, beside: Sequence[Place]) -> Catalog:
+        return await anyio.to_thread.run_sync(_catalog, place, beside)
+
     async def occupancy(self, place: Place) -> None:
         return None
 
@@ -70,8 +74,7 @@ class SQLiteGuard:
 
     def __init__(self, place: Place, file: str) -> None:
         self._place, self._file = place, file
-        table = quote(place.target.version_table, safe=" ")  # it may hold what no file's name can
-        self._lock_file = Path(file).with_name(f".{Path(file).name}.{table}.lock")
+        self._lock_file = _lock_file(place, file)
         self._descriptor: int | None = None
         self.lost = anyio.Event()
 
@@ -143,6 +146,11 @@ class SQLiteGuard:
         return None
 
 
+def _lock_file(place: Place, file: str) -> Path:
+    table = quote(place.target.version_table, safe=" ")  # it may hold what no file's name can
+    return Path(file).with_name(f".{Path(file).name}.{table}.lock")
+
+
 def _rules(place: Place, file: str) -> SessionRules:
     timeout = f"PRAGMA busy_timeout = {place.limits.lock_timeout * 1000:.0f}"
     return SessionRules("sqlite", _WHERE, (file,), place.name, setup=(timeout,))
@@ -155,15 +163,46 @@ def _where(place: Place) -> str:
 
 
 def _read_heads(place: Place) -> Heads | None:
-    table = quoted(place.target.version_table)
     with _opened(place) as connection:
-        try:
-            rows = connection.execute(f"SELECT version_num FROM {table}").fetchall()
-        except sqlite3.OperationalError as exc:
-            if sqlite_errors.has_no_table(exc):
-                return None
-            raise
+        return _heads(connection, place)
+
+
+def _heads(connection: sqlite3.Connection, place: Place) -> Heads | None:
+    try:
+        rows = connection.execute(f"SELECT version_num FROM {quoted(place.target.version_table)}").fetchall()
+    except sqlite3.OperationalError as exc:
+        if sqlite_errors.has_no_table(exc):
+            return None
+        raise
     return heads_of(place, (row[0] for row in rows))
+
+
+def _catalog(place: Place, beside: Sequence[Place]) -> Catalog:
+    """In one transaction, so all of one moment; but that of a revision whose DDL is committed bit by bit."""
+    tables = catalogs.tables_of(place, beside)
+    with _opened(place) as connection:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("BEGIN")
+        heads = _heads(connection, place), tuple([(one.target.track, _heads(connection, one) or ()) for one in beside])
+        lines = sqlite_catalog.lines(connection, tables)
+        if _is_locked(_lock_file(place, str(connection.execute(_WHERE).fetchone()[0]))):
+            raise catalogs.changing(place, "it is being migrated")
+    return catalogs.catalog(place, "sqlite", heads, heads, lines, tables)
+
+
+def _is_locked(file: Path) -> bool:
+    """Whether a guard holds the lock, by a moment's share in it: a guard that comes just then asks again."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _tables(place: Place) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.observe.redact import SHORTEST_SECRET
 from orchestrator.plan.back import Return
+from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.steps import Plan, Planning
 from orchestrator.registry.model import Registry, Target, Track
 
@@ -138,6 +139,12 @@ class Migrator:
         """As `read_heads`, for targets in one database; `found` is called for each. Raises TargetError for the rest."""
         places = [self._place(registry, self._settled(target)) for target in targets]
         await self._databases[places[0].url.get_backend_name()].read_many(places, found)
+
+    async def catalog(self, registry: Registry, target: Target) -> Catalog:
+        """The target's schema as lines, with its heads. Raises TargetError."""
+        place = self._place(registry, self._settled(target))
+        beside = [self._place(registry, self._settled(other)) for other in registry.beside(target)]
+        return await self._databases[place.url.get_backend_name()].catalog(place, beside)
 
     async def occupancy(self, registry: Registry, target: Target) -> Occupancy | None:
         """Who has the connections of the target's server; None where there is none. Raises TargetError."""

@@ -47,6 +47,11 @@ class Surveyor:
     def __init__(self, migrator: Migrator, total: int) -> None:
         self._migrator, self._slots = migrator, Slots(total)
 
+    @property
+    def slots(self) -> Slots:
+        """For whoever else looks beside rollouts: they share what a shard has for that."""
+        return self._slots
+
     async def read(
         self,
         registry: Registry,

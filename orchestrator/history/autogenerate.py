@@ -12,7 +12,7 @@ from alembic.autogenerate.api import AutogenContext
 from alembic.operations.ops import UpgradeOps
 from alembic.util import CommandError
 
-from orchestrator.history import checkpoints
+from orchestrator.backfill.naming import checkpoints_of
 from orchestrator.history.operations import (
     BackfillOp,
     BackfillRowsOp,
@@ -25,7 +25,7 @@ from orchestrator.history.operations import (
 def leave_alone(context: AutogenContext, upgrade_ops: UpgradeOps, schemas: object) -> Any:
     """A comparison after all others, which takes the checkpoints' table out of what they found."""
     assert context.migration_context is not None
-    name = checkpoints.name_of(context.migration_context.version_table)
+    name = checkpoints_of(context.migration_context.version_table)
     upgrade_ops.ops[:] = [op for op in upgrade_ops.ops if getattr(op, "table_name", None) != name]
     return _goes_on()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,23 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from orchestrator.backfill.model import Direction
-
-# PostgreSQL cuts longer names off, and MySQL refuses them.
-_LONGEST_NAME = 63
-SUFFIX = "_backfills"
-
-
-def name_of(version_table: str) -> str:
-    """The checkpoints' table for a version table, which lies beside it.
-
-    >>> name_of("alembic_version")
-    'alembic_version_backfills'
-    """
-    if len(version_table.encode()) + len(SUFFIX) <= _LONGEST_NAME:
-        return version_table + SUFFIX
-    short = hashlib.sha256(version_table.encode()).hexdigest()[:12]
-    kept = version_table.encode()[: _LONGEST_NAME - len(SUFFIX) - len(short) - 1].decode(errors="ignore")
-    return f"{kept}_{short}{SUFFIX}"
+from orchestrator.backfill.naming import checkpoints_of
 
 
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
@@ -37,7 +20,7 @@ def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
     with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far."""
     return sa.Table(
-        name_of(version_table),
+        checkpoints_of(version_table),
         sa.MetaData(),
         sa.Column("revision", sa.String(255), primary_key=True),
         sa.Column("direction", sa.String(9), primary_key=True),

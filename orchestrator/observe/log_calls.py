@@ -80,6 +80,7 @@ ROLLOUTS: Sequence[Entry] = (
     ),
     call("asking_for_head_room_crashed", "error", "shard exception", "A server's room could not be asked for.", _BUG),
     call("rendering_crashed", "error", "exception", "A plan could not be compiled; env.py carries it out.", _BUG),
+    call("comparing_crashed", "error", "tenant track shard exception", "A target's schema could not be read.", _BUG),
     call("reading_heads_crashed", "error", "tenant track shard exception", "Heads could not be read.", _BUG),
 )
 
@@ -128,6 +129,14 @@ STORE: Sequence[Entry] = (
     call("schedules_not_read", "warning", "message remedy", "Whether a schedule is due could not be read.", _STORE),
     call("schedule_not_recorded", "warning", "schedule message", "A run was not recorded; it is due still.", _STORE),
     call("schedule_not_started", "info", "schedule message", "Somebody was quicker with a run, or disabled it."),
+    call("drift_not_recorded", "warning", "message remedy", "What was found of drift was not recorded.", _STORE),
+    call(
+        "drift_not_looked_for",
+        "warning",
+        "track message remedy",
+        "A track's schemas were not compared; the next look is when it is due.",
+        "Mend what `message` says; `orchestrator drift` looks at once.",
+    ),
     call("schedule_crashed", "error", "schedule exception", "A run failed in a way that nobody thought of.", _BUG),
     call("notifications_held_up", "warning", "message remedy", "Notifications wait: the store fails.", _STORE),
     call("notifications_failed", "error", "exception", "Notifications wait; told once.", _BUG),

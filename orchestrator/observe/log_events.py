@@ -157,6 +157,14 @@ FLEET: Sequence[Told] = (
         "Targets are no longer in the registry.",
         "Nothing, if they are gone for good. Else put them back: nobody migrates them any more.",
     ),
+    told(
+        events.DriftFound,
+        "drift_found",
+        "warning",
+        "A target's schema is not as that of the others at its revision.",
+        "`orchestrator drift TENANT` shows the lines that differ; docs/drift.md says how to mend them.",
+    ),
+    told(events.DriftGone, "drift_gone", "info", "A target's schema is as it should be again."),
 )
 
 DAEMON: Sequence[Told] = (

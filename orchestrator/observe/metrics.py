@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 
 from orchestrator import events
 from orchestrator.observe.backfill_metrics import BackfillMetrics
+from orchestrator.observe.drift_metrics import DriftMetrics
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.fleet_metrics import FleetCollector
 from orchestrator.observe.process_metrics import ProcessMetrics
@@ -121,6 +122,7 @@ class Metrics:
         )
         self.backfills = BackfillMetrics(registry, clock)
         self.of_registry = RegistryMetrics(registry, clock)
+        self.drift = DriftMetrics(registry)
         self.process = ProcessMetrics(registry)
         registry.register(FleetCollector(fleet, clock, laggards))
         registry.register(RolloutCollector(fleet.rollouts, eta or _unknown, clock))

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from orchestrator.registry import secrets
 from orchestrator.registry.channels import NoticeKind
+from orchestrator.registry.drifts import EVERY_SECONDS
 from orchestrator.registry.model import Execution, Isolation, NewTenants, Reaction, Unprovisioned
 from orchestrator.registry.precautions import May
 from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
@@ -78,6 +79,13 @@ def _soak(value: Any) -> Any:
     return seconds
 
 
+def _interval(value: Any) -> Any:
+    seconds = 0.0 if value == "never" else _duration(value)
+    if seconds is None or 0 < seconds < 1:
+        raise ValueError("this must be a duration of at least 1s, such as 30m or 6h, or `never`")
+    return seconds
+
+
 def _duration(value: Any) -> float | None:
     match = _DURATION.fullmatch(value) if isinstance(value, str) else None
     return float(match["number"]) * _UNIT_SECONDS[match["unit"]] if match else None
@@ -128,6 +136,11 @@ Seconds = Annotated[
     BeforeValidator(_seconds),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 1, "pattern": _WRITTEN}),
 ]
+Interval = Annotated[
+    float,
+    BeforeValidator(_interval),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": rf"{_WRITTEN}|^never$"}),
+]
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[
     str,
@@ -163,6 +176,18 @@ class VerifyForm(Form):
     within: Limit | None = Field(None, description="How far against `may`: a count, or a percentage such as 1%.")
     revision: Filled | None = Field(None, description="Only where this revision was among those that were run.")
     timeout: Seconds = Field(60.0, description="How long it may take, such as 30s or 5m.")
+
+
+class DriftForm(Form):
+    """How the schemas of the track's targets are compared with each other."""
+
+    model_config = ConfigDict(title="Drift")
+
+    ignore: Annotated[list[Filled], BeforeValidator(none_is_no_list)] = Field(
+        default_factory=list,
+        description="Globs of names that do not count: `tmp_*`, `public.events_2*`, `orders.note`.",
+    )
+    every: Interval = Field(EVERY_SECONDS, description="How often the daemon looks, such as 6h; `never` turns it off.")
 
 
 class TrackForm(Form):
@@ -217,6 +242,7 @@ class TrackForm(Form):
     verify: Annotated[list[VerifyForm], BeforeValidator(none_is_no_list)] = Field(
         default_factory=list, description="What must hold on each target after its migration."
     )
+    drift: DriftForm | None = Field(None, description="How its targets are compared with each other.")
 
 
 class ShardForm(Form):

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 
 from orchestrator.registry.backfills import Rules
 from orchestrator.registry.channels import Channel
+from orchestrator.registry.drifts import Drift
 from orchestrator.registry.precautions import Backup, Verification
 from orchestrator.registry.times import Schedule, Window
 
@@ -67,6 +68,7 @@ class Track:
     adopt: str | None = None
     search_path: tuple[str, ...] = ()
     verify: tuple[Verification, ...] = ()
+    drift: Drift = field(default_factory=Drift)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from string import Formatter
 
 from orchestrator.registry import verifications
 from orchestrator.registry.document import Where
+from orchestrator.registry.drifts import Drift
 from orchestrator.registry.forms import TrackForm
 from orchestrator.registry.model import Track
 from orchestrator.registry.report import Report
@@ -57,6 +58,7 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         unprovisioned=form.unprovisioned,
         adopt=form.adopt,
         verify=verifications.build(report, (*where, "verify"), form.verify),
+        drift=Drift() if form.drift is None else Drift(tuple(form.drift.ignore), form.drift.every),
     )
 
 

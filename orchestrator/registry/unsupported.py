@@ -14,7 +14,7 @@ from orchestrator.registry.report import Report
 
 # Where it stands (`*`: any entry), the one value that is meant (None: any), and what to call it.
 LATER: tuple[tuple[Where, str | None, str], ...] = (
-    (("notifications", "*", "on", "*"), "drift_found", "looking for drift"),
+    (("notifications", "*", "on", "*"), "drift_found", "a notification of drift"),
 )
 DIALECTS = frozenset({"postgresql", "mysql", "mariadb", "sqlite"})
 

@@ -22,6 +22,7 @@ from orchestrator.registry.discovery import Source
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout.state import Request, RolloutState
 from orchestrator.service.daemon import opened, working
+from orchestrator.service.drifting import Compared, Question
 from orchestrator.service.leading import driving
 from orchestrator.service.orchestrator import Orchestrator
 from orchestrator.service.records import terminal
@@ -95,6 +96,13 @@ async def tenants(settings: Settings) -> Look:
     async with _looking(settings, source) as service:
         await service.survey.once()
         return Look(service.targets(), service.sources())
+
+
+async def drift(settings: Settings, question: Question) -> Compared:
+    """Targets' schemas as they are now, compared with each other. Raises RegistryError, ConfigurationError, and
+    DiscoveryError when a source does not tell its tenants."""
+    async with _looking(settings, await _whole(settings)) as service:
+        return await service.drifting.compare(question)
 
 
 async def _whole(settings: Settings) -> RegistrySource:

@@ -46,6 +46,7 @@ from orchestrator.rollout.state import (
 )
 from orchestrator.service import appearing, binding, looking, plans, predicting, reopening, requests
 from orchestrator.service.backfilling import Backfilling
+from orchestrator.service.drifting import Drifting
 from orchestrator.service.freezing import Freezing
 from orchestrator.service.plans import Made
 from orchestrator.service.steering import Steering, by_leader
@@ -76,6 +77,7 @@ class Orchestrator:
         self.freezing = Freezing(parts)
         self.backfills = Backfilling(parts, self.steering)
         self.schedules = Timetable(parts, self)
+        self.drifting = Drifting(parts, self.steering)
         self._follow_registry()
 
     @property
@@ -283,6 +285,10 @@ class Orchestrator:
     async def order_backfills(self, rollout_id: str, *, by: str, order: Mapping[str, Any]) -> None:
         """What a standby has been ordered, of one rollout or of several."""
         await self.backfills.carry_out(by, order)
+
+    async def look_for_drift(self, rollout_id: str, *, by: str, tracks: Sequence[str]) -> None:
+        """What a standby has been asked for; of no rollout."""
+        self.drifting.want(tracks)
 
     @by_leader
     async def retry(self, rollout_id: str, *, by: str, signature: str | None = None) -> RolloutView:

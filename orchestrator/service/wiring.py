@@ -74,6 +74,7 @@ class Parts:
     clock: Callable[[], datetime]
     throttle: Throttle
     keeper: Keeper
+    reader: Migrator
 
 
 @asynccontextmanager
@@ -178,6 +179,7 @@ def _joined(
         clock,
         throttle,
         keeper,
+        migrator,
     )
 
 

@@ -12,6 +12,7 @@ from orchestrator.store.backfill_orders import StoreBackfillOrders
 from orchestrator.store.backfills import Backfilling, StoreBackfills
 from orchestrator.store.commands import Commands
 from orchestrator.store.connections import Connections
+from orchestrator.store.drift import StoreDrift
 from orchestrator.store.durations import StoreDurations
 from orchestrator.store.fence import Fence
 from orchestrator.store.freezing import StoreFreeze
@@ -44,6 +45,7 @@ class Store:
         self.tokens = StoreTokens(connections, writer)
         self.audit = StoreAudit(connections, writer)
         self.backfills = Backfilling(StoreBackfills(connections, writer), StoreBackfillOrders(connections, writer))
+        self.drift = StoreDrift(connections, writer)
         self.commands = Commands(connections, fence)
         self.outbox = StoreOutbox(connections, writer, fence)
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds

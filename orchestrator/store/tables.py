@@ -356,6 +356,25 @@ backfills = Table(
     Index(None, "state"),
 )
 
+# How each target's schema compared with those of the others when it was last looked at.
+drift = Table(
+    "drift",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("track", Text, primary_key=True),
+    Column("shard", Text, nullable=False),
+    Column("standing", String(16), nullable=False),
+    Column("looked_at", UtcDateTime, nullable=False),
+    Column("heads", JSON, nullable=False),
+    Column("server", Text),
+    Column("digest", String(64)),
+    Column("reference", Text),
+    Column("differing", Integer),
+    Column("lines", JSON, nullable=False),
+    Column("message", Text),
+    Column("drifted_since", UtcDateTime),
+)
+
 # What counts until it is taken back; a scope that does not name something has "" there.
 backfill_orders = Table(
     "backfill_orders",

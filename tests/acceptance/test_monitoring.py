@@ -179,6 +179,10 @@ async def test_every_query_has_an_answer_every_alert_fires_and_the_numbers_are_t
         ended = await daemon.ended(rollout)
         await counted_what_the_api_says(scraping, daemon, ended)
 
+        await engine.execute(pg, roomy[-1], "ALTER TABLE tickets ADD COLUMN by_hand integer")
+        assert (await daemon.call("POST", "/api/v1/drift/look", json={"track": "app"})).status_code == 200
+        await watched.fires("TargetsDrifted")
+        await has_the_drift_of_the_api(scraping, daemon)
         assert (await daemon.call("POST", "/api/v1/registry/reload")).status_code == 200
         assert (await daemon.call("POST", "/api/v1/schedules/yearly/run")).status_code == 200
         await the_daemon_has_trouble(scraping, daemon, watched, tmp_path)
@@ -284,6 +288,14 @@ async def has_the_states_of_the_tenants(scraping: Scraping, daemon: Daemon) -> N
     listed = (await daemon.call("GET", "/api/v1/tenants", params={"limit": 500})).json()["items"]
     states = Counter(target["state"] for tenant in listed for target in tenant["targets"])
     await says(partial(by, scraping, "state", "sum by (state) (orchestrator:targets:sum)"), dict(states))
+
+
+async def has_the_drift_of_the_api(scraping: Scraping, daemon: Daemon) -> None:
+    wanted = {"standing": ["drifted", "undecided"]}
+    [drifted] = (await daemon.call("GET", "/api/v1/drift", params=wanted)).json()["items"]
+    assert (drifted["tenant"], drifted["differing"]) == (f"t{TENANTS - 1:03}", 1)
+    assert "by_hand" in drifted["difference"][0]
+    await says(partial(by, scraping, "track", "orchestrator_drifted_targets"), {"app": 1})
 
 
 def alerts() -> list[str]:

@@ -35,6 +35,7 @@ from orchestrator.rollout.state import (
     count,
 )
 from tests.unit.api.fake_backfills import FakeBackfills
+from tests.unit.api.fake_drift import FakeDrifting
 from tests.unit.api.fake_times import FakeFreezing, FakeSchedules
 
 START = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
@@ -80,6 +81,7 @@ class FakeOrchestrator:
     schedules: FakeSchedules = field(default_factory=FakeSchedules)
     freezing: FakeFreezing = field(default_factory=FakeFreezing)
     backfills: FakeBackfills = field(default_factory=FakeBackfills)
+    drifting: FakeDrifting = field(default_factory=FakeDrifting)
     notifications: FakeNotifications = field(default_factory=lambda: FakeNotifications())
 
     def tell(self, event: RolloutEvent) -> None:

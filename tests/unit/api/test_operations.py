@@ -95,6 +95,8 @@ async def test_the_contract_is_described(client: httpx2.AsyncClient) -> None:
         ("POST", "/api/v1/rollouts/{rollout_id}/retry"),
         ("POST", "/api/v1/rollouts/{rollout_id}/override"),
         ("GET", "/api/v1/backfills"),
+        ("GET", "/api/v1/drift"),
+        ("POST", "/api/v1/drift/look"),
         ("GET", "/api/v1/backfills/summary"),
         ("POST", "/api/v1/backfills/pause"),
         ("POST", "/api/v1/backfills/resume"),

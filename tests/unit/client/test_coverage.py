@@ -52,6 +52,8 @@ CALLS: list[Callable[[Daemon], Awaitable[Any]]] = [
     lambda it: it.resume_backfills({"shard": "pg-1"}, "month-end"),
     lambda it: it.abort_backfills({"tenant": "acme"}, "wrong column"),
     lambda it: it.adjust_backfills({"all": True}, "slower", {"duty": 0.5}),
+    lambda it: it.drift(standings=["drifted"]),
+    lambda it: it.look_for_drift("app"),
     lambda it: it.schedules(),
     lambda it: it.schedule("nightly"),
     lambda it: it.switch_schedule("nightly", enabled=True),

@@ -51,7 +51,7 @@ MISTAKES = [
     ("{name: ops, command: [/bin/x, ▶'${HOOK_SECRET}']}", "references work in"),
     ("{name: ops, command: [/bin/x], environment: {▶A-B: c}}", "cannot be the name of an environment variable"),
     ("{name: ops, slack: https://h/x, on: [▶rollout_pause]}", "this must be 'rollout_started'"),
-    ("{name: ops, slack: https://h/x, on: [▶drift_found]}", "looking for drift is not supported"),
+    ("{name: ops, slack: https://h/x, on: [▶drift_found]}", "a notification of drift is not supported"),
     ("{name: ops, slack: https://h/x, on: ▶[]}", "chooses nothing"),
     ("{name: ops, slack: https://h/x, tracks: [▶ap]}", "unknown track 'ap'; did you mean 'app'?"),
     ("{name: ops, slack: https://h/x, timeout: ▶0s}", "a duration of at least 1s"),

@@ -1,0 +1,51 @@
+"""What reading a target's catalog has in common for all kinds of databases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.databases.base import Heads, Place
+from orchestrator.errors import TargetLockedError
+from orchestrator.plan.catalog import Catalog, Line
+
+# A catalog of 10,000 tables takes some seconds.
+LONGEST_SECONDS = 120.0
+
+# The heads of a target, and of the other targets in its place by track.
+Standing = tuple[Heads | None, tuple[tuple[str, Heads], ...]]
+
+
+def tables_of(place: Place, beside: Sequence[Place]) -> Mapping[str, str]:
+    """The tables in which Alembic and we keep what was run, by name, with a name that is the same for all tenants."""
+    found = {}
+    for one in (*beside, place):
+        known = "<version table>" if one is place else f"<version table of {one.target.track}>"
+        found[checkpoints_of(one.target.version_table)] = f"{known[:-1]}'s backfills>"
+        found[one.target.version_table] = known
+    return found
+
+
+def names_of(place: Place) -> tuple[str, ...]:
+    """What the tenant is called: its id, its database and its schema."""
+    target = place.target
+    return tuple(filter(None, (target.tenant, target.database, target.schema)))
+
+
+def catalog(
+    place: Place, server: str, before: Standing, after: Standing, lines: Iterable[Line], tables: Mapping[str, str]
+) -> Catalog:
+    """What was read, without the tables that keep what was run. Raises TargetLockedError when the heads have changed
+    meanwhile: the lines may be of a schema that is half done."""
+    if before != after:
+        raise changing(place, "its version table has changed while its schema was read")
+    return Catalog(server, before[0], tuple(line for line in lines if line.relation not in tables), before[1])
+
+
+def changing(place: Place, why: str) -> TargetLockedError:
+    return TargetLockedError(
+        f"the schema of {place.target.key} in {place.name} cannot be compared: {why}",
+        kind="migrating",
+        remedy="look again when its migration has ended",
+        retriable=True,
+    )

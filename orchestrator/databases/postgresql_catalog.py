@@ -1,0 +1,69 @@
+"""Reads the catalog of a PostgreSQL database or schema, and with it the heads that it claims to be at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import anyio
+import asyncpg
+
+from orchestrator.databases import catalogs, fingerprint, version_tables
+from orchestrator.databases import postgresql_questions as sql
+from orchestrator.databases.base import Place
+from orchestrator.databases.catalogs import Standing
+from orchestrator.databases.connecting import in_words, translated
+from orchestrator.plan.catalog import Catalog, Line
+
+# Of a session that reads a catalog: it changes nothing, whatever it is sent.
+SETTINGS = {"default_transaction_read_only": "on"}
+# Names are written as the session's search path and role have them: both are made the same for all.
+_SET = "RESET ROLE; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {milliseconds}"
+# Rows that are taken at a time: others have their turn between.
+_ROWS = 500
+
+
+async def read(
+    connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place], lock: int, seconds: float
+) -> Catalog:
+    """The catalog over a session with `SETTINGS`. `lock` is the key of the target's lock, unsigned.
+
+    Raises TargetLockedError while the target is being migrated, and TargetUnreachableError.
+    """
+    tables = catalogs.tables_of(place, beside)
+    with translated(place), anyio.fail_after(seconds + place.limits.connect):
+        before = await _standing(connection, place, beside)
+        try:
+            lines = await _lines(connection, place, tables, seconds)
+        except asyncpg.LockNotAvailableError as exc:  # a view's text cannot be told without its tables
+            raise catalogs.changing(place, "a table of it is kept locked by another session") from exc
+        holder = await connection.fetchrow(sql.HOLDER, lock)
+        if holder is not None:
+            raise catalogs.changing(place, f"it is being migrated by {in_words(holder)}")
+        after = await _standing(connection, place, beside)
+    server = f"postgresql {connection.get_server_version().major}"
+    return catalogs.catalog(place, server, before, after, lines, tables)
+
+
+async def _standing(connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place]) -> Standing:
+    heads = await version_tables.read(connection, place)
+    return heads, tuple([(one.target.track, await version_tables.read(connection, one) or ()) for one in beside])
+
+
+async def _lines(
+    connection: asyncpg.Connection[Any], place: Place, tables: Mapping[str, str], seconds: float
+) -> Sequence[Line]:
+    schema = place.target.schema
+    others = place.neighbours().schemas if schema is None else ()
+    question = fingerprint.query(schema, others, catalogs.names_of(place))
+    renamed = fingerprint.renaming(tables, schema)
+    lines: list[Line] = []
+    async with connection.transaction(readonly=True):
+        await connection.execute(_SET.format(milliseconds=round(seconds * 1000)))
+        cursor = await connection.cursor(question, timeout=seconds)
+        while rows := await cursor.fetch(_ROWS, timeout=seconds):
+            lines += [
+                Line(renamed(text), relation or "", part or "", "" if space is None or space == schema else space)
+                for text, space, relation, part in rows
+            ]
+    return lines

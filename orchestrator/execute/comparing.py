@@ -1,0 +1,146 @@
+"""Reads the schemas of many targets and tells which differ: bounded per shard and in memory, whatever the servers do.
+
+Of a schema only its digest is kept. The lines of the targets that differ, and of those that they should be like, are
+read a second time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Protocol
+
+import anyio
+import anyio.to_thread
+import structlog
+
+from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
+from orchestrator.execute.slots import Slots
+from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth, by_shard
+from orchestrator.plan import catalog as catalogs
+from orchestrator.plan import drift, drifted_lines
+from orchestrator.plan.catalog import Catalog, Line
+from orchestrator.plan.drift import Seen, Standing, Verdict
+from orchestrator.plan.drifted_lines import Difference
+from orchestrator.registry.model import Registry, Target, TargetKey
+
+log = structlog.get_logger(__name__)
+
+# Catalogs in memory at once, on all shards together: one of 500 tables takes some 5 MB.
+AT_ONCE = 8
+
+Found = Callable[[Target, Catalog | TargetError], Awaitable[None]]
+
+
+class Reader(Protocol):
+    """`Migrator`, as far as it is needed here."""
+
+    async def catalog(self, registry: Registry, target: Target) -> Catalog:
+        """Raises TargetError."""
+        ...
+
+
+class Comparer:
+    """`slots` are shared with whoever else looks beside rollouts."""
+
+    def __init__(self, reader: Reader, slots: Slots) -> None:
+        self._reader, self._slots = reader, slots
+        self._room = anyio.CapacityLimiter(AT_ONCE)
+
+    async def judge(self, registry: Registry, targets: Iterable[Target], reference: str | None = None) -> list[Verdict]:
+        """A verdict on each target, in the order of tenants. `reference` names the tenant that is right."""
+        seen: list[Seen] = []
+        unread: list[Verdict] = []
+
+        async def found(target: Target, read: Catalog | TargetError) -> None:
+            if isinstance(read, TargetError):
+                unread.append(Verdict(target.key, Standing.UNREAD, why=read.message))
+                return
+            ignore = registry.tracks[target.track].drift.ignore
+            printed = await anyio.to_thread.run_sync(_printed, read.lines, ignore)
+            seen.append(Seen(target.key, drift.group_of(target.track, read), printed))
+
+        await self._read(registry, targets, found)
+        return sorted([*drift.judge(seen, reference), *unread], key=lambda verdict: verdict.key)
+
+    async def differences(
+        self, registry: Registry, verdicts: Iterable[Verdict], most: int
+    ) -> dict[TargetKey, Difference]:
+        """By target, what each drifted one has and its reference has not, and the other way round: the first `most`
+        lines. Targets that cannot be read again, or that have changed since, are left out."""
+        wanted = {verdict.key: verdict for verdict in verdicts if verdict.standing is Standing.DRIFTED}
+        by_reference: dict[TargetKey, list[Verdict]] = {}
+        for verdict in wanted.values():
+            assert verdict.reference is not None
+            by_reference.setdefault(verdict.reference, []).append(verdict)
+        made: dict[TargetKey, Difference] = {}
+        for reference, members in by_reference.items():
+            made |= await self._against(registry, reference, members, most)
+        return made
+
+    async def _against(
+        self, registry: Registry, reference: TargetKey, members: Sequence[Verdict], most: int
+    ) -> dict[TargetKey, Difference]:
+        right: list[Line] = []
+        made: dict[TargetKey, Difference] = {}
+
+        async def of_reference(target: Target, read: Catalog | TargetError) -> None:
+            if isinstance(read, Catalog):
+                right.extend(catalogs.without(read.lines, registry.tracks[target.track].drift.ignore))
+
+        async def of_member(target: Target, read: Catalog | TargetError) -> None:
+            if isinstance(read, Catalog):
+                ignore = registry.tracks[target.track].drift.ignore
+                made[target.key] = await anyio.to_thread.run_sync(_different, right, read.lines, ignore, most)
+
+        await self._read(registry, _known(registry, [reference]), of_reference)
+        if right:
+            await self._read(registry, _known(registry, [one.key for one in members]), of_member)
+        return made
+
+    async def _read(self, registry: Registry, targets: Iterable[Target], found: Found) -> None:
+        """Call `found` for each target, with a quarter of each shard's limit at most."""
+        async with anyio.create_task_group() as tasks:
+            for shard, members in by_shard(targets).items():
+                limit = max(1, int(registry.shards[shard].max_concurrent * BESIDE_ROLLOUTS))
+                health, waiting = ShardHealth(), iter(members)
+                for _ in range(min(limit, len(members))):
+                    tasks.start_soon(self._read_some, registry, limit, waiting, health, found)
+
+    async def _read_some(
+        self, registry: Registry, limit: int, waiting: Iterator[Target], health: ShardHealth, found: Found
+    ) -> None:
+        for target in waiting:
+            if health.reason is not None:
+                await found(target, health.reason)
+                continue
+            async with self._slots.slot(target.shard, limit), self._room:
+                read = await self._one(registry, target)
+                health.note(read if isinstance(read, TargetError) else None)
+                await found(target, read)
+
+    async def _one(self, registry: Registry, target: Target) -> Catalog | TargetError:
+        try:
+            return await self._reader.catalog(registry, target)
+        except TargetError as exc:
+            return exc
+        except OrchestratorError:
+            raise
+        except Exception as exc:  # one database's surprise is not the daemon's end
+            log.exception("comparing_crashed", tenant=target.tenant, track=target.track, shard=target.shard)
+            return TargetUnreachableError(
+                f"the orchestrator failed to read the schema: {type(exc).__name__}: {exc}",
+                kind="bug",
+                remedy="this is a bug: please report it with the daemon's log",
+            )
+
+
+def _known(registry: Registry, keys: Iterable[TargetKey]) -> list[Target]:
+    return [registry.by_key[key] for key in keys if key in registry.by_key]
+
+
+def _printed(lines: Sequence[Line], ignore: Sequence[str]) -> catalogs.Fingerprint:
+    return catalogs.fingerprint(catalogs.without(lines, ignore))
+
+
+def _different(right: Sequence[Line], lines: Sequence[Line], ignore: Sequence[str], most: int) -> Difference:
+    return drifted_lines.difference(right, catalogs.without(lines, ignore), most)

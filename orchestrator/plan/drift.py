@@ -1,0 +1,123 @@
+"""Which targets' schemas differ from those of the others at their revision. Pure.
+
+Targets of one track that claim the same heads should be alike. Which of them are right nobody tells, so most of them
+are: more than half. Where there is no such majority, all of them are undecided, which is no better than drifted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from orchestrator.plan.catalog import Catalog, Fingerprint
+from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import TargetKey
+
+
+class Standing(StrEnum):
+    """How a target compares with those that should be like it."""
+
+    EQUAL = "equal"
+    DRIFTED = "drifted"
+    UNDECIDED = "undecided"
+    ALONE = "alone"
+    UNPROVISIONED = "unprovisioned"
+    UNREAD = "unread"
+
+
+# What is not as it should be.
+DIFFERING = frozenset({Standing.DRIFTED, Standing.UNDECIDED})
+
+
+class Group(NamedTuple):
+    """What targets have in common that should be alike. `beside`: the heads of other tracks in the same place."""
+
+    track: str
+    server: str
+    heads: Heads
+    beside: tuple[tuple[str, Heads], ...] = ()
+
+
+class Seen(NamedTuple):
+    """A target that could be read. `group` is None where it claims no revision."""
+
+    key: TargetKey
+    group: Group | None
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`reference`: a target that is as this one should be; `why`, where it cannot be judged, or could not be read."""
+
+    key: TargetKey
+    standing: Standing
+    group: Group | None = None
+    fingerprint: Fingerprint | None = None
+    reference: TargetKey | None = None
+    why: str | None = None
+
+
+def group_of(track: str, catalog: Catalog) -> Group | None:
+    """None for a target that claims no revision: it has no version table, or an empty one."""
+    if not catalog.heads:
+        return None
+    return Group(track, catalog.server, tuple(sorted(catalog.heads)), tuple(sorted(catalog.beside)))
+
+
+def judge(seen: Iterable[Seen], reference: str | None = None) -> list[Verdict]:
+    """A verdict on each, in the order of tenants. `reference` names the tenant that is right, in its groups."""
+    groups: defaultdict[Group | None, list[Seen]] = defaultdict(list)
+    for one in sorted(seen):
+        groups[one.group].append(one)
+    found: list[Verdict] = []
+    for group, members in groups.items():
+        found += [_unprovisioned(one) for one in members] if group is None else _judged(group, members, reference)
+    return sorted(found, key=lambda verdict: verdict.key)
+
+
+def _unprovisioned(one: Seen) -> Verdict:
+    why = "it claims no revision: its version table is missing or empty"
+    return Verdict(one.key, Standing.UNPROVISIONED, fingerprint=one.fingerprint, why=why)
+
+
+def _judged(group: Group, members: Sequence[Seen], reference: str | None) -> list[Verdict]:
+    right = _named(members, reference) or _majority(members)
+    if right is None:
+        kinds = len({one.fingerprint for one in members})
+        why = f"no majority: {kinds} kinds among {len(members)} targets"
+        return [Verdict(one.key, Standing.UNDECIDED, group, one.fingerprint, why=why) for one in members]
+    if len(members) == 1:
+        why = "no other target is at its revision, on a server of its kind and version"
+        return [Verdict(members[0].key, Standing.ALONE, group, members[0].fingerprint, why=why)]
+    return [
+        Verdict(
+            one.key,
+            Standing.EQUAL if one.fingerprint == right.fingerprint else Standing.DRIFTED,
+            group,
+            one.fingerprint,
+            right.key,
+        )
+        for one in members
+    ]
+
+
+def _named(members: Sequence[Seen], reference: str | None) -> Seen | None:
+    return next((one for one in members if one.key.tenant == reference), None)
+
+
+def _majority(members: Sequence[Seen]) -> Seen | None:
+    """The first of the members that are as more than half of them are; None where there is no such half."""
+    fingerprint, count = Counter(one.fingerprint for one in members).most_common(1)[0]
+    if 2 * count <= len(members):
+        return None
+    return next(one for one in members if one.fingerprint == fingerprint)
+
+
+def sums(verdicts: Iterable[Verdict]) -> dict[Standing, int]:
+    """How many there are of each standing, all of them named."""
+    counts = Counter(verdict.standing for verdict in verdicts)
+    return {standing: counts[standing] for standing in Standing}

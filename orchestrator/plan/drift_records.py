@@ -1,0 +1,116 @@
+"""What is kept of each look for drift, and what a look has changed. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from orchestrator.events import DriftEvent, DriftFound, DriftGone
+from orchestrator.plan.drift import DIFFERING, Standing, Verdict
+from orchestrator.plan.drifted_lines import Difference
+from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import TargetKey
+
+# Lines of a difference that are kept.
+KEPT_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A target as it was last looked at. `drifted_since` outlives looks that could not read it: nobody has seen that
+    the drift is gone. `lines` are some of the `differing` lines, as text; `message`: why it could not be judged."""
+
+    tenant: str
+    track: str
+    shard: str
+    standing: Standing
+    looked_at: datetime
+    heads: Heads = ()
+    server: str | None = None
+    digest: str | None = None
+    reference: str | None = None
+    differing: int | None = None
+    lines: tuple[str, ...] = ()
+    message: str | None = None
+    drifted_since: datetime | None = None
+
+    @property
+    def key(self) -> TargetKey:
+        return TargetKey(self.tenant, self.track)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """The records after a look, and what is to be told of it."""
+
+    records: tuple[Record, ...]
+    events: tuple[DriftEvent, ...]
+
+
+def follow(
+    before: Mapping[TargetKey, Record],
+    verdicts: Iterable[Verdict],
+    differences: Mapping[TargetKey, Difference],
+    shards: Mapping[TargetKey, str],
+    at: datetime,
+) -> Followed:
+    """Take account of a look. Targets that are not among the `verdicts` stay as they were, if `shards` knows them."""
+    records = {key: record for key, record in before.items() if key in shards}
+    told: list[DriftEvent] = []
+    for verdict in verdicts:
+        if verdict.key not in shards:
+            continue
+        was = before.get(verdict.key)
+        record = _record(verdict, differences.get(verdict.key), was, shards[verdict.key], at)
+        records[verdict.key] = record
+        event = _event(was, record)
+        told += [event] if event is not None else []
+    return Followed(tuple(records[key] for key in sorted(records)), tuple(told))
+
+
+def _record(verdict: Verdict, found: Difference | None, was: Record | None, shard: str, at: datetime) -> Record:
+    since = was.drifted_since if was is not None else None
+    if verdict.standing is Standing.UNREAD:
+        known = was or Record(*verdict.key, shard, verdict.standing, at)
+        return replace(known, shard=shard, standing=verdict.standing, message=verdict.why, looked_at=at)
+    group, printed = verdict.group, verdict.fingerprint
+    return Record(
+        *verdict.key,
+        shard,
+        verdict.standing,
+        at,
+        group.heads if group is not None else (),
+        group.server if group is not None else None,
+        printed.digest if printed is not None else None,
+        verdict.reference.tenant if verdict.reference is not None else None,
+        found.total if found is not None else None,
+        tuple(map(str, found.lines[:KEPT_LINES])) if found is not None else (),
+        verdict.why,
+        (since or at) if verdict.standing in DIFFERING else None,
+    )
+
+
+def _event(was: Record | None, record: Record) -> DriftEvent | None:
+    """Only what has changed is told: that a target drifts otherwise than before, too."""
+    since = was.drifted_since if was is not None else None
+    if record.standing is Standing.UNREAD:
+        return None
+    if record.standing in DIFFERING:
+        if was is not None and since is not None and (was.digest, was.heads) == (record.digest, record.heads):
+            return None
+        return DriftFound(
+            at=record.looked_at,
+            tenant=record.tenant,
+            track=record.track,
+            shard=record.shard,
+            standing=record.standing,
+            heads=record.heads,
+            reference=record.reference,
+            differing=record.differing,
+            reason=record.message,
+        )
+    if since is None:
+        return None
+    seconds = (record.looked_at - since).total_seconds()
+    return DriftGone(at=record.looked_at, tenant=record.tenant, track=record.track, shard=record.shard, seconds=seconds)

@@ -1,0 +1,138 @@
+"""Drift: compare schemas now, for a terminal; look for the daemon; and show what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from orchestrator.errors import ConfigurationError, HistoryError
+from orchestrator.events import now
+from orchestrator.execute.comparing import Comparer
+from orchestrator.plan import drift_records
+from orchestrator.plan.drift import Standing, Verdict
+from orchestrator.plan.drift_records import KEPT_LINES, Record
+from orchestrator.plan.drifted_lines import Difference
+from orchestrator.registry.model import Registry, Target, TargetKey, Track
+from orchestrator.rollout.state import EVERY
+from orchestrator.service import requests
+from orchestrator.service.steering import COMMANDS, Steering
+from orchestrator.service.wiring import Parts
+
+# What a leader does for others: a method of the service.
+COMMAND = "look_for_drift"
+COMMANDS.add(COMMAND)
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whom to compare. `reference`: the tenant that is right; `tenant`: the one that is asked about, whose difference
+    is told up to `most` lines."""
+
+    track: str = EVERY
+    select: str = ""
+    reference: str | None = None
+    tenant: str | None = None
+    most: int = KEPT_LINES
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    verdicts: Sequence[Verdict]
+    differences: Mapping[TargetKey, Difference]
+    shards: Mapping[TargetKey, str]
+
+
+class Drifting:
+    """Implements `api.drift_ports.Drifting`. `wanted`: tracks that somebody has asked to be looked at, by now."""
+
+    def __init__(self, parts: Parts, steering: Steering) -> None:
+        self._parts, self._steering = parts, steering
+        self._comparer = Comparer(parts.reader, parts.surveyor.slots)
+        self.wanted: set[str] = set()
+
+    async def compare(self, question: Question) -> Compared:
+        """Read the schemas of the targets now. Raises ConfigurationError, SelectorError and DiscoveryError."""
+        registry = self._parts.source.current
+        targets = self._targets(registry, question)
+        await self._settle(registry, {target.track for target in targets})
+        verdicts = await self._comparer.judge(registry, targets, question.reference)
+        asked = [one for one in verdicts if question.tenant in (None, one.key.tenant)]
+        differences = await self._comparer.differences(registry, asked, question.most)
+        return Compared(asked, differences, {target.key: target.shard for target in targets})
+
+    def _targets(self, registry: Registry, question: Question) -> Sequence[Target]:
+        """Those that are selected; with both a tenant and a reference, no others need to be read."""
+        tracks = requests.find_tracks(registry, question.track)
+        requests.check_whole(registry, tracks, self._parts.source.sources)
+        named = [name for name in (question.tenant, question.reference) if name is not None]
+        of_track = [one for one in registry.targets if one.track in {track.name for track in tracks}]
+        for name in named:
+            if not any(one.tenant == name for one in of_track):
+                requests.find_target(registry, tracks[0].name, name)  # which raises
+        if question.tenant is not None and question.reference is not None:
+            return [one for one in of_track if one.tenant in named]
+        chosen = {one.key for one in requests.select(registry, question.track, question.select)}
+        return [one for one in of_track if one.key in chosen or one.tenant in named]
+
+    async def _settle(self, registry: Registry, tracks: set[str]) -> None:
+        """Have the histories read: an env.py may work on another version table than the registry says."""
+        for track in sorted(tracks):
+            try:
+                await self._parts.histories.current(registry, registry.tracks[track])
+            except HistoryError as exc:
+                log.warning("history_unusable", track=track, message=exc.message, remedy=exc.remedy)
+
+    # The daemon's looks
+
+    async def look(self, track: Track) -> Sequence[Record]:
+        """Compare the track's targets, but for those that a rollout holds, and write down what was found; returns all
+        that is known. Raises StoreError."""
+        registry, store = self._parts.source.current, self._parts.store.drift
+        held = await store.held(track.name)
+        targets = [one for one in registry.targets if one.track == track.name and one.tenant not in held]
+        await self._settle(registry, {track.name})
+        verdicts = await self._comparer.judge(registry, targets)
+        before = {record.key: record for record in await store.listed(track=track.name)}
+        held |= await store.held(track.name)  # by a rollout that has begun meanwhile, and may have changed them
+        verdicts = [one for one in verdicts if one.key.tenant not in held]
+        found = await self._comparer.differences(registry, verdicts, KEPT_LINES)
+        current = self._parts.source.current
+        shards = {one.key: one.shard for one in current.targets if one.track == track.name}
+        followed = drift_records.follow(before, verdicts, found, shards, now())
+        await store.replace(track.name, followed.records)
+        for event in followed.events:
+            self._parts.bus.publish(event)
+        return followed.records
+
+    async def ask_look(self, *, by: str, track: str | None = None) -> Sequence[str]:
+        registry = self._parts.source.current
+        tracks = requests.find_tracks(registry, track or EVERY)
+        names = [one.name for one in tracks if one.drift.every_seconds]
+        if track is not None and not names:
+            raise ConfigurationError(
+                f"the daemon does not look for drift of track {track!r}: the registry says `every: never`",
+                remedy=f"ask a terminal: `orchestrator drift --track {track}`",
+            )
+        if self._steering.leads:
+            self.want(names)
+        else:
+            await self._steering.ask(COMMAND, "", {"by": by, "tracks": names})
+        return names
+
+    def want(self, tracks: Sequence[str]) -> None:
+        """Have these tracks looked at soon, whatever their interval."""
+        self.wanted |= set(tracks)
+
+    async def listed(
+        self,
+        *,
+        track: str | None = None,
+        standings: Sequence[Standing] = (),
+        limit: int = 100,
+        after: TargetKey | None = None,
+    ) -> Sequence[Record]:
+        return await self._parts.store.drift.listed(track=track, standings=standings, limit=limit, after=after)

@@ -1,0 +1,159 @@
+"""Which targets differ from the others: decided from values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orchestrator.events import DriftFound, DriftGone
+from orchestrator.plan.catalog import Catalog, Fingerprint, Line, fingerprint, without
+from orchestrator.plan.drift import Group, Seen, Standing, Verdict, group_of, judge, sums
+from orchestrator.plan.drift_records import Record, follow
+from orchestrator.plan.drifted_lines import LONGEST, difference
+from orchestrator.registry.model import TargetKey
+
+MOMENT = datetime(2026, 11, 21, 3, tzinfo=UTC)
+
+
+def seen(tenant: str, schema: str, heads: tuple[str, ...] = ("b2",), server: str = "postgresql 16") -> Seen:
+    return Seen(TargetKey(tenant, "app"), Group("app", server, heads), Fingerprint(schema, 7))
+
+
+def standings(members: list[Seen], reference: str | None = None) -> dict[str, str]:
+    return {verdict.key.tenant: str(verdict.standing) for verdict in judge(members, reference)}
+
+
+def test_what_most_targets_have_is_right() -> None:
+    found = judge([seen("a", "x"), seen("b", "y"), seen("c", "x")])
+    assert [verdict.standing for verdict in found] == [Standing.EQUAL, Standing.DRIFTED, Standing.EQUAL]
+    assert found[1].reference == TargetKey("a", "app")
+
+
+@pytest.mark.parametrize(
+    ("schemas", "kinds"), [("xy", 2), ("xxyy", 2), ("xyz", 3), ("xxyz", 3), ("xxxyyz", 3)], ids=str
+)
+def test_without_a_majority_nobody_is_right(schemas: str, kinds: int) -> None:
+    found = judge([seen(f"t{n}", schema) for n, schema in enumerate(schemas)])
+    assert {verdict.standing for verdict in found} == {Standing.UNDECIDED}
+    assert found[0].why == f"no majority: {kinds} kinds among {len(schemas)} targets"
+
+
+def test_a_person_can_say_who_is_right() -> None:
+    members = [seen("a", "x"), seen("b", "y"), seen("c", "x"), seen("old1", "z", ("a1",)), seen("old2", "z", ("a1",))]
+    found = standings(members, "b")
+    assert found == {"a": "drifted", "b": "equal", "c": "drifted", "old1": "equal", "old2": "equal"}
+    assert standings([seen("a", "x"), seen("b", "y")], "b") == {"a": "drifted", "b": "equal"}
+
+
+def test_only_targets_with_equal_heads_on_equal_servers_are_compared() -> None:
+    members = [seen("a", "x"), seen("b", "y", ("a1",)), seen("c", "z", server="postgresql 17")]
+    assert set(standings(members).values()) == {"alone"}
+
+
+def test_what_claims_no_revision_is_not_judged() -> None:
+    assert group_of("app", Catalog("sqlite", None, ())) is None
+    assert group_of("app", Catalog("sqlite", (), ())) is None
+    assert group_of("app", Catalog("sqlite", ("b", "a"), ())) == Group("app", "sqlite", ("a", "b"))
+    unclaimed = Seen(TargetKey("new", "app"), None, Fingerprint("x", 0))
+    assert standings([unclaimed, seen("a", "x")]) == {"a": "alone", "new": "unprovisioned"}
+
+
+def test_other_tracks_in_the_same_place_make_another_group() -> None:
+    one = Catalog("sqlite", ("b2",), (), (("dw", ("d1",)),))
+    other = Catalog("sqlite", ("b2",), (), (("dw", ("d2",)),))
+    assert group_of("app", one) != group_of("app", other)
+
+
+def test_no_targets_are_no_drift() -> None:
+    assert judge([]) == []
+    assert set(sums([]).values()) == {0}
+
+
+@pytest.mark.parametrize("size", [1000, 20_000])
+def test_the_one_outlier_among_thousands_is_found(size: int) -> None:
+    members = [seen(f"t{n:05}", "odd" if n == 777 else "x", (f"r{n % 3}",)) for n in range(size)]
+    found = judge(members)
+    assert [verdict.key.tenant for verdict in found if verdict.standing is Standing.DRIFTED] == ["t00777"]
+    assert sums(found)[Standing.EQUAL] == size - 1
+
+
+def test_globs_leave_out_tables_with_all_that_is_in_them() -> None:
+    lines = [
+        Line("relation | tmp_a", "tmp_a", space="public"),
+        Line("column | tmp_a.x", "tmp_a", "x", "public"),
+        Line("index | events_2026_11", "events_2026_11", "ix", "public"),
+        Line("column | orders.note", "orders", "note", "public"),
+        Line("index | orders", "orders", "ix_tuned", "public"),
+        Line("column | orders.tmp_flag", "orders", "tmp_flag", "public"),
+    ]
+    left = without(lines, ["tmp_*", "public.events_2*", "orders.note", "*.ix_tuned"])
+    assert [line.text for line in left] == ["column | orders.tmp_flag"]
+
+
+def test_a_digest_tells_lines_apart_whose_texts_run_together() -> None:
+    assert fingerprint([Line("ab"), Line("c")]) != fingerprint([Line("a"), Line("bc")])
+    assert fingerprint([Line("a"), Line("a")]) != fingerprint([Line("a")])
+
+
+def test_a_difference_is_bounded_and_shows_where_long_lines_part() -> None:
+    body = "function | f | " + "SELECT 1; " * 200
+    [gone, new] = difference([Line(f"{body}old", "f")], [Line(f"{body}new", "f")], 10).lines
+    assert gone.text.endswith("old")
+    assert new.text.endswith("new")
+    assert gone.text.startswith("function | f |")
+    assert max(len(gone.text), len(new.text)) <= LONGEST
+    many = difference([], [Line(f"column | {n}", "t", str(n)) for n in range(5000)], 20)
+    assert (len(many.lines), many.total) == (20, 5000)
+
+
+def test_no_secret_of_a_function_is_shown() -> None:
+    found = difference([], [Line("function | connect('host=x password=hunter2')", "f")], 10)
+    assert "hunter2" not in str(found.lines[0])
+
+
+# What is kept, and told once
+
+
+def record(standing: Standing, digest: str = "x", since: datetime | None = None) -> Record:
+    return Record("a", "app", "pg", standing, MOMENT, ("b2",), digest=digest, drifted_since=since)
+
+
+def verdict(standing: Standing, digest: str = "x") -> Verdict:
+    group = Group("app", "postgresql 16", ("b2",))
+    return Verdict(TargetKey("a", "app"), standing, group, Fingerprint(digest, 3), TargetKey("b", "app"))
+
+
+UNREAD = Verdict(TargetKey("a", "app"), Standing.UNREAD, why="no answer")
+LATER = MOMENT + timedelta(hours=6)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told", "since"),
+    [
+        (None, verdict(Standing.EQUAL), None, None),
+        (None, verdict(Standing.DRIFTED), DriftFound, LATER),
+        (record(Standing.EQUAL), verdict(Standing.UNDECIDED), DriftFound, LATER),
+        (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.DRIFTED), None, MOMENT),
+        (record(Standing.DRIFTED, "y", MOMENT), verdict(Standing.DRIFTED), DriftFound, MOMENT),
+        (record(Standing.DRIFTED, since=MOMENT), UNREAD, None, MOMENT),
+        (record(Standing.UNREAD, since=MOMENT), verdict(Standing.DRIFTED), None, MOMENT),
+        (record(Standing.UNREAD, since=MOMENT), verdict(Standing.EQUAL), DriftGone, None),
+        (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.ALONE), DriftGone, None),
+        (None, UNREAD, None, None),
+    ],
+)
+def test_only_changes_are_told(
+    before: Record | None, now: Verdict, told: type[object] | None, since: datetime | None
+) -> None:
+    earlier = {} if before is None else {before.key: before}
+    followed = follow(earlier, [now], {}, {TargetKey("a", "app"): "pg"}, LATER)
+    assert [type(event) for event in followed.events] == ([told] if told is not None else [])
+    [kept] = followed.records
+    assert (kept.standing, kept.drifted_since, kept.looked_at) == (now.standing, since, LATER)
+
+
+def test_targets_that_were_not_looked_at_stay_and_those_that_are_gone_leave() -> None:
+    earlier = record(Standing.DRIFTED, since=MOMENT)
+    assert follow({earlier.key: earlier}, [], {}, {earlier.key: "pg"}, LATER).records == (earlier,)
+    assert follow({earlier.key: earlier}, [], {}, {}, LATER).records == ()
