@@ -18,12 +18,14 @@ Level = Literal["debug", "info", "warning", "error"]
 
 NAMES: Mapping[type[events.Event], str] = {
     events.RolloutCreated: "rollout_created",
+    events.RolloutRequested: "rollout_requested",
     events.RolloutStateChanged: "rollout_state_changed",
     events.WaveChanged: "wave_changed",
     events.MigrationStarted: "migration_started",
     events.BackupTaken: "backup_taken",
     events.BackupFailed: "backup_failed",
     events.StepApplied: "step_applied",
+    events.SegmentRan: "segment_ran",
     events.MigrationRetried: "migration_retried",
     events.ReplayRefused: "replay_refused",
     events.PlanJudged: "plan_judged",
@@ -141,6 +143,7 @@ def fields(event: events.Event) -> Mapping[str, Any]:
     """The event's values under the log's keys, without those that say nothing; seconds to the millisecond."""
     values = {key: value for key, value in event.as_dict().items() if key != "at" and value is not None}
     values.pop("batches", None)  # one number for each batch
+    values.pop("statements", None)  # and a text for each statement
     if isinstance(event, events.MigrationFinished):
         values = {_KEYS.get(key, key): value for key, value in values.items()}
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}

@@ -78,8 +78,17 @@ def overridden(rollout: Rollout, override: Override) -> events.WindowsOverridden
 
 def wave_changed(rollout: Rollout, index: int, what: str, by: str | None = None) -> events.WaveChanged:
     """`what` has happened to a wave; see the event."""
-    wave = rollout.waves[index].name
-    return events.WaveChanged(rollout=rollout.id, track=rollout.track, wave=wave, position=index, change=what, by=by)
+    wave, now = rollout.waves[index], events.now()
+    return events.WaveChanged(
+        at=now,
+        rollout=rollout.id,
+        track=rollout.track,
+        wave=wave.name,
+        position=index,
+        change=what,
+        by=by,
+        seconds=round((now - wave.started_at).total_seconds(), 3) if wave.started_at is not None else 0.0,
+    )
 
 
 def state_changed(
