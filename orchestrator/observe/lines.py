@@ -149,10 +149,11 @@ def fields(event: events.Event) -> Mapping[str, Any]:
     return {key: round(value, 3) if isinstance(value, float) else value for key, value in values.items()}
 
 
-def write(event: events.Event) -> None:
-    """Subscribe this to the bus. A line that nobody wants to hear is not made: steps are many."""
+def write(event: events.Event, ids: Callable[[events.Event], Mapping[str, str]] = lambda event: {}) -> None:
+    """Subscribe this to the bus. A line that nobody wants to hear is not made: steps are many. `ids`: those of the
+    trace and the span that tell of the event as well."""
     if level(event) == "debug" and not logging.getLogger().isEnabledFor(logging.DEBUG):
         return
     if told := line(event):
         say: Callable[..., object] = getattr(log, told.level)
-        say(told.name, **told.fields)
+        say(told.name, **told.fields, **ids(event))

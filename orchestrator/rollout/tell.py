@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator import events
+from orchestrator.observe import trace_ids
 from orchestrator.rollout.budgets import allowed
 from orchestrator.rollout.state import Failure, Migration, MigrationState, Override, Rollout, summed
 
@@ -55,6 +56,14 @@ def created(rollout: Rollout, migrations: Sequence[Migration]) -> events.Rollout
         created_by=rollout.request.created_by,
         waves=dict(Counter(migration.wave for migration in migrations)),
     )
+
+
+def requested(rollout: Rollout) -> events.RolloutRequested | None:
+    """That somebody's own trace has led to it; None where nobody said so, or what was said is no trace."""
+    asked = rollout.request.traceparent
+    if asked is None or trace_ids.link(asked) is None:
+        return None
+    return events.RolloutRequested(rollout=rollout.id, track=rollout.track, traceparent=asked)
 
 
 def appeared(

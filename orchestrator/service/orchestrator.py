@@ -154,6 +154,8 @@ class Orchestrator:
         )
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
+            if stored.id == rollout.id and (asked := tell.requested(rollout)) is not None:
+                self._parts.bus.publish(asked)
             if stored.id == rollout.id and self.steering.leads:  # or who leads takes it up
                 self._launch(stored)
         if stored.id != rollout.id:

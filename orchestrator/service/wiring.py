@@ -40,11 +40,13 @@ from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
+from orchestrator.observe.tracing import Tracing
 from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.rollout import progress
 from orchestrator.rollout.ports import Checks
 from orchestrator.service.keeping import Keeper
+from orchestrator.service.traces import traced
 from orchestrator.settings import Settings
 from orchestrator.store.engine import Store, open_store
 
@@ -73,6 +75,7 @@ class Parts:
     clock: Callable[[], datetime]
     throttle: Throttle
     keeper: Keeper
+    tracing: Tracing | None = None
 
 
 @asynccontextmanager
@@ -85,27 +88,33 @@ async def assembled(
     """Prove that Alembic can be used concurrently, open the store, and join the parts; `workers`, new ones if None, are
     closed at the end. Schedules and windows go by `clock`.
 
-    Raises UnsupportedAlembicError and StoreError.
+    Raises UnsupportedAlembicError, StoreError, and ConfigurationError where traces cannot be made.
     """
     tasklocal.install()
     scram.install()
     await anyio.to_thread.run_sync(tasklocal.verify)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events
     bus, fleet = Bus(), Fleet()
-    metrics = Metrics(fleet, eta=progress.eta_seconds, laggards=settings.metrics_laggards)
-    bus.subscribe(fleet.apply)
-    bus.subscribe(metrics.apply)
-    bus.subscribe(lines.write)
     workers = workers or Workers()
-    workers.start()
-    try:
-        url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
-        async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
-            parts = _joined(settings, source, bus, fleet, metrics, store, workers, clock)
-            async with parts.keeper.keeping(), _closing(parts.throttle):
-                yield parts
-    finally:
-        workers.close()
+    async with traced(settings, bus, fleet.rollouts) as tracing:
+        metrics = Metrics(
+            fleet,
+            eta=progress.eta_seconds,
+            laggards=settings.metrics_laggards,
+            exemplar=tracing.exemplar if tracing is not None else None,
+        )
+        bus.subscribe(fleet.apply)
+        bus.subscribe(metrics.apply)
+        bus.subscribe(partial(lines.write, ids=tracing.ids) if tracing is not None else lines.write)
+        workers.start()
+        try:
+            url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
+            async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
+                parts = _joined(settings, source, bus, fleet, metrics, store, workers, clock, tracing)
+                async with parts.keeper.keeping(), _closing(parts.throttle):
+                    yield parts
+        finally:
+            workers.close()
 
 
 @asynccontextmanager
@@ -126,6 +135,7 @@ def _joined(
     store: Store,
     workers: Workers,
     clock: Callable[[], datetime],
+    tracing: Tracing | None,
 ) -> Parts:
     def publish(event: Event) -> None:
         bus.publish(event)
@@ -138,7 +148,8 @@ def _joined(
         **dict.fromkeys(MYSQL_DIALECTS, MySQL(owner)),
     }
     histories = Histories(Library(workers))
-    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)
+    runner, traced = OnlineRunner(workers, total), tracing is not None
+    migrator = Migrator(databases, runner, limits(settings), publish, histories.settled, traced=traced)
     predictions = Predictions()
     bus.subscribe(partial(gates.remember, predictions))
     gate = Gate(predictions, store.freeze.current, clock)
@@ -177,6 +188,7 @@ def _joined(
         clock,
         throttle,
         keeper,
+        tracing,
     )
 
 
