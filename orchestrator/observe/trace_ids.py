@@ -25,7 +25,7 @@ def of_rollout(rollout: str) -> int:
     """The id of its trace.
 
     >>> shown_trace(of_rollout("20261121-040506-abcd"))
-    '44ffb6d35b18e9f09e79ad4d93e7ca92'
+    '9cf23b31f157094775e56d315ed588ca'
     """
     return _derived(16, "trace", rollout)
 

@@ -354,7 +354,9 @@ class Orchestrator:
         if rollout.state is RolloutState.RUNNING and rollout.started_at is not None:
             elapsed = (now() - rollout.started_at).total_seconds()
             eta = progress.eta_seconds(rollout.total, counts, elapsed)
-        return RolloutView(rollout, counts, eta, by_wave=by_wave)
+        tracing = self._parts.tracing
+        trace_id = tracing.trace_of(rollout.id) if tracing is not None else None
+        return RolloutView(rollout, counts, eta, by_wave=by_wave, trace_id=trace_id)
 
     # Events
 

@@ -16,7 +16,7 @@ from orchestrator.access.acts import Act
 from orchestrator.databases.embedded import Server
 from orchestrator.events import MigrationFinished
 from orchestrator.observe import trace_ids
-from orchestrator.registry.model import EVERYONE, Registry, Strategy, Target, Wave
+from orchestrator.registry.model import EVERYONE, Execution, Registry, Strategy, Target, Wave
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.collector import Collector, Seen, collecting
