@@ -8,7 +8,6 @@ what follows is shown: a server may read backslashes in another way than we do (
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 
 # Characters of a statement that are looked at, and those that are shown at most.
@@ -126,10 +125,11 @@ def operation(sql: str) -> str:
     return f"{words[0]} {thing}".upper() if thing else words[0].upper()
 
 
-def together(statements: Iterable[str], dialect: str) -> tuple[str, str]:
+@lru_cache(maxsize=500)
+def together(statements: tuple[str, ...], dialect: str) -> tuple[str, str]:
     """The operation and the text of statements that are sent in one go.
 
-    >>> together(["DROP TABLE a", "DROP TABLE b;"], "postgresql")
+    >>> together(("DROP TABLE a", "DROP TABLE b;"), "postgresql")
     ('BATCH DROP TABLE', 'DROP TABLE a; DROP TABLE b')
     """
     texts = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,23 @@ from orchestrator.databases.embedded import Server, free_port
 from orchestrator.errors import ConfigurationError
 from orchestrator.observe import otlp, trace_ids
 from orchestrator.registry.model import Registry
+from orchestrator.rollout.state import Direction
 from tests import collector as collectors
 from tests import engine, environments
 from tests.engine import until
 from tests.servers import MakeDatabases
 
+Lines = list[MutableMapping[str, Any]]
+
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def said() -> Iterator[Lines]:
     """Log lines about traces, whichever thread says them."""
     with structlog.testing.capture_logs() as lines:
         yield lines
 
 
-def _told(said: list[dict[str, Any]], name: str) -> list[dict[str, Any]]:
+def _told(said: Lines, name: str) -> Lines:
     return [line for line in said if line["event"] == name]
 
 
@@ -40,7 +43,7 @@ async def registry(pg: Server, make_databases: MakeDatabases, tmp_path: Path) ->
 
 
 async def test_a_receiver_that_is_down_is_told_of_once_and_nobody_waits(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, said: list[dict[str, Any]]
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, said: Lines
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://ann:s3cret@127.0.0.1:{free_port()}")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
@@ -48,14 +51,14 @@ async def test_a_receiver_that_is_down_is_told_of_once_and_nobody_waits(
     async with engine.running(registry, traces="otlp") as running:
         assert (await running.rollout()).counts == {"succeeded": 3}
         await until(lambda: bool(_told(said, "traces_undelivered")))
-        assert (await running.rollout("base", direction="downgrade")).counts == {"succeeded": 3}
+        assert (await running.rollout("base", direction=Direction.DOWNGRADE)).counts == {"succeeded": 3}
     (line,) = _told(said, "traces_undelivered")
     assert "s3cret" not in str(said)
     assert line["remedy"]
 
 
 async def test_one_that_answers_500_is_told_of_and_so_is_its_return(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, said: list[dict[str, Any]]
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, said: Lines
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     with collectors.collecting() as collector:
@@ -65,7 +68,7 @@ async def test_one_that_answers_500_is_told_of_and_so_is_its_return(
             assert (await running.rollout()).counts == {"succeeded": 3}
             await until(lambda: bool(_told(said, "traces_undelivered")) and collector.requests > 0)
             collector.status = 200
-            view = await running.rollout("base", direction="downgrade")
+            view = await running.rollout("base", direction=Direction.DOWNGRADE)
             await until(lambda: bool(_told(said, "traces_delivered_again")))
         assert len(_told(said, "traces_undelivered")) == 1
         assert _told(said, "traces_delivered_again")[0]["lost"] > 0
@@ -74,7 +77,7 @@ async def test_one_that_answers_500_is_told_of_and_so_is_its_return(
 
 
 async def test_one_that_never_answers_holds_up_neither_a_rollout_nor_the_end(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, said: list[dict[str, Any]]
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, said: Lines
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     with collectors.collecting() as collector:
@@ -127,7 +130,7 @@ def test_missing_packages_are_named_with_what_installs_them(monkeypatch: pytest.
     [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318/s3cret"),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://"),
     ],
 )
 def test_a_variable_that_cannot_be_used_is_named_without_its_value(name: str, value: str) -> None:
