@@ -57,7 +57,7 @@ _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sql
 _UNCERTAIN = re.compile(r"\\['\"]")
 
 _ALL_VERBS = (
-    "alter analyze begin call cluster comment commit copy create delete do drop execute explain grant insert lock "
+    "alter analyze begin call cluster comment commit copy create delete describe do drop execute explain grant insert lock "
     "merge pragma refresh reindex rename replace revoke rollback savepoint release select set show truncate update use "
     "vacuum values with"
 )

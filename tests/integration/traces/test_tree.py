@@ -16,11 +16,12 @@ from orchestrator.access.acts import Act
 from orchestrator.databases.embedded import Server
 from orchestrator.events import MigrationFinished
 from orchestrator.observe import trace_ids
-from orchestrator.registry.model import EVERYONE, Execution, Registry, Strategy, Target, Wave
+from orchestrator.registry.model import EVERYONE, Execution, Registry, Shard, Strategy, Target, Wave
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.collector import Collector, Seen, collecting
 from tests.engine import Engine
+from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
 # What must never leave: a value of a row, a literal of a statement, what stands in a comment.
@@ -286,3 +287,37 @@ async def test_a_wave_after_the_other_and_the_way_back_in_one_trace(
     assert [name for name, _ in first.happenings] == ["started", "ended", "approved", "passed"]
     assert (len(collector.below(first)), len(collector.below(second))) == (1, 2)
     assert first.error is second.error is None
+
+
+async def test_mariadbs_statements_are_there_and_its_error_is_a_number(
+    project: Path,
+    mysql: MySQLServer,
+    make_mysql_databases: MakeMySQLDatabases,
+    collector: Collector,
+) -> None:
+    environments.add_revision(
+        project,
+        "gamma",
+        "beta",
+        f"""
+op.execute('INSERT INTO applied VALUES ("{LITERAL}")')
+op.execute("INSERT INTO missing VALUES ('{LITERAL}')")
+""",
+    )
+    (database,) = await make_mysql_databases(1)
+    track = environments.track_of(project / "alembic.ini")
+    shard = Shard("my", make_url(mysql.url("x")).set(database=None))
+    registry = engine.registry_of([track], [shard], engine.targets_of([database], shard="my"))
+    async with _traced(registry) as running:
+        view = await running.rollout()
+    assert view.counts == {"failed": 1}
+    _tree(collector, view.rollout.id)
+    one = collector.one("migration", tenant="t000")
+    assert one.error == "1146"
+    (segment,) = collector.below(one)
+    looked, failed = sorted([span for span in collector.below(segment) if span.error], key=lambda span: span.began)
+    assert looked.name == "DESCRIBE", "SQLAlchemy asks so whether there is a version table, and goes on"
+    assert failed.attributes["db.query.text"] == "INSERT INTO missing VALUES (?)"
+    assert failed.attributes["db.response.status_code"] == "1146"
+    assert failed.attributes["db.system.name"] in ("mysql", "mariadb")
+    assert LITERAL.encode() not in b"".join(collector.bodies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import count
@@ -77,9 +78,8 @@ def everything() -> Iterator[events.Event]:
     yield samples.changed("running", total=1, counts={"pending": 1})
     yield wave("started")
     yield samples.started("acme", at=at(1))
-    yield events.LockWaited(
-        at=at(1), shard="pg-1", seconds=0.1, acquired=True, rollout="r1", track="app", tenant="acme"
-    )
+    waited = {name: WHO[name] for name in ("rollout", "track", "tenant", "shard")}
+    yield events.LockWaited(at=at(1), seconds=0.1, acquired=True, **waited)
     yield segment()
     yield events.BackfillStarted(at=at(5), **BACKFILL)
     yield events.BackfillStopped(
@@ -88,7 +88,9 @@ def everything() -> Iterator[events.Event]:
     yield samples.finished(
         "acme", "failed", at=at(9), kind="failed", code="23505", revision="b2", signature="s", message="anna"
     )
-    yield samples.changed("failed", at=at(10), seconds=10.0, total=1, counts={"failed": 1})
+    yield samples.changed(
+        "failed", at=at(10), seconds=10.0, total=1, counts={"failed": 1}, waves={"everyone": {"failed": 1}}
+    )
 
 
 def test_the_document_lists_every_span_with_its_attributes() -> None:
@@ -110,7 +112,7 @@ def test_the_document_tells_what_each_attribute_means() -> None:
     traced.tell(*everything())
     used = {name for span in traced.spans for name in span.attributes}
     used |= {name for span in traced.spans for one in span.happenings for name in one.attributes}
-    told = {line.split("`")[1] for line in DOCUMENT.read_text().splitlines() if line.startswith("- `")}
+    told = set(re.findall(r"^- `([\w.]+)`: ", DOCUMENT.read_text(), re.MULTILINE))
     assert used <= told
     assert told <= used | {"orchestrator.reason", "orchestrator.seconds", "orchestrator.attempt"}
 
