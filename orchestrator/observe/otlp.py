@@ -18,7 +18,8 @@ import structlog
 import orchestrator
 from orchestrator.errors import ConfigurationError
 from orchestrator.observe import redact
-from orchestrator.observe.spans import Happening, Span
+from orchestrator.observe.happenings import Happening
+from orchestrator.observe.spans import Span
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -7,16 +7,14 @@ a row, a literal of a statement, or a secret.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from orchestrator import events
+from orchestrator.observe.happenings import MOST, Happening, Value
 from orchestrator.observe.rollouts import FAILURES
 from orchestrator.observe.trace_ids import Link
 
-Value = str | int | float | bool | Sequence[str]
-# Events of one span; those that come later are left out.
-MOST_EVENTS = 100
 LONGEST = 500
 ROLLOUT, REQUEST, WAVE, MIGRATION, SEGMENT, BACKFILL = (
     "rollout",
@@ -28,15 +26,6 @@ ROLLOUT, REQUEST, WAVE, MIGRATION, SEGMENT, BACKFILL = (
 )
 # Of statements, whose spans are named by what they do.
 STATEMENT = "statement"
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """An event of a span."""
-
-    name: str
-    at: datetime
-    attributes: Mapping[str, Value] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,37 +180,6 @@ def backfill(
     return _span(BACKFILL, origin, began_at, event.at, attributes, kind, happenings)
 
 
-def happened(event: events.Event) -> Happening | None:
-    """What is told of an event on the span that it belongs to; None: nothing."""
-    match event:
-        case events.RolloutStateChanged():
-            return Happening(event.state, event.at)
-        case events.WaveChanged():
-            return Happening(event.change, event.at)
-        case events.MigrationStarted():
-            return Happening("attempt", event.at, {"orchestrator.attempt": event.attempt})
-        case events.LockWaited():
-            return Happening("lock_waited", event.at, {"orchestrator.seconds": event.seconds})
-        case events.BackupTaken():
-            return Happening("backup_taken", event.at, {"orchestrator.seconds": event.seconds})
-        case events.BackupFailed():
-            return Happening("backup_failed", event.at, {"orchestrator.seconds": event.seconds})
-        case events.StepApplied():
-            said: dict[str, Value] = {"orchestrator.revision": event.revision, "orchestrator.seconds": event.seconds}
-            return Happening("step_applied", event.at, said)
-        case events.MigrationRetried():
-            said = {"orchestrator.reason": event.reason, "orchestrator.seconds": event.wait_seconds}
-            return Happening("retried", event.at, said)
-        case events.ReplayRefused():
-            code = {} if event.code is None else {"db.response.status_code": event.code}
-            return Happening("replay_refused", event.at, code)
-        case events.BackfillReleased():
-            said = {"orchestrator.reason": event.reason, "orchestrator.seconds": event.seconds}
-            return Happening("held", event.at - timedelta(seconds=event.seconds), said)
-        case _:
-            return None
-
-
 def _who(event: events.MigrationEvent) -> dict[str, Value | None]:
     return {
         "orchestrator.rollout.id": event.rollout,
@@ -261,7 +219,7 @@ def _span(
         began_at,
         max(began_at, ended_at),
         given,
-        tuple(happenings[:MOST_EVENTS]),
+        tuple(happenings[:MOST]),
         error,
         client,
     )

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 
 from orchestrator import events
 from orchestrator.observe import spans, trace_ids
+from orchestrator.observe.happenings import MOST, Happening, happened
 from orchestrator.observe.rollouts import FAILURES, FINISHED, Rollouts
-from orchestrator.observe.spans import Happening, Origin, Span
+from orchestrator.observe.spans import Origin, Span
 
 # So many migrations that have ended are remembered: what is told of them may come a moment later.
 REMEMBERED = 5_000
@@ -266,7 +267,7 @@ class Tracing:
 
 
 def _append(happenings: list[Happening], event: events.Event) -> None:
-    if len(happenings) < spans.MOST_EVENTS and (told := spans.happened(event)) is not None:
+    if len(happenings) < MOST and (told := happened(event)) is not None:
         happenings.append(told)
 
 

@@ -57,9 +57,9 @@ _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sql
 _UNCERTAIN = re.compile(r"\\['\"]")
 
 _ALL_VERBS = (
-    "alter analyze begin call cluster comment commit copy create delete describe do drop execute explain grant insert lock "
-    "merge pragma refresh reindex rename replace revoke rollback savepoint release select set show truncate update use "
-    "vacuum values with"
+    "alter analyze begin call cluster comment commit copy create delete describe do drop execute explain grant insert "
+    "lock merge pragma refresh reindex rename replace revoke rollback savepoint release select set show truncate "
+    "update use vacuum values with"
 )
 _ALL_OBJECTS = (
     "aggregate collation column constraint database domain event extension function index language policy procedure "

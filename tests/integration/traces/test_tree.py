@@ -315,8 +315,10 @@ op.execute("INSERT INTO missing VALUES ('{LITERAL}')")
     one = collector.one("migration", tenant="t000")
     assert one.error == "1146"
     (segment,) = collector.below(one)
-    looked, failed = sorted([span for span in collector.below(segment) if span.error], key=lambda span: span.began)
-    assert looked.name == "DESCRIBE", "SQLAlchemy asks so whether there is a version table, and goes on"
+    *looked, failed = sorted([span for span in collector.below(segment) if span.error], key=lambda span: span.began)
+    assert {span.name for span in looked} <= {"DESCRIBE"}, (
+        "SQLAlchemy asks so whether there is a version table, and goes on"
+    )
     assert failed.attributes["db.query.text"] == "INSERT INTO missing VALUES (?)"
     assert failed.attributes["db.response.status_code"] == "1146"
     assert failed.attributes["db.system.name"] in ("mysql", "mariadb")
