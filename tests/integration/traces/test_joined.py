@@ -135,7 +135,7 @@ async def test_a_daemon_that_is_killed_leaves_its_trace_to_the_next_which_sends_
     rollout = made.json()["id"]
 
     async def runs() -> bool:
-        return bool((await daemon.rollout(rollout))["counts"]["running"])
+        return bool((await daemon.rollout(rollout))["counts"]["running"] == 2)
 
     await until(runs)
     daemon.kill()
