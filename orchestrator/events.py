@@ -55,6 +55,13 @@ class RolloutCreated(RolloutEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRequested(RolloutEvent):
+    """Somebody who traces their own work has asked for the rollout over HTTP; `traceparent` as they sent it."""
+
+    traceparent: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutStateChanged(RolloutEvent):
     """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
     `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found. `allowed`: so many
@@ -75,12 +82,14 @@ class RolloutStateChanged(RolloutEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaveChanged(RolloutEvent):
-    """`change`: started, ended (its last target has), checking, checked, approved (`by` whom), passed (its gate)."""
+    """`change`: started, ended (its last target has), checking, checked, approved (`by` whom), passed (its gate).
+    `seconds`: since it was first started."""
 
     wave: str
     position: int
     change: str
     by: str | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +127,45 @@ class StepApplied(MigrationEvent):
 
     revision: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What was sent to a target's server in one go. `text`: without literals and comments (`plan.sanitise`), cut short;
+    `batch`: how many statements were sent together, where that was several; `code`: the server's word for what was
+    wrong with it, if it said one."""
+
+    operation: str
+    text: str
+    began_at: datetime
+    seconds: float
+    revision: str | None = None
+    batch: int | None = None
+    failed: bool = False
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRan(MigrationEvent):
+    """A part of a target's plan was carried out in one way, or failed as `kind` and `code` say. Published only while
+    somebody makes traces, and kept by nobody.
+
+    `execution`: `online` or `replay`. `unnamed`: so many more statements were sent than are named. `system`,
+    `namespace`, `server`, `port`: where, as OpenTelemetry names it.
+    """
+
+    execution: str
+    revisions: tuple[str, ...]
+    began_at: datetime
+    seconds: float
+    system: str
+    namespace: str
+    server: str | None = None
+    port: int | None = None
+    statements: tuple[Statement, ...] = ()
+    unnamed: int = 0
+    kind: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,9 +357,14 @@ class TargetsAppeared(RolloutEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockWaited(Event):
+    """The lock of a target; `rollout`, `track` and `tenant` say whose, in a rollout."""
+
     shard: str
     seconds: float
     acquired: bool
+    rollout: str | None = None
+    track: str | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,15 @@ class Settings(BaseSettings):
     metrics_laggards: int = Field(
         0, ge=0, le=100, description="/metrics names so many of the tenants that have waited longest for a migration."
     )
+    traces: Literal["off", "otlp"] = Field(
+        "off", description="Send traces by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT and the like say where to."
+    )
+    traces_detailed: int = Field(
+        100,
+        ge=0,
+        le=100_000,
+        description="Of each wave, so many targets' segments and statements; of one that fails or is tried again, all.",
+    )
     trusted_proxies: str = Field("", description="Addresses and networks whose X-Forwarded-For is believed.")
     tls_certificate: Path | None = Field(None, description="PEM, with the chain.")
     tls_key: Path | None = Field(None, description="PEM, without a passphrase.")

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +77,10 @@ async def server() -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def scraping(rules: str) -> AsyncIterator[Scraping]:
+async def scraping(rules: str, *flags: str) -> AsyncIterator[Scraping]:
     """A server that goes by `rules`, and scrapes nothing yet; skipped or failed as `server`."""
     files = {"rules.yml": rules, "targets.json": "[]"}
-    async with _started(_AIMED, files, "vector(1)") as (url, home, client):
+    async with _started(_AIMED, files, "vector(1)", flags) as (url, home, client):
         yield Scraping(url, home, client)
 
 
@@ -105,7 +105,7 @@ def _written(home: Path, name: str, text: str) -> Path:
 
 @asynccontextmanager
 async def _started(
-    config: str, files: Mapping[str, str], ready: str
+    config: str, files: Mapping[str, str], ready: str, flags: Sequence[str] = ()
 ) -> AsyncIterator[tuple[str, Path, httpx2.AsyncClient]]:
     """Wait until the query `ready` has an answer."""
     executable = program("prometheus")
@@ -121,6 +121,7 @@ async def _started(
         f"--storage.tsdb.path={home}/data",
         f"--web.listen-address=127.0.0.1:{port}",
         "--log.level=error",
+        *flags,
     ]
     process = watched.launch(command, home)
     try:

@@ -61,16 +61,16 @@ def create(
     orchestrator: ports.Orchestrator,
     *,
     select: Selecting,
-    metrics: Callable[[], tuple[bytes, str]],
+    metrics: Callable[[str], tuple[bytes, str]],
     stopping: anyio.Event,
     access: Access | None = None,
     requests_per_second: float = 0,
 ) -> FastAPI:
     """The ASGI application. Without `access`, anybody may do anything, and nothing is audited.
 
-    `select` reads a label selector, `metrics` gives the exposition and its content type. When `stopping` is set,
-    open event streams end and `/readyz` says so; the server is the caller's to stop. One client's address may ask
-    `requests_per_second`; 0: as often as it likes.
+    `select` reads a label selector, `metrics` gives the exposition for an Accept header, and its content type. When
+    `stopping` is set, open event streams end and `/readyz` says so; the server is the caller's to stop. One client's
+    address may ask `requests_per_second`; 0: as often as it likes.
     """
     app = Application(
         title="Migration orchestrator",

@@ -83,6 +83,7 @@ ROLLOUT = schemas.Rollout(
     backfills=[],
     irreversible={},
     not_reversible=None,
+    trace_id="9cf23b31f157094775e56d315ed588ca",
 )
 
 LISTED = ROLLOUT.model_copy(update={"failures": [], "executions": {}})

@@ -46,9 +46,9 @@ async def show_readiness(service: Service, stopping: Stopping) -> Health:
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
 async def show_metrics(request: Request) -> Response:
-    """Prometheus' text format."""
-    content, content_type = request.app.state.metrics()
-    return Response(content, headers={"Content-Type": content_type})
+    """Prometheus' text format, or OpenMetrics, with exemplars, for who accepts it."""
+    content, content_type = request.app.state.metrics(request.headers.get("accept", ""))
+    return Response(content, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 @router.post("/api/v1/registry/reload")

@@ -50,6 +50,7 @@ class RolloutView:
     executions: Mapping[str, int] = field(default_factory=dict)
     by_wave: Mapping[str, Mapping[MigrationState, int]] = field(default_factory=dict)
     backfills: Sequence[Sum] = ()
+    trace_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

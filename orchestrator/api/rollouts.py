@@ -27,6 +27,14 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+Traceparent = Annotated[
+    str | None,
+    Header(
+        description="The trace of whoever asks (W3C Trace Context): where traces are on, that of the rollout links to "
+        "it. One that is not well formed is ignored."
+    ),
+]
+
 
 class RolloutsQuery(paging.PageQuery):
     state: list[RolloutState] = Field([], max_length=50, description="Rollout states; none for all.")
@@ -60,7 +68,9 @@ class MigrationsQuery(paging.PageQuery):
         return {name: value for name, value in given.items() if value is not None}
 
 
-def requested(body: schemas.StartRollout, client: str, idempotency_key: str | None) -> Request:
+def requested(
+    body: schemas.StartRollout, client: str, idempotency_key: str | None, traceparent: str | None = None
+) -> Request:
     return Request(
         track=body.track,
         to=body.to,
@@ -70,6 +80,7 @@ def requested(body: schemas.StartRollout, client: str, idempotency_key: str | No
         created_by=client,
         idempotency_key=idempotency_key,
         plan_digest=body.plan_digest,
+        traceparent=traceparent,
     )
 
 
@@ -106,6 +117,7 @@ async def start_rollout(
     service: Service,
     client: Client,
     idempotency_key: IdempotencyKey = None,
+    traceparent: Traceparent = None,
 ) -> schemas.Rollout | schemas.Preview:
     """Freeze the selected targets and begin.
 
@@ -113,7 +125,7 @@ async def start_rollout(
     across restarts. The same key for something else is refused with 422. What was refused may be asked again with its
     key, and a dry run takes none.
     """
-    asked = requested(body, client, idempotency_key)
+    asked = requested(body, client, idempotency_key, traceparent)
     if body.dry_run:
         changes_nothing()
         response.status_code = HTTP_200_OK

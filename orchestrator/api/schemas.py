@@ -204,6 +204,7 @@ class Rollout(Body):
     schedule: ScheduledRun | None = Field(description="What started it, if a schedule did.")
     override: Overridden | None = Field(description="That windows do not hold it up, if somebody has said so.")
     not_reversible: str | None = Field(description="How far it can be rolled back, in words; null: to the end.")
+    trace_id: str | None = Field(description="Of its OpenTelemetry trace; null while no traces are made.")
 
 
 class Migration(Body):
@@ -425,6 +426,7 @@ def rollout(view: ports.RolloutView) -> Rollout:
         schedule=_scheduled(asked.scheduled),
         override=_overridden(it.override),
         not_reversible=reversals.not_past([(run.name, [run.irreversible]) for run in it.waves], it.irreversible),
+        trace_id=view.trace_id,
     )
 
 

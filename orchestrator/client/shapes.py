@@ -134,6 +134,7 @@ class Rollout(TypedDict):
     backfills: list[BackfillSum]
     irreversible: dict[str, str]
     not_reversible: str | None
+    trace_id: str | None
     schedule: ScheduledRun | None
     override: Override | None
 

@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from orchestrator.databases.dumper import Dumper
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import TargetError, TargetUnreachableError
+from orchestrator.events import Statement
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.registry.model import Target
@@ -106,10 +107,11 @@ class Replayer(Protocol):
         create_version: str | None,
         on_done: Callable[[tuple[str, ...], float], None],
         on_lasting: Callable[[str], Awaitable[None]],
+        on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
         """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds;
         `on_lasting` is awaited before the first message after which something of a revision stays whatever becomes of
-        the rest.
+        the rest; `on_sent` is told of each message that holds statements of revisions, also of one that fails.
 
         Raises HeadsChangedError, retriable, when the version table does not hold what the scripts begin with;
         TargetUnreachableError when the session is lost; MigrationFailedError for what the server refused: of kind

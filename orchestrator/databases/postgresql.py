@@ -41,6 +41,7 @@ from orchestrator.databases.quoting import dotted, literal
 from orchestrator.databases.replay import Sender
 from orchestrator.databases.scripts import Message, VersionTable, messages
 from orchestrator.errors import TargetLockedError
+from orchestrator.events import Statement
 from orchestrator.plan import indexes
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
@@ -300,8 +301,9 @@ class PostgreSQLGuard:
         create_version: str | None,
         on_done: Callable[[tuple[str, ...], float], None],
         on_lasting: Callable[[str], Awaitable[None]],
+        on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place), self.patience)
+        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place), self.patience, on_sent)
         noted = None
         for message in _messages(self._place, scripts, create_version):
             if message.lasting not in (None, noted):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +24,7 @@ from orchestrator.errors import (
     TargetError,
     TargetUnreachableError,
 )
+from orchestrator.events import Statement, now
 from orchestrator.plan import indexes
 from orchestrator.sessions import Timeouts
 
@@ -48,15 +51,30 @@ class Sender:
         lost: anyio.Event,
         timeouts: Timeouts,
         patience: Patience | None,
+        on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
+        """`on_sent` is told of each message that holds statements of revisions, also of one that fails."""
         self._place, self._connection, self._lost = place, connection, lost
-        self._timeouts, self._patience = timeouts, patience
+        self._timeouts, self._patience, self._on_sent = timeouts, patience, on_sent
 
     async def send(self, message: Message) -> None:
         """As `Replay.send`; what stays of a failure is told in it.
 
         Raises also TargetError where the message builds an index that is there and invalid, or is just being built.
         """
+        if self._on_sent is None or not message.statements:
+            return await self._send(message)
+        began_at, began = now(), time.monotonic()
+        failure: TargetError | None = None
+        try:
+            await self._send(message)
+        except TargetError as exc:
+            failure = exc
+            raise
+        finally:
+            self._on_sent(message.sent(began_at, time.monotonic() - began, failure))
+
+    async def _send(self, message: Message) -> None:
         await self._refuse_invalid(message)
         try:
             await Replay(self._place, self._connection, self._lost, self._patience).send(message.text)

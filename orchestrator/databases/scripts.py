@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.databases.quoting import literal, quoted
-from orchestrator.plan import outside
+from orchestrator.errors import TargetError
+from orchestrator.events import Statement
+from orchestrator.plan import outside, sanitise
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
 from orchestrator.plan.statements import builds_concurrently, builds_index, terminated
 from orchestrator.plan.steps import Heads
@@ -25,7 +28,8 @@ class Message:
 
     `alone`: a statement outside of transactions, with its revision; or the rest of a revision (no statement) that has
     committed something before. `follows`: something of the revision has been committed, and stays when this fails.
-    `lasting`: the revision of which something stays after this, before it is completed.
+    `lasting`: the revision of which something stays after this, before it is completed. `statements`: those of
+    revisions in it, as they were compiled.
     """
 
     text: str
@@ -33,6 +37,26 @@ class Message:
     alone: tuple[str, str] | None = None
     follows: bool = False
     lasting: str | None = None
+    statements: tuple[str, ...] = ()
+
+    def sent(self, began_at: datetime, seconds: float, exc: TargetError | None) -> Statement:
+        """What is told of it when it was sent, and failed for `exc` if that is given."""
+        if len(self.statements) == 1:
+            text = sanitise.shown(self.statements[0], "postgresql")
+            operation, batch = sanitise.operation(text), None
+        else:
+            operation, text = sanitise.together(self.statements, "postgresql")
+            batch = len(self.statements)
+        return Statement(
+            operation=operation,
+            text=text,
+            began_at=began_at,
+            seconds=seconds,
+            revision=self.alone[0] if self.alone else self.revisions[0] if len(self.revisions) == 1 else None,
+            batch=batch,
+            failed=exc is not None,
+            code=exc.code if exc is not None else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +116,8 @@ def messages(
         if script.transactional:
             rest = (script.continues, "") if script.continues is not None else None
             text = _transaction(script, table, create_version, timeouts)
-            found.append(Message(text, script.revisions, rest, rest is not None, _left_open(script)))
+            own = tuple(item for item in script.items if isinstance(item, str))
+            found.append(Message(text, script.revisions, rest, rest is not None, _left_open(script), own))
         else:
             found += _alone(script, table, create_version, timeouts)
     return tuple(found)
@@ -149,7 +174,7 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
         if eased:
             yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
         lasting = revision if outside.may_leave(item) else None
-        yield Message(terminated(item), alone=(revision, item), follows=follows, lasting=lasting)
+        yield Message(terminated(item), alone=(revision, item), follows=follows, lasting=lasting, statements=(item,))
         if eased:
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True

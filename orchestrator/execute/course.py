@@ -9,6 +9,7 @@ from orchestrator.databases.base import REPLAY_REFUSED, Guard, Replayer
 from orchestrator.errors import TargetError
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.classify import ErrorClass, classify
+from orchestrator.execute.recording import UNRECORDED, Recording
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.plan.steps import Heads, Plan
 
@@ -34,8 +35,9 @@ class Course:
         on_refused: Callable[[TargetError], None],
         moved: Callable[[Heads | None], TargetError | None],
         on_lasting: Callable[[str], Awaitable[None]],
+        recording: Recording = UNRECORDED,
     ) -> None:
-        self._moved, self._on_lasting = moved, on_lasting
+        self._moved, self._on_lasting, self._recording = moved, on_lasting, recording
         self._guard, self._plan, self._turn = guard, plan, turn
         self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
         self._ways: set[str] = set()
@@ -77,7 +79,9 @@ class Course:
 
     async def _replay(self, replayer: Replayer, compiled: Compiled, scripts: tuple[Script, ...]) -> None:
         self._ways.add("replay")
-        await replayer.replay(scripts, compiled.create_version, self._tell, self._on_lasting)
+        with self._recording.segment("replay", [name for script in scripts for name in script.revisions]) as part:
+            on_sent = part.statements.append if part is not None else None
+            await replayer.replay(scripts, compiled.create_version, self._tell, self._on_lasting, on_sent)
         self.heads = scripts[-1].after
 
     def _tell(self, revisions: Sequence[str], seconds: float) -> None:

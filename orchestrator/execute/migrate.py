@@ -27,6 +27,7 @@ from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.execute.questions import OnBatch
+from orchestrator.execute.recording import UNRECORDED, Recording
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
@@ -125,8 +126,12 @@ class Migrator:
         limits: Limits,
         publish: Callable[[Event], None],
         settled: Callable[[Target], Target],
+        *,
+        traced: bool = False,
     ) -> None:
-        """`settled` gives a target the version table that its track's env.py works on, as it is known by now."""
+        """`settled` gives a target the version table that its track's env.py works on, as it is known by now.
+        `traced`: statements and their times are recorded, and published segment by segment."""
+        self._traced = traced
         self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
         self._settled, self._care = settled, Care()
 
@@ -166,7 +171,16 @@ class Migrator:
                 guard = await stack.enter_async_context(database.guard(place))
             finally:
                 attempt.lock_wait_seconds = time.monotonic() - began
-            self._publish(LockWaited(shard=work.target.shard, seconds=attempt.lock_wait_seconds, acquired=True))
+            self._publish(
+                LockWaited(
+                    shard=work.target.shard,
+                    seconds=attempt.lock_wait_seconds,
+                    acquired=True,
+                    rollout=work.occasion.rollout,
+                    track=work.target.track,
+                    tenant=work.target.tenant,
+                )
+            )
             precautions, doubts = Precautions(self._care, work, place, guard), Doubts(work, place, attempt)
             try:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
@@ -261,13 +275,18 @@ class Migrator:
         watched = turn.watched and turn.compiled is None
         asked = partial(_asked, work.on_batch, doubts) if work.on_batch is not None else None
 
+        recording = self._recording(work, place)
+
         async def online(part: Plan) -> None:
             job = replace(self._job(work, place, part, guard), observed=watched)
             run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting, on_batch=asked)
-            await run(job, guard, work.on_step, alone=work.alone)
+            with recording.segment("online", part.steps) as segment:
+                if segment is not None:
+                    job, run = replace(job, recorded=True), partial(run, on_recorded=segment.heard)
+                await run(job, guard, work.on_step, alone=work.alone)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
-        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved, lasting)
+        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved, lasting, recording)
         try:
             await course.run(plan)
         finally:
@@ -277,6 +296,13 @@ class Migrator:
         if turn.watched and guard.replayer is not None:
             await _witness(guard.replayer, turn)
         return done
+
+    def _recording(self, work: Work, place: Place) -> Recording:
+        if not self._traced:
+            return UNRECORDED
+        target, occasion = work.target, work.occasion
+        who = {"tenant": target.tenant, "track": target.track, "shard": target.shard}
+        return Recording(place, {**who, "rollout": occasion.rollout, "wave": occasion.wave}, self._publish)
 
     def _verified(self, work: Work, plan: Plan, heads: Heads | None, attempt: Attempt) -> Done:
         """Env.py returning says little: what the version table holds now is what was done."""

@@ -23,6 +23,7 @@ from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.lasting import Lasting
+from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.plan.steps import Plan
@@ -46,15 +47,17 @@ _CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE
 @dataclass(frozen=True, slots=True)
 class Observer:
     """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; of a
-    job that is `observed`, what env.py does besides; and the revision that is about to do the first thing that stays
-    whatever becomes of its transaction: `lasting` returns when that is written down. Of a job that is `paced`, `batch`
-    is asked before each batch of a backfill, and answers within a second or two."""
+    job that is `observed`, what env.py does besides; of one that is `recorded`, at its end, what was sent; and the
+    revision that is about to do the first thing that stays whatever becomes of its transaction: `lasting` returns when
+    that is written down. Of a job that is `paced`, `batch` is asked before each batch of a backfill, and answers within
+    a second or two."""
 
     backend: Callable[[int], None]
     step: Callable[[str, float], None]
     observed: Callable[[Observed], None] = lambda observed: None
     lasting: Callable[[str], None] = lambda revision: None
     batch: Callable[[Report], Answer] | None = None
+    recorded: Callable[[Recorded], None] = lambda recorded: None
 
 
 def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
@@ -82,7 +85,9 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         running = progress.current if isinstance(exc, DBAPIError) or not progress.finished else None
         failure = failures.translate(exc, running, scripts.dir, job.secrets)
         progress.complete(failure)
+        progress.tell_recorded(failure.code)
         raise failure from exc
+    progress.tell_recorded(None)
     if not progress.ran:
         raise MigrationFailedError(
             "env.py ended without running migrations",
@@ -117,6 +122,7 @@ class _Progress:
         self.lasting = Lasting.of(job.rules, job.plan.heads)
         self.committed = Committed(job.plan.heads, observer.lasting) if job.rules.dialect == "postgresql" else None
         self.may_have_moved = False
+        self.recorder = Recorder(job.rules.dialect) if job.recorded else None
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -152,8 +158,12 @@ class _Progress:
             self.lasting.begins(sql)
         if self.committed is not None:
             self.committed.begins(connection, sql, alone, written)
+        if self.recorder is not None:
+            self.recorder.begins(connection, sql, self.current if self.walking else None)
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
+        if self.recorder is not None:
+            self.recorder.executed(connection)
         if self.lasting is not None:
             self.lasting.executed(sql, alone)
         if self.committed is not None:
@@ -209,6 +219,11 @@ class _Progress:
             session.prove_schema(self.job.rules, ctx.connection, self.current)
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
+
+    def tell_recorded(self, code: str | None) -> None:
+        """`code`: what the server said to the statement that failed."""
+        if self.recorder is not None:
+            self.observer.recorded(self.recorder.ended(code))
 
     def complete(self, failure: TargetError) -> None:
         """Tell with a revision's failure what stays of it."""

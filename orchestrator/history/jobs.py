@@ -16,7 +16,7 @@ from orchestrator.sessions import SessionRules
 class MigrateJob:
     """One target's online migration, along the history of this digest, which covers these `modules`. `url` and
     `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not. `paced`: ask
-    before each batch of a backfill."""
+    before each batch of a backfill. `recorded`: tell which statements were sent, and how long each took."""
 
     track: Track
     digest: str
@@ -31,6 +31,7 @@ class MigrateJob:
     observed: bool = False
     modules: tuple[str, ...] = ()
     paced: bool = False
+    recorded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +81,14 @@ class HostJob:
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob
-Kind = Literal["backend", "steps", "observed", "lasting", "batch", "done", "failed"]
+Kind = Literal["backend", "steps", "observed", "lasting", "batch", "recorded", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `lasting` (revision; it waits until
-    it hears that this is written down), `batch` (`Report`; it waits for the `Answer`), `done` (result), `failed`
-    (class, fields)."""
+    it hears that this is written down), `batch` (`Report`; it waits for the `Answer`), `recorded` (`Recorded`), `done`
+    (result), `failed` (class, fields)."""
 
     kind: Kind
     value: Any

@@ -15,6 +15,8 @@ from orchestrator.observe.log_events import BY_EVENT, ROLLOUT_FINISHED
 
 # Where the target is of which an event tells, as the registry has it now: `database` and `schema`, or neither.
 Where = Callable[[events.MigrationFinished], Mapping[str, str | None]]
+# The trace and the span that tell of the event as well; nothing where traces are off.
+Ids = Callable[[events.Event], Mapping[str, str]]
 
 log = structlog.get_logger("orchestrator.events")
 
@@ -59,7 +61,7 @@ def _said(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def writer(where: Where) -> Callable[[events.Event], None]:
+def writer(where: Where, ids: Ids = lambda event: {}) -> Callable[[events.Event], None]:
     """Subscribe this to the bus."""
 
     def write(event: events.Event) -> None:
@@ -69,7 +71,7 @@ def writer(where: Where) -> Callable[[events.Event], None]:
         at = _said(where(event)) if isinstance(event, events.MigrationFinished) else {}
         for line in lines(event):
             say: Callable[..., object] = getattr(log, line.level)
-            say(line.name, **line.fields, **at)
+            say(line.name, **line.fields, **at, **ids(event))
 
     return write
 

@@ -24,12 +24,13 @@ RENAMED: Mapping[type[events.Event], Mapping[str, str]] = {
         "revision": "error_revision",
     },
     events.ReplayRefused: {"code": "error_code"},
+    events.SegmentRan: {"kind": "error", "code": "error_code", "namespace": "database"},
     events.BackfillStopped: {"kind": "outcome"},
     events.BackfillHeld: {"text": "message"},
     events.RegistryReloaded: {"result": "outcome"},
 }
-# What is not for the log: a number for each batch, and what the rollout's last line tells apart.
-LEFT_OUT = frozenset({"at", "batches", "ending"})
+# What is not for the log: a number for each batch, a text for each statement, what the rollout's last line tells apart.
+LEFT_OUT = frozenset({"at", "batches", "statements", "unnamed", "ending"})
 
 
 @dataclass(frozen=True, slots=True)

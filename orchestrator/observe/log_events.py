@@ -29,6 +29,7 @@ ROLLOUT_FINISHED = Entry(
 
 ROLLOUTS: Sequence[Told] = (
     told(events.RolloutCreated, "rollout_created", "info", "A rollout and its targets were written down."),
+    told(events.RolloutRequested, "rollout_requested", "debug", "Who asked for a rollout traces their own work."),
     told(
         events.RolloutStateChanged,
         "rollout_state_changed",
@@ -57,6 +58,7 @@ ROLLOUTS: Sequence[Told] = (
 
 MIGRATIONS: Sequence[Told] = (
     told(events.MigrationStarted, "migration_started", "debug", "An attempt at a target began."),
+    told(events.SegmentRan, "segment_ran", "debug", "A part of a target's plan was carried out; while traces are on."),
     told(events.StepApplied, "step_applied", "debug", "A revision was applied to a target."),
     told(events.MigrationRetried, "migration_retried", "info", "An attempt failed; another follows by itself."),
     told(

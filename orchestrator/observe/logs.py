@@ -21,6 +21,7 @@ _LIBRARIES: Mapping[str, tuple[int, int]] = {
     "asyncio": (logging.WARNING, logging.INFO),
     "httpcore2": (logging.WARNING, logging.WARNING),
     "httpx2": (logging.WARNING, logging.WARNING),
+    "opentelemetry": (logging.CRITICAL + 1, logging.CRITICAL + 1),  # headers may stand in it; see `otlp`
     "sqlalchemy": (logging.WARNING, logging.WARNING),
     "uvicorn": (logging.WARNING, logging.INFO),
     "uvicorn.access": (logging.CRITICAL, logging.CRITICAL),

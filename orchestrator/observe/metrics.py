@@ -24,8 +24,8 @@ from orchestrator.observe.registry_metrics import RegistryMetrics, replace
 from orchestrator.observe.rollout_metrics import Eta, RolloutCollector
 from orchestrator.observe.rollouts import FINISHED
 
-# What joins a migration's end to its trace, as {"trace_id": …}; None while it has none.
-Exemplar = Callable[[events.MigrationFinished], Mapping[str, str] | None]
+# What joins an event of a migration to its trace, as {"trace_id": …}; None while it has none.
+Exemplar = Callable[[events.Event], Mapping[str, str] | None]
 
 _MIGRATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
 _BACKUP_BUCKETS = (0.5, 5, 30, 60, 300, 900, 3600, 7200)
@@ -35,8 +35,8 @@ _LOCK_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60)
 class Metrics:
     """Subscribe `apply` to the bus; `render` is the scrape.
 
-    `laggards`: so many targets are named. `exemplar`: what goes with a migration's duration into OpenMetrics, which is
-    answered to whom `render` is told to accept it. Nobody makes traces yet, so nobody gives either.
+    `laggards`: so many targets are named. `exemplar`: what goes with a migration's duration and its wait for the lock
+    into OpenMetrics, which is answered to whom `render` is told to accept it.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Metrics:
         eta: Eta | None = None,
         clock: Callable[[], datetime] = events.now,
         laggards: int = 0,
-        exemplar: Exemplar = lambda event: None,
+        exemplar: Exemplar | None = None,
     ) -> None:
-        self._exemplar = exemplar
+        self._exemplar = exemplar or _none
         # `…_created` series double the counters and tell nothing that is needed here. The switch is the library's.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
@@ -162,7 +162,7 @@ class Metrics:
                 self.backups.labels(event.shard, result).inc()
                 self.backup_durations.labels(event.shard).observe(event.seconds)
             case events.LockWaited():
-                self.lock_waits.labels(event.shard).observe(event.seconds)
+                self.lock_waits.labels(event.shard).observe(event.seconds, _plain(self._exemplar(event)))
             case events.RolloutCreated():
                 for state in FINISHED:  # what is there for the first time with 1 has not increased, for Prometheus
                     self.rollouts.labels(event.track, state)
@@ -196,6 +196,10 @@ def _result(event: events.NotificationEvent) -> str:
 
 def _plain(exemplar: Mapping[str, str] | None) -> dict[str, str] | None:
     return None if exemplar is None else dict(exemplar)
+
+
+def _none(event: events.Event) -> None:
+    return None
 
 
 def _unknown(total: int, counts: Mapping[Any, int], elapsed_seconds: float) -> None:

@@ -201,7 +201,8 @@ class Override:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What somebody asked for. `track` and `to` may be `EVERY`. `plan_digest`: only what that plan says may run.
-    `scheduled`: it is a run of a schedule, of which there can be no second rollout."""
+    `scheduled`: it is a run of a schedule, of which there can be no second rollout. `traceparent`: the trace of who
+    asks, which nobody keeps."""
 
     track: str
     to: str
@@ -214,6 +215,7 @@ class Request:
     max_concurrent: int | None = None
     plan_digest: str | None = None
     scheduled: Scheduled | None = None
+    traceparent: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import events
+from orchestrator.observe import trace_ids
 from orchestrator.rollout.budgets import allowed
 from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Override, Rollout, summed
 
@@ -74,6 +75,14 @@ def created(rollout: Rollout, migrations: Sequence[Migration]) -> events.Rollout
     )
 
 
+def requested(rollout: Rollout) -> events.RolloutRequested | None:
+    """That somebody's own trace has led to it; None where nobody said so, or what was said is no trace."""
+    asked = rollout.request.traceparent
+    if asked is None or trace_ids.link(asked) is None:
+        return None
+    return events.RolloutRequested(rollout=rollout.id, track=rollout.track, traceparent=asked)
+
+
 def appeared(
     rollout: Rollout, migrations: Sequence[Migration], *, appended: bool, reason: str | None = None
 ) -> events.TargetsAppeared:
@@ -95,8 +104,17 @@ def overridden(rollout: Rollout, override: Override) -> events.WindowsOverridden
 
 def wave_changed(rollout: Rollout, index: int, what: str, by: str | None = None) -> events.WaveChanged:
     """`what` has happened to a wave; see the event."""
-    wave = rollout.waves[index].name
-    return events.WaveChanged(rollout=rollout.id, track=rollout.track, wave=wave, position=index, change=what, by=by)
+    wave, now = rollout.waves[index], events.now()
+    return events.WaveChanged(
+        at=now,
+        rollout=rollout.id,
+        track=rollout.track,
+        wave=wave.name,
+        position=index,
+        change=what,
+        by=by,
+        seconds=round((now - wave.started_at).total_seconds(), 3) if wave.started_at is not None else 0.0,
+    )
 
 
 def state_changed(

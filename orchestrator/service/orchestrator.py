@@ -156,6 +156,8 @@ class Orchestrator:
         )
         with anyio.CancelScope(shield=True):  # a caller that hangs up must not leave a rollout that nobody carries out
             stored = await self._ledger.create(rollout, migrations, tell.created(rollout, migrations))
+            if stored.id == rollout.id and (asked := tell.requested(rollout)) is not None:
+                self._parts.bus.publish(asked)
             if stored.id == rollout.id and self.steering.leads:  # or who leads takes it up
                 self._launch(stored)
         if stored.id != rollout.id:
@@ -358,7 +360,9 @@ class Orchestrator:
         if rollout.state is RolloutState.RUNNING and rollout.started_at is not None:
             elapsed = (now() - rollout.started_at).total_seconds()
             eta = progress.eta_seconds(rollout.total, counts, elapsed)
-        return RolloutView(rollout, counts, eta, by_wave=by_wave)
+        tracing = self._parts.tracing
+        trace_id = tracing.trace_of(rollout.id) if tracing is not None else None
+        return RolloutView(rollout, counts, eta, by_wave=by_wave, trace_id=trace_id)
 
     # Events
 

@@ -40,12 +40,14 @@ from orchestrator.observe import lines
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
+from orchestrator.observe.tracing import Tracing
 from orchestrator.registry.model import MYSQL_DIALECTS, Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.registry.whereabouts import whereabouts
 from orchestrator.rollout import progress
 from orchestrator.rollout.ports import Checks
 from orchestrator.service.keeping import Keeper
+from orchestrator.service.traces import traced
 from orchestrator.settings import Settings
 from orchestrator.store.engine import Store, open_store
 
@@ -75,6 +77,7 @@ class Parts:
     throttle: Throttle
     keeper: Keeper
     reader: Migrator
+    tracing: Tracing | None = None
 
 
 @asynccontextmanager
@@ -87,27 +90,34 @@ async def assembled(
     """Prove that Alembic can be used concurrently, open the store, and join the parts; `workers`, new ones if None, are
     closed at the end. Schedules and windows go by `clock`.
 
-    Raises UnsupportedAlembicError and StoreError.
+    Raises UnsupportedAlembicError, StoreError, and ConfigurationError where traces cannot be made.
     """
     tasklocal.install()
     scram.install()
     await anyio.to_thread.run_sync(tasklocal.verify)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are told of by our own events
     bus, fleet = Bus(), Fleet()
-    metrics = Metrics(fleet, eta=progress.eta_seconds, laggards=settings.metrics_laggards)
-    bus.subscribe(fleet.apply)
-    bus.subscribe(metrics.apply)
-    bus.subscribe(lines.writer(lambda event: whereabouts(source.current, event)))
     workers = workers or Workers()
-    workers.start()
-    try:
-        url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
-        async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
-            parts = _joined(settings, source, bus, fleet, metrics, store, workers, clock)
-            async with parts.keeper.keeping(), _closing(parts.throttle):
-                yield parts
-    finally:
-        workers.close()
+    async with traced(settings, bus, fleet.rollouts) as tracing:
+        metrics = Metrics(
+            fleet,
+            eta=progress.eta_seconds,
+            laggards=settings.metrics_laggards,
+            exemplar=tracing.exemplar if tracing is not None else None,
+        )
+        bus.subscribe(fleet.apply)
+        bus.subscribe(metrics.apply)
+        ids = tracing.ids if tracing is not None else lambda event: {}
+        bus.subscribe(lines.writer(lambda event: whereabouts(source.current, event), ids))
+        workers.start()
+        try:
+            url, lease_seconds = settings.store_url.get_secret_value(), settings.lease_seconds
+            async with open_store(url, bus.publish, lease_seconds=lease_seconds) as store:
+                parts = _joined(settings, source, bus, fleet, metrics, store, workers, clock, tracing)
+                async with parts.keeper.keeping(), _closing(parts.throttle):
+                    yield parts
+        finally:
+            workers.close()
 
 
 @asynccontextmanager
@@ -128,6 +138,7 @@ def _joined(
     store: Store,
     workers: Workers,
     clock: Callable[[], datetime],
+    tracing: Tracing | None,
 ) -> Parts:
     def publish(event: Event) -> None:
         bus.publish(event)
@@ -140,7 +151,8 @@ def _joined(
         **dict.fromkeys(MYSQL_DIALECTS, MySQL(owner)),
     }
     histories = Histories(Library(workers))
-    migrator = Migrator(databases, OnlineRunner(workers, total), limits(settings), publish, histories.settled)
+    runner, traced = OnlineRunner(workers, total), tracing is not None
+    migrator = Migrator(databases, runner, limits(settings), publish, histories.settled, traced=traced)
     predictions = Predictions()
     bus.subscribe(partial(gates.remember, predictions))
     gate = Gate(predictions, store.freeze.current, clock)
@@ -180,6 +192,7 @@ def _joined(
         throttle,
         keeper,
         migrator,
+        tracing,
     )
 
 

@@ -16,6 +16,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.databases.base import Place
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
+from orchestrator.events import Statement
 from orchestrator.plan.compiled import Compiled, Script
 from orchestrator.registry.model import Shard, Track
 from orchestrator.rollout.state import Direction
@@ -61,6 +62,7 @@ class _Guard:
         create_version: str | None,
         on_done: Callable[[tuple[str, ...], float], None],
         on_lasting: Callable[[str], Awaitable[None]],
+        on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
         await anyio.lowlevel.checkpoint()
         self._heads[self._name] = scripts[-1].after

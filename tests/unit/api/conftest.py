@@ -24,7 +24,7 @@ def stopping() -> anyio.Event:
 @pytest.fixture
 def app(fake: FakeOrchestrator, stopping: anyio.Event) -> FastAPI:
     return application.create(
-        fake, select=select, metrics=lambda: (b"up 1\n", "text/plain; version=0.0.4"), stopping=stopping
+        fake, select=select, metrics=lambda accept: (b"up 1\n", "text/plain; version=0.0.4"), stopping=stopping
     )
 
 

@@ -69,7 +69,7 @@ OPERATION_IDS = {
 def document() -> Node:
     """As it is served; nothing in it hangs on who serves it."""
     served = application.create(
-        FakeOrchestrator(), select=select, metrics=lambda: (b"", "text/plain"), stopping=anyio.Event()
+        FakeOrchestrator(), select=select, metrics=lambda accept: (b"", "text/plain"), stopping=anyio.Event()
     )
     return served.openapi()
 
@@ -189,7 +189,7 @@ def test_every_reference_leads_somewhere(document: Node) -> None:
 
 async def test_every_request_that_is_shown_is_taken(document: Node, fake: FakeOrchestrator) -> None:
     served = application.create(
-        fake, select=select, metrics=lambda: (b"", ""), stopping=anyio.Event(), access=fake_access.access()
+        fake, select=select, metrics=lambda accept: (b"", ""), stopping=anyio.Event(), access=fake_access.access()
     )
     client = httpx2.AsyncClient(
         transport=httpx2.ASGITransport(served), base_url="http://daemon", headers={"Authorization": "Bearer any"}

@@ -72,7 +72,7 @@ async def limited(fake: FakeOrchestrator) -> httpx2.AsyncClient:
     app = application.create(
         fake,
         select=select,
-        metrics=lambda: (b"up 1\n", "text/plain"),
+        metrics=lambda accept: (b"up 1\n", "text/plain"),
         stopping=anyio.Event(),
         requests_per_second=0.2,  # one at once
     )

@@ -61,6 +61,7 @@ async def test_starting_answers_201_with_the_rollout(client: httpx2.AsyncClient)
         "schedule": None,
         "override": None,
         "not_reversible": None,
+        "trace_id": None,
     }
 
 

@@ -40,6 +40,7 @@ def rollout(state: str = "succeeded", *, failures: list[FailureGroup] | None = N
         backfills=[],
         irreversible={},
         not_reversible=None,
+        trace_id=None,
         schedule=None,
         override=None,
     )

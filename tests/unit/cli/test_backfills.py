@@ -50,7 +50,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeOrchestrator:
     ]
 
     def to(server: str) -> Daemon:
-        served = application.create(service, select=select, metrics=lambda: (b"", ""), stopping=anyio.Event())
+        served = application.create(service, select=select, metrics=lambda accept: (b"", ""), stopping=anyio.Event())
         return Daemon("http://daemon", requested_by="anna", transport=httpx2.ASGITransport(served))
 
     monkeypatch.setattr(connection, "to", to)

@@ -93,7 +93,7 @@ def app() -> Any:
     return application.create(
         service,
         select=select,
-        metrics=lambda: (b"", "text/plain"),
+        metrics=lambda accept: (b"", "text/plain"),
         stopping=anyio.Event(),
         access=fake_access.access(),
     )

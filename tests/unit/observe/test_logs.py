@@ -85,6 +85,12 @@ def test_sql_and_requests_are_never_logged() -> None:
     assert [line["event"] for line in told(stream)] == ["Running upgrade"]
 
 
+def test_what_sends_traces_is_told_of_by_us_alone() -> None:
+    logs.configure(level="debug", stream=(stream := io.StringIO()))
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http").critical("Header format invalid: key=sesame")
+    assert not told(stream)
+
+
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_a_traceback_is_told_without_locals_and_secrets(format: Any) -> None:
     logs.configure(format, stream=(stream := io.StringIO()))

@@ -1,0 +1,209 @@
+"""Spans as they are made of events, and the document that lists them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator import events
+from orchestrator.observe import spans, trace_ids
+from orchestrator.observe.rollouts import Rollouts
+from orchestrator.observe.spans import Span
+from orchestrator.observe.tracing import Tracing
+from tests.unit.observe import samples
+from tests.unit.observe.samples import at
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "tracing.md"
+WHO: dict[str, Any] = {"rollout": "r1", "track": "app", "tenant": "acme", "shard": "pg-1"}
+BACKFILL: dict[str, Any] = {**WHO, "revision": "b2", "direction": "upgrade", "ordinal": 1, "table": "t"}
+
+
+class Traced:
+    def __init__(self, **given: Any) -> None:
+        self.spans: list[Span] = []
+        self.rollouts = Rollouts()
+        numbers = count(1)
+        self.tracing = Tracing(self.spans.append, self.rollouts, new_id=lambda: next(numbers), **given)
+
+    def tell(self, *told: events.Event) -> None:
+        for event in told:
+            self.tracing.apply(event)
+            if isinstance(event, events.RolloutEvent):
+                self.rollouts.apply(event)
+
+    def named(self, name: str) -> list[Span]:
+        return [span for span in self.spans if span.name == name]
+
+
+def wave(change: str, seconds: float = 0.0, when: datetime | None = None) -> events.WaveChanged:
+    return events.WaveChanged(
+        at=when or at(0), rollout="r1", track="app", wave="everyone", position=0, change=change, seconds=seconds
+    )
+
+
+def segment(**given: Any) -> events.SegmentRan:
+    sent = events.Statement(
+        operation="CREATE TABLE", text="CREATE TABLE t ()", began_at=at(1), seconds=1, revision="b2", batch=2
+    )
+    failed = events.Statement(operation="INSERT", text="INSERT", began_at=at(2), seconds=1, failed=True, code="23505")
+    values: dict[str, Any] = {
+        "wave": "everyone",
+        "execution": "online",
+        "revisions": ("b2",),
+        "began_at": at(1),
+        "seconds": 3.0,
+        "system": "postgresql",
+        "namespace": "acme",
+        "server": "db",
+        "port": 5432,
+        "statements": (sent, failed),
+        "unnamed": 1,
+        "kind": "failed",
+        "code": "23505",
+    }
+    return events.SegmentRan(at=at(4), **{**WHO, **values, **given})
+
+
+def everything() -> Iterator[events.Event]:
+    """A rollout in which each kind of span comes about, with all its attributes."""
+    yield samples.created(total=1, waves={"everyone": 1})
+    link = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    yield events.RolloutRequested(at=at(0), rollout="r1", track="app", traceparent=link)
+    yield samples.changed("running", total=1, counts={"pending": 1})
+    yield wave("started")
+    yield samples.started("acme", at=at(1))
+    waited = {name: WHO[name] for name in ("rollout", "track", "tenant", "shard")}
+    yield events.LockWaited(at=at(1), seconds=0.1, acquired=True, **waited)
+    yield segment()
+    yield events.BackfillStarted(at=at(5), **BACKFILL)
+    yield events.BackfillStopped(
+        at=at(6), **BACKFILL, seen=1, changed=1, seconds=1, kind="failed", reason="anna", batches=(0.1,)
+    )
+    yield samples.finished(
+        "acme", "failed", at=at(9), kind="failed", code="23505", revision="b2", signature="s", message="anna"
+    )
+    yield samples.changed(
+        "failed", at=at(10), seconds=10.0, total=1, counts={"failed": 1}, waves={"everyone": {"failed": 1}}
+    )
+
+
+def test_the_document_lists_every_span_with_its_attributes() -> None:
+    traced = Traced()
+    traced.tell(*everything())
+    found: dict[str, set[str]] = {}
+    for span in traced.spans:
+        found.setdefault("statement" if span.client else span.name, set()).update(span.attributes)
+    told: dict[str, set[str]] = {}
+    for line in DOCUMENT.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].startswith("`") and cells[1].startswith(("`", "-")):
+            told[cells[0].strip("`")] = set(cells[3].replace("`", "").split(", "))
+    assert told == found
+
+
+def test_the_document_tells_what_each_attribute_means() -> None:
+    traced = Traced()
+    traced.tell(*everything())
+    used = {name for span in traced.spans for name in span.attributes}
+    used |= {name for span in traced.spans for one in span.happenings for name in one.attributes}
+    told = set(re.findall(r"^- `([\w.]+)`: ", DOCUMENT.read_text(), re.MULTILINE))
+    assert used <= told
+    assert told <= used | {"orchestrator.reason", "orchestrator.seconds", "orchestrator.attempt"}
+
+
+def test_no_message_reaches_a_span() -> None:
+    traced = Traced()
+    traced.tell(*everything())
+    assert "anna" not in repr(traced.spans)
+
+
+def test_a_wave_that_began_in_another_process_has_its_beginning_all_the_same() -> None:
+    traced = Traced()
+    traced.tell(samples.changed("running", at=at(100)), samples.started("acme", at=at(101)))
+    traced.tell(samples.finished("acme", at=at(110)), wave("ended", 100, at(110)), wave("passed", 100, at(110)))
+    (one,) = traced.named(spans.WAVE)
+    assert (one.began_at, one.ended_at, one.error) == (at(10), at(110), None)
+    assert one.span_id == trace_ids.of_span("r1", "everyone")
+    assert one.parent_id == trace_ids.of_span("r1")
+
+
+def test_a_target_that_is_tried_again_keeps_its_span() -> None:
+    traced = Traced(detailed=0)
+    traced.tell(samples.started("acme", at=at(1)), segment(), samples.retried("acme"))
+    traced.tell(samples.started("acme", at=at(9), attempt=2), segment(kind=None, code=None))
+    traced.tell(samples.finished("acme", at=at(12), attempts=2))
+    (one,) = traced.named(spans.MIGRATION)
+    assert [name.name for name in one.happenings] == ["attempt", "retried", "attempt"]
+    segments = traced.named(spans.SEGMENT)
+    assert [found.attributes["orchestrator.attempt"] for found in segments] == [1, 2]
+    assert {found.parent_id for found in segments} == {one.span_id}
+
+
+def test_what_was_never_begun_has_a_span_only_if_it_failed() -> None:
+    traced = Traced()
+    traced.tell(samples.finished("a", "up_to_date"), samples.finished("b", "skipped"))
+    traced.tell(samples.finished("c", "unreachable", kind="unreachable"))
+    assert [one.attributes["orchestrator.tenant"] for one in traced.spans] == ["c"]
+
+
+def test_details_are_bounded_by_wave() -> None:
+    traced = Traced(detailed=1)
+    for tenant in ("a", "b"):
+        traced.tell(samples.started(tenant), segment(tenant=tenant, kind=None, code=None), samples.finished(tenant))
+    assert [one.attributes["orchestrator.detailed"] for one in traced.named(spans.MIGRATION)] == [True, False]
+    assert len(traced.named(spans.SEGMENT)) == 1
+
+
+def test_what_is_open_is_sent_as_interrupted_at_the_end() -> None:
+    traced = Traced(detailed=0)
+    traced.tell(samples.started("acme", at=at(1)), segment())
+    traced.tracing.close(at(20))
+    (one,) = traced.named(spans.MIGRATION)
+    assert (one.error, one.ended_at) == ("interrupted", at(20))
+    assert traced.named(spans.SEGMENT)
+
+
+def test_a_migration_that_has_just_ended_is_still_known_by_its_ids() -> None:
+    traced = Traced()
+    traced.tell(samples.started("acme"))
+    ended = samples.finished("acme")
+    traced.tell(ended)
+    found = traced.tracing.exemplar(ended)
+    assert found == {
+        "trace_id": trace_ids.shown_trace(trace_ids.of_rollout("r1")),
+        "span_id": trace_ids.shown_span(traced.named(spans.MIGRATION)[0].span_id),
+    }
+    assert traced.tracing.exemplar(samples.finished("other")) is None
+    assert traced.tracing.ids(events.LeaderElected(leader="a", epoch=1)) == {}
+
+
+def test_nothing_is_made_of_a_trace_that_nobody_wants() -> None:
+    traced = Traced(wanted=lambda trace_id: False)
+    traced.tell(*everything())
+    assert not traced.spans
+    assert traced.tracing.ids(samples.created()) == {}
+
+
+def test_holds_are_told_on_the_backfills_that_they_held() -> None:
+    traced = Traced()
+    traced.tell(events.BackfillStarted(at=at(5), **BACKFILL))
+    for shard in ("pg-1", "pg-2"):
+        traced.tell(events.BackfillReleased(at=at(8), shard=shard, reason="load", seconds=2.0))
+    traced.tell(events.BackfillFinished(at=at(9), **BACKFILL, seen=5, changed=5, seconds=4, batches=(0.1, 0.2)))
+    (one,) = traced.named(spans.BACKFILL)
+    assert [(held.name, held.at) for held in one.happenings] == [("held", at(6))]
+    assert (one.attributes["orchestrator.backfill.rows"], one.attributes["orchestrator.backfill.batches"]) == (5, 2)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_ids_are_those_of_the_rollout_in_every_process(number: int) -> None:
+    name = f"20261121-04050{number}-abcd"
+    assert trace_ids.of_rollout(name) == trace_ids.of_rollout(name) != trace_ids.of_rollout(name + "e")
+    assert len({trace_ids.of_span(name), trace_ids.of_span(name, "a"), trace_ids.of_span(name, "b")}) == 3
+    assert at(0).tzinfo is UTC
