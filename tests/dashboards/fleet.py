@@ -139,7 +139,7 @@ def _registry() -> dict[str, Any]:
             "nightly": {"cron": "0 2 * * *", "track": "app", "select": "tier=free"},
             "weekly": {"cron": "30 3 * * sun", "track": "analytics"},
         },
-        "notifications": [{"name": "on-call", "command": ["/bin/true"], "on": ["approval_needed", "rollout_failed"]}],
+        "notifications": [{"name": "on-call", "command": ["/bin/true"], "on": ["approval_needed", "rollout_finished"]}],
     }
 
 
