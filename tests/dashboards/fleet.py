@@ -17,7 +17,7 @@ from tests.daemon import Daemon
 
 SHARDS = ("eu-1", "eu-2", "us-1")
 TENANTS, STORE, STANDBY_LEASE = 48, "store", 5.0
-ROWS, ROWS_PER_SECOND, BUSY_SESSIONS = 15_000, 5_000, 14
+ROWS, ROWS_PER_SECOND, BUSY_SESSIONS = 30_000, 5_000, 14
 ANALYTICS = range(0, 12)  # tenants that have a second history, which comes to its head
 OFFENDING, AHEAD, GONE, LOCKED = (17, 23, 31), 26, 40, (8, 20, 33)
 _SLEEPS = """
@@ -113,7 +113,7 @@ async def _fill(server: EmbeddedServer, tenants: Sequence[int]) -> None:
 def _registry() -> dict[str, Any]:
     waves = [
         {"name": "canary", "select": "canary=true", "approval": True},
-        {"name": "tenth", "count": 12},
+        {"name": "early", "count": 12},
         {"name": "everyone"},
     ]
     return {

@@ -28,7 +28,9 @@ header span i {{ font-style: normal; font-size: 10px; margin-right: 6px }}
 section {{ position: absolute; background: {colours.CARD}; border: 1px solid {colours.LINES}; overflow: hidden }}
 section h2 {{ margin: 0; padding: 9px 12px; font-size: 13px; font-weight: 500; height: {TITLE}px; line-height: 14px;
   white-space: nowrap }}
-section h2 abbr {{ color: {colours.FAINT}; text-decoration: none; font-size: 11px; margin-left: 6px }}
+section h2 abbr {{ color: {colours.FAINT}; text-decoration: none; margin-left: 6px;
+  font: italic 10px/12px Georgia, serif; display: inline-block; width: 13px; height: 13px; text-align: center;
+  border: 1px solid {colours.FAINT}; border-radius: 50% }}
 .row {{ background: none; border: none }}
 .row h2 {{ padding-left: 0; font-size: 14px }}
 svg {{ display: block }}
@@ -104,6 +106,6 @@ def _panel(panel: Json, answered: Answered, noted: list[Mark]) -> str:
     box = f'style="left:{left + MARGIN // 2}px;top:{top}px;width:{wide}px;height:{high}px"'
     if panel["type"] == "row":
         return f'<section class="row" {box}><h2>&#8964; {escape(panel["title"])}</h2></section>'
-    told = f'<abbr title="{escape(panel["description"])}">&#9432;</abbr>' if panel.get("description") else ""
+    told = f'<abbr title="{escape(panel["description"])}">i</abbr>' if panel.get("description") else ""
     inside = panels.content(panel, answered, noted, wide - 2, high - TITLE - 4)
     return f"<section {box}><h2>{escape(panel['title'])}{told}</h2>{inside}</section>"

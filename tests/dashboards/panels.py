@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from tests.dashboards import charts, colours, numbers, questions, series
+from tests.dashboards import charts, colours, questions, series, timelines, words
 from tests.dashboards.asking import Answered
 from tests.dashboards.marks import Mark
 from tests.dashboards.series import Series
@@ -19,8 +19,6 @@ def content(panel: Json, answered: Answered, marks: Sequence[Mark], width: int, 
     """Raises ValueError for a kind that none of our dashboards has had."""
     lines = _lines(panel, answered)
     match panel["type"]:
-        case "text":
-            return f'<div class="text">{escape(panel["options"]["content"])}</div>'
         case "stat":
             return stat(panel, lines, width, height)
         case "bargauge":
@@ -29,6 +27,8 @@ def content(panel: Json, answered: Answered, marks: Sequence[Mark], width: int, 
             return f'<div class="empty">{escape(empty(panel))}</div>'
         case "timeseries":
             return charts.drawn(panel, lines, answered.window, marks, width, height)
+        case "state-timeline":
+            return timelines.drawn(panel, lines, answered.window, width, height)
         case "table":
             return table(panel, lines)
     raise ValueError(f"panels of kind {panel['type']} are not known: add them to tests/dashboards/panels.py")
@@ -46,20 +46,9 @@ def empty(panel: Json) -> str:
     return str(panel["fieldConfig"]["defaults"].get("noValue", "No data"))
 
 
-def _said(panel: Json, value: float) -> tuple[str, str]:
-    """How a value is written, and its colour. A mapping of values to words goes before unit and thresholds."""
-    defaults = panel["fieldConfig"]["defaults"]
-    colour = colours.of_step(value, defaults["thresholds"]["steps"])
-    for mapping in defaults.get("mappings", []):
-        for key, meant in mapping["options"].items() if mapping["type"] == "value" else ():
-            if float(key) == value:
-                return meant["text"], colours.colour(meant["color"]) if "color" in meant else colour
-    return numbers.written(value, defaults.get("unit", "short")), colour
-
-
 def stat(panel: Json, lines: Sequence[Series], width: int, height: int) -> str:
     """The last value of each line, in the colour of its threshold."""
-    said = [_said(panel, line.last) for line in lines if line.last is not None]
+    said = [words.said(panel, line.last) for line in lines if line.last is not None]
     shown = said or [(empty(panel), colours.TEXT)]
     share = width / len(shown)
     return "".join(
@@ -82,7 +71,7 @@ def bars(panel: Json, lines: Sequence[Series]) -> str:
     most = panel["fieldConfig"]["defaults"].get("max") or max(value for _, value in values) or 1
     rows = []
     for line, value in values:
-        text, colour = _said(panel, value)
+        text, colour = words.said(panel, value)
         bar = f'<b style="width:{min(100, value / most * 100):.1f}%;background:{colour}"></b>'
         rows.append(f'<div class="bar"><span>{escape(line.legend)}</span><em>{bar}</em><u>{escape(text)}</u></div>')
     return "".join(rows)
@@ -127,7 +116,7 @@ def _cell(panel: Json, heading: str, cell: Cell) -> str:
     own = {one["id"]: one["value"] for one in colours.properties(heading, panel["fieldConfig"].get("overrides", []))}
     width = f' style="width:{own["custom.width"]}px"' if "custom.width" in own else ""
     if isinstance(cell, float):
-        text, colour = _said(panel, cell)
+        text, colour = words.said(panel, cell)
         shade = f' style="color:{colour}"' if _colours_text(panel, own) else ""
         return f'<td class="number"{width}><span{shade}>{escape(text)}</span></td>'
     meant = [mapping["options"].get(cell) for mapping in own.get("mappings", []) if mapping["type"] == "value"]

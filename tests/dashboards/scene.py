@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 import anyio
 import asyncpg
@@ -53,8 +54,10 @@ async def _careful(made: Fleet, leader: Daemon, began: float) -> dict[str, Windo
         assert (await leader.call("POST", f"/api/v1/rollouts/{rollout}/approve", json={})).status_code == 200
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_busy, made.servers["eu-2"])
-            await until(lambda: _finished(leader, rollout, fleet.TENANTS * 0.85), 300)
-            windows = {name: _since(began) for name in ("rollout", "backfills")}
+            windows = {}
+            for name, part in (("backfills", 0.65), ("rollout", 0.8)):
+                await until(partial(_finished, leader, rollout, fleet.TENANTS * part), 300)
+                windows[name] = _since(began)
         await leader.ended(rollout, 300)
     await anyio.sleep(_CALM)
     return {**windows, "fleet": _since(began)}
