@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Json, Panel, dashboard, graph, number, table, timeline, variable
+from deploy.grafana.panels import LEADER, Json, Panel, dashboard, graph, number, table, timeline, variable
 
 HERE = '{instance=~"$instance"}'
 RATE = "[$__rate_interval]"
@@ -107,11 +107,14 @@ def _around() -> list[Panel]:
             "Changed, unchanged (when somebody asked for it) and failed.",
             empty="the registry has not changed since the start",
         ),
-        graph(
-            "Since the last good reading of the registry",
-            [("{{instance}}", f"time() - orchestrator_registry_last_good_read_timestamp_seconds{HERE}")],
-            "A file that does not change is not read again: only together with stale sources does it tell of trouble.",
+        table(
+            "Sources of tenants",
+            f"time() - (orchestrator_registry_source_refreshed_timestamp_seconds {LEADER})",
+            "Since each source that the registry asks last gave a good answer.",
+            {"source": "source", "Value": "last good answer before"},
             unit="s",
+            largest_first=True,
+            empty="the registry has no sources besides its file",
         ),
         graph(
             "Store errors each minute",

@@ -130,7 +130,7 @@ def _work() -> list[Panel]:
     return [
         graph(
             "Migrations each minute, by outcome",
-            [("{{outcome}}", f"60 * sum by (outcome) (rate(orchestrator_migrations_total{PLACE}{RATE}))")],
+            [("{{outcome}}", f"60 * sum by (outcome) (rate(orchestrator_migrations_total{PLACE}{RATE})) > 0")],
             "Migrations that ended, in all rollouts.",
             stacked=True,
             empty="no migration has ended",
@@ -185,7 +185,7 @@ def _trouble() -> list[Panel]:
             [
                 (
                     "{{shard}} {{reason}}",
-                    f"60 * sum by (shard, reason) (rate(orchestrator_migration_retries_total{PLACE}{RATE}))",
+                    f"60 * sum by (shard, reason) (rate(orchestrator_migration_retries_total{PLACE}{RATE})) > 0",
                 )
             ],
             "Attempts that failed and were followed by another.",

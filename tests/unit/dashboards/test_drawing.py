@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import tests.dashboards
-from deploy.grafana.panels import Panel, graph, number, table
+from deploy.grafana.overrides import COLOURS
+from deploy.grafana.panels import Panel, graph, number, table, timeline
 from tests.dashboards import colours, page
 from tests.dashboards.questions import Sample
 from tests.unit.dashboards.samples import answered, line, now
@@ -104,3 +105,38 @@ def test_panels_lie_where_the_dashboard_says() -> None:
     made = page.html(one)
     assert re.search(r'<section style="left:12px;top:84px;width:684px;height:296px"><h2>g<abbr title="told">', made)
     assert page.height(one.dashboard) == 84 + 8 * 38 + 8
+
+
+def test_rows_of_a_table_begin_with_the_largest_where_the_panel_says_so() -> None:
+    answer = [now(1, shard="a"), now(30, shard="b"), now(4, shard="c")]
+    headings = {"shard": "shard", "Value": "n"}
+    made = drawn(table("t", "m", "", headings, largest_first=True), answer)
+    assert re.findall(r">(\w+)</span></td>", made) == ["b", "30", "c", "4", "a", "1"]
+    assert re.findall(r">(\w+)</span></td>", drawn(table("t", "m", "", headings), answer))[:2] == ["a", "1"]
+
+
+def test_states_in_a_table_have_the_colours_that_graphs_give_them() -> None:
+    made = drawn(table("t", "m", "", {"state": "state"}, states=COLOURS), [now(1, state="unreachable")])
+    assert f'color:{colours.colour(COLOURS["unreachable"])}">unreachable<' in made
+
+
+def test_a_value_that_means_something_is_said_in_words() -> None:
+    panel = number("n", "m", "", words={0: ("has mistakes", "red"), 1: ("valid", "green")})
+    assert f"color:{colours.colour('red')}" in (made := drawn(panel, [now(0)]))
+    assert ">has mistakes<" in made
+    assert ">2<" in drawn(panel, [now(2)])
+
+
+def test_a_timeline_has_a_bar_for_each_time_of_one_value() -> None:
+    words = {0: ("stands by", "#8e8e8e"), 1: ("leads", "green")}
+    values = {second: float(second >= 40) for second in range(60)}
+    made = drawn(timeline("t", ("{{instance}}", "m"), "", words), [line(values, instance="here:1")])
+    assert re.findall(r">(here:1|stands by|leads)</text>", made) == ["here:1", "stands by", "leads"]
+    assert made.count("<rect") == 2
+
+
+def test_limits_are_dashed() -> None:
+    panel = graph("g", [("{{shard}}", "m"), ("{{shard}} limit", "n")], "")
+    made = drawn(panel, [line({0: 1, 1: 1}, shard="a")], [line({0: 4, 1: 4}, shard="a")])
+    lines = re.findall(r'<path d="[^"]*" fill="none"[^>]*>', made)
+    assert ["stroke-dasharray" in one for one in lines] == [False, True]
