@@ -105,6 +105,7 @@ def _around() -> list[Panel]:
             "Readings of the registry in an hour",
             [("{{result}}", f"sum by (result) (increase(orchestrator_registry_reloads_total{HERE}[1h]))")],
             "Changed, unchanged (when somebody asked for it) and failed.",
+            height=6,
             empty="the registry has not changed since the start",
         ),
         table(
@@ -114,6 +115,7 @@ def _around() -> list[Panel]:
             {"source": "source", "Value": "last good answer before"},
             unit="s",
             largest_first=True,
+            height=6,
             empty="the registry has no sources besides its file",
         ),
         graph(
@@ -138,6 +140,7 @@ def _around() -> list[Panel]:
             "How long until each schedule starts next.",
             {"schedule": "schedule", "Value": "starts in"},
             unit="s",
+            height=6,
             empty="no schedule is enabled",
         ),
         graph(
@@ -149,6 +152,7 @@ def _around() -> list[Panel]:
                 )
             ],
             "Started, nothing to do, skipped, missed or failed.",
+            height=6,
             empty="no schedule has run",
         ),
     ]

@@ -199,7 +199,13 @@ def _options(panel: Panel) -> Json:
             by = [{"displayName": panel.columns["Value"], "desc": True}] if panel.largest_first else []
             return {"showHeader": True, "cellHeight": "sm", "sortBy": by}
         case "state-timeline":
-            return {"showValue": "auto", "mergeValues": True, "rowHeight": 0.8, "legend": {"showLegend": False}}
+            return {
+                "showValue": "auto",
+                "mergeValues": True,
+                "rowHeight": 0.8,
+                "alignValue": "left",
+                "legend": {"showLegend": False},
+            }
         case _:
             return {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"}
 
