@@ -146,6 +146,7 @@ def _work() -> list[Panel]:
             ],
             "A limit below the registry's says that the server has no room for more. A target that waits for its next "
             "attempt counts as running, and needs no room meanwhile.",
+            empty="no registry",
         ),
     ]
 

@@ -102,7 +102,7 @@ def _grid(across: Axis, up: Axis, rows: Sequence[tuple[float, str]], window: Win
     for moment, text in axes.times(window.start, window.end, int((across.last - across.first) // 75)):
         x = across.at(moment)
         yield f'<line class="grid" x1="{x}" x2="{x}" y1="{up.last}" y2="{up.first}"/>'
-        yield f'<text x="{x}" y="{up.first + 16}" text-anchor="middle">{text}</text>'
+        yield f'<text x="{min(x, across.last - 18)}" y="{up.first + 16}" text-anchor="middle">{text}</text>'
 
 
 def _thresholds(defaults: Json, across: Axis, up: Axis) -> Iterator[str]:

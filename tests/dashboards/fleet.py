@@ -16,7 +16,8 @@ from tests import engine, environments
 from tests.daemon import Daemon
 
 SHARDS = ("eu-1", "eu-2", "us-1")
-TENANTS, STORE, STANDBY_LEASE = 48, "store", 5.0
+TENANTS, CANARIES, EARLY = 48, 6, 12
+STORE, STANDBY_LEASE = "store", 5.0
 ROWS, ROWS_PER_SECOND, BUSY_SESSIONS = 30_000, 5_000, 14
 ANALYTICS = range(0, 12)  # tenants that have a second history, which comes to its head
 OFFENDING, AHEAD, GONE, LOCKED = (17, 23, 31), 26, 40, (8, 20, 33)
@@ -113,7 +114,7 @@ async def _fill(server: EmbeddedServer, tenants: Sequence[int]) -> None:
 def _registry() -> dict[str, Any]:
     waves = [
         {"name": "canary", "select": "canary=true", "approval": True},
-        {"name": "early", "count": 12},
+        {"name": "early", "count": EARLY},
         {"name": "everyone"},
     ]
     return {
@@ -147,6 +148,6 @@ def _tenant(number: int) -> dict[str, Any]:
     tracks = ["app", "analytics"] if number in ANALYTICS else ["app"]
     return {
         "id": f"tenant-{number:02}",
-        "labels": {"canary": str(number < 6).lower(), "tier": "free" if number % 4 else "enterprise"},
+        "labels": {"canary": str(number < CANARIES).lower(), "tier": "free" if number % 4 else "enterprise"},
         "databases": {track: {"shard": shard_of(number), "database": database_of(number)} for track in tracks},
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 
 import anyio
 import asyncpg
@@ -19,7 +18,7 @@ from tests.dashboards.questions import Window
 from tests.engine import until
 
 SCRAPE_SECONDS = 1.0
-_ONE_AFTER_ANOTHER, _CALM, _LOCKED, _BUSY, _AFTER = 6.0, 8.0, 12.0, 20.0, 15.0
+_ONE_AFTER_ANOTHER, _CALM, _LOCKED, _UNTIL_BUSY, _BUSY, _AFTER = 6.0, 8.0, 12.0, 8.0, 20.0, 15.0
 Tell = Callable[[str], None]
 
 
@@ -52,12 +51,15 @@ async def _careful(made: Fleet, leader: Daemon, began: float) -> dict[str, Windo
         await until(lambda: _is(leader, rollout, "awaiting_approval"), 180)
         await anyio.sleep(_CALM)
         assert (await leader.call("POST", f"/api/v1/rollouts/{rollout}/approve", json={})).status_code == 200
+        windows = {}
         async with anyio.create_task_group() as tasks:
+            await until(lambda: _finished(leader, rollout, fleet.CANARIES + fleet.EARLY), 300)
+            await anyio.sleep(_UNTIL_BUSY)
             tasks.start_soon(_busy, made.servers["eu-2"])
-            windows = {}
-            for name, part in (("backfills", 0.65), ("rollout", 0.8)):
-                await until(partial(_finished, leader, rollout, fleet.TENANTS * part), 300)
-                windows[name] = _since(began)
+            await anyio.sleep(_BUSY * 0.75)
+            windows["backfills"] = _since(began)
+            await until(lambda: _finished(leader, rollout, fleet.TENANTS * 0.8), 300)
+            windows["rollout"] = _since(began)
         await leader.ended(rollout, 300)
     await anyio.sleep(_CALM)
     return {**windows, "fleet": _since(began)}
@@ -94,7 +96,6 @@ async def _hold(server: EmbeddedServer, database: str) -> None:
 
 async def _busy(server: EmbeddedServer) -> None:
     """Sessions that do something, so many that backfills are held; and then they end."""
-    await anyio.sleep(_ONE_AFTER_ANOTHER * 4)
     async with anyio.create_task_group() as tasks:
         for _ in range(fleet.BUSY_SESSIONS + 6):
             tasks.start_soon(engine.execute, server, "postgres", f"SELECT pg_sleep({_BUSY})")

@@ -26,7 +26,9 @@ def drawn(panel: Json, lines: Sequence[Series], window: Window, width: int, heig
         parts.append(f'<text x="{left - 6}" y="{middle + 4:.1f}" text-anchor="end">{escape(line.legend)}</text>')
         parts += _bars(panel, line, across, middle - row * filled / 2, row * filled)
     for moment, text in axes.times(window.start, window.end, int((across.last - across.first) // 75)):
-        parts.append(f'<text x="{across.at(moment)}" y="{height - 6}" text-anchor="middle">{text}</text>')
+        parts.append(
+            f'<text x="{min(across.at(moment), across.last - 18)}" y="{height - 6}" text-anchor="middle">{text}</text>'
+        )
     return f'<svg width="{width}" height="{height}">{"".join(parts)}</svg>'
 
 
