@@ -16,10 +16,10 @@ FEWER = $(addprefix --deselect=tests/unit/registry/test_cron.py::test_ten_years_
 # The tests start many processes: they are quicker when Python keeps what it has compiled.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: help install demo test servers check bench soak lock dashboards clean
+.PHONY: help install demo test servers check bench soak lock dashboards screenshots clean
 
 help: ## Show the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 install: .venv/installed ## Install the project and its tools into .venv
 
@@ -66,6 +66,9 @@ check: install ## Lint, format and types
 dashboards: install ## Write deploy/grafana/dashboards, docs/metrics.md and docs/logs.md anew
 	$(BIN)/python -m deploy.grafana.generate
 	$(BIN)/python -m tests.documents
+
+screenshots: install servers ## Play a rollout before Prometheus, and draw docs/dashboards from what it answers
+	$(BIN)/python -m tests.dashboards --record tests/unit/dashboards/answers.json $(ARGS)
 
 bench: install ## Measure, print the ratios, write docs/benchmarks.md
 	$(BIN)/python -m tests.benchmarks $(ARGS)

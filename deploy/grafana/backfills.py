@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import LEADER, Json, dashboard, graph, number, variable
+from deploy.grafana.panels import LEADER, Json, dashboard, graph, number, table, variable
 
 PLACE = '{track=~"$track",shard=~"$shard"}'
 SHARD = '{shard=~"$shard"}'
+LAG = '{shard=~"$shard",signal=~"replication_lag|replica_lag"}'
 OF_TRACK = '{track=~"$track"}'
 RATE = "[$__rate_interval]"
 NONE = "no backfill is underway"
@@ -19,18 +20,24 @@ def make() -> Json:
         [variable("track", "orchestrator_targets"), variable("shard", "orchestrator_targets")],
         [
             number(
-                "Underway", f"sum(orchestrator_backfills_in_progress{SHARD})", "Backfills that run or wait.", empty=NONE
+                "Underway",
+                f"sum(orchestrator_backfills_in_progress{SHARD} {LEADER})",
+                "Backfills that run or wait.",
+                width=6,
+                empty=NONE,
             ),
             number(
                 "Rows each second",
                 f"sum(rate(orchestrator_backfill_rows_total{PLACE}{RATE}))",
                 "Rows that were changed.",
+                width=6,
                 empty=NONE,
             ),
             number(
                 "Progress",
                 f"min(orchestrator_backfill_progress_ratio{OF_TRACK})",
-                "Of the revision that is least far.",
+                "Of the revision that is least far, over the backfills that have begun.",
+                width=6,
                 unit="percentunit",
                 largest=1,
                 empty=NONE,
@@ -39,6 +46,7 @@ def make() -> Json:
                 "Rows changed",
                 f"sum(increase(orchestrator_backfill_rows_total{PLACE}[$__range]))",
                 "In the time that is shown.",
+                width=6,
                 empty=NONE,
             ),
             graph(
@@ -48,14 +56,14 @@ def make() -> Json:
                 empty=NONE,
             ),
             graph(
-                "Progress by revision",
+                "Progress of backfills that have begun, by revision",
                 [
                     (
                         "{{track}} {{revision}}",
                         f"max by (track, revision) (orchestrator_backfill_progress_ratio{OF_TRACK})",
                     )
                 ],
-                "Rows passed by rows to pass, over the backfills that have begun in active rollouts.",
+                "Rows passed by rows to pass, in active rollouts. It falls when others begin.",
                 unit="percentunit",
                 largest=1,
                 empty=NONE,
@@ -84,7 +92,8 @@ def make() -> Json:
                 [
                     (
                         "{{shard}} {{reason}}",
-                        f"sum by (shard, reason) (rate(orchestrator_backfill_throttled_seconds_total{SHARD}{RATE}))",
+                        "sum by (shard, reason) "
+                        f"(rate(orchestrator_backfill_throttled_seconds_total{SHARD}{RATE})) > 0",
                     )
                 ],
                 "Backfills that waited, on average: 2 means that two waited all the time.",
@@ -92,10 +101,19 @@ def make() -> Json:
                 empty="nothing has held a backfill",
             ),
             graph(
-                "Lag and load of the shards",
-                [("{{shard}} {{signal}}", f"max by (shard, signal) (orchestrator_backfill_signal{SHARD})")],
-                "What backfills are throttled by, in each signal's own unit: the lag of replicas in seconds, for one.",
-                empty="no signal is read: no backfill is underway, or the registry sets no thresholds",
+                "Lag of replicas",
+                [("{{shard}} {{signal}}", f"max by (shard, signal) (orchestrator_backfill_signal{LAG})")],
+                "Of the slowest replica of each shard, read while backfills run there.",
+                unit="s",
+                empty=f"{NONE}, or no lag is read",
+            ),
+            table(
+                "What backfills give way to, as of now",
+                f"max by (shard, signal) (orchestrator_backfill_signal{SHARD})",
+                "Each shard's signals, in their own units. Thresholds are in the registry.",
+                {"shard": "shard", "signal": "signal", "Value": "value"},
+                largest_first=True,
+                empty=f"{NONE}, or the registry sets no thresholds",
             ),
             graph(
                 "Underway by shard",

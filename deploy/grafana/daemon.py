@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import Json, Panel, dashboard, graph, number, table, variable
+from deploy.grafana.panels import LEADER, Json, Panel, dashboard, graph, number, table, timeline, variable
 
 HERE = '{instance=~"$instance"}'
 RATE = "[$__rate_interval]"
@@ -27,9 +27,9 @@ def _standing() -> list[Panel]:
         number(
             "Registry",
             "min(orchestrator_registry_valid)",
-            "1: its file has no mistakes. 0: the registry of before goes on.",
+            "While its file has mistakes, the registry of before goes on.",
             empty="not read",
-            steps=[(None, "red"), (1, "green")],
+            words={0: ("has mistakes", "red"), 1: ("valid", "green")},
         ),
         number(
             "Stale sources",
@@ -44,9 +44,9 @@ def _standing() -> list[Panel]:
             steps=[(None, "green"), (1, "red")],
         ),
         number(
-            "Longest up",
-            f"max(time() - process_start_time_seconds{HERE} and on (job, instance) orchestrator_leader)",
-            "Since the daemon was started.",
+            "Since the last start",
+            f"min(time() - process_start_time_seconds{HERE} and on (job, instance) orchestrator_leader)",
+            "Of the daemon that was started last: small again and again where one does not stay up.",
             unit="s",
             empty="no daemon",
         ),
@@ -55,9 +55,17 @@ def _standing() -> list[Panel]:
             f"orchestrator_build_info{HERE}",
             "What runs where.",
             {"instance": "instance", "version": "version", "alembic": "Alembic", "sqlalchemy": "SQLAlchemy"},
+            height=5,
             empty="no daemon",
         ),
-        graph("Leading", [("{{instance}}", f"orchestrator_leader{HERE}")], "1 in the daemon that leads.", largest=1),
+        timeline(
+            "Who leads",
+            ("{{instance}}", f"orchestrator_leader{HERE}"),
+            "One daemon of a store drives its rollouts; the others wait to take over.",
+            {0: ("stands by", "#8e8e8e"), 1: ("leads", "green")},
+            height=5,
+            empty="no daemon",
+        ),
     ]
 
 
@@ -74,8 +82,8 @@ def _process() -> list[Panel]:
         graph(
             "Processor",
             [("{{instance}}", f"rate(process_cpu_seconds_total{HERE}{RATE}) {of_ours}")],
-            "Of the daemon's own process; 1 is one core. Migrations run in processes beside it.",
-            unit="short",
+            "Of the daemon's own process; 100 % is one core. Migrations run in processes beside it.",
+            unit="percentunit",
         ),
         graph(
             "Memory",
@@ -85,8 +93,8 @@ def _process() -> list[Panel]:
         ),
         graph(
             "Open files and sockets",
-            [("{{instance}}", f"process_open_fds{HERE} {of_ours}"), ("most", f"max(process_max_fds{HERE} {of_ours})")],
-            "Of the daemon's own process, and how many it may have.",
+            [("{{instance}}", f"process_open_fds{HERE} {of_ours}")],
+            "Of the daemon's own process.",
         ),
     ]
 
@@ -97,30 +105,33 @@ def _around() -> list[Panel]:
             "Readings of the registry in an hour",
             [("{{result}}", f"sum by (result) (increase(orchestrator_registry_reloads_total{HERE}[1h]))")],
             "Changed, unchanged (when somebody asked for it) and failed.",
+            height=6,
             empty="the registry has not changed since the start",
         ),
-        graph(
-            "Since the last good reading of the registry",
-            [("{{instance}}", f"time() - orchestrator_registry_last_good_read_timestamp_seconds{HERE}")],
-            "A file that does not change is not read again: only together with stale sources does it tell of trouble.",
+        table(
+            "Sources of tenants",
+            f"time() - (orchestrator_registry_source_refreshed_timestamp_seconds {LEADER})",
+            "Since each source that the registry asks last gave a good answer.",
+            {"source": "source", "Value": "last good answer before"},
             unit="s",
+            largest_first=True,
+            height=6,
+            empty="the registry has no sources besides its file",
         ),
         graph(
-            "Store errors each second",
-            [("{{operation}}", f"sum by (operation) (rate(orchestrator_store_errors_total{HERE}{RATE}))")],
+            "Store errors each minute",
+            [("{{operation}}", f"60 * sum by (operation) (rate(orchestrator_store_errors_total{HERE}{RATE}))")],
             "Reads and writes that failed.",
-            unit="ops",
         ),
         graph(
-            "Notifications each second, by result",
+            "Notifications each minute, by result",
             [
                 (
                     "{{channel}} {{result}}",
-                    f"sum by (channel, result) (rate(orchestrator_notifications_total{HERE}{RATE}))",
+                    f"60 * sum by (channel, result) (rate(orchestrator_notifications_total{HERE}{RATE}))",
                 )
             ],
             "Delivered, failed (another attempt follows), dead or dropped.",
-            unit="ops",
             empty="nobody was notified of anything",
         ),
         table(
@@ -129,6 +140,7 @@ def _around() -> list[Panel]:
             "How long until each schedule starts next.",
             {"schedule": "schedule", "Value": "starts in"},
             unit="s",
+            height=6,
             empty="no schedule is enabled",
         ),
         graph(
@@ -140,6 +152,7 @@ def _around() -> list[Panel]:
                 )
             ],
             "Started, nothing to do, skipped, missed or failed.",
+            height=6,
             empty="no schedule has run",
         ),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploy.grafana.overrides import COLOURS
 from deploy.grafana.panels import LEADER, Json, dashboard, graph, number, table, variable
 
 HERE = '{track=~"$track",shard=~"$shard"}'
@@ -55,7 +56,7 @@ def make() -> Json:
             ),
             graph(
                 "Targets by state",
-                [("{{state}}", f"sum by (state) (orchestrator_targets{HERE} {LEADER})")],
+                [("{{state}}", f"sum by (state) (orchestrator_targets{HERE} {LEADER}) > 0")],
                 "All targets, each in one state.",
                 stacked=True,
                 empty="no targets in the registry",
@@ -78,17 +79,14 @@ def make() -> Json:
                 "How long the target that waits longest has had something to apply; 0 where none waits.",
                 unit="s",
             ),
-            graph(
-                "Not at the goal, by shard",
-                [
-                    (
-                        "{{shard}} {{state}}",
-                        'sum by (shard, state) (orchestrator_targets{track=~"$track",shard=~"$shard",'
-                        f'state!="up_to_date"}} {LEADER}) > 0',
-                    )
-                ],
-                "Targets that are behind, ahead, empty, unread or out of reach.",
-                stacked=True,
+            table(
+                "Not at the goal",
+                'sum by (track, shard, state) (orchestrator_targets{track=~"$track",shard=~"$shard",'
+                f'state!="up_to_date"}} {LEADER}) > 0',
+                "How many targets are behind, ahead, empty, unread or out of reach, and on which shard.",
+                {"track": "track", "shard": "shard", "state": "state", "Value": "targets"},
+                states=COLOURS,
+                largest_first=True,
                 empty="all targets are up to date",
             ),
             graph(
@@ -122,6 +120,8 @@ def make() -> Json:
                     "Value": "pending for",
                 },
                 unit="s",
+                states=COLOURS,
+                largest_first=True,
                 empty="none waits, or ORCHESTRATOR_METRICS_LAGGARDS is not set",
             ),
             graph(

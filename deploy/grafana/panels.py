@@ -6,29 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.grafana import overrides
+
 Json = dict[str, Any]
+Words = Mapping[int, tuple[str, str]]
 
 SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
-# What a process that stands by tells of the fleet and of rollouts counts as nothing.
-LEADER = "* on (job, instance) group_left () orchestrator_leader"
-# Colours of states, the same on every panel.
-COLOURS = {
-    "succeeded": "green",
-    "up_to_date": "green",
-    "behind": "yellow",
-    "running": "blue",
-    "pending": "#8e8e8e",
-    "failed": "red",
-    "ahead": "purple",
-    "unreachable": "orange",
-    "locked": "dark-orange",
-    "unknown": "#8e8e8e",
-    "unprovisioned": "light-blue",
-    "rolled_back": "dark-yellow",
-    "cancelled": "#8e8e8e",
-    "skipped": "#8e8e8e",
-}
+# Leaves out what a process that stands by tells of the fleet and of rollouts. It binds loosely: put it in parentheses.
+LEADER = "and on (job, instance) (orchestrator_leader == 1)"
+# Minutes over which what happens seldom is summed up, so that its line has no holes.
+SELDOM = "[5m]"
 
 
 @dataclass(frozen=True)
@@ -48,6 +36,9 @@ class Panel:
     largest: float | None = None
     steps: Sequence[tuple[float | None, str]] = ()
     columns: Mapping[str, str] = field(default_factory=dict)  # of a table: a label, and its heading
+    largest_first: bool = False  # of a table: by its value
+    states: Mapping[str, str] = field(default_factory=dict)  # of a table: colours of what stands under `state`
+    words: Words = field(default_factory=dict)  # what a value means, and its colour
 
 
 def graph(title: str, queries: Sequence[tuple[str, str]], told: str, **options: Any) -> Panel:
@@ -60,6 +51,13 @@ def number(title: str, query: str, told: str, **options: Any) -> Panel:
 
 def table(title: str, query: str, told: str, columns: Mapping[str, str], **options: Any) -> Panel:
     return Panel(title, "table", [("", query)], told, columns=columns, **options)
+
+
+def timeline(
+    title: str, query: tuple[str, str], told: str, words: Mapping[int, tuple[str, str]], **options: Any
+) -> Panel:
+    """A bar for each series, in the colours of what its values mean."""
+    return Panel(title, "state-timeline", [query], told, words=words, **options)
 
 
 def dashboard(uid: str, title: str, told: str, variables: Sequence[Json], panels: Sequence[Panel]) -> Json:
@@ -154,10 +152,8 @@ def _panel(number_: int, panel: Panel, place: Json) -> Json:
     }
     if panel.largest is not None:
         defaults["max"] = panel.largest
-    if panel.kind == "timeseries":
-        stacking = {"mode": "normal" if panel.stacked else "none", "group": "A"}
-        defaults["custom"] = {"fillOpacity": 30 if panel.stacked else 5, "stacking": stacking, "showPoints": "never"}
-    has_states = any(legend in ("{{state}}", "{{outcome}}") for legend, _ in panel.queries)
+    if panel.words:
+        defaults["mappings"] = [overrides.mapping({str(value): word for value, word in panel.words.items()})]
     made: Json = {
         "id": number_,
         "title": panel.title,
@@ -168,45 +164,60 @@ def _panel(number_: int, panel: Panel, place: Json) -> Json:
         "targets": [
             _target(letter, *query, panel.kind) for letter, query in zip("ABCDEF", panel.queries, strict=False)
         ],
-        "fieldConfig": {"defaults": defaults, "overrides": _colours() if has_states else []},
-        "options": _options(panel.kind),
+        "fieldConfig": {"defaults": defaults | _custom(panel), "overrides": _overrides(panel)},
+        "options": _options(panel),
     }
     if panel.kind == "table":
         made["transformations"] = [_columns(panel.columns)]
     return made
 
 
+def _custom(panel: Panel) -> Json:
+    match panel.kind:
+        case "timeseries":
+            stacking = {"mode": "normal" if panel.stacked else "none", "group": "A"}
+            drawn = {"fillOpacity": 30, "lineWidth": 1} if panel.stacked else {"fillOpacity": 0, "lineWidth": 2}
+            return {"custom": {**drawn, "stacking": stacking, "showPoints": "auto"}}
+        case "state-timeline":
+            return {"custom": {"fillOpacity": 60, "lineWidth": 0}}
+        case _:
+            return {}
+
+
 def _target(letter: str, legend: str, expr: str, kind: str) -> Json:
     target: Json = {"refId": letter, "datasource": SOURCE, "expr": expr, "legendFormat": legend or "__auto"}
-    if kind == "timeseries":
+    if kind in ("timeseries", "state-timeline"):
         return {**target, "range": True}
     return {**target, "instant": True, **({"format": "table"} if kind == "table" else {})}
 
 
-def _options(kind: str) -> Json:
-    match kind:
+def _options(panel: Panel) -> Json:
+    match panel.kind:
         case "timeseries":
             return {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}}
         case "table":
-            return {"showHeader": True, "cellHeight": "sm"}
-        case "bargauge":
-            return {"orientation": "horizontal", "displayMode": "basic", "reduceOptions": {"calcs": ["lastNotNull"]}}
+            by = [{"displayName": panel.columns["Value"], "desc": True}] if panel.largest_first else []
+            return {"showHeader": True, "cellHeight": "sm", "sortBy": by}
+        case "state-timeline":
+            return {
+                "showValue": "auto",
+                "mergeValues": True,
+                "rowHeight": 0.8,
+                "alignValue": "left",
+                "legend": {"showLegend": False},
+            }
         case _:
             return {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "none"}
 
 
-def _colours() -> list[Json]:
-    return [
-        {
-            "matcher": {"id": "byName", "options": state},
-            "properties": [{"id": "color", "value": {"mode": "fixed", "fixedColor": colour}}],
-        }
-        for state, colour in COLOURS.items()
-    ]
+def _overrides(panel: Panel) -> list[Json]:
+    if panel.kind == "table":
+        return overrides.of_table(panel.states)
+    return overrides.of_lines([legend for legend, _ in panel.queries])
 
 
 def _columns(headings: Mapping[str, str]) -> Json:
-    left_out = ("Time", "job", "instance", "__name__")
+    left_out = ("Time", "job", "instance", "__name__", "Value")
     options: Json = {
         "excludeByName": {name: True for name in left_out if name not in headings},
         "indexByName": {name: place for place, name in enumerate(headings)},

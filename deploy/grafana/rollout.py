@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import LEADER, Json, Panel, dashboard, graph, number, table, variable
+from deploy.grafana.overrides import ROLLOUTS
+from deploy.grafana.panels import LEADER, SELDOM, Json, Panel, dashboard, graph, number, table, variable
 
 HERE = '{rollout=~"$rollout"}'
 PLACE = '{track=~"$track",shard=~"$shard"}'
@@ -71,21 +72,24 @@ def _standing() -> list[Panel]:
             "Each active rollout, its state, and for how long it has been in it.",
             {"rollout": "rollout", "track": "track", "state": "state", "Value": "for"},
             unit="s",
+            height=6,
+            states=ROLLOUTS,
             empty=NONE,
+        ),
+        table(
+            "Failures by signature",
+            f"sum by (rollout, signature) (orchestrator_rollout_failures{HERE} {LEADER}) > 0",
+            "Failures of one cause have one signature: revision, error, digest of the statement.",
+            {"rollout": "rollout", "signature": "signature", "Value": "targets"},
+            height=6,
+            largest_first=True,
+            empty="nothing has failed",
         ),
         graph(
             "Targets by state",
-            [("{{state}}", f"sum by (state) (orchestrator_rollout_targets{HERE} {LEADER})")],
+            [("{{state}}", f"sum by (state) (orchestrator_rollout_targets{HERE} {LEADER}) > 0")],
             "The rollout's targets, each in one state; together they are all of them.",
             stacked=True,
-            empty=NONE,
-        ),
-        graph(
-            "Progress",
-            [("{{rollout}}", f"max by (rollout) (orchestrator_rollout_progress_ratio{HERE} {LEADER})")],
-            "Finished part of each rollout.",
-            unit="percentunit",
-            largest=1,
             empty=NONE,
         ),
         graph(
@@ -99,52 +103,13 @@ def _standing() -> list[Panel]:
             "What is left of each wave.",
             empty=NONE,
         ),
-    ]
-
-
-def _work() -> list[Panel]:
-    return [
         graph(
-            "Migrations each second, by outcome",
-            [("{{outcome}}", f"sum by (outcome) (rate(orchestrator_migrations_total{PLACE}{RATE}))")],
-            "Migrations that ended.",
-            unit="ops",
-            stacked=True,
-        ),
-        graph(
-            "Migrations running, and how many may",
-            [
-                (
-                    "{{shard}} running",
-                    f'sum by (shard) (orchestrator_migrations_in_progress{{shard=~"$shard"}} {LEADER})',
-                ),
-                ("{{shard}} limit", 'min by (shard) (orchestrator_shard_concurrency_limit{shard=~"$shard"})'),
-            ],
-            "A limit below the registry's says that the server has no room for more.",
-        ),
-        graph(
-            "Durations by shard: 95 of 100 took less",
-            [
-                (
-                    "{{shard}} {{execution}}",
-                    "histogram_quantile(0.95, sum by (le, shard, execution) "
-                    f"(rate(orchestrator_migration_duration_seconds_bucket{PLACE}{RATE})))",
-                )
-            ],
-            "From start to end, over all attempts, of migrations that succeeded or failed.",
-            unit="s",
-        ),
-    ]
-
-
-def _trouble() -> list[Panel]:
-    return [
-        table(
-            "Failures by signature",
-            f"sum by (rollout, signature) (orchestrator_rollout_failures{HERE} {LEADER}) > 0",
-            "Failures of one cause have one signature: revision, error, digest of the statement.",
-            {"rollout": "rollout", "signature": "signature", "Value": "targets"},
-            empty="nothing has failed",
+            "Progress",
+            [("{{rollout}}", f"max by (rollout) (orchestrator_rollout_progress_ratio{HERE} {LEADER})")],
+            "Finished part of each rollout.",
+            unit="percentunit",
+            largest=1,
+            empty=NONE,
         ),
         graph(
             "Failure budget used, by wave",
@@ -158,28 +123,74 @@ def _trouble() -> list[Panel]:
             unit="percentunit",
             empty="no active rollout has a budget of failures",
         ),
+    ]
+
+
+def _work() -> list[Panel]:
+    return [
+        graph(
+            "Migrations each minute, by outcome",
+            [("{{outcome}}", f"60 * sum by (outcome) (rate(orchestrator_migrations_total{PLACE}{RATE})) > 0")],
+            "Migrations that ended, in all rollouts.",
+            stacked=True,
+            empty="no migration has ended",
+        ),
+        graph(
+            "Migrations running, and how many may",
+            [
+                (
+                    "{{shard}} running",
+                    f'sum by (shard) (orchestrator_migrations_in_progress{{shard=~"$shard"}} {LEADER})',
+                ),
+                ("{{shard}} limit", 'min by (shard) (orchestrator_shard_concurrency_limit{shard=~"$shard"})'),
+            ],
+            "A limit below the registry's says that the server has no room for more. A target that waits for its next "
+            "attempt counts as running, and needs no room meanwhile.",
+            empty="no registry",
+        ),
+    ]
+
+
+def _trouble() -> list[Panel]:
+    return [
+        graph(
+            "Durations by shard: 95 of 100 took less",
+            [
+                (
+                    "{{shard}} {{execution}}",
+                    "histogram_quantile(0.95, sum by (le, shard, execution) "
+                    f"(rate(orchestrator_migration_duration_seconds_bucket{PLACE}{SELDOM})))",
+                )
+            ],
+            "From start to end, over all attempts, of migrations that succeeded or failed in the last five minutes.",
+            unit="s",
+            width=8,
+            empty="no migration has ended",
+        ),
         graph(
             "Waits for a target's lock: 95 of 100 were shorter",
             [
                 (
                     "{{shard}}",
                     "histogram_quantile(0.95, sum by (le, shard) "
-                    f'(rate(orchestrator_lock_wait_seconds_bucket{{shard=~"$shard"}}{RATE})))',
+                    f'(rate(orchestrator_lock_wait_seconds_bucket{{shard=~"$shard"}}{SELDOM})))',
                 )
             ],
-            "Whether the lock was had or not.",
+            "In the last five minutes, whether the lock was had or not.",
             unit="s",
+            width=8,
+            empty="no lock was asked for",
         ),
         graph(
-            "Retries each second, by reason",
+            "Retries each minute, by reason",
             [
                 (
                     "{{shard}} {{reason}}",
-                    f"sum by (shard, reason) (rate(orchestrator_migration_retries_total{PLACE}{RATE}))",
+                    f"60 * sum by (shard, reason) (rate(orchestrator_migration_retries_total{PLACE}{RATE})) > 0",
                 )
             ],
             "Attempts that failed and were followed by another.",
-            unit="ops",
+            width=8,
             stacked=True,
             empty="no attempt had to be repeated",
         ),

@@ -169,6 +169,8 @@ class Metrics:
             case events.MigrationStarted():
                 for outcome in ("succeeded", "failed"):
                     self.migrations.labels(event.track, event.shard, outcome)
+                for reason in ("contention", "transient"):
+                    self.retries.labels(event.track, event.shard, reason)
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self.rollouts.labels(event.track, state).inc()
             case events.NotificationEvent():

@@ -107,6 +107,16 @@ def test_counters_follow_the_events() -> None:
     assert it.value("migration_retries_total", track="app", shard="pg-1", reason="lock_timeout") == 1
 
 
+def test_what_a_shard_may_count_is_there_with_0_before_it_happens() -> None:
+    """What Prometheus sees for the first time with 1 has not increased for it."""
+    it = Observed(Place("acme"))
+    it.tell(samples.started("acme"))
+    for reason in ("contention", "transient"):
+        assert it.value("migration_retries_total", track="app", shard="pg-1", reason=reason) == 0
+    for outcome in ("succeeded", "failed"):
+        assert it.value("migrations_total", track="app", shard="pg-1", outcome=outcome) == 0
+
+
 def test_a_target_found_at_the_goal_says_nothing_about_durations() -> None:
     it = Observed(Place("acme"))
     it.tell(samples.finished(outcome="up_to_date"))

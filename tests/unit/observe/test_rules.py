@@ -68,6 +68,16 @@ def test_there_is_no_runbook_without_an_alert() -> None:
     assert {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"} == set(ALERTS)
 
 
+def test_runbooks_name_dashboards_and_panels_that_there_are() -> None:
+    made = generate.dashboards()
+    titles = {panel["title"] for dashboard in made.values() for panel in dashboard["panels"]}
+    known = titles | {name.removesuffix(".json").capitalize() for name in made}
+    lines = [line for page in RUNBOOKS.glob("*.md") for line in page.read_text().splitlines() if "dashboard *" in line]
+    named = {name for line in lines for name in re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", line)}
+    assert named <= known
+    assert named & titles
+
+
 def said_commands() -> Iterator[tuple[str, str]]:
     for page in sorted(RUNBOOKS.glob("*.md")):
         text = page.read_text()
