@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -46,6 +47,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
     stop."""
     context = operations.get_context()
     connection = connection_of(context, "a backfill")
+    refuse_translated(connection)
     now = running.current(context)
     _refuse_mixed(now)
     ordinal = _ordinal(context, now)
@@ -79,6 +81,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             definition=digest(found, change),
             until_empty=op.until_empty,
             unwatched=pacer is None,
+            prove=partial(_prove_unmoved, context, connection, running.expected_heads(context)),
         )
         try:
             return loop.run()
@@ -115,8 +118,39 @@ def connection_of(context: MigrationContext, what: str) -> Connection:
     return context.connection
 
 
+def refuse_translated(connection: Connection) -> None:
+    if connection.get_execution_options().get("schema_translate_map"):
+        raise CommandError(
+            "env.py has SQLAlchemy translate schemas (`schema_translate_map`), which what a backfill asks of the "
+            "server does not follow: set the session's search path instead, or name the schema in the revision"
+        )
+
+
+def _prove_unmoved(context: MigrationContext, connection: Connection, expected: frozenset[str]) -> None:
+    """To be called while nobody else can be at the backfill, after a look at its checkpoint: whoever was at it before
+    may have come to its end, and brought the version table along."""
+    version = sa.table(
+        context.version_table, sa.column("version_num", sa.String()), schema=context.version_table_schema
+    )
+    found = {str(head) for (head,) in connection.execute(sa.select(version.c.version_num))}
+    if found != expected:
+        raise CommandError(
+            f"somebody else has migrated this database meanwhile: its version table holds {_listed(found)}, and held "
+            f"{_listed(expected)} when this run began. Nothing was changed; see what is left to do, and run it again"
+        )
+
+
+def _listed(heads: Collection[str]) -> str:
+    return ", ".join(sorted(heads)) or "nothing"
+
+
 def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> None:
     server, name = servers.of(connection, found.table), found.table.fullname
+    if server.hides_rows(connection):
+        raise CommandError(
+            f"row level security hides rows of {name!r} from the role that migrates, and they would be left out: let "
+            "it own the table without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS"
+        )
     if isinstance(change, TransformRows) and server.has_heirs(connection):
         raise CommandError(
             f"other tables inherit from {name!r}, and may have rows of the same key: backfill these tables one by one"
@@ -132,7 +166,7 @@ def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> Non
 def _refuse_mixed(now: Running) -> None:
     if now.file is None:
         return
-    if others := mixed(Path(now.file).read_bytes()):
+    if others := mixed(Path(now.file).read_bytes(), held=True):
         listed = ", ".join(str(other) for other in others[:3])
         raise CommandError(
             f"revision {now.revision} holds a backfill and something else: {listed}. A backfill commits batch by "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -27,6 +27,7 @@ from orchestrator.history import keyset, owners, servers
 from orchestrator.history.changes import Change
 from orchestrator.history.checkpoints import Checkpoint
 from orchestrator.history.keyset import Keyset
+from orchestrator.history.lives import DOUBTED, touched
 
 log = logging.getLogger("alembic.orchestrator.backfill")
 
@@ -68,6 +69,8 @@ class _State:
 class Loop:
     """One backfill on one target. `until_empty`: sweep again until a sweep finds nothing to change."""
 
+    _touched: str | None
+
     def __init__(
         self,
         connection: Connection,
@@ -80,8 +83,11 @@ class Loop:
         definition: str,
         until_empty: bool,
         unwatched: bool,
+        prove: Callable[[], None],
     ) -> None:
-        """`unwatched`: no lock of the orchestrator's keeps other runs out."""
+        """`unwatched`: no lock of the orchestrator's keeps other runs out. `prove` raises CommandError where the
+        version table is not as this run has left it."""
+        self._prove, self._touched = prove, None
         self._unwatched = unwatched
         self._connection, self._keyset, self._change = connection, rows, change
         self._backfill, self._checkpoint, self._pacer = backfill, checkpoint, pacer
@@ -121,6 +127,7 @@ class Loop:
                 definition=self._definition,
                 table_name=self._backfill.table,
                 batch_size=self._backfill.batch_size,
+                touched=touched(self._keyset.table, self._change.columns),
                 **_kept(state),
             )
         return state
@@ -129,13 +136,17 @@ class Loop:
         """What an earlier run has left; None where there is nothing to go on from."""
         with self._transaction():
             row = self._checkpoint.read(self._connection)
+            self._prove()
             if row is None or row["applied"] or self._is_corrected(row):
                 return None
+            if row["state"] == DOUBTED:
+                raise self._doubted(row)
             if row["definition"] != self._definition:
                 raise self._changed(row)
             if self._is_at_work(row):
                 raise servers.taken(self._backfill)
             self._checkpoint.take(self._connection)
+            self._touched = row["touched"]
         state = _State.of(row)
         if state.finished:
             log.warning(
@@ -158,6 +169,15 @@ class Loop:
             "was and let it end; what is to be done besides belongs into a further revision. Where it is the same, and "
             "only a value in it is made anew by each run, let it go on: "
             f"{self._checkpoint.accepting(self._definition)}"
+        )
+
+    def _doubted(self, row: sa.RowMapping) -> CommandError:
+        on, anew = self._checkpoint.deciding(self._connection)
+        return CommandError(
+            f"the backfill of {self._backfill.table!r} had come to {keys.told(row['last_key'])}, with "
+            f"{row['rows_changed']} rows changed, when this database was downgraded to before it. Whether these rows "
+            f"are as it has left them cannot be told from here. If they are, let it go on: {on}. If they were "
+            f"made anew or put back, let it begin anew: {anew}"
         )
 
     def _is_at_work(self, row: sa.RowMapping) -> bool:
@@ -235,7 +255,8 @@ class Loop:
                 changed=state.changed + changed,
                 sweep_changed=state.sweep_changed + changed,
             )
-            self._checkpoint.move(self._connection, batch_size=size, **_kept(after))
+            changes = touched(self._keyset.table, self._change.columns, self._touched)
+            self._checkpoint.move(self._connection, batch_size=size, touched=changes, **_kept(after))
         return after, Ran(size, seen, changed, time.monotonic() - began)
 
     def _refuse_standing_still(self, state: _State, upto: Key, seen: int) -> None:

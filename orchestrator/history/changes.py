@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Protocol
 
@@ -32,6 +32,11 @@ class Change(Protocol):
     @property
     def definition(self) -> str: ...
 
+    @property
+    def columns(self) -> Collection[str] | None:
+        """What it has changed of the table, or will; None where nobody knows."""
+        ...
+
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         """Returns how many rows were changed."""
         ...
@@ -48,6 +53,7 @@ class SetColumns:
         if moved := [column.name for column in keyset.columns if column.name in values]:
             raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
         self._values = {name: expression(value) for name, value in values.items()}
+        self.columns = frozenset(self._values)
         self._made = cache(self._update)
 
     @property
@@ -73,6 +79,7 @@ class TransformRows:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `columns` names")
         names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
         self._columns = [keyset.table.columns[name] for name in names]
+        self.columns: set[str] = set()
         self._made = cache(self._wanted)
 
     @property
@@ -95,6 +102,7 @@ class TransformRows:
                 by_columns.setdefault(tuple(sorted(change)), []).append(bound | dict(change))
         for names, values in by_columns.items():
             connection.execute(self._update(names), values)
+            self.columns.update(names)
         return sum(map(len, by_columns.values()))
 
     def _wanted(self, first: bool) -> sa.Select[Any]:
@@ -117,6 +125,7 @@ class Statement:
     """Any statement with bounds: `:after` and `:upto`, or `:after_<column>` and `:upto_<column>` of each column."""
 
     where: sa.ColumnElement[bool] | None = None
+    columns: Collection[str] | None = None
 
     def __init__(self, keyset: Keyset, statement: str) -> None:
         self._keyset = keyset

@@ -18,7 +18,8 @@ from orchestrator.backfill.naming import checkpoints_of
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
 def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
-    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far."""
+    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched`: see
+    `lives`."""
     return sa.Table(
         checkpoints_of(version_table),
         sa.MetaData(),
@@ -38,6 +39,7 @@ def table_of(version_table: str, schema: str | None) -> sa.Table:
         sa.Column("rows_estimated", sa.BigInteger),
         sa.Column("batch_size", sa.Integer, nullable=False),
         sa.Column("owner", sa.String(255), nullable=False),
+        sa.Column("touched", sa.Text, nullable=False),
         sa.Column("started_at", sa.DateTime, nullable=False),
         sa.Column("updated_at", sa.DateTime, nullable=False),
         sa.Column("finished_at", sa.DateTime),
@@ -112,6 +114,16 @@ class Checkpoint:
             f"UPDATE {self._table.fullname} SET definition = '{definition}' WHERE revision = '{identity.revision}' AND "
             f"direction = '{identity.direction}' AND ordinal = {identity.ordinal}"
         )
+
+    def deciding(self, connection: Connection) -> tuple[str, str]:
+        """The SQL by which a person says that the rows are as this backfill has left them, and that they are not."""
+        identity = self._identity
+        name = connection.dialect.identifier_preparer.format_table(self._table)
+        ours = (
+            f"WHERE revision = '{identity.revision}' AND direction = '{identity.direction}' AND "
+            f"ordinal = {identity.ordinal}"
+        )
+        return f"UPDATE {name} SET state = 'running' {ours}", f"DELETE FROM {name} {ours}"
 
     def _moving(self, names: tuple[str, ...]) -> sa.Update:
         """Made once: it takes longer to make than to send."""

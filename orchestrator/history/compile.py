@@ -19,12 +19,12 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, session, tasklocal
+from orchestrator.history import applications, failures, lives, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
@@ -81,7 +81,7 @@ class _Rendering:
         """Alembic's `fn`: the steps to render, each guarded so that a failure stays its own."""
         for step in steps_of(self.scripts, self.job.plan, heads):
             self.current, self._items = step.revision.revision, []
-            backfills = self._backfills(step.revision.path)
+            backfills = self._backfills(step.revision)
             self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
             self._reason = self._reason or self.everywhere
             self._does_nothing = _is_empty(step.migration_fn)
@@ -90,12 +90,20 @@ class _Rendering:
             self.steps.append(self._step())
             self.current = None
 
-    def _backfills(self, file: str) -> str | None:
-        source = Path(file).read_bytes()
+    def _backfills(self, revision: Script) -> str | None:
+        source = Path(revision.path).read_bytes()
         if holds_backfill(source, self.job.plan.direction):
             return IN_BATCHES
+        if self.job.plan.direction == "downgrade" and self._has_checkpoints(revision):
+            return "the checkpoints of a later revision's backfills are looked at"
         asked = asks_of_backfills(source)
         return f"it asks the database (`op.{asked}`)" if asked else None
+
+    def _has_checkpoints(self, revision: Script) -> bool:
+        """Whether it, or a revision after it, may have left some; see `lives`."""
+        revisions = self.scripts.revision_map
+        scripts = [revisions.get_revision(one) for one in lives.later(revisions, [revision.revision])]
+        return any(isinstance(one, Script) and holds_backfill(Path(one.path).read_bytes()) for one in scripts)
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`."""

@@ -65,15 +65,16 @@ def asks_of_backfills(source: str | bytes) -> str | None:
     return next((use.name for use in _Names(parsed(source)).uses() if use.name in _ASKS), None)
 
 
-def mixed(source: str | bytes) -> tuple[Mixed, ...]:
+def mixed(source: str | bytes, *, held: bool = False) -> tuple[Mixed, ...]:
     """What must not stand beside the revision's backfills, in order of lines; empty where it holds none.
 
-    The whole file counts, both directions and what they call in it. What is called in other files is not seen.
+    The whole file counts, both directions and what they call in it. What is called in other files is not seen; `held`
+    says that there is a backfill among it.
 
     >>> mixed("from alembic import op\\ndef upgrade():\\n  op.backfill('t', set_={})\\n  op.drop_column('t', 'b')")
     (Mixed(line=4, what='op.drop_column'),)
     """
-    if not _directions(source):
+    if not held and not _directions(source):
         return ()
     tree = parsed(source)
     names = _Names(tree)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from alembic.operations import MigrateOperation, Operations
 from alembic.util import CommandError
 
+from orchestrator.history import lives
+
 if TYPE_CHECKING:
     from orchestrator.history.changes import Transform
 
@@ -229,6 +231,9 @@ class RequiresBackfillOp(MigrateOperation):
         Raises CommandError, also for a revision that does not exist and for one that holds no backfill.
         """
         operations.invoke(cls(revision, or_stamped))
+
+
+lives.install()
 
 
 # What they do is imported when it is done: Alembic imports this module while it is itself being imported.

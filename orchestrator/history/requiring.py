@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from orchestrator.history import checkpoints, running
-from orchestrator.history.backfilling import connection_of, table_of_checkpoints
+from orchestrator.history.backfilling import connection_of, refuse_translated, table_of_checkpoints
 from orchestrator.history.mixed import holds_backfill
 
 
@@ -23,10 +23,18 @@ def require(operations: Operations, revision: str, or_stamped: bool) -> None:
     the last of them; with `or_stamped`, a database in which none has ever begun is let through."""
     context = operations.get_context()
     connection = connection_of(context, "op.requires_backfill")
+    refuse_translated(connection)
     asks = running.current(context).revision
     script = _found(context, asks, revision)
     revision = script.revision if script is not None else revision
-    rows = _rows(connection, table_of_checkpoints(context), revision)
+    table = table_of_checkpoints(context)
+    rows, undone = (_rows(connection, table, revision, way) for way in ("upgrade", "downgrade"))
+    if undone:
+        raise CommandError(
+            f"revision {asks} requires the backfills of revision {revision}, and a downgrade has begun to take them "
+            f"back in this database: {undone[0]['rows_changed']} rows of {undone[0]['table_name']!r}. Let it come to "
+            f"its end (downgrade to before {revision}; it goes on where it stopped), then upgrade again"
+        )
     if not rows and script is not None and not _holds_backfill(script):
         raise CommandError(
             f"revision {asks} requires the backfill of revision {revision}, which holds none: name the revision whose "
@@ -83,10 +91,10 @@ def _found(context: MigrationContext, asks: str, revision: str) -> Script | None
     return script
 
 
-def _rows(connection: Connection, table: sa.Table, revision: str) -> list[sa.RowMapping]:
+def _rows(connection: Connection, table: sa.Table, revision: str, direction: str) -> list[sa.RowMapping]:
     if not checkpoints.exists(connection, table):
         return []
-    found = sa.select(table).where(table.c.revision == revision, table.c.direction == "upgrade")
+    found = sa.select(table).where(table.c.revision == revision, table.c.direction == direction)
     return list(connection.execute(found.order_by(table.c.ordinal)).mappings())
 
 

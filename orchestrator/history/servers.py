@@ -128,6 +128,10 @@ class Server:
         """Whether other tables inherit from it, whose rows are its rows and need not keep to its keys."""
         return False
 
+    def hides_rows(self, connection: Connection) -> bool:
+        """Whether there may be rows that this role does not see."""
+        return False
+
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
         """A table that the statement names, and that is not taken back with its transaction."""
         return None
@@ -257,6 +261,10 @@ class PostgreSQL(Server):
             " WHERE i.inhparent = CAST(:t AS regclass) AND c.relkind = 'r')"
         )
         return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
+
+    def hides_rows(self, connection: Connection) -> bool:
+        asked = sa.text("SELECT pg_catalog.row_security_active(CAST(CAST(:t AS regclass) AS oid))")
+        return bool(connection.execute(asked, {"t": self._quoted}).scalar())
 
 
 class MySQL(Server):
