@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +17,6 @@ import structlog
 
 import orchestrator
 from orchestrator.errors import ConfigurationError
-from orchestrator.observe import redact
 from orchestrator.observe.happenings import Happening
 from orchestrator.observe.spans import Span
 
@@ -95,7 +94,8 @@ def opened(environ: Mapping[str, str] = os.environ) -> Sender | None:
             remedy="pip install 'migration-orchestrator[otel]', or leave traces off",
         ) from exc
     ids = Derived()
-    endpoint = redact.text(next((environ[name] for name in _ENDPOINTS if environ.get(name)), _DEFAULT_ENDPOINT))
+    given = _first(environ, _ENDPOINTS)
+    endpoint = shown(environ[given] if given is not None else _DEFAULT_ENDPOINT)
     try:
         name = f"{socket.gethostname()}:{os.getpid()}"
         described = resource(SERVICE, orchestrator.__version__, name)
@@ -133,15 +133,30 @@ class _Delivery:
             self._lost = 0
 
 
+def shown(endpoint: str) -> str:
+    """The URL as it may be logged: without whoever asks, and without its query, which may hold a key.
+
+    >>> shown("https://token@collector:4318/otlp?key=s3cret")
+    'https://collector:4318/otlp'
+    """
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 def _refuse(environ: Mapping[str, str]) -> None:
-    for name in _PROTOCOLS:
-        if environ.get(name, _PROTOCOL) not in ("", _PROTOCOL):
-            raise ConfigurationError(
-                f"{name}: traces are sent by OTLP over HTTP only", remedy=f"set it to {_PROTOCOL}, or leave it out"
-            )
-    for name in _ENDPOINTS:
-        if (given := environ.get(name)) and not _is_url(given):
-            raise ConfigurationError(f"{name} is no URL", remedy=f"for example {_DEFAULT_ENDPOINT}")
+    name = _first(environ, _PROTOCOLS)
+    if name is not None and environ[name] != _PROTOCOL:
+        raise ConfigurationError(
+            f"{name}: traces are sent by OTLP over HTTP only", remedy=f"set {_PROTOCOLS[0]} to {_PROTOCOL}"
+        )
+    name = _first(environ, _ENDPOINTS)
+    if name is not None and not _is_url(environ[name]):
+        raise ConfigurationError(f"{name} is no URL", remedy=f"for example {_DEFAULT_ENDPOINT}")
+
+
+def _first(environ: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """The variable that counts: that of traces alone before that of all that is sent. An empty one is as none."""
+    return next((name for name in names if environ.get(name)), None)
 
 
 def _is_url(text: str) -> bool:

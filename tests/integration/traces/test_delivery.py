@@ -45,7 +45,7 @@ async def registry(pg: Server, make_databases: MakeDatabases, tmp_path: Path) ->
 async def test_a_receiver_that_is_down_is_told_of_once_and_nobody_waits(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, said: Lines
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://ann:s3cret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://s3cret@127.0.0.1:{free_port()}/?key=s3cret")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     async with engine.running(registry, traces="otlp") as running:
@@ -138,6 +138,21 @@ def test_a_variable_that_cannot_be_used_is_named_without_its_value(name: str, va
         otlp.opened({name: value})
     assert name in caught.value.message
     assert value not in str(caught.value)
+
+
+def test_what_is_said_of_traces_goes_before_what_is_said_of_all_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics and logs of others may go by gRPC."""
+    given = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1/traces",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    sender = otlp.opened(given)
+    assert sender is not None
+    sender.close(5)
 
 
 def test_the_sdk_can_be_switched_off() -> None:
