@@ -207,3 +207,11 @@ def test_ids_are_those_of_the_rollout_in_every_process(number: int) -> None:
     assert trace_ids.of_rollout(name) == trace_ids.of_rollout(name) != trace_ids.of_rollout(name + "e")
     assert len({trace_ids.of_span(name), trace_ids.of_span(name, "a"), trace_ids.of_span(name, "b")}) == 3
     assert at(0).tzinfo is UTC
+
+
+def test_nothing_is_kept_of_a_rollout_that_has_ended() -> None:
+    traced = Traced()
+    traced.tell(*everything(), samples.created(), samples.changed("running"), wave("started"), samples.started("b"))
+    traced.tell(events.BackfillStarted(at=at(5), **BACKFILL), samples.changed("aborted", at=at(9), seconds=9.0))
+    kept = {name: value for name, value in vars(traced.tracing).items() if isinstance(value, dict) and value}
+    assert kept.keys() == {"_ended"}, "which is bounded"
