@@ -259,11 +259,11 @@ async def _catalog(connection: Connection, place: Place, beside: Sequence[Place]
     _check_name(place, name, folded=folded)
     await ask(connection, "SET SESSION TRANSACTION READ ONLY")
 
-    async def standing() -> catalogs.Standing:
+    async def claimed() -> catalogs.Claimed:
         heads = await _heads(connection, place)
         return heads, tuple([(one.target.track, await _heads(connection, one) or ()) for one in beside])
 
-    before = await standing()
+    before = await claimed()
     tables = catalogs.tables_of(place, beside)
     lines = await mysql_catalog.lines(connection, place, tables)
     guard = Locks.of(place.target, folded=folded).guard
@@ -271,7 +271,7 @@ async def _catalog(connection: Connection, place: Place, beside: Sequence[Place]
     if holder is not None:
         raise catalogs.changing(place, f"it is being migrated by {await sessions.in_words(connection, holder)}")
     server = f"{'mariadb' if is_mariadb(connection) else 'mysql'} {'.'.join(version.split('.')[:2])}"
-    return catalogs.catalog(place, server, before, await standing(), lines, tables)
+    return catalogs.catalog(place, server, before, await claimed(), lines, tables)
 
 
 async def _heads(connection: Connection, place: Place) -> Heads | None:

@@ -11,7 +11,7 @@ import asyncpg
 from orchestrator.databases import catalogs, fingerprint, version_tables
 from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import Place
-from orchestrator.databases.catalogs import Standing
+from orchestrator.databases.catalogs import Claimed
 from orchestrator.databases.connecting import in_words, translated
 from orchestrator.plan.catalog import Catalog, Line
 
@@ -32,7 +32,7 @@ async def read(
     """
     tables = catalogs.tables_of(place, beside)
     with translated(place), anyio.fail_after(seconds + place.limits.connect):
-        before = await _standing(connection, place, beside)
+        before = await _claimed(connection, place, beside)
         try:
             lines = await _lines(connection, place, tables, seconds)
         except asyncpg.LockNotAvailableError as exc:  # a view's text cannot be told without its tables
@@ -40,12 +40,12 @@ async def read(
         holder = await connection.fetchrow(sql.HOLDER, lock)
         if holder is not None:
             raise catalogs.changing(place, f"it is being migrated by {in_words(holder)}")
-        after = await _standing(connection, place, beside)
+        after = await _claimed(connection, place, beside)
     server = f"postgresql {connection.get_server_version().major}"
     return catalogs.catalog(place, server, before, after, lines, tables)
 
 
-async def _standing(connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place]) -> Standing:
+async def _claimed(connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place]) -> Claimed:
     heads = await version_tables.read(connection, place)
     return heads, tuple([(one.target.track, await version_tables.read(connection, one) or ()) for one in beside])
 
