@@ -125,7 +125,7 @@ def operation(sql: str) -> str:
     return f"{words[0]} {thing}".upper() if thing else words[0].upper()
 
 
-@lru_cache(maxsize=500)
+@lru_cache(maxsize=50)  # it keeps what it was given, at full length
 def together(statements: tuple[str, ...], dialect: str) -> tuple[str, str]:
     """The operation and the text of statements that are sent in one go.
 

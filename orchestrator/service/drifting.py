@@ -52,7 +52,7 @@ class Drifting:
 
     def __init__(self, parts: Parts, steering: Steering) -> None:
         self._parts, self._steering = parts, steering
-        self._comparer = Comparer(parts.reader, parts.surveyor.slots)
+        self._comparer = Comparer(parts.migrator, parts.surveyor.slots)
         self.wanted: set[str] = set()
 
     async def compare(self, question: Question) -> Compared:
