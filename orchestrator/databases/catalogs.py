@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.backfill.naming import checkpoints_of
 from orchestrator.databases.base import Heads, Place
-from orchestrator.errors import TargetLockedError
+from orchestrator.errors import TargetLockedError, TargetUnreachableError
 from orchestrator.plan.catalog import Catalog, Line
 
 # A catalog of 10,000 tables takes some seconds.
@@ -47,5 +47,15 @@ def changing(place: Place, why: str) -> TargetLockedError:
         f"the schema of {place.target.key} in {place.name} cannot be compared: {why}",
         kind="migrating",
         remedy="look again when its migration has ended",
+        retriable=True,
+    )
+
+
+def too_slow(place: Place, seconds: float) -> TargetUnreachableError:
+    """Of this target alone: its server answers, and those of others are read on."""
+    return TargetUnreachableError(
+        f"the schema of {place.target.key} in {place.name} could not be read within {seconds:g} s",
+        kind="slow",
+        remedy="look when the server has less to do",
         retriable=True,
     )

@@ -20,6 +20,7 @@ from orchestrator.databases.mysql_connecting import (
     connected,
     has_no_table,
     is_mariadb,
+    translated,
     unreachable,
     whole_seconds,
 )
@@ -63,8 +64,9 @@ class MySQL:
     async def catalog(self, place: Place, beside: Sequence[Place]) -> Catalog:
         seconds = min(catalogs.LONGEST_SECONDS, place.limits.statement_timeout)
         async with connected(place, session_name("compare", place)) as connection:
-            with bounded(place, seconds):
+            with translated(place), anyio.move_on_after(seconds):
                 return await _catalog(connection, place, beside)
+        raise catalogs.too_slow(place, seconds)
 
     async def occupancy(self, place: Place) -> Occupancy:
         async with connected(place, session_name("count", place)) as connection:
