@@ -117,7 +117,8 @@ class Comparer:
             if health.reason is not None:
                 await found(target, health.reason)
                 continue
-            async with self._slots.slot(target.shard, limit), self._room:
+            # Room first: nobody keeps a shard's slot, which heads are read with as well, while waiting for it.
+            async with self._room, self._slots.slot(target.shard, limit):
                 read = await self._one(registry, target)
                 health.note(read if isinstance(read, TargetError) else None)
                 await found(target, read)
