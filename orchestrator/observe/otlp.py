@@ -85,9 +85,8 @@ def opened(environ: Mapping[str, str] = os.environ) -> Sender | None:
     _refuse(environ)
     try:
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        from orchestrator.observe.otlp_parts import Derived, Exporter, resource
+        from orchestrator.observe.otlp_parts import Derived, Queue, resource
     except ImportError as exc:
         raise ConfigurationError(
             f"ORCHESTRATOR_TRACES=otlp needs packages that are not installed ({exc.name})",
@@ -100,8 +99,8 @@ def opened(environ: Mapping[str, str] = os.environ) -> Sender | None:
         name = f"{socket.gethostname()}:{os.getpid()}"
         described = resource(SERVICE, orchestrator.__version__, name)
         provider = TracerProvider(resource=described, id_generator=ids, shutdown_on_exit=False)
-        queue = None if environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else QUEUE
-        provider.add_span_processor(BatchSpanProcessor(Exporter(_Delivery(endpoint)), max_queue_size=queue))
+        most = int(environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or QUEUE)
+        provider.add_span_processor(Queue(_Delivery(endpoint, most), most))
     except (ValueError, OSError) as exc:
         raise ConfigurationError(
             f"traces: a variable OTEL_* cannot be used ({type(exc).__name__})",
@@ -112,25 +111,45 @@ def opened(environ: Mapping[str, str] = os.environ) -> Sender | None:
 
 
 class _Delivery:
-    """Tells once that spans do not arrive, and once that they do again. Called from the SDK's thread."""
+    """Counts the spans that wait, and tells once that some are lost, and once that they arrive again. Called from the
+    loop's thread and the SDK's."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint, self._lost = endpoint, 0
+    def __init__(self, endpoint: str, most: int) -> None:
+        self._endpoint, self._most = endpoint, most
+        self._waiting, self._lost, self._was_full = 0, 0, False
+        self._lock = threading.Lock()
+
+    def has_room(self) -> bool:
+        with self._lock:
+            if self._waiting < self._most:
+                self._waiting += 1
+                return True
+            self._was_full = True
+            self._lose(1)
+            return False
 
     def failed(self, spans: int) -> None:
+        with self._lock:
+            self._waiting -= spans
+            self._lose(spans)
+
+    def succeeded(self, spans: int) -> None:
+        with self._lock:
+            self._waiting -= spans
+            was_full, self._was_full = self._was_full, False
+            if self._lost and not was_full:  # or it goes on losing some
+                log.info("traces_delivered_again", endpoint=self._endpoint, lost=self._lost)
+                self._lost = 0
+
+    def _lose(self, spans: int) -> None:
         if not self._lost:
             log.warning(
                 "traces_undelivered",
                 endpoint=self._endpoint,
                 spans=spans,
-                remedy="look whether OTEL_EXPORTER_OTLP_ENDPOINT is right and answers; rollouts go on all the same",
+                remedy="look whether OTEL_EXPORTER_OTLP_ENDPOINT is right and answers in time; rollouts go on",
             )
         self._lost += spans
-
-    def succeeded(self) -> None:
-        if self._lost:
-            log.info("traces_delivered_again", endpoint=self._endpoint, lost=self._lost)
-            self._lost = 0
 
 
 def shown(endpoint: str) -> str:

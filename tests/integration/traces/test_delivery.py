@@ -12,7 +12,9 @@ import structlog
 
 from orchestrator.databases.embedded import Server, free_port
 from orchestrator.errors import ConfigurationError
+from orchestrator.events import now
 from orchestrator.observe import otlp, trace_ids
+from orchestrator.observe.spans import Span
 from orchestrator.registry.model import Registry
 from orchestrator.rollout.state import Direction
 from tests import collector as collectors
@@ -89,6 +91,28 @@ async def test_one_that_never_answers_holds_up_neither_a_rollout_nor_the_end(
             assert not collector.spans, "it has answered nobody, and the rollout has ended"
         assert not collector.released.is_set(), "nor has it now"
         assert [line["seconds"] for line in _told(said, "traces_cut_short")] == [1]
+
+
+async def test_what_there_is_no_room_for_is_told_as_lost(monkeypatch: pytest.MonkeyPatch, said: Lines) -> None:
+    """By a receiver that answers, though later than spans come."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    with collectors.collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        collector.hold.set()
+        sender = otlp.opened()
+        assert sender is not None
+        for number in range(1, 8):
+            sender.send(Span("rollout", 7, number, None, now(), now(), {}))
+        assert [(line["event"], line["spans"]) for line in said if "spans" in line] == [("traces_undelivered", 1)]
+        collector.released.set()
+        await until(lambda: len(collector.spans) == 4)
+        sender.send(Span("rollout", 7, 8, None, now(), now(), {}))
+        await until(lambda: bool(_told(said, "traces_delivered_again")))
+        sender.close(5)
+    assert sorted(int(span.id, 16) for span in collector.spans) == [1, 2, 3, 4, 8]
+    assert [line["lost"] for line in _told(said, "traces_delivered_again")] == [3]
 
 
 async def test_without_traces_nothing_is_recorded_nor_sent(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
