@@ -49,9 +49,9 @@ _MYSQL = _tokens(
 _SQLITE = _tokens(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<literal>{_PLAIN}|{_TWICE})",
-    r"(?P<name>`(?:[^`]|``)*`)",
+    r"(?P<name>`(?:[^`]|``)*`|\[[^\]]*\])",
     _WORD,
-    r"(?P<open>['\"`])",
+    r"(?P<open>['\"`\[])",
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
 _UNCERTAIN = re.compile(r"\\['\"]")
