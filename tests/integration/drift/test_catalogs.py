@@ -215,6 +215,17 @@ async def test_a_catalog_that_takes_too_long_is_no_sign_of_a_server_that_is_down
     assert not classify.is_server_down(caught.value)
 
 
+@pytest.mark.parametrize("fleet", ["postgresql", "maria"], indirect=True)
+async def test_a_catalog_has_a_bounded_time_whatever_the_server_does(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await made(fleet)
+    monkeypatch.setattr(catalogs, "LONGEST_SECONDS", 0.001)
+    with pytest.raises(TargetUnreachableError) as caught:
+        await fleet.read(one)
+    assert caught.value.kind == "slow"
+
+
 async def test_an_odd_name_of_a_database_does_not_show_in_its_views(mysql: Any) -> None:
     """MySQL writes the database's name into them."""
     [plain] = unique_names(1, "plain")
