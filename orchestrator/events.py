@@ -556,7 +556,8 @@ class DriftFound(DriftEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftGone(DriftEvent):
-    """A target is as it should be again; `seconds`: for how long it was not."""
+    """A target counts as drifted no more: it is as it should be, or there is nothing to compare it with. `seconds`: for
+    how long it did."""
 
     seconds: float
 

@@ -38,7 +38,7 @@ def migrate(
     dry_run: options.DryRun = False,
     as_json: options.Json = False,
     log_format: options.ToldAsJson = None,
-    log_level: options.LogLevel = None,
+    log_level: options.ToldAtLevel = None,
     config: options.Config = None,
     store_url: options.StoreUrl = None,
 ) -> None:

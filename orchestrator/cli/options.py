@@ -43,6 +43,10 @@ ToldAsJson = Annotated[
     str | None,
     typer.Option("--log-format", help="json: the daemon's log lines instead of progress. [ORCHESTRATOR_LOG_FORMAT]"),
 ]
+ToldAtLevel = Annotated[
+    str | None,
+    typer.Option("--log-level", help="Of --log-format json: debug, info, warning or error. [ORCHESTRATOR_LOG_LEVEL]"),
+]
 MaxConcurrent = Annotated[int | None, typer.Option("--max-concurrent", min=1, help="Most targets at once.")]
 PlanDigest = Annotated[
     str | None, typer.Option("--plan-digest", help="Start only if just what this plan says would be done.")

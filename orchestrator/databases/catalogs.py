@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.backfill.naming import checkpoints_of
 from orchestrator.databases.base import Heads, Place
-from orchestrator.errors import TargetLockedError
+from orchestrator.errors import TargetLockedError, TargetUnreachableError
 from orchestrator.plan.catalog import Catalog, Line
 
 # A catalog of 10,000 tables takes some seconds.
 LONGEST_SECONDS = 120.0
 
-# The heads of a target, and of the other targets in its place by track.
-Standing = tuple[Heads | None, tuple[tuple[str, Heads], ...]]
+# The heads that a target claims to be at, and those of the other targets in its place by track.
+Claimed = tuple[Heads | None, tuple[tuple[str, Heads], ...]]
 
 
 def tables_of(place: Place, beside: Sequence[Place]) -> Mapping[str, str]:
@@ -33,7 +33,7 @@ def names_of(place: Place) -> tuple[str, ...]:
 
 
 def catalog(
-    place: Place, server: str, before: Standing, after: Standing, lines: Iterable[Line], tables: Mapping[str, str]
+    place: Place, server: str, before: Claimed, after: Claimed, lines: Iterable[Line], tables: Mapping[str, str]
 ) -> Catalog:
     """What was read, without the tables that keep what was run. Raises TargetLockedError when the heads have changed
     meanwhile: the lines may be of a schema that is half done."""
@@ -47,5 +47,15 @@ def changing(place: Place, why: str) -> TargetLockedError:
         f"the schema of {place.target.key} in {place.name} cannot be compared: {why}",
         kind="migrating",
         remedy="look again when its migration has ended",
+        retriable=True,
+    )
+
+
+def too_slow(place: Place, seconds: float) -> TargetUnreachableError:
+    """Of this target alone: its server answers, and those of others are read on."""
+    return TargetUnreachableError(
+        f"the schema of {place.target.key} in {place.name} could not be read within {seconds:g} s",
+        kind="slow",
+        remedy="look when the server has less to do",
         retriable=True,
     )

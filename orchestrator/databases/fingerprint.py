@@ -250,7 +250,7 @@ _LINES = (
 )
 
 _QUERY = f"""WITH spaces AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema') 
+    AND n.nspname NOT IN ('pg_catalog', 'information_schema')
     AND CASE WHEN {{anywhere}} THEN n.nspname <> ALL ({{others}}) ELSE n.nspname = {{schema}} END),
 ours AS (SELECT c.* FROM pg_catalog.pg_class c JOIN spaces n ON n.oid = c.relnamespace
     WHERE {_FREE.format(catalog="pg_catalog.pg_class", oid="c.oid")})

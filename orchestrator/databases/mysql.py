@@ -20,6 +20,7 @@ from orchestrator.databases.mysql_connecting import (
     connected,
     has_no_table,
     is_mariadb,
+    translated,
     unreachable,
     whole_seconds,
 )
@@ -63,8 +64,9 @@ class MySQL:
     async def catalog(self, place: Place, beside: Sequence[Place]) -> Catalog:
         seconds = min(catalogs.LONGEST_SECONDS, place.limits.statement_timeout)
         async with connected(place, session_name("compare", place)) as connection:
-            with bounded(place, seconds):
+            with translated(place), anyio.move_on_after(seconds):
                 return await _catalog(connection, place, beside)
+        raise catalogs.too_slow(place, seconds)
 
     async def occupancy(self, place: Place) -> Occupancy:
         async with connected(place, session_name("count", place)) as connection:
@@ -259,11 +261,11 @@ async def _catalog(connection: Connection, place: Place, beside: Sequence[Place]
     _check_name(place, name, folded=folded)
     await ask(connection, "SET SESSION TRANSACTION READ ONLY")
 
-    async def standing() -> catalogs.Standing:
+    async def claimed() -> catalogs.Claimed:
         heads = await _heads(connection, place)
         return heads, tuple([(one.target.track, await _heads(connection, one) or ()) for one in beside])
 
-    before = await standing()
+    before = await claimed()
     tables = catalogs.tables_of(place, beside)
     lines = await mysql_catalog.lines(connection, place, tables)
     guard = Locks.of(place.target, folded=folded).guard
@@ -271,7 +273,7 @@ async def _catalog(connection: Connection, place: Place, beside: Sequence[Place]
     if holder is not None:
         raise catalogs.changing(place, f"it is being migrated by {await sessions.in_words(connection, holder)}")
     server = f"{'mariadb' if is_mariadb(connection) else 'mysql'} {'.'.join(version.split('.')[:2])}"
-    return catalogs.catalog(place, server, before, await standing(), lines, tables)
+    return catalogs.catalog(place, server, before, await claimed(), lines, tables)
 
 
 async def _heads(connection: Connection, place: Place) -> Heads | None:

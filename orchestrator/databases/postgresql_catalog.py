@@ -11,7 +11,7 @@ import asyncpg
 from orchestrator.databases import catalogs, fingerprint, version_tables
 from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import Place
-from orchestrator.databases.catalogs import Standing
+from orchestrator.databases.catalogs import Claimed
 from orchestrator.databases.connecting import in_words, translated
 from orchestrator.plan.catalog import Catalog, Line
 
@@ -26,26 +26,30 @@ _ROWS = 500
 async def read(
     connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place], lock: int, seconds: float
 ) -> Catalog:
-    """The catalog over a session with `SETTINGS`. `lock` is the key of the target's lock, unsigned.
+    """The catalog over a session with `SETTINGS`, in so many seconds. `lock` is the key of the target's lock, unsigned.
 
     Raises TargetLockedError while the target is being migrated, and TargetUnreachableError.
     """
     tables = catalogs.tables_of(place, beside)
-    with translated(place), anyio.fail_after(seconds + place.limits.connect):
-        before = await _standing(connection, place, beside)
+    with translated(place), anyio.move_on_after(seconds + place.limits.connect) as scope:
+        before = await _claimed(connection, place, beside)
         try:
             lines = await _lines(connection, place, tables, seconds)
         except asyncpg.LockNotAvailableError as exc:  # a view's text cannot be told without its tables
             raise catalogs.changing(place, "a table of it is kept locked by another session") from exc
+        except asyncpg.QueryCanceledError as exc:
+            raise catalogs.too_slow(place, seconds) from exc
         holder = await connection.fetchrow(sql.HOLDER, lock)
         if holder is not None:
             raise catalogs.changing(place, f"it is being migrated by {in_words(holder)}")
-        after = await _standing(connection, place, beside)
+        after = await _claimed(connection, place, beside)
+    if scope.cancelled_caught:
+        raise catalogs.too_slow(place, seconds)
     server = f"postgresql {connection.get_server_version().major}"
     return catalogs.catalog(place, server, before, after, lines, tables)
 
 
-async def _standing(connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place]) -> Standing:
+async def _claimed(connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place]) -> Claimed:
     heads = await version_tables.read(connection, place)
     return heads, tuple([(one.target.track, await version_tables.read(connection, one) or ()) for one in beside])
 
@@ -60,8 +64,8 @@ async def _lines(
     lines: list[Line] = []
     async with connection.transaction(readonly=True):
         await connection.execute(_SET.format(milliseconds=round(seconds * 1000)))
-        cursor = await connection.cursor(question, timeout=seconds)
-        while rows := await cursor.fetch(_ROWS, timeout=seconds):
+        cursor = await connection.cursor(question)
+        while rows := await cursor.fetch(_ROWS):
             lines += [
                 Line(renamed(text), relation or "", part or "", "" if space is None or space == schema else space)
                 for text, space, relation, part in rows

@@ -65,14 +65,15 @@ class Sender:
         if self._on_sent is None or not message.statements:
             return await self._send(message)
         began_at, began = now(), time.monotonic()
-        failure: TargetError | None = None
+        failed, code = True, None
         try:
             await self._send(message)
+            failed = False
         except TargetError as exc:
-            failure = exc
+            code = exc.code
             raise
         finally:
-            self._on_sent(message.sent(began_at, time.monotonic() - began, failure))
+            self._on_sent(message.sent(began_at, time.monotonic() - began, failed=failed, code=code))
 
     async def _send(self, message: Message) -> None:
         await self._refuse_invalid(message)

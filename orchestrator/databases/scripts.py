@@ -9,7 +9,6 @@ from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.databases.quoting import literal, quoted
-from orchestrator.errors import TargetError
 from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
 from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
@@ -39,8 +38,8 @@ class Message:
     lasting: str | None = None
     statements: tuple[str, ...] = ()
 
-    def sent(self, began_at: datetime, seconds: float, exc: TargetError | None) -> Statement:
-        """What is told of it when it was sent, and failed for `exc` if that is given."""
+    def sent(self, began_at: datetime, seconds: float, *, failed: bool, code: str | None) -> Statement:
+        """What is told of it when it was sent. `code`: what the server said, if it has failed for that."""
         if len(self.statements) == 1:
             text = sanitise.shown(self.statements[0], "postgresql")
             operation, batch = sanitise.operation(text), None
@@ -54,8 +53,8 @@ class Message:
             seconds=seconds,
             revision=self.alone[0] if self.alone else self.revisions[0] if len(self.revisions) == 1 else None,
             batch=batch,
-            failed=exc is not None,
-            code=exc.code if exc is not None else None,
+            failed=failed,
+            code=code,
         )
 
 

@@ -31,9 +31,10 @@ def lines(connection: sqlite3.Connection, tables: Mapping[str, str]) -> list[Lin
     """Raises sqlite3.Error."""
     (encoding,) = connection.execute("PRAGMA encoding").fetchone()
     found = [Line(f"database | {encoding}", "database")]
+    folded = {name.lower(): known for name, known in tables.items()}
     for kind, name, table, sql in connection.execute(_OBJECTS).fetchall():
         if sql is not None:  # an index that a constraint brings has none
-            found += of_statement(kind, name, table, sql, {key.lower(): known for key, known in tables.items()})
+            found += of_statement(kind, name, table, sql, folded)
     return found
 
 
@@ -65,15 +66,14 @@ def _of_table(name: str, words: Sequence[str]) -> Iterator[Line]:
 def _elements(words: Sequence[str]) -> tuple[list[list[str]], Sequence[str]]:
     """What stands between the commas of the first parentheses, and what follows on these."""
     found: list[list[str]] = [[]]
-    depth = 0
-    for number in range(words.index("("), len(words)):
-        word = words[number]
+    depth, first = 0, words.index("(")
+    for number, word in enumerate(words[first:], first):
         depth += (word == "(") - (word == ")")
         if depth == 0:
             return found, words[number + 1 :]
         if depth == 1 and word == ",":
             found.append([])
-        elif number > words.index("("):
+        elif number > first:
             found[-1].append(word)
     return found, ()
 

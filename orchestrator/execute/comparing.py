@@ -66,12 +66,12 @@ class Comparer:
         self, registry: Registry, verdicts: Iterable[Verdict], most: int
     ) -> dict[TargetKey, Difference]:
         """By target, what each drifted one has and its reference has not, and the other way round: the first `most`
-        lines. Targets that cannot be read again, or that have changed since, are left out."""
-        wanted = {verdict.key: verdict for verdict in verdicts if verdict.standing is Standing.DRIFTED}
+        lines. Left out are targets that cannot be read again, have left their group since, or differ no more."""
         by_reference: dict[TargetKey, list[Verdict]] = {}
-        for verdict in wanted.values():
-            assert verdict.reference is not None
-            by_reference.setdefault(verdict.reference, []).append(verdict)
+        for verdict in verdicts:
+            if verdict.standing is Standing.DRIFTED:
+                assert verdict.reference is not None
+                by_reference.setdefault(verdict.reference, []).append(verdict)
         made: dict[TargetKey, Difference] = {}
         for reference, members in by_reference.items():
             made |= await self._against(registry, reference, members, most)
@@ -80,17 +80,21 @@ class Comparer:
     async def _against(
         self, registry: Registry, reference: TargetKey, members: Sequence[Verdict], most: int
     ) -> dict[TargetKey, Difference]:
+        """The same of targets that have one reference, and so one group."""
+        group = members[0].group
         right: list[Line] = []
         made: dict[TargetKey, Difference] = {}
 
         async def of_reference(target: Target, read: Catalog | TargetError) -> None:
-            if isinstance(read, Catalog):
+            if isinstance(read, Catalog) and drift.group_of(target.track, read) == group:
                 right.extend(catalogs.without(read.lines, registry.tracks[target.track].drift.ignore))
 
         async def of_member(target: Target, read: Catalog | TargetError) -> None:
-            if isinstance(read, Catalog):
+            if isinstance(read, Catalog) and drift.group_of(target.track, read) == group:
                 ignore = registry.tracks[target.track].drift.ignore
-                made[target.key] = await anyio.to_thread.run_sync(_different, right, read.lines, ignore, most)
+                found = await anyio.to_thread.run_sync(_different, right, read.lines, ignore, most)
+                if found.total:
+                    made[target.key] = found
 
         await self._read(registry, _known(registry, [reference]), of_reference)
         if right:
@@ -113,7 +117,8 @@ class Comparer:
             if health.reason is not None:
                 await found(target, health.reason)
                 continue
-            async with self._slots.slot(target.shard, limit), self._room:
+            # Room first: nobody keeps a shard's slot, which heads are read with as well, while waiting for it.
+            async with self._room, self._slots.slot(target.shard, limit):
                 read = await self._one(registry, target)
                 health.note(read if isinstance(read, TargetError) else None)
                 await found(target, read)

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.databases.base import Place
-from orchestrator.errors import TargetError
+from orchestrator.errors import OrchestratorError, TargetError
 from orchestrator.events import Event, SegmentRan, Statement, now
 from orchestrator.history.recorded import NAMED, Recorded
 
-CANCELLED = "cancelled"
+# How a segment ended that no error of its target has ended.
+CANCELLED, STOPPED, BUG = "cancelled", "stopped", "bug"
 
 
 @dataclass(slots=True)
@@ -51,6 +52,12 @@ class Recording:
             kind = None
         except TargetError as exc:
             kind, code = exc.kind, exc.code
+            raise
+        except OrchestratorError:  # the store's, which ends the rollout's work here
+            kind = STOPPED
+            raise
+        except Exception:
+            kind = BUG
             raise
         finally:
             url, target = self._place.url, self._place.target

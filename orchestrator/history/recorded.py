@@ -66,12 +66,13 @@ class Recorder:
             self._unnamed += 1
 
     def _statement(self, sent: _Sent, *, failed: bool = False, code: str | None = None) -> Statement:
-        text = sanitise.shown(sent.sql, self._dialect)
+        seconds = time.monotonic() - sent.began
+        text = sanitise.shown(sent.sql, self._dialect)  # takes its time for a long statement
         return Statement(
             operation=sanitise.operation(text),
             text=text,
             began_at=sent.at,
-            seconds=time.monotonic() - sent.began,
+            seconds=seconds,
             revision=sent.revision,
             failed=failed,
             code=code,

@@ -74,6 +74,3 @@ def writer(where: Where, ids: Ids = lambda event: {}) -> Callable[[events.Event]
             say(line.name, **line.fields, **at, **ids(event))
 
     return write
-
-
-write = writer(lambda event: {})

@@ -137,6 +137,7 @@ STORE: Sequence[Entry] = (
         "A track's schemas were not compared; the next look is when it is due.",
         "Mend what `message` says; `orchestrator drift` looks at once.",
     ),
+    call("drift_look_crashed", "error", "track exception", "A track's schemas could not be compared.", _BUG),
     call("schedule_crashed", "error", "schedule exception", "A run failed in a way that nobody thought of.", _BUG),
     call("notifications_held_up", "warning", "message remedy", "Notifications wait: the store fails.", _STORE),
     call("notifications_failed", "error", "exception", "Notifications wait; told once.", _BUG),

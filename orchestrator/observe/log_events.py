@@ -166,7 +166,12 @@ FLEET: Sequence[Told] = (
         "A target's schema is not as that of the others at its revision.",
         "`orchestrator drift TENANT` shows the lines that differ; docs/drift.md says how to mend them.",
     ),
-    told(events.DriftGone, "drift_gone", "info", "A target's schema is as it should be again."),
+    told(
+        events.DriftGone,
+        "drift_gone",
+        "info",
+        "A target counts as drifted no more: it is as it should be, or alone at its revision.",
+    ),
 )
 
 DAEMON: Sequence[Told] = (

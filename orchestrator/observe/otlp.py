@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,7 +17,6 @@ import structlog
 
 import orchestrator
 from orchestrator.errors import ConfigurationError
-from orchestrator.observe import redact
 from orchestrator.observe.happenings import Happening
 from orchestrator.observe.spans import Span
 
@@ -86,22 +85,22 @@ def opened(environ: Mapping[str, str] = os.environ) -> Sender | None:
     _refuse(environ)
     try:
         from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-        from orchestrator.observe.otlp_parts import Derived, Exporter, resource
+        from orchestrator.observe.otlp_parts import Derived, Queue, resource
     except ImportError as exc:
         raise ConfigurationError(
             f"ORCHESTRATOR_TRACES=otlp needs packages that are not installed ({exc.name})",
             remedy="pip install 'migration-orchestrator[otel]', or leave traces off",
         ) from exc
     ids = Derived()
-    endpoint = redact.text(next((environ[name] for name in _ENDPOINTS if environ.get(name)), _DEFAULT_ENDPOINT))
+    given = _first(environ, _ENDPOINTS)
+    endpoint = shown(environ[given] if given is not None else _DEFAULT_ENDPOINT)
     try:
         name = f"{socket.gethostname()}:{os.getpid()}"
         described = resource(SERVICE, orchestrator.__version__, name)
         provider = TracerProvider(resource=described, id_generator=ids, shutdown_on_exit=False)
-        queue = None if environ.get("OTEL_BSP_MAX_QUEUE_SIZE") else QUEUE
-        provider.add_span_processor(BatchSpanProcessor(Exporter(_Delivery(endpoint)), max_queue_size=queue))
+        most = int(environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or QUEUE)
+        provider.add_span_processor(Queue(_Delivery(endpoint, most), most))
     except (ValueError, OSError) as exc:
         raise ConfigurationError(
             f"traces: a variable OTEL_* cannot be used ({type(exc).__name__})",
@@ -112,36 +111,71 @@ def opened(environ: Mapping[str, str] = os.environ) -> Sender | None:
 
 
 class _Delivery:
-    """Tells once that spans do not arrive, and once that they do again. Called from the SDK's thread."""
+    """Counts the spans that wait, and tells once that some are lost, and once that they arrive again. Called from the
+    loop's thread and the SDK's."""
 
-    def __init__(self, endpoint: str) -> None:
-        self._endpoint, self._lost = endpoint, 0
+    def __init__(self, endpoint: str, most: int) -> None:
+        self._endpoint, self._most = endpoint, most
+        self._waiting, self._lost, self._was_full = 0, 0, False
+        self._lock = threading.Lock()
+
+    def has_room(self) -> bool:
+        with self._lock:
+            if self._waiting < self._most:
+                self._waiting += 1
+                return True
+            self._was_full = True
+            self._lose(1)
+            return False
 
     def failed(self, spans: int) -> None:
+        with self._lock:
+            self._waiting -= spans
+            self._lose(spans)
+
+    def succeeded(self, spans: int) -> None:
+        with self._lock:
+            self._waiting -= spans
+            was_full, self._was_full = self._was_full, False
+            if self._lost and not was_full:  # or it goes on losing some
+                log.info("traces_delivered_again", endpoint=self._endpoint, lost=self._lost)
+                self._lost = 0
+
+    def _lose(self, spans: int) -> None:
         if not self._lost:
             log.warning(
                 "traces_undelivered",
                 endpoint=self._endpoint,
                 spans=spans,
-                remedy="look whether OTEL_EXPORTER_OTLP_ENDPOINT is right and answers; rollouts go on all the same",
+                remedy="look whether OTEL_EXPORTER_OTLP_ENDPOINT is right and answers in time; rollouts go on",
             )
         self._lost += spans
 
-    def succeeded(self) -> None:
-        if self._lost:
-            log.info("traces_delivered_again", endpoint=self._endpoint, lost=self._lost)
-            self._lost = 0
+
+def shown(endpoint: str) -> str:
+    """The URL as it may be logged: without whoever asks, and without its query, which may hold a key.
+
+    >>> shown("https://token@collector:4318/otlp?key=s3cret")
+    'https://collector:4318/otlp'
+    """
+    parts = urlsplit(endpoint)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _refuse(environ: Mapping[str, str]) -> None:
-    for name in _PROTOCOLS:
-        if environ.get(name, _PROTOCOL) not in ("", _PROTOCOL):
-            raise ConfigurationError(
-                f"{name}: traces are sent by OTLP over HTTP only", remedy=f"set it to {_PROTOCOL}, or leave it out"
-            )
-    for name in _ENDPOINTS:
-        if (given := environ.get(name)) and not _is_url(given):
-            raise ConfigurationError(f"{name} is no URL", remedy=f"for example {_DEFAULT_ENDPOINT}")
+    name = _first(environ, _PROTOCOLS)
+    if name is not None and environ[name] != _PROTOCOL:
+        raise ConfigurationError(
+            f"{name}: traces are sent by OTLP over HTTP only", remedy=f"set {_PROTOCOLS[0]} to {_PROTOCOL}"
+        )
+    name = _first(environ, _ENDPOINTS)
+    if name is not None and not _is_url(environ[name]):
+        raise ConfigurationError(f"{name} is no URL", remedy=f"for example {_DEFAULT_ENDPOINT}")
+
+
+def _first(environ: Mapping[str, str], names: Sequence[str]) -> str | None:
+    """The variable that counts: that of traces alone before that of all that is sent. An empty one is as none."""
+    return next((name for name in names if environ.get(name)), None)
 
 
 def _is_url(text: str) -> bool:

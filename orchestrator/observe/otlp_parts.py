@@ -8,15 +8,19 @@ from typing import Protocol
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 
 class Delivery(Protocol):
-    """Told how each batch went, from the SDK's thread."""
+    """Asked before each span, and told how each batch went: this from the SDK's thread."""
+
+    def has_room(self) -> bool:
+        """Whether another span may wait; it counts as one that waits from now on."""
+        ...
 
     def failed(self, spans: int) -> None: ...
-    def succeeded(self) -> None: ...
+    def succeeded(self, spans: int) -> None: ...
 
 
 class Derived(IdGenerator):
@@ -44,7 +48,7 @@ class Exporter(SpanExporter):
         except Exception:
             result = SpanExportResult.FAILURE
         if result is SpanExportResult.SUCCESS:
-            self._delivery.succeeded()
+            self._delivery.succeeded(len(spans))
         else:
             self._delivery.failed(len(spans))
         return result
@@ -54,6 +58,19 @@ class Exporter(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._inner.force_flush(timeout_millis)
+
+
+class Queue(BatchSpanProcessor):
+    """The SDK's own, for so many spans; it would throw away what is more without a word."""
+
+    def __init__(self, delivery: Delivery, most: int) -> None:
+        super().__init__(Exporter(delivery), max_queue_size=most)
+        self._delivery = delivery
+
+    def on_end(self, span: ReadableSpan) -> None:
+        sampled = span.context is not None and span.context.trace_flags.sampled
+        if sampled and self._delivery.has_room():
+            super().on_end(span)
 
 
 def resource(service: str, version: str, instance: str) -> Resource:

@@ -1,4 +1,5 @@
-"""Makes values that a line of the log can hold: valid JSON of a bounded size, and one line on a terminal.
+"""Makes values that a line of the log can hold: valid JSON, whose texts are cut, and one line on a terminal. How many
+texts there are in a list is for those to bound who log it.
 
 What tenants, databases and revisions are called, and what servers say in errors, is written by others. None of it may
 end a line, begin another, or speak to the terminal.

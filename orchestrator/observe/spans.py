@@ -15,7 +15,7 @@ from orchestrator.observe.happenings import MOST, Happening, Value
 from orchestrator.observe.rollouts import FAILURES
 from orchestrator.observe.trace_ids import Link
 
-LONGEST = 500
+# Names; a statement's span is named by what it does.
 ROLLOUT, REQUEST, WAVE, MIGRATION, SEGMENT, BACKFILL = (
     "rollout",
     "rollout requested",
@@ -24,8 +24,6 @@ ROLLOUT, REQUEST, WAVE, MIGRATION, SEGMENT, BACKFILL = (
     "segment",
     "backfill",
 )
-# Of statements, whose spans are named by what they do.
-STATEMENT = "statement"
 
 
 @dataclass(frozen=True, slots=True)

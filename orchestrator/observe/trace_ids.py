@@ -31,7 +31,11 @@ def of_rollout(rollout: str) -> int:
 
 
 def of_span(rollout: str, wave: str | None = None) -> int:
-    """The id of a rollout's own span, or of a wave's."""
+    """The id of a rollout's own span, or of a wave's.
+
+    >>> shown_span(of_span("20261121-040506-abcd")), shown_span(of_span("20261121-040506-abcd", "canary"))
+    ('aba300da50b521c3', 'dcac55e0eb8365ca')
+    """
     return _derived(8, "rollout", rollout) if wave is None else _derived(8, "wave", rollout, wave)
 
 

@@ -167,6 +167,8 @@ class Tracing:
             self._passed(event, wave, event.waves.get(wave, {}))
         for counted in [counted for counted in self._detailed if counted[0] == rollout]:
             del self._detailed[counted]
+        for backfill in [backfill for backfill in self._backfills if backfill[0] == rollout]:
+            del self._backfills[backfill]  # nobody has told of its end
         happenings = self._told.pop(rollout, [])
         _append(happenings, event)
         origin = Origin(trace_ids.of_rollout(rollout), trace_ids.of_span(rollout), None)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from orchestrator.observe import redact
+from orchestrator.observe.plain import escaped
 from orchestrator.plan.catalog import Line
 
 LONGEST = 300
@@ -32,7 +33,8 @@ class Difference(NamedTuple):
 
 
 def difference(reference: Iterable[Line], target: Iterable[Line], most: int) -> Difference:
-    """Lines about the same thing stand together. What may be a secret in them is masked, and long ones are cut.
+    """Lines about the same thing stand together. What may be a secret in them is masked, what does not print is written
+    as Python writes it, and long ones are cut.
 
     >>> old, new = Line("column | note | text", "t", "note"), Line("column | note | int", "t", "note")
     >>> print(*difference([old], [new], 9).lines, sep="\\n")
@@ -54,11 +56,15 @@ def _order(line: Line) -> tuple[str, ...]:
 
 
 def _shown(number: int, line: Line, other: Line | None) -> Changed:
-    text = redact.text(" ".join(line.text.split()))
+    text = _written(line)
     if len(text) > LONGEST:
-        start = 0 if other is None else _common(text, redact.text(" ".join(other.text.split())))
+        start = 0 if other is None else _common(text, _written(other))
         text = _cut(text, max(0, start - _BEFORE))
     return Changed("+" if number else "-", text)
+
+
+def _written(line: Line) -> str:
+    return escaped(redact.text(" ".join(line.text.split())))
 
 
 def _common(one: str, other: str) -> int:

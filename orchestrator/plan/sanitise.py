@@ -49,9 +49,9 @@ _MYSQL = _tokens(
 _SQLITE = _tokens(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<literal>{_PLAIN}|{_TWICE})",
-    r"(?P<name>`(?:[^`]|``)*`)",
+    r"(?P<name>`(?:[^`]|``)*`|\[[^\]]*\])",
     _WORD,
-    r"(?P<open>['\"`])",
+    r"(?P<open>['\"`\[])",
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
 _UNCERTAIN = re.compile(r"\\['\"]")
@@ -125,7 +125,7 @@ def operation(sql: str) -> str:
     return f"{words[0]} {thing}".upper() if thing else words[0].upper()
 
 
-@lru_cache(maxsize=500)
+@lru_cache(maxsize=50)  # it keeps what it was given, at full length
 def together(statements: tuple[str, ...], dialect: str) -> tuple[str, str]:
     """The operation and the text of statements that are sent in one go.
 

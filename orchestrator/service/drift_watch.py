@@ -28,11 +28,11 @@ log = structlog.get_logger(__name__)
 
 
 class DriftWatch:
-    """`spread` gives a number between 0 and 1."""
+    """Looks, and tells the metrics what is known by now."""
 
     def __init__(self, parts: Parts, service: Orchestrator) -> None:
         self._parts, self._service = parts, service
-        self._records: defaultdict[str, Sequence[Record]] = defaultdict(tuple)
+        self._records: dict[str, Sequence[Record]] = {}
         self._due: dict[str, datetime] = {}
         self._followed: str | None = None
 
@@ -51,22 +51,24 @@ class DriftWatch:
             await anyio.sleep(look_seconds)
 
     async def once(self) -> None:
-        """Look at the track that is due first, if any is. Raises StoreError."""
-        registry = self._service.registry
+        """Look at one track, if any is due: one that somebody has asked for, or else the one that is due first. No
+        more, since a look can take long, and the registry may be another afterwards. Raises StoreError."""
+        registry, wanted = self._service.registry, self._service.drifting.wanted
         if registry.digest != self._followed:
             await self._follow(registry)
-        for track in _watched(registry):
-            if track.name in self._service.drifting.wanted or self._due[track.name] <= now():
-                await self._look(track)
+        due = [one for one in _watched(registry) if one.name in wanted or self._due[one.name] <= now()]
+        if due:
+            await self._look(registry, min(due, key=lambda one: (one.name not in wanted, self._due[one.name])))
 
     async def _follow(self, registry: Registry) -> None:
         """Take account of a registry: what was found before counts for the tracks that are still looked at."""
         tracks = _watched(registry)
         await self._parts.store.drift.keep({track.name for track in tracks})
-        self._records.clear()
+        found: defaultdict[str, list[Record]] = defaultdict(list)
         for record in await self._parts.store.drift.listed():
             if record.key in registry.by_key:
-                self._records[record.track] = (*self._records[record.track], record)
+                found[record.track].append(record)
+        self._records = dict(found)
         self._due = {track.name: self._due_at(track) for track in tracks}
         self._followed = registry.digest
         self._describe()
@@ -76,20 +78,23 @@ class DriftWatch:
         later than it was due before: tenants that come and go all the time must not put it off."""
         every = track.drift.every_seconds
         soon = now() + timedelta(seconds=random.uniform(0, min(every, SPREAD_SECONDS)))
-        last = max((record.looked_at for record in self._records[track.name]), default=None)
+        last = max((record.looked_at for record in self._records.get(track.name, ())), default=None)
         following = last + timedelta(seconds=every) if last is not None else soon
         due = following if following > now() else soon
         return min(due, self._due.get(track.name, due))
 
-    async def _look(self, track: Track) -> None:
+    async def _look(self, registry: Registry, track: Track) -> None:
         self._service.drifting.wanted.discard(track.name)
         self._due[track.name] = now() + timedelta(seconds=min(track.drift.every_seconds, AGAIN_SECONDS))
         try:
-            self._records[track.name] = await self._service.drifting.look(track)
+            self._records[track.name] = await self._service.drifting.look(registry, track)
         except StoreError:
             raise
         except OrchestratorError as exc:
             log.warning("drift_not_looked_for", track=track.name, message=exc.message, remedy=exc.remedy)
+            return
+        except Exception:  # a bug in what only looks is not the daemon's end
+            log.exception("drift_look_crashed", track=track.name)
             return
         self._due[track.name] = now() + timedelta(seconds=track.drift.every_seconds)
         self._describe()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
+from anyio.lowlevel import cancel_shielded_checkpoint
 
 from orchestrator.errors import ConfigurationError, HistoryError
 from orchestrator.events import now
@@ -51,7 +52,7 @@ class Drifting:
 
     def __init__(self, parts: Parts, steering: Steering) -> None:
         self._parts, self._steering = parts, steering
-        self._comparer = Comparer(parts.reader, parts.surveyor.slots)
+        self._comparer = Comparer(parts.migrator, parts.surveyor.slots)
         self.wanted: set[str] = set()
 
     async def compare(self, question: Question) -> Compared:
@@ -88,10 +89,10 @@ class Drifting:
 
     # The daemon's looks
 
-    async def look(self, track: Track) -> Sequence[Record]:
-        """Compare the track's targets, but for those that a rollout holds, and write down what was found; returns all
-        that is known. Raises StoreError."""
-        registry, store = self._parts.source.current, self._parts.store.drift
+    async def look(self, registry: Registry, track: Track) -> Sequence[Record]:
+        """Compare the targets of the registry's track, but for those that a rollout holds, and write down what was
+        found; returns all that is known. Raises StoreError."""
+        store = self._parts.store.drift
         held = await store.held(track.name)
         targets = [one for one in registry.targets if one.track == track.name and one.tenant not in held]
         await self._settle(registry, {track.name})
@@ -106,6 +107,7 @@ class Drifting:
         await store.replace(track.name, followed.records)
         for event in followed.events:
             self._parts.bus.publish(event)
+            await cancel_shielded_checkpoint()  # there may be thousands, and others have their turn between
         return followed.records
 
     async def ask_look(self, *, by: str, track: str | None = None) -> Sequence[str]:

@@ -36,5 +36,5 @@ async def traced(settings: Settings, bus: Bus, rollouts: Rollouts) -> AsyncItera
     finally:
         tracing.close(now())
         seconds = min(FLUSH_SECONDS, max(1.0, settings.shutdown_grace_seconds))
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(sender.close, seconds)
+        with anyio.CancelScope(shield=True):  # and a thread of its own: all others may be kept busy
+            await anyio.to_thread.run_sync(sender.close, seconds, limiter=anyio.CapacityLimiter(1))

@@ -76,7 +76,7 @@ class Parts:
     clock: Callable[[], datetime]
     throttle: Throttle
     keeper: Keeper
-    reader: Migrator
+    migrator: Migrator
     tracing: Tracing | None = None
 
 
@@ -151,8 +151,8 @@ def _joined(
         **dict.fromkeys(MYSQL_DIALECTS, MySQL(owner)),
     }
     histories = Histories(Library(workers))
-    runner, traced = OnlineRunner(workers, total), tracing is not None
-    migrator = Migrator(databases, runner, limits(settings), publish, histories.settled, traced=traced)
+    runner = OnlineRunner(workers, total)
+    migrator = Migrator(databases, runner, limits(settings), publish, histories.settled, traced=tracing is not None)
     predictions = Predictions()
     bus.subscribe(partial(gates.remember, predictions))
     gate = Gate(predictions, store.freeze.current, clock)

@@ -85,7 +85,7 @@ def _row(record: Record) -> dict[str, Any]:
         "shard": record.shard,
         "standing": str(record.standing),
         "looked_at": record.looked_at,
-        "heads": list(record.heads),
+        "heads": storable_json(list(record.heads)),
         "server": record.server,
         "digest": record.digest,
         "reference": record.reference,

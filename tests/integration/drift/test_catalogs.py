@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.databases import catalogs
 from orchestrator.databases.mysql import MySQL
-from orchestrator.errors import TargetLockedError
+from orchestrator.errors import TargetLockedError, TargetUnreachableError
+from orchestrator.execute import classify
 from tests import engine, mariadb
 from tests.integration.drift.places import AT_HEAD, VERSION, Fleet
 from tests.servers import unique_names
@@ -200,6 +202,28 @@ async def test_a_view_whose_table_is_locked_makes_the_target_unread(postgresql: 
         with pytest.raises(TargetLockedError, match="kept locked by another session"):
             await postgresql.read(one)
     assert (await postgresql.read(one)).heads == ("head",)
+
+
+async def test_a_catalog_that_takes_too_long_is_no_sign_of_a_server_that_is_down(
+    postgresql: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await made(postgresql)
+    monkeypatch.setattr(catalogs, "LONGEST_SECONDS", 0.1)
+    async with engine.locked_table(postgresql.server, one, "orders"):
+        with pytest.raises(TargetUnreachableError, match=r"within 0\.1 s") as caught:
+            await postgresql.read(one)
+    assert not classify.is_server_down(caught.value)
+
+
+@pytest.mark.parametrize("fleet", ["postgresql", "maria"], indirect=True)
+async def test_a_catalog_has_a_bounded_time_whatever_the_server_does(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = await made(fleet)
+    monkeypatch.setattr(catalogs, "LONGEST_SECONDS", 0.001)
+    with pytest.raises(TargetUnreachableError) as caught:
+        await fleet.read(one)
+    assert caught.value.kind == "slow"
 
 
 async def test_an_odd_name_of_a_database_does_not_show_in_its_views(mysql: Any) -> None:

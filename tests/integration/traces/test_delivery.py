@@ -12,7 +12,9 @@ import structlog
 
 from orchestrator.databases.embedded import Server, free_port
 from orchestrator.errors import ConfigurationError
+from orchestrator.events import now
 from orchestrator.observe import otlp, trace_ids
+from orchestrator.observe.spans import Span
 from orchestrator.registry.model import Registry
 from orchestrator.rollout.state import Direction
 from tests import collector as collectors
@@ -45,7 +47,7 @@ async def registry(pg: Server, make_databases: MakeDatabases, tmp_path: Path) ->
 async def test_a_receiver_that_is_down_is_told_of_once_and_nobody_waits(
     registry: Registry, monkeypatch: pytest.MonkeyPatch, said: Lines
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://ann:s3cret@127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://s3cret@127.0.0.1:{free_port()}/?key=s3cret")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
     async with engine.running(registry, traces="otlp") as running:
@@ -89,6 +91,28 @@ async def test_one_that_never_answers_holds_up_neither_a_rollout_nor_the_end(
             assert not collector.spans, "it has answered nobody, and the rollout has ended"
         assert not collector.released.is_set(), "nor has it now"
         assert [line["seconds"] for line in _told(said, "traces_cut_short")] == [1]
+
+
+async def test_what_there_is_no_room_for_is_told_as_lost(monkeypatch: pytest.MonkeyPatch, said: Lines) -> None:
+    """By a receiver that answers, though later than spans come."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "4")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    with collectors.collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        collector.hold.set()
+        sender = otlp.opened()
+        assert sender is not None
+        for number in range(1, 8):
+            sender.send(Span("rollout", 7, number, None, now(), now(), {}))
+        assert [(line["event"], line["spans"]) for line in said if "spans" in line] == [("traces_undelivered", 1)]
+        collector.released.set()
+        await until(lambda: len(collector.spans) == 4)
+        sender.send(Span("rollout", 7, 8, None, now(), now(), {}))
+        await until(lambda: bool(_told(said, "traces_delivered_again")))
+        sender.close(5)
+    assert sorted(int(span.id, 16) for span in collector.spans) == [1, 2, 3, 4, 8]
+    assert [line["lost"] for line in _told(said, "traces_delivered_again")] == [3]
 
 
 async def test_without_traces_nothing_is_recorded_nor_sent(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +162,21 @@ def test_a_variable_that_cannot_be_used_is_named_without_its_value(name: str, va
         otlp.opened({name: value})
     assert name in caught.value.message
     assert value not in str(caught.value)
+
+
+def test_what_is_said_of_traces_goes_before_what_is_said_of_all_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Metrics and logs of others may go by gRPC."""
+    given = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{free_port()}/v1/traces",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    sender = otlp.opened(given)
+    assert sender is not None
+    sender.close(5)
 
 
 def test_the_sdk_can_be_switched_off() -> None:

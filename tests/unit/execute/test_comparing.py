@@ -27,11 +27,12 @@ OWN = Line("column | by hand", "t0", "by_hand", "public")
 @dataclass
 class FakeReader:
     """`odd`: tenants with a line of their own; `gone`: shards whose server is down; `crashing`: tenants whose reading
-    is a bug."""
+    is a bug; `moved`: those that are at the next revision."""
 
     odd: frozenset[str] = frozenset()
     gone: frozenset[str] = frozenset()
     crashing: frozenset[str] = frozenset()
+    moved: frozenset[str] = frozenset()
     now: Counter[str] = field(default_factory=Counter)
     most: Counter[str] = field(default_factory=Counter)
     most_of_all: int = 0
@@ -48,7 +49,8 @@ class FakeReader:
                 raise TargetUnreachableError("no answer", kind="unreachable", retriable=True)
             if target.tenant in self.crashing:
                 raise ValueError("a surprise")
-            return Catalog("fake", ("b2",), (*LINES, OWN) if target.tenant in self.odd else LINES)
+            heads = ("c3",) if target.tenant in self.moved else ("b2",)
+            return Catalog("fake", heads, (*LINES, OWN) if target.tenant in self.odd else LINES)
         finally:
             self.now[target.shard] -= 1
 
@@ -89,3 +91,21 @@ async def test_a_server_that_is_down_does_not_hold_up_the_look() -> None:
     assert sum(reader.reads[one.tenant] for one in fleet.targets if one.shard == "s1") < 10
     assert "this is a bug" not in str(verdicts[0].why)
     assert "ValueError" in str(verdicts[0].why)
+
+
+@pytest.mark.parametrize("moved", ["t0000", "t0002"], ids=["the reference", "the one that drifted"])
+async def test_schemas_of_two_revisions_are_not_shown_as_drift(moved: str) -> None:
+    """A rollout has come between the look and the reading of the lines."""
+    fleet, reader = registry(5, 1, 4), FakeReader(odd=frozenset({"t0002"}))
+    comparer = Comparer(reader, Slots(1000))
+    verdicts = await comparer.judge(fleet, fleet.targets)
+    reader.moved = frozenset({moved})
+    assert await comparer.differences(fleet, verdicts, 20) == {}
+
+
+async def test_what_was_mended_before_its_lines_were_read_has_no_difference() -> None:
+    fleet, reader = registry(5, 1, 4), FakeReader(odd=frozenset({"t0002"}))
+    comparer = Comparer(reader, Slots(1000))
+    verdicts = await comparer.judge(fleet, fleet.targets)
+    reader.odd = frozenset()
+    assert await comparer.differences(fleet, verdicts, 20) == {}

@@ -104,7 +104,7 @@ def test_levels(event: events.Event, level: str) -> None:
 
 def test_writing_an_event_writes_its_line() -> None:
     with capture_logs() as logged:
-        lines.write(samples.retried())
+        lines.writer(lambda event: {})(samples.retried())
     assert logged == [
         {
             "event": "migration_retried",

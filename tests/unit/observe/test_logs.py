@@ -121,7 +121,7 @@ def test_configuring_again_replaces_what_was() -> None:
 
 def test_the_canonical_line_as_it_is_written() -> None:
     logs.configure("json", stream=(stream := io.StringIO()))
-    lines.write(samples.finished(outcome="failed", message="postgresql://u:hunter2@db"))
+    lines.writer(lambda event: {})(samples.finished(outcome="failed", message="postgresql://u:hunter2@db"))
     (line,) = told(stream)
     assert line["event"] == "migration_finished"
     assert (line["from"], line["to"], line["message"]) == (["a1"], ["b2"], "postgresql://u:***@db")

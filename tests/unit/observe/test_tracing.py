@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -202,8 +202,16 @@ def test_holds_are_told_on_the_backfills_that_they_held() -> None:
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_ids_are_those_of_the_rollout_in_every_process(number: int) -> None:
+def test_ids_follow_from_rollout_and_wave(number: int) -> None:
+    """That they are the same in every process and release is held by examples in `trace_ids`."""
     name = f"20261121-04050{number}-abcd"
-    assert trace_ids.of_rollout(name) == trace_ids.of_rollout(name) != trace_ids.of_rollout(name + "e")
+    assert trace_ids.of_rollout(name) != trace_ids.of_rollout(name + "e")
     assert len({trace_ids.of_span(name), trace_ids.of_span(name, "a"), trace_ids.of_span(name, "b")}) == 3
-    assert at(0).tzinfo is UTC
+
+
+def test_nothing_is_kept_of_a_rollout_that_has_ended() -> None:
+    traced = Traced()
+    traced.tell(*everything(), samples.created(), samples.changed("running"), wave("started"), samples.started("b"))
+    traced.tell(events.BackfillStarted(at=at(5), **BACKFILL), samples.changed("aborted", at=at(9), seconds=9.0))
+    kept = {name: value for name, value in vars(traced.tracing).items() if isinstance(value, dict) and value}
+    assert kept.keys() == {"_ended"}, "which is bounded"

@@ -112,6 +112,11 @@ def test_no_secret_of_a_function_is_shown() -> None:
     assert "hunter2" not in str(found.lines[0])
 
 
+def test_a_comment_cannot_speak_to_the_terminal_of_who_looks() -> None:
+    found = difference([], [Line("comment | orders | \x1b]0;mine\x07 \x9b31m caf\xe9 \udce9", "orders")], 10)
+    assert found.lines[0].text == "comment | orders | \\x1b]0;mine\\x07 \\x9b31m caf\xe9 \\udce9"
+
+
 # What is kept, and told once
 
 

@@ -52,6 +52,14 @@ def test_no_literal_is_shown(data: st.DataObject) -> None:
     assert shown.startswith("INSERT INTO people (a, b) VALUES (")
 
 
+@pytest.mark.parametrize(
+    ("name", "dialect"),
+    [("[it's]", "sqlite"), ("`it's`", "sqlite"), ("`it's`", "mysql"), ('"it\'s"', "postgresql")],
+)
+def test_a_quote_in_a_name_does_not_turn_literals_inside_out(name: str, dialect: str) -> None:
+    assert sanitise.shown(f"SELECT {name}, 'swordfish' FROM t", dialect) == f"SELECT {name}, ? FROM t"
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("comment", ["-- swordfish\n", "/* swordfish */", "/* a */ /* swordfish */"])
 def test_no_comment_is_shown(dialect: str, comment: str) -> None:
