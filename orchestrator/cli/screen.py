@@ -14,6 +14,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.observe.plain import escaped
+
 # A pipe has no width; a table cut at 80 columns would be of no use to grep.
 PIPE_WIDTH = 1000
 
@@ -120,7 +122,7 @@ def table(columns: Sequence[str], rows: Iterable[Row], *, right: Sequence[str] =
     for column in columns:
         shown.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
+        shown.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in row))
     return shown
 
 
@@ -134,8 +136,17 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in pairs:
-        grid.add_row(Text(name), Text(value))
+        grid.add_row(Text(name), Text(plain(value)))
     return grid
+
+
+def plain(text: str) -> str:
+    """What others have written, so that none of it speaks to the terminal; its lines stay lines.
+
+    >>> plain("one\\n\\x1b[2Jtwo")
+    'one\\n\\\\x1b[2Jtwo'
+    """
+    return "\n".join(map(escaped, text.split("\n")))
 
 
 def plural(count: int, noun: str) -> str:

@@ -15,7 +15,14 @@ from sqlalchemy.engine import URL
 from orchestrator.backfill.model import Answer, Report
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
 from orchestrator.databases.occupancy import Occupancy
-from orchestrator.errors import NOT_AT_GOAL, HistoryError, MigrationFailedError, TargetAheadError, TargetError
+from orchestrator.errors import (
+    NOT_AT_GOAL,
+    HistoryError,
+    MigrationFailedError,
+    TargetAheadError,
+    TargetError,
+    TargetLockedError,
+)
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import leftovers, newcomers
 from orchestrator.execute.certify import Turn
@@ -169,18 +176,12 @@ class Migrator:
         async with AsyncExitStack() as stack:
             try:
                 guard = await stack.enter_async_context(database.guard(place))
+            except TargetLockedError:
+                self._publish(_waited(work, began, acquired=False))
+                raise
             finally:
                 attempt.lock_wait_seconds = time.monotonic() - began
-            self._publish(
-                LockWaited(
-                    shard=work.target.shard,
-                    seconds=attempt.lock_wait_seconds,
-                    acquired=True,
-                    rollout=work.occasion.rollout,
-                    track=work.target.track,
-                    tenant=work.target.tenant,
-                )
-            )
+            self._publish(_waited(work, began, acquired=True))
             precautions, doubts = Precautions(self._care, work, place, guard), Doubts(work, place, attempt)
             try:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
@@ -336,6 +337,18 @@ class Migrator:
             return Neighbours(tables, tuple(registry.schemas_of(target)) if target.schema is None else ())
 
         return Place(target, registry.url_for(target), self._limits, neighbours)
+
+
+def _waited(work: Work, began: float, *, acquired: bool) -> LockWaited:
+    target = work.target
+    return LockWaited(
+        shard=target.shard,
+        seconds=time.monotonic() - began,
+        acquired=acquired,
+        rollout=work.occasion.rollout,
+        track=target.track,
+        tenant=target.tenant,
+    )
 
 
 async def _asked(on_batch: OnBatch, doubts: Doubts, report: Report) -> Answer:

@@ -144,7 +144,7 @@ LATER = MOMENT + timedelta(hours=6)
         (record(Standing.DRIFTED, since=MOMENT), UNREAD, None, MOMENT),
         (record(Standing.UNREAD, since=MOMENT), verdict(Standing.DRIFTED), None, MOMENT),
         (record(Standing.UNREAD, since=MOMENT), verdict(Standing.EQUAL), DriftGone, None),
-        (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.ALONE), DriftGone, None),
+        (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.ALONE), None, MOMENT),
         (None, UNREAD, None, None),
     ],
 )
