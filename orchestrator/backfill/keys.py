@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -45,6 +45,18 @@ def read(text: str) -> Key:
     (UUID('00000000-0000-0000-0000-000000000007'),)
     """
     return tuple(_value(part) for part in json.loads(text))
+
+
+def plainly(values: Iterable[Any]) -> Key:
+    """The values of a row as they are compared, kept and given to the database. A moment is brought to UTC: in a time
+    zone with summer time, Python takes both hours of that name for the same.
+
+    >>> plainly([datetime.fromisoformat("2026-10-25T02:30:00+01:00"), 7])
+    (datetime.datetime(2026, 10, 25, 1, 30, tzinfo=datetime.timezone.utc), 7)
+    """
+    return tuple(
+        value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value for value in values
+    )
 
 
 def told(text: str | None) -> str:

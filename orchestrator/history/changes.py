@@ -88,10 +88,11 @@ class TransformRows:
                 f"the function of the backfill of {self._keyset.table.fullname!r} was given {len(rows)} rows and gave "
                 f"{len(changes)} answers: it must give one for each, None where a row stays as it is"
             )
-        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        columns, by_columns = self._keyset.columns, dict[tuple[str, ...], list[dict[str, Any]]]()
         for row, change in zip(rows, changes, strict=True):
             if change:
-                bound = {_bound(column.name): row[column.name] for column in self._keyset.columns}
+                key = keys.plainly(row[column.name] for column in columns)
+                bound = {_bound(column.name): value for column, value in zip(columns, key, strict=True)}
                 by_columns.setdefault(tuple(sorted(change)), []).append(bound | dict(change))
         for names, values in by_columns.items():
             connection.execute(self._update(names), values)

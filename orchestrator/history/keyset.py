@@ -56,7 +56,7 @@ class Keyset:
         bounds = self.bounds(after, upper)
         row = connection.execute(ends, bounds | {_SKIPPED: size - 1}).first()
         if row is not None:
-            return tuple(row), size
+            return keys.plainly(row), size
         return upper, int(connection.execute(counted, bounds | {_COUNTED: size}).scalar_one())
 
     def _asked(self, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
@@ -74,7 +74,7 @@ class Keyset:
 
     def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
-        return None if row is None else tuple(row)
+        return None if row is None else keys.plainly(row)
 
     def _bounds(self, end: str) -> list[sa.BindParameter[Any]]:
         return [sa.bindparam(_bound(end, n), type_=column.type) for n, column in enumerate(self.columns)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -62,3 +63,10 @@ def test_values_to_go_by_are_few(value: Any) -> None:
 def test_a_datetime_is_not_kept_as_a_date() -> None:
     assert keys.written((datetime(2026, 1, 2),)) == '[{"datetime": "2026-01-02T00:00:00"}]'
     assert keys.written((Decimal("1.50"),)) == '[{"decimal": "1.50"}]'
+
+
+def test_moments_of_the_hour_that_comes_twice_are_two() -> None:
+    moments = [datetime(2026, 10, 25, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=fold) for fold in (0, 1)]
+    first, second = (keys.plainly([moment]) for moment in moments)
+    assert first < second
+    assert keys.read(keys.written(first)) == first
