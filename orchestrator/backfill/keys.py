@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -88,17 +88,29 @@ def before(key: Sequence[Any]) -> Key | None:
 def _less(value: Any) -> Any:
     if isinstance(value, float):
         return math.nextafter(value, -math.inf)
-    if isinstance(value, (int, Decimal)):
+    if isinstance(value, int):
         return value - 1
-    if isinstance(value, datetime):
-        return value - timedelta(microseconds=1)
+    if isinstance(value, Decimal):
+        return _decimal_less(value)
     if isinstance(value, date):
-        return value - timedelta(days=1)
+        step = timedelta(microseconds=1) if isinstance(value, datetime) else timedelta(days=1)
+        try:
+            return value - step
+        except OverflowError:
+            return None
     if isinstance(value, UUID):
         return UUID(int=value.int - 1) if value.int else None
     if isinstance(value, (str, bytes)):
         return value[:0] if value else None
     return None
+
+
+def _decimal_less(value: Decimal) -> Decimal | None:
+    """By 1, to the last digit: Python rounds to 28 of them where it is not told otherwise."""
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):  # infinite, or not a number
+        return None
+    return Context(prec=len(digits) + abs(exponent) + 1).subtract(value, Decimal(1))
 
 
 def _plain(value: Any) -> Any:

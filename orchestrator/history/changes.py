@@ -134,7 +134,7 @@ class Statement:
                 "must keep to the rows after the one key, up to and with the other"
             )
         self._text = statement
-        types = dict(zip(self._names, (column.type for column in keyset.columns), strict=True))
+        types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
         bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
         self._made = sa.text(statement).bindparams(*bounds)
 
@@ -169,6 +169,11 @@ class Statement:
                 f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
             )
         return before
+
+
+def _wide(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """A type that also takes what comes before the column's smallest value: SQLAlchemy may write it as a cast."""
+    return sa.Numeric() if isinstance(column.type, sa.Numeric) else column.type
 
 
 def _smallest(column: sa.Column[Any]) -> int | None:

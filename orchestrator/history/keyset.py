@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
@@ -115,9 +116,8 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     if unknown:
         raise CommandError(f"table {name!r} has no column {unknown[0]!r}, which `key` names")
     columns = tuple(found.columns[column] for column in key) if key else tuple(found.primary_key.columns)
-    if connection.dialect.name == "sqlite":
-        for column in columns:  # it compares what it stores, whatever the column says that this is
-            column.type = sa.types.NullType()
+    for column in columns:
+        column.type = _compared_as(column.type, connection.dialect.name)
     keyset = Keyset(found, columns, connection.dialect.name)
     server = servers.of(connection, found)
     names = [column.name for column in columns]
@@ -126,7 +126,7 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
             f"`key` of the backfill of {name!r} is not unique: {', '.join(names)}. Name the primary key's columns, or "
             "those of a unique index, in its order"
         )
-    if (problem := _moving(columns) or server.unusable(connection, names)) is not None:
+    if (problem := _moving(columns) or _inexact(columns) or server.unusable(connection, names)) is not None:
         raise CommandError(f"the key of {name!r} cannot be gone by: {problem}. Name another unique `key`")
     return keyset
 
@@ -147,6 +147,24 @@ def prove(connection: Connection, keyset: Keyset) -> None:
 def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
     made = next((column.name for column in columns if column.info[_GENERATED]), None)
     return None if made is None else f"{made} is generated, and may change with its row"
+
+
+def _inexact(columns: Sequence[sa.Column[Any]]) -> str | None:
+    """A driver rounds such values when it reads them, also where it makes decimals of them: what is asked for then is
+    no row's key."""
+    for column in columns:
+        if isinstance(column.type, sa.Float):
+            return f"{column.name} is a {type(column.type).__name__.replace('_', ' ')}, whose values are not exact"
+    return None
+
+
+def _compared_as(kind: Any, dialect: str) -> Any:
+    """Of a domain, what it is made of. SQLite compares what it stores, whatever the column says that this is."""
+    if dialect == "sqlite":
+        return sa.types.NullType()
+    while isinstance(kind, DOMAIN):
+        kind = kind.data_type
+    return kind
 
 
 def _read(connection: Connection, table: str, schema: str | None) -> sa.Table:

@@ -39,6 +39,7 @@ def test_what_is_written_comes_back(key: tuple[Any, ...]) -> None:
         st.datetimes(min_value=datetime.min + timedelta(days=1)),
         st.dates(min_value=date.min + timedelta(days=1)),
         st.decimals(-(10**9), 10**9, places=3),
+        st.decimals(-(10**60), 10**60, places=30),
         st.binary(min_size=1),
     )
 )
@@ -52,6 +53,17 @@ def test_what_comes_before_is_less(value: Any) -> None:
 def test_nothing_comes_before_an_empty_text() -> None:
     assert keys.before(("",)) is None
     assert keys.before((b"",)) is None
+
+
+@pytest.mark.parametrize("value", [datetime.min, date.min, Decimal("-Infinity"), Decimal("NaN")])
+def test_nothing_comes_before_the_first_of_all(value: Any) -> None:
+    assert keys.before((value,)) is None
+
+
+def test_a_long_number_is_exactly_one_more_than_what_comes_before() -> None:
+    assert keys.before((Decimal("123456789012345678901234567890123456.25"),)) == (
+        Decimal("123456789012345678901234567890123455.25"),
+    )
 
 
 @pytest.mark.parametrize("value", [None, True, float("nan"), float("inf"), ["a"]])
