@@ -16,8 +16,7 @@ from orchestrator.backfill.keys import Key
 from orchestrator.history import servers
 
 _GENERATED = "generated"
-# Parameters of ours, by names that a revision's own SQL has no use for.
-_SKIPPED, _COUNTED = "orchestrator_skipped", "orchestrator_counted"
+_SKIPPED, _COUNTED = "skipped", "counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,8 @@ class Keyset:
     table: sa.Table
     columns: tuple[sa.Column[Any], ...]
     dialect: str
+    # How parameters of ours begin, as no column does: SQLAlchemy would set a column of the same name.
+    prefix: str = "orchestrator"
     # What `step` asks, which takes longer to make than to answer: for the first batch, and for others.
     _steps: dict[bool, tuple[sa.Select[Any], sa.Select[Any]]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -38,8 +39,17 @@ class Keyset:
 
     def bounds(self, after: Key | None, upto: Key) -> dict[str, Any]:
         """The parameters of a statement with `between(first=after is None)`."""
-        given = {_bound("upto", number): value for number, value in enumerate(upto)}
-        return given | {_bound("after", number): value for number, value in enumerate(after or ())}
+        given = {self._named("upto", number): value for number, value in enumerate(upto)}
+        return given | {self._named("after", number): value for number, value in enumerate(after or ())}
+
+    def is_bound(self) -> sa.ColumnElement[bool]:
+        """The row of one key, which is said when it is executed: `bound`."""
+        pairs = zip(self.columns, self._bounds("key"), strict=True)
+        return sa.and_(*(column == parameter for column, parameter in pairs))
+
+    def bound(self, key: Key) -> dict[str, Any]:
+        """The parameters of a statement with `is_bound()`."""
+        return {self._named("key", number): value for number, value in enumerate(key)}
 
     def upper(self, connection: Connection) -> Key | None:
         """The greatest key; None where there is no row."""
@@ -55,16 +65,16 @@ class Keyset:
             self._steps[first] = self._asked(first)
         ends, counted = self._steps[first]
         bounds = self.bounds(after, upper)
-        row = connection.execute(ends, bounds | {_SKIPPED: size - 1}).first()
+        row = connection.execute(ends, bounds | {self._named(_SKIPPED): size - 1}).first()
         if row is not None:
             return keys.plainly(row), size
-        return upper, int(connection.execute(counted, bounds | {_COUNTED: size}).scalar_one())
+        return upper, int(connection.execute(counted, bounds | {self._named(_COUNTED): size}).scalar_one())
 
     def _asked(self, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
         """For the last key of a batch, and how many rows there are up to the upper one."""
         rows = sa.select(*self.columns).where(self.between(first=first))
-        ends = rows.order_by(*self.columns).limit(1).offset(sa.bindparam(_SKIPPED, type_=sa.Integer))
-        some = rows.limit(sa.bindparam(_COUNTED, type_=sa.Integer)).subquery()
+        ends = rows.order_by(*self.columns).limit(1).offset(sa.bindparam(self._named(_SKIPPED), type_=sa.Integer))
+        some = rows.limit(sa.bindparam(self._named(_COUNTED), type_=sa.Integer)).subquery()
         return ends, sa.select(sa.func.count()).select_from(some)
 
     def has_null(self, connection: Connection) -> bool:
@@ -77,8 +87,11 @@ class Keyset:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
         return None if row is None else keys.plainly(row)
 
+    def _named(self, what: str, number: int = 0) -> str:
+        return f"{self.prefix}_{what}_{number}"
+
     def _bounds(self, end: str) -> list[sa.BindParameter[Any]]:
-        return [sa.bindparam(_bound(end, n), type_=column.type) for n, column in enumerate(self.columns)]
+        return [sa.bindparam(self._named(end, n), type_=column.type) for n, column in enumerate(self.columns)]
 
     def _compared(self, values: Sequence[sa.ColumnElement[Any]], *, above: bool) -> sa.ColumnElement[bool]:
         """`key < columns`, or `columns <= key`. MySQL finds its way in an index only where it is spelled out."""
@@ -88,10 +101,6 @@ class Keyset:
             row, bound = sa.tuple_(*self.columns), sa.tuple_(*values)
             return row > bound if above else row <= bound
         return _spelled(self.columns, values, above=above)
-
-
-def _bound(end: str, number: int) -> str:
-    return f"orchestrator_{end}_{number}"
 
 
 def _spelled(
@@ -118,7 +127,7 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     columns = tuple(found.columns[column] for column in key) if key else tuple(found.primary_key.columns)
     for column in columns:
         column.type = _compared_as(column.type, connection.dialect.name)
-    keyset = Keyset(found, columns, connection.dialect.name)
+    keyset = Keyset(found, columns, connection.dialect.name, _free([column.name for column in found.columns]))
     server = servers.of(connection, found)
     names = [column.name for column in columns]
     if names != [column.name for column in found.primary_key.columns] and not server.is_unique(connection, names):
@@ -142,6 +151,13 @@ def prove(connection: Connection, keyset: Keyset) -> None:
     first = keyset.lowest(connection)
     if first is not None:
         _try(name, first, keyset.dialect)
+
+
+def _free(names: Sequence[str]) -> str:
+    prefix = "orchestrator"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
 
 
 def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
