@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ _WRITTEN: Mapping[type, tuple[str, Any]] = {
     UUID: ("uuid", str),
     datetime: ("datetime", datetime.isoformat),
     date: ("date", date.isoformat),
+    time: ("time", time.isoformat),
     Decimal: ("decimal", str),
     bytes: ("bytes", bytes.hex),
 }
@@ -23,6 +24,7 @@ _READ: Mapping[str, Any] = {
     "uuid": UUID,
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
+    "time": time.fromisoformat,
     "decimal": Decimal,
     "bytes": bytes.fromhex,
 }
@@ -98,6 +100,8 @@ def _less(value: Any) -> Any:
             return value - step
         except OverflowError:
             return None
+    if isinstance(value, time):
+        return None if value == time.min else (datetime.combine(date.max, value) - timedelta(microseconds=1)).time()
     if isinstance(value, UUID):
         return UUID(int=value.int - 1) if value.int else None
     if isinstance(value, (str, bytes)):

@@ -86,7 +86,7 @@ class TransformRows:
         by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for row, change in zip(rows, changes, strict=True):
             if change:
-                key = keys.plainly(row[column.name] for column in self._keyset.columns)
+                key = self._keyset.key(row[column.name] for column in self._keyset.columns)
                 by_columns.setdefault(tuple(sorted(change)), []).append(dict(change) | self._keyset.bound(key))
         for names, values in by_columns.items():
             connection.execute(self._update(names), values)
@@ -126,6 +126,12 @@ class Statement:
                 f"the statement of the backfill of {keyset.table.fullname!r} lacks {', '.join(missing)}: each batch "
                 "must keep to the rows after the one key, up to and with the other"
             )
+        if (unknown := _without_before(keyset)) is not None:
+            raise CommandError(
+                f"the statement of the backfill of {keyset.table.fullname!r} cannot have `:after` for the first row: "
+                f"{keyset.columns[-1].name} is {unknown}. Use op.backfill or op.backfill_rows, or name another unique "
+                "`key`"
+            )
         types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
         bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
         self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
@@ -142,10 +148,7 @@ class Statement:
 
     def _can_be(self, value: Any) -> bool:
         """Whether the last column of the key could have that value."""
-        column = self._keyset.columns[-1]
-        if isinstance(column.type, sa.Enum):
-            return False
-        smallest = _smallest(column)
+        smallest = _smallest(self._keyset.columns[-1])
         return smallest is None or self._keyset.dialect == "sqlite" or not isinstance(value, int) or value >= smallest
 
     def _before_all(self, connection: Connection) -> Key:
@@ -160,9 +163,24 @@ class Statement:
         return before
 
 
+def _without_before(keyset: Keyset) -> str | None:
+    """Why nothing can be said to come before the key's first value, in words."""
+    kind = keyset.columns[-1].type
+    if isinstance(kind, sa.Enum):
+        return f"an enum ({kind.name}), and no value of it comes before its first"
+    if isinstance(kind, sa.types.NullType) and keyset.dialect in ("mysql", "mariadb"):
+        return "of a kind (as INET6) of which it is not known what comes before its first value"
+    return None
+
+
 def _wide(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
-    """A type that also takes what comes before the column's smallest value: SQLAlchemy may write it as a cast."""
-    return sa.Numeric() if isinstance(column.type, sa.Numeric) else column.type
+    """A type that also takes what comes before the column's values: SQLAlchemy may write a cast to it, which rounds."""
+    kind = column.type
+    if isinstance(kind, sa.Numeric):
+        return sa.Numeric()
+    if isinstance(kind, (sa.DateTime, sa.Time)):
+        return sa.DateTime(kind.timezone) if isinstance(kind, sa.DateTime) else sa.Time()
+    return kind
 
 
 def _smallest(column: sa.Column[Any]) -> int | None:

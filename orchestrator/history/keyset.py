@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,6 +52,19 @@ class Keyset:
         """The parameters of a statement with `is_bound()`."""
         return {self._named("key", number): value for number, value in enumerate(key)}
 
+    def key(self, values: Iterable[Any]) -> Key:
+        """What the database has answered for the columns. Raises CommandError where the driver could not read it: MySQL
+        may keep dates like 0000-00-00, of which it makes a text or NULL."""
+        found = keys.plainly(values)
+        for column, value in zip(self.columns, found, strict=True):
+            if value is None or (isinstance(column.type, (sa.Date, sa.DateTime)) and not isinstance(value, date)):
+                raise CommandError(
+                    f"a row of {self.table.fullname!r} has a {column.name} that cannot be gone by: "
+                    f"{'NULL, or no date, like 0000-00-00' if value is None else value}. Give it another, or name "
+                    "another unique `key`"
+                )
+        return found
+
     def upper(self, connection: Connection) -> Key | None:
         """The greatest key; None where there is no row."""
         return self._first(connection, [column.desc() for column in self.columns])
@@ -67,7 +81,7 @@ class Keyset:
         bounds = self.bounds(after, upper)
         row = connection.execute(ends, bounds | {self._named(_SKIPPED): size - 1}).first()
         if row is not None:
-            return keys.plainly(row), size
+            return self.key(row), size
         return upper, int(connection.execute(counted, bounds | {self._named(_COUNTED): size}).scalar_one())
 
     def _asked(self, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
@@ -85,7 +99,7 @@ class Keyset:
 
     def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
-        return None if row is None else keys.plainly(row)
+        return None if row is None else self.key(row)
 
     def _named(self, what: str, number: int = 0) -> str:
         return f"{self.prefix}_{what}_{number}"
@@ -166,11 +180,13 @@ def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
 
 
 def _inexact(columns: Sequence[sa.Column[Any]]) -> str | None:
-    """A driver rounds such values when it reads them, also where it makes decimals of them: what is asked for then is
-    no row's key."""
+    """Which is not in Python what it is in the database. A float is rounded when it is read, also where the driver
+    makes a decimal of it: what is asked for then is no row's key."""
     for column in columns:
         if isinstance(column.type, sa.Float):
             return f"{column.name} is a {type(column.type).__name__.replace('_', ' ')}, whose values are not exact"
+        if isinstance(column.type, sa.Time) and column.type.timezone:
+            return f"{column.name} is a TIME WITH TIME ZONE, of which Python takes different values for the same"
     return None
 
 
@@ -211,6 +227,6 @@ def _try(name: str, key: Key, dialect: str) -> None:
             raise TypeError("a value does not come back as it was written")
     except TypeError as exc:
         raise CommandError(
-            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, moments, decimals and "
+            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, times, decimals and "
             "bytes can; name another unique `key`"
         ) from None

@@ -92,3 +92,69 @@ async def test_the_smallest_number_that_a_column_holds(
     project.add("filled", None, f'op.backfill_sql("{move}", "things")')
     await project.upgrade()
     assert project.rows("SELECT n FROM things") == [(1,)]
+
+
+EVERY_WAY = """
+op.backfill("things", {"n": "n + 1"}, batch_size=3)
+op.backfill_rows("things", ["m"], lambda rows: [{"m": row["m"] + 1} for row in rows], batch_size=3)
+op.backfill_sql("UPDATE things SET o = o + 1 WHERE k > :after AND k <= :upto", "things", batch_size=3)
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("kind", ["time", "time(0)", "timestamp(0)", "timestamptz(0)", "numeric(6, 1)"])
+async def test_what_comes_before_is_not_rounded_to_the_first(make_project: Make, driver: str, kind: str) -> None:
+    project = await make_project(driver)
+    values = {"time": "time '05:00' + i * interval '1 minute'", "nume": "i + 0.5"}
+    project.execute(
+        f"CREATE TABLE things (k {kind} PRIMARY KEY, n int NOT NULL, m int NOT NULL, o int NOT NULL)",
+        f"INSERT INTO things SELECT {values[kind[:4]] if kind[:5] != 'times' else 'now() + i * interval $$1 day$$'},"
+        " 0, 0, 0 FROM generate_series(1, 8) i".replace(":", "\\:"),
+    )
+    project.add("filled", None, EVERY_WAY)
+    await project.upgrade()
+    assert project.rows("SELECT n, m, o, count(*) FROM things GROUP BY 1, 2, 3") == [(1, 1, 1, 8)]
+
+
+REFUSED = {
+    "time zone": ("psycopg", "timetz", "'12:00+00'", "TIME WITH TIME ZONE"),
+    "mysql time": ("pymysql", "TIME", "'-01:30'", "below zero or longer than a day"),
+    "zero": ("pymysql", "DATE", "'0000-00-00'", "a row of 'things' has a k that cannot be gone by: 0000-00-00"),
+    "zero moment": ("asyncmy", "DATETIME", "'0000-00-00'", "a row of 'things' has a k that cannot be gone by"),
+    "month": ("asyncmy", "DATE", "'2026-02-00'", "a row of 'things' has a k that cannot be gone by"),
+}
+
+
+@pytest.mark.parametrize("which", REFUSED)
+async def test_what_python_cannot_tell_apart_or_read(make_project: Make, which: str) -> None:
+    driver, kind, value, said = REFUSED[which]
+    project = await make_project(driver)
+    project.execute(
+        *(["SET SESSION sql_mode = ''"] if project.dialect == "mysql" else []),
+        f"CREATE TABLE things (k {kind} PRIMARY KEY, n INT NOT NULL)",
+        f"INSERT INTO things VALUES ({value}, 0)".replace(":", "\\:"),
+    )
+    project.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    with pytest.raises(CommandError, match=said):
+        await project.upgrade()
+    assert project.rows("SELECT n FROM things") == [(0,)]
+
+
+@pytest.mark.filterwarnings("ignore:Did not recognize type")
+@pytest.mark.parametrize(("driver", "kind"), [("psycopg", "mood"), ("asyncpg", "mood"), ("pymysql", "INET6")])
+async def test_kinds_that_have_nothing_before_their_first_value(make_project: Make, driver: str, kind: str) -> None:
+    project = await make_project(driver)
+    values = ["::1", "::2", "ff::"] if kind == "INET6" else ["z", "a", "M"]
+    if kind == "mood":
+        project.execute("CREATE TYPE mood AS ENUM ('z', 'a', 'M')")
+    project.execute(
+        f"CREATE TABLE things (k {kind} PRIMARY KEY, n INT NOT NULL, m INT NOT NULL, o INT NOT NULL)",
+        *(f"INSERT INTO things VALUES ('{value}', 0, 0, 0)".replace(":", "\\:") for value in values),
+    )
+    *others, statement = EVERY_WAY.strip().splitlines()
+    project.add("others", None, "\n".join(others))
+    project.add("filled", "others", statement)
+    said = r"k is (an enum \(mood\)|of a kind \(as INET6\)).*Use op.backfill or"
+    with pytest.raises(CommandError, match=said):
+        await project.upgrade()
+    assert project.rows("SELECT DISTINCT n, m, o FROM things") == [(1, 1, 0)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,6 +19,7 @@ VALUES = st.one_of(
     st.uuids(),
     st.datetimes(),
     st.dates(),
+    st.times(),
     st.decimals(allow_nan=False, allow_infinity=False),
     st.binary(),
 )
@@ -38,6 +39,7 @@ def test_what_is_written_comes_back(key: tuple[Any, ...]) -> None:
         st.uuids().filter(lambda value: value.int > 0),
         st.datetimes(min_value=datetime.min + timedelta(days=1)),
         st.dates(min_value=date.min + timedelta(days=1)),
+        st.times(min_value=time(0, 0, 0, 1)),
         st.decimals(-(10**9), 10**9, places=3),
         st.decimals(-(10**60), 10**60, places=30),
         st.binary(min_size=1),
@@ -55,7 +57,7 @@ def test_nothing_comes_before_an_empty_text() -> None:
     assert keys.before((b"",)) is None
 
 
-@pytest.mark.parametrize("value", [datetime.min, date.min, Decimal("-Infinity"), Decimal("NaN")])
+@pytest.mark.parametrize("value", [datetime.min, date.min, time.min, Decimal("-Infinity"), Decimal("NaN")])
 def test_nothing_comes_before_the_first_of_all(value: Any) -> None:
     assert keys.before((value,)) is None
 
