@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ _WRITTEN: Mapping[type, tuple[str, Any]] = {
     UUID: ("uuid", str),
     datetime: ("datetime", datetime.isoformat),
     date: ("date", date.isoformat),
+    time: ("time", time.isoformat),
     Decimal: ("decimal", str),
     bytes: ("bytes", bytes.hex),
 }
@@ -23,6 +24,7 @@ _READ: Mapping[str, Any] = {
     "uuid": UUID,
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
+    "time": time.fromisoformat,
     "decimal": Decimal,
     "bytes": bytes.fromhex,
 }
@@ -45,6 +47,18 @@ def read(text: str) -> Key:
     (UUID('00000000-0000-0000-0000-000000000007'),)
     """
     return tuple(_value(part) for part in json.loads(text))
+
+
+def plainly(values: Iterable[Any]) -> Key:
+    """The values of a row as they are compared, kept and given to the database. A moment is brought to UTC: in a time
+    zone with summer time, Python takes both hours of that name for the same.
+
+    >>> plainly([datetime.fromisoformat("2026-10-25T02:30:00+01:00"), 7])
+    (datetime.datetime(2026, 10, 25, 1, 30, tzinfo=datetime.timezone.utc), 7)
+    """
+    return tuple(
+        value.astimezone(UTC) if isinstance(value, datetime) and value.tzinfo is not None else value for value in values
+    )
 
 
 def told(text: str | None) -> str:
@@ -76,17 +90,31 @@ def before(key: Sequence[Any]) -> Key | None:
 def _less(value: Any) -> Any:
     if isinstance(value, float):
         return math.nextafter(value, -math.inf)
-    if isinstance(value, (int, Decimal)):
+    if isinstance(value, int):
         return value - 1
-    if isinstance(value, datetime):
-        return value - timedelta(microseconds=1)
+    if isinstance(value, Decimal):
+        return _decimal_less(value)
     if isinstance(value, date):
-        return value - timedelta(days=1)
+        step = timedelta(microseconds=1) if isinstance(value, datetime) else timedelta(days=1)
+        try:
+            return value - step
+        except OverflowError:
+            return None
+    if isinstance(value, time):
+        return None if value == time.min else (datetime.combine(date.max, value) - timedelta(microseconds=1)).time()
     if isinstance(value, UUID):
         return UUID(int=value.int - 1) if value.int else None
     if isinstance(value, (str, bytes)):
         return value[:0] if value else None
     return None
+
+
+def _decimal_less(value: Decimal) -> Decimal | None:
+    """By 1, to the last digit: Python rounds to 28 of them where it is not told otherwise."""
+    _, digits, exponent = value.as_tuple()
+    if not isinstance(exponent, int):  # infinite, or not a number
+        return None
+    return Context(prec=len(digits) + abs(exponent) + 1).subtract(value, Decimal(1))
 
 
 def _plain(value: Any) -> Any:

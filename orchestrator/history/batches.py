@@ -168,7 +168,7 @@ class Loop:
             f"to {keys.told(row['last_key'])}, with {row['rows_changed']} rows changed. Put the revision back as it "
             "was and let it end; what is to be done besides belongs into a further revision. Where it is the same, and "
             "only a value in it is made anew by each run, let it go on: "
-            f"{self._checkpoint.accepting(self._definition)}"
+            f"{self._checkpoint.accepting(self._connection, self._definition)}"
         )
 
     def _doubted(self, row: sa.RowMapping) -> CommandError:

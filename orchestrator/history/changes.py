@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql.elements import Grouping
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
+from orchestrator.history import clauses
 from orchestrator.history.keyset import Keyset
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -28,9 +28,7 @@ class Change(Protocol):
     changed, where that can be told; `definition`: tells this change from another."""
 
     where: sa.ColumnElement[bool] | None
-
-    @property
-    def definition(self) -> str: ...
+    definition: str
 
     @property
     def columns(self) -> Collection[str] | None:
@@ -46,20 +44,19 @@ class SetColumns:
     """`UPDATE … SET`, by expressions."""
 
     def __init__(self, keyset: Keyset, values: Mapping[str, Any], where: Any) -> None:
-        self._keyset, self.where = keyset, condition(where)
+        self._keyset = keyset
         unknown = [name for name in values if name not in keyset.table.columns]
         if unknown:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `set_` names")
         if moved := [column.name for column in keyset.columns if column.name in values]:
             raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
-        self._values = {name: expression(value) for name, value in values.items()}
-        self.columns = frozenset(self._values)
+        self.columns = frozenset(values)
+        made = {name: clauses.expression(value) for name, value in values.items()}
+        self.where, told = _filter(keyset, where)
+        listed = ", ".join(f"{name} = {clauses.written(value)}" for name, value in sorted(made.items()))
+        self.definition = f"set {listed} where {told}"
+        self._values = {name: _value(keyset.table.columns[name], it) for name, it in made.items()}
         self._made = cache(self._update)
-
-    @property
-    def definition(self) -> str:
-        values = (f"{name} = {_text(value)}" for name, value in sorted(self._values.items()))
-        return f"set {', '.join(values)} where {_text(self.where)}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
@@ -73,19 +70,17 @@ class TransformRows:
     """Rows are read and kept from others, a Python function says what becomes of them, and they are written."""
 
     def __init__(self, keyset: Keyset, columns: Sequence[str], transform: Transform, where: Any) -> None:
-        self._keyset, self._transform, self.where = keyset, transform, condition(where)
+        self._keyset, self._transform = keyset, transform
         unknown = [name for name in columns if name not in keyset.table.columns]
         if unknown:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `columns` names")
         names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
         self._columns = [keyset.table.columns[name] for name in names]
         self.columns: set[str] = set()
+        self.where, told = _filter(keyset, where)
+        listed = ", ".join(column.name for column in self._columns)
+        self.definition = f"rows {_source(transform)} of {listed} where {told}"
         self._made = cache(self._wanted)
-
-    @property
-    def definition(self) -> str:
-        columns = ", ".join(column.name for column in self._columns)
-        return f"rows {_source(self._transform)} of {columns} where {_text(self.where)}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         rows = connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).mappings().all()
@@ -98,8 +93,8 @@ class TransformRows:
         by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
         for row, change in zip(rows, changes, strict=True):
             if change:
-                bound = {_bound(column.name): row[column.name] for column in self._keyset.columns}
-                by_columns.setdefault(tuple(sorted(change)), []).append(bound | dict(change))
+                key = self._keyset.key(row[column.name] for column in self._keyset.columns)
+                by_columns.setdefault(tuple(sorted(change)), []).append(dict(change) | self._keyset.bound(key))
         for names, values in by_columns.items():
             connection.execute(self._update(names), values)
             self.columns.update(names)
@@ -117,8 +112,7 @@ class TransformRows:
                     f"the function of the backfill of {table.fullname!r} changes {name!r}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
-        ours = [column == sa.bindparam(_bound(column.name), type_=column.type) for column in self._keyset.columns]
-        return table.update().where(*ours).values({name: sa.bindparam(name) for name in names})
+        return table.update().where(self._keyset.is_bound()).values({name: sa.bindparam(name) for name in names})
 
 
 class Statement:
@@ -141,14 +135,16 @@ class Statement:
                 f"the statement of the backfill of {keyset.table.fullname!r} lacks {', '.join(missing)}: each batch "
                 "must keep to the rows after the one key, up to and with the other"
             )
-        self._text = statement
-        types = dict(zip(self._names, (column.type for column in keyset.columns), strict=True))
+        if (unknown := _without_before(keyset)) is not None:
+            raise CommandError(
+                f"the statement of the backfill of {keyset.table.fullname!r} cannot have `:after` for the first row: "
+                f"{keyset.columns[-1].name} is {unknown}. Use op.backfill or op.backfill_rows, or name another unique "
+                "`key`"
+            )
+        types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
         bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
-        self._made = sa.text(statement).bindparams(*bounds)
-
-    @property
-    def definition(self) -> str:
-        return f"sql {self._text}"
+        self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
+        self.definition = f"sql {statement}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         after = self._before_all(connection) if after is None else after
@@ -161,10 +157,7 @@ class Statement:
 
     def _can_be(self, value: Any) -> bool:
         """Whether the last column of the key could have that value."""
-        column = self._keyset.columns[-1]
-        if isinstance(column.type, sa.Enum):
-            return False
-        smallest = _smallest(column)
+        smallest = _smallest(self._keyset.columns[-1])
         return smallest is None or self._keyset.dialect == "sqlite" or not isinstance(value, int) or value >= smallest
 
     def _before_all(self, connection: Connection) -> Key:
@@ -179,6 +172,26 @@ class Statement:
         return before
 
 
+def _without_before(keyset: Keyset) -> str | None:
+    """Why nothing can be said to come before the key's first value, in words."""
+    kind = keyset.columns[-1].type
+    if isinstance(kind, sa.Enum):
+        return f"an enum ({kind.name}), and no value of it comes before its first"
+    if isinstance(kind, sa.types.NullType) and keyset.dialect in ("mysql", "mariadb"):
+        return "of a kind (as INET6) of which it is not known what comes before its first value"
+    return None
+
+
+def _wide(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """A type that also takes what comes before the column's values: SQLAlchemy may write a cast to it, which rounds."""
+    kind = column.type
+    if isinstance(kind, sa.Numeric):
+        return sa.Numeric()
+    if isinstance(kind, (sa.DateTime, sa.Time)):
+        return sa.DateTime(kind.timezone) if isinstance(kind, sa.DateTime) else sa.Time()
+    return kind
+
+
 def _smallest(column: sa.Column[Any]) -> int | None:
     """The smallest value of a column of whole numbers."""
     if isinstance(column.type, sa.BigInteger):
@@ -188,23 +201,19 @@ def _smallest(column: sa.Column[Any]) -> int | None:
     return -(2**31) if isinstance(column.type, sa.Integer) else None
 
 
-def condition(where: Any) -> sa.ColumnElement[bool] | None:
-    """SQL in words, or a SQLAlchemy expression, as a condition that keeps to itself."""
-    return None if where is None else enclosed(where)
+def _filter(keyset: Keyset, where: Any) -> tuple[sa.ColumnElement[bool] | None, str]:
+    """Which rows are to be changed, and the same in words."""
+    made = clauses.condition(where)
+    if made is None:
+        return None, clauses.written(None)
+    return clauses.alone(made, f"`where` of the backfill of {keyset.table.fullname!r}"), clauses.written(made)
 
 
-def expression(value: Any) -> Any:
-    """What a column becomes: SQL in words, or a SQLAlchemy expression, that keeps to itself; or a value."""
-    if isinstance(value, str):
-        return sa.text(value) if value.strip().upper() == "DEFAULT" else enclosed(value)
-    return enclosed(value) if isinstance(value, (sa.TextClause, sa.ColumnClause)) else value
-
-
-def enclosed(clause: Any) -> Any:
-    """In parentheses, so that no `OR` and no comment in it reaches what comes after: SQLAlchemy adds none to text."""
-    if isinstance(clause, str):
-        return sa.text(f"(\n{clause}\n)")
-    return Grouping(clause)
+def _value(column: sa.Column[Any], value: Any) -> Any:
+    """A value goes by a name of ours: SQLAlchemy would take the column's, which a parameter of `where` may have."""
+    if isinstance(value, sa.ClauseElement):
+        return clauses.alone(value, f"{column.name!r} in `set_` of the backfill of {column.table.fullname!r}")
+    return sa.bindparam(None, value, type_=column.type, unique=True)
 
 
 def digest(keyset: Keyset, change: Change) -> str:
@@ -213,26 +222,9 @@ def digest(keyset: Keyset, change: Change) -> str:
     return hashlib.sha256(f"{keyset.table.fullname} by {columns}: {change.definition}".encode()).hexdigest()
 
 
-def _bound(name: str) -> str:
-    return f"key_of_row_{name}"
-
-
 def _source(function: Any) -> str:
     """The function as it is written, where that can be told; wherever it stands."""
     try:
         return " ".join(inspect.getsource(function).split())
     except (OSError, TypeError):
         return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _text(clause: Any) -> str:
-    """A clause with its values: another value is another change. What has no order is put into one."""
-    if not isinstance(clause, sa.ClauseElement):
-        return repr(clause)
-    compiled = clause.compile()
-    values = sorted((name, _ordered(value)) for name, value in compiled.params.items())
-    return f"{compiled} {values}" if values else str(compiled)
-
-
-def _ordered(value: Any) -> str:
-    return str(sorted(map(repr, value))) if isinstance(value, (set, frozenset, list, tuple)) else repr(value)

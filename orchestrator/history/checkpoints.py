@@ -107,11 +107,15 @@ class Checkpoint:
         if changed.rowcount != 1:
             raise TakenOverError
 
-    def accepting(self, definition: str) -> str:
+    def accepting(self, connection: Connection, definition: str) -> str:
         """The SQL by which a person says that a backfill that goes by another text is the same."""
-        identity = self._identity
+        identity, preparer = self._identity, connection.dialect.identifier_preparer
+        table = preparer.format_table(self._table)
+        if preparer._double_percents:  # for the driver, which a person does not go through
+            table = table.replace("%%", "%")
+        revision = identity.revision.replace("'", "''")
         return (
-            f"UPDATE {self._table.fullname} SET definition = '{definition}' WHERE revision = '{identity.revision}' AND "
+            f"UPDATE {table} SET definition = '{definition}' WHERE revision = '{revision}' AND "
             f"direction = '{identity.direction}' AND ordinal = {identity.ordinal}"
         )
 

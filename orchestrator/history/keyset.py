@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
@@ -15,8 +17,7 @@ from orchestrator.backfill.keys import Key
 from orchestrator.history import servers
 
 _GENERATED = "generated"
-# Parameters of ours, by names that a revision's own SQL has no use for.
-_SKIPPED, _COUNTED = "orchestrator_skipped", "orchestrator_counted"
+_SKIPPED, _COUNTED = "skipped", "counted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Keyset:
     table: sa.Table
     columns: tuple[sa.Column[Any], ...]
     dialect: str
+    # How parameters of ours begin, as no column does: SQLAlchemy would set a column of the same name.
+    prefix: str = "orchestrator"
     # What `step` asks, which takes longer to make than to answer: for the first batch, and for others.
     _steps: dict[bool, tuple[sa.Select[Any], sa.Select[Any]]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -37,8 +40,30 @@ class Keyset:
 
     def bounds(self, after: Key | None, upto: Key) -> dict[str, Any]:
         """The parameters of a statement with `between(first=after is None)`."""
-        given = {_bound("upto", number): value for number, value in enumerate(upto)}
-        return given | {_bound("after", number): value for number, value in enumerate(after or ())}
+        given = {self._named("upto", number): value for number, value in enumerate(upto)}
+        return given | {self._named("after", number): value for number, value in enumerate(after or ())}
+
+    def is_bound(self) -> sa.ColumnElement[bool]:
+        """The row of one key, which is said when it is executed: `bound`."""
+        pairs = zip(self.columns, self._bounds("key"), strict=True)
+        return sa.and_(*(column == parameter for column, parameter in pairs))
+
+    def bound(self, key: Key) -> dict[str, Any]:
+        """The parameters of a statement with `is_bound()`."""
+        return {self._named("key", number): value for number, value in enumerate(key)}
+
+    def key(self, values: Iterable[Any]) -> Key:
+        """What the database has answered for the columns. Raises CommandError where the driver could not read it: MySQL
+        may keep dates like 0000-00-00, of which it makes a text or NULL."""
+        found = keys.plainly(values)
+        for column, value in zip(self.columns, found, strict=True):
+            if value is None or (isinstance(column.type, (sa.Date, sa.DateTime)) and not isinstance(value, date)):
+                raise CommandError(
+                    f"a row of {self.table.fullname!r} has a {column.name} that cannot be gone by: "
+                    f"{'NULL, or no date, like 0000-00-00' if value is None else value}. Give it another, or name "
+                    "another unique `key`"
+                )
+        return found
 
     def upper(self, connection: Connection) -> Key | None:
         """The greatest key; None where there is no row."""
@@ -54,16 +79,16 @@ class Keyset:
             self._steps[first] = self._asked(first)
         ends, counted = self._steps[first]
         bounds = self.bounds(after, upper)
-        row = connection.execute(ends, bounds | {_SKIPPED: size - 1}).first()
+        row = connection.execute(ends, bounds | {self._named(_SKIPPED): size - 1}).first()
         if row is not None:
-            return tuple(row), size
-        return upper, int(connection.execute(counted, bounds | {_COUNTED: size}).scalar_one())
+            return self.key(row), size
+        return upper, int(connection.execute(counted, bounds | {self._named(_COUNTED): size}).scalar_one())
 
     def _asked(self, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
         """For the last key of a batch, and how many rows there are up to the upper one."""
         rows = sa.select(*self.columns).where(self.between(first=first))
-        ends = rows.order_by(*self.columns).limit(1).offset(sa.bindparam(_SKIPPED, type_=sa.Integer))
-        some = rows.limit(sa.bindparam(_COUNTED, type_=sa.Integer)).subquery()
+        ends = rows.order_by(*self.columns).limit(1).offset(sa.bindparam(self._named(_SKIPPED), type_=sa.Integer))
+        some = rows.limit(sa.bindparam(self._named(_COUNTED), type_=sa.Integer)).subquery()
         return ends, sa.select(sa.func.count()).select_from(some)
 
     def has_null(self, connection: Connection) -> bool:
@@ -74,10 +99,13 @@ class Keyset:
 
     def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
-        return None if row is None else tuple(row)
+        return None if row is None else self.key(row)
+
+    def _named(self, what: str, number: int = 0) -> str:
+        return f"{self.prefix}_{what}_{number}"
 
     def _bounds(self, end: str) -> list[sa.BindParameter[Any]]:
-        return [sa.bindparam(_bound(end, n), type_=column.type) for n, column in enumerate(self.columns)]
+        return [sa.bindparam(self._named(end, n), type_=column.type) for n, column in enumerate(self.columns)]
 
     def _compared(self, values: Sequence[sa.ColumnElement[Any]], *, above: bool) -> sa.ColumnElement[bool]:
         """`key < columns`, or `columns <= key`. MySQL finds its way in an index only where it is spelled out."""
@@ -87,10 +115,6 @@ class Keyset:
             row, bound = sa.tuple_(*self.columns), sa.tuple_(*values)
             return row > bound if above else row <= bound
         return _spelled(self.columns, values, above=above)
-
-
-def _bound(end: str, number: int) -> str:
-    return f"orchestrator_{end}_{number}"
 
 
 def _spelled(
@@ -115,10 +139,9 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     if unknown:
         raise CommandError(f"table {name!r} has no column {unknown[0]!r}, which `key` names")
     columns = tuple(found.columns[column] for column in key) if key else tuple(found.primary_key.columns)
-    if connection.dialect.name == "sqlite":
-        for column in columns:  # it compares what it stores, whatever the column says that this is
-            column.type = sa.types.NullType()
-    keyset = Keyset(found, columns, connection.dialect.name)
+    for column in columns:
+        column.type = _compared_as(column.type, connection.dialect.name)
+    keyset = Keyset(found, columns, connection.dialect.name, _free([column.name for column in found.columns]))
     server = servers.of(connection, found)
     names = [column.name for column in columns]
     if names != [column.name for column in found.primary_key.columns] and not server.is_unique(connection, names):
@@ -126,7 +149,7 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
             f"`key` of the backfill of {name!r} is not unique: {', '.join(names)}. Name the primary key's columns, or "
             "those of a unique index, in its order"
         )
-    if (problem := _moving(columns) or server.unusable(connection, names)) is not None:
+    if (problem := _moving(columns) or _inexact(columns) or server.unusable(connection, names)) is not None:
         raise CommandError(f"the key of {name!r} cannot be gone by: {problem}. Name another unique `key`")
     return keyset
 
@@ -144,9 +167,36 @@ def prove(connection: Connection, keyset: Keyset) -> None:
         _try(name, first, keyset.dialect)
 
 
+def _free(names: Sequence[str]) -> str:
+    prefix = "orchestrator"
+    while any(name.startswith(prefix) for name in names):
+        prefix += "_"
+    return prefix
+
+
 def _moving(columns: Sequence[sa.Column[Any]]) -> str | None:
     made = next((column.name for column in columns if column.info[_GENERATED]), None)
     return None if made is None else f"{made} is generated, and may change with its row"
+
+
+def _inexact(columns: Sequence[sa.Column[Any]]) -> str | None:
+    """Which is not in Python what it is in the database. A float is rounded when it is read, also where the driver
+    makes a decimal of it: what is asked for then is no row's key."""
+    for column in columns:
+        if isinstance(column.type, sa.Float):
+            return f"{column.name} is a {type(column.type).__name__.replace('_', ' ')}, whose values are not exact"
+        if isinstance(column.type, sa.Time) and column.type.timezone:
+            return f"{column.name} is a TIME WITH TIME ZONE, of which Python takes different values for the same"
+    return None
+
+
+def _compared_as(kind: Any, dialect: str) -> Any:
+    """Of a domain, what it is made of. SQLite compares what it stores, whatever the column says that this is."""
+    if dialect == "sqlite":
+        return sa.types.NullType()
+    while isinstance(kind, DOMAIN):
+        kind = kind.data_type
+    return kind
 
 
 def _read(connection: Connection, table: str, schema: str | None) -> sa.Table:
@@ -177,6 +227,6 @@ def _try(name: str, key: Key, dialect: str) -> None:
             raise TypeError("a value does not come back as it was written")
     except TypeError as exc:
         raise CommandError(
-            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, moments, decimals and "
+            f"the key of {name!r} cannot be gone by: {exc}. Whole numbers, texts, UUIDs, dates, times, decimals and "
             "bytes can; name another unique `key`"
         ) from None

@@ -321,6 +321,8 @@ class MySQL(Server):
                 return f"{name} is an {str(kind).upper()}, which is ordered by number and compared as text"
             if str(kind).lower() == "timestamp":
                 return f"{name} is a TIMESTAMP, whose values depend on the session's time zone"
+            if str(kind).lower() == "time":
+                return f"{name} is a TIME, which may be below zero or longer than a day"
             if "on update" in str(extra).lower():
                 return f"{name} changes by itself when its row does (ON UPDATE)"
         return None

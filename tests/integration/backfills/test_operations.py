@@ -285,6 +285,27 @@ async def test_a_backfill_that_was_changed_after_it_had_begun(one_of_each: Proje
         await one_of_each.upgrade()
 
 
+async def test_one_that_is_only_made_anew_goes_on_by_the_sql_that_is_offered(one_of_each: Project) -> None:
+    env = one_of_each.folder / "alembic" / "env.py"
+    named = 'context.configure(version_table="The 100% Versions", '
+    env.write_text(env.read_text().replace("context.configure(", named))
+    one_of_each.numbers(30)
+    rows = 'lambda rows: [{"done": 1 // (20 - r["id"])} for r in rows]'
+    one_of_each.add("filled", None, f'op.backfill_rows("accounts", ["id"], {rows}, batch_size=3)')
+    with pytest.raises(ZeroDivisionError):
+        await one_of_each.upgrade()
+    one_of_each.add("filled", None, 'op.backfill("accounts", {"done": 2})')
+    with pytest.raises(CommandError, match="let it go on: UPDATE ") as caught:
+        await one_of_each.upgrade()
+    with one_of_each.connected() as connection, connection.begin():
+        cursor = connection.connection.cursor()
+        cursor.execute(str(caught.value).partition("let it go on: ")[2])
+        assert cursor.rowcount == 1
+        cursor.close()
+    await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT count(*) FROM accounts WHERE done IS NULL") == [(0,)]
+
+
 async def test_two_of_one_revision_and_the_second_fails(one_of_each: Project) -> None:
     """The first, which is finished, is not begun again."""
     one_of_each.numbers(30)

@@ -1,0 +1,87 @@
+"""SQL that a revision gives to its backfill: made to keep to itself, whatever stands in it and around it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from alembic.util import CommandError
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.elements import Grouping
+
+
+def condition(where: Any) -> sa.ColumnElement[bool] | None:
+    """SQL in words, or a SQLAlchemy expression, as a condition that keeps to itself. Raises CommandError for what is
+    neither."""
+    if where is None:
+        return None
+    if not isinstance(where := _element(where), (str, sa.ClauseElement)):
+        raise CommandError(
+            f"`where` is {where!r}: it must be SQL in words, or a SQLAlchemy expression. Leave it out where all rows "
+            "are meant"
+        )
+    made: sa.ColumnElement[bool] = _enclosed(where)
+    return made
+
+
+def expression(value: Any) -> Any:
+    """What a column becomes: SQL in words, or a SQLAlchemy expression, that keeps to itself; or a value."""
+    value = _element(value)
+    if isinstance(value, str):
+        return sa.text(value) if value.strip().upper() == "DEFAULT" else _enclosed(value)
+    return _enclosed(value) if isinstance(value, (sa.TextClause, sa.ColumnClause)) else value
+
+
+def alone(clause: Any, what: str) -> Any:
+    """The same clause with parameters of its own: those of another clause may have the same names and other values.
+    Raises CommandError, in which `what` tells where it stands, for a parameter without a value."""
+    _refuse_unbound(clause, what)
+
+    def rename(parameter: Any) -> None:
+        if not parameter.unique:
+            parameter._orig_key = "given"  # no name of a column, nor of a parameter of ours
+            parameter._convert_to_unique()
+
+    return visitors.cloned_traverse(clause, {"maintain_key": True, "detect_subquery_cols": True}, {"bindparam": rename})
+
+
+def statement(sql: str, bounds: Collection[sa.BindParameter[Any]], what: str) -> sa.TextClause:
+    """Raises CommandError for a parameter that is none of the bounds."""
+    made = sa.text(sql).bindparams(*bounds)
+    _refuse_unbound(made, what, {parameter.key for parameter in bounds})
+    return made
+
+
+def written(clause: Any) -> str:
+    """A clause with its values: another value is another change. What has no order is put into one."""
+    if not isinstance(clause, sa.ClauseElement):
+        return repr(clause)
+    compiled = clause.compile()
+    values = sorted((name, _ordered(value)) for name, value in compiled.params.items())
+    return f"{compiled} {values}" if values else str(compiled)
+
+
+def _element(value: Any) -> Any:
+    """An attribute of a mapped class stands for its column."""
+    return value.__clause_element__() if hasattr(value, "__clause_element__") else value
+
+
+def _enclosed(clause: Any) -> Any:
+    """In parentheses, so that no `OR` and no comment in it reaches what comes after: SQLAlchemy adds none to text."""
+    return sa.text(f"(\n{clause}\n)") if isinstance(clause, str) else Grouping(clause)
+
+
+def _refuse_unbound(clause: sa.ClauseElement, what: str, bounds: Collection[str] = ()) -> None:
+    for found in visitors.iterate(clause):
+        if isinstance(found, sa.BindParameter) and found.required and found.key not in bounds:
+            name = f":{found.key}"
+            raise CommandError(
+                f"{what}: `{name}` stands for a value, and none is given. If it is just a colon and a word, as in a "
+                f"text or in JSON, write `\\{name}` (in Python, r'...' keeps the backslash). If it is a value, "
+                "give it: sa.text(...).bindparams(...)"
+            )
+
+
+def _ordered(value: Any) -> str:
+    return str(sorted(map(repr, value))) if isinstance(value, (set, frozenset, list, tuple)) else repr(value)
