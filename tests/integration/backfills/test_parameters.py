@@ -99,6 +99,7 @@ UNBOUND = {
     "ours": ("""op.backfill("accounts", {"done": 1}, where="id > :orchestrator_upto_0")""", "`where` of .* stands"),
     "rows": ("""op.backfill_rows("accounts", [], lambda rows: [None] * len(rows), where="id > :word")""", "stands for"),
     "sql": (f"""op.backfill_sql("{COPY}", "accounts")""", "the statement of the backfill of 'accounts': `:word`"),
+    "verify": ("""op.verify("SELECT ':word' = 'word'", "no")""", "the SQL of op.verify: `:word`"),
     "true": ("""op.backfill("accounts", {"done": 1}, where=True)""", "`where` is True: it must be SQL"),
     "unknown": (
         """op.backfill_rows("accounts", [], lambda rows: [{"key_of_row_id": 1}] * len(rows))""",
