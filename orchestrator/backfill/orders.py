@@ -63,14 +63,21 @@ def remaining(orders: Iterable[Order]) -> Sequence[Order]:
     kept: dict[tuple[Scope, str], Order] = {}
     for order in orders:
         if order.action == "resume":
-            kept.pop((order.scope, "pause"), None)
+            kept = {key: one for key, one in kept.items() if not takes_back(order, one)}
         elif order.action == "adjust":
             kept.pop((order.scope, "adjust"), None)
             if order.adjustment is not None and order.adjustment != Adjustment():
                 kept[order.scope, "adjust"] = order
         elif order.action == "pause":
-            kept.setdefault((order.scope, "pause"), order)
+            kept.pop((order.scope, "pause"), None)
+            kept[order.scope, "pause"] = order
     return list(kept.values())
+
+
+def takes_back(order: Order, before: Order) -> bool:
+    """Whether a resume takes back what was ordered before: a pause within its scope. Not a wider one, since that holds
+    others as well."""
+    return order.action == "resume" and before.action == "pause" and order.scope.holds(before.scope)
 
 
 def refusal(order: Order) -> str | None:

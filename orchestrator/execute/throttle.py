@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from orchestrator.backfill import orders
-from orchestrator.backfill.steering import Order, Scope
+from orchestrator.backfill import effects, orders
+from orchestrator.backfill.effects import Effect
+from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import TargetError
 from orchestrator.execute.loads import Load, Member
@@ -67,12 +68,13 @@ class Throttle:
         while self._ending:
             await asyncio.wait(set(self._ending))
 
-    def order(self, order: Order) -> int:
-        """It counts from now on; how many backfills that run it concerns. See `orders.refusal` for what cannot be."""
+    def order(self, order: Order) -> Effect:
+        """It counts from now on; what it comes to. See `orders.refusal` for what cannot be."""
+        comes_to = effects.effect(self._around.orders, order, self.underway())
         if order.action == "abort":  # of all that runs now, also where the clock was set back since that began
             order = replace(order, at=max([order.at, *(turn.since for turn in self._members())]))
         self._count((*self._around.orders, order))
-        return self.concerned(order.scope)
+        return comes_to
 
     def restore(self, kept: Iterable[Order]) -> None:
         """The orders that stand, the oldest first, in the place of all that there are."""
@@ -90,13 +92,6 @@ class Throttle:
     def orders(self) -> Sequence[Order]:
         """Those that count."""
         return self._around.orders
-
-    def concerned(self, scope: Scope) -> int:
-        """How many backfills that run now a scope covers."""
-        return sum(
-            scope.covers(run.rollout, run.target.shard, run.target.tenant, run.backfill.revision)
-            for run in self._runs()
-        )
 
     def underway(self) -> Sequence[Underway]:
         """A backfill is among them before its start is told, and until its end has been."""

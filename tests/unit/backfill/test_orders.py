@@ -36,6 +36,9 @@ def test_a_pause_counts_until_the_same_is_resumed() -> None:
     assert is_paused(order("pause", SHARD), order("resume", SHARD, 2), order("pause", SHARD, 3))
     assert is_paused(order("pause", SHARD), order("resume", TENANT, 2)), "of another scope"
     assert is_paused(order("pause", SHARD), order("pause", TENANT), order("resume", SHARD, 2))
+    assert not is_paused(order("pause", SHARD), order("pause", TENANT), order("pause", NARROW), order("resume", ALL, 2))
+    assert not is_paused(order("pause", NARROW), order("resume", TENANT, 2)), "it lies within"
+    assert is_paused(order("pause", TENANT), order("resume", NARROW, 2)), "it holds others, too"
     assert not is_paused(order("pause", SHARD, 2), order("resume", SHARD)), "as they come, not by their time"
 
 
@@ -107,7 +110,8 @@ def test_what_no_longer_counts_need_not_be_kept() -> None:
         order("adjust", ALL, 6, duty=0.3),
         order("abort", ALL, 7),
     ]
-    assert orders.remaining(given) == [given[0], given[5]]
+    assert orders.remaining(given) == [given[1], given[5]]
+    assert orders.remaining([*given[:3], order("resume", ALL, 8), given[4]]) == [given[4]]
 
 
 @pytest.mark.parametrize(

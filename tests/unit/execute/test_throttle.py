@@ -45,7 +45,7 @@ def server() -> Server:
 
 
 def order(bench: Bench, action: Action, scope: Scope | None = None, **fields: Any) -> int:
-    return bench.throttle.order(Order(scope or Scope(), action, "user:ann", bench.clocks.moment(), **fields))
+    return bench.throttle.order(Order(scope or Scope(), action, "user:ann", bench.clocks.moment(), **fields)).count
 
 
 def reasons(bench: Bench) -> set[str]:
@@ -206,6 +206,36 @@ async def test_an_order_counts_at_once_for_what_it_covers(server: Server, monkey
         assert isinstance(answers["hooli"], Go)
     (stopped,) = [event for event in bench.of(BackfillStopped) if event.kind == "aborted"]
     assert stopped.tenant == "globex"
+
+
+async def test_a_resume_answers_with_those_that_really_go_on(server: Server) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop("acme") as acme, bench.loop("globex") as globex:
+        await acme.go()
+        await globex.go()
+        order(bench, "pause", Scope(shard="pg"), reason="month-end")
+        order(bench, "pause", Scope(tenant="globex"))
+        await acme.held()
+        await globex.held()
+        assert order(bench, "resume", Scope(tenant="acme")) == 0
+        assert isinstance(await acme.ask(), Wait)
+        assert order(bench, "resume", Scope(shard="pg")) == 1
+        await acme.go()
+        assert isinstance(await globex.ask(), Wait)
+        order(bench, "pause", Scope(shard="pg"))
+        server.tells[LAG] = 9.0
+
+        async def lags() -> bool:
+            await globex.held()
+            return LAG in reasons(bench)
+
+        await until(lags)
+        assert order(bench, "resume") == 1, "acme has not asked since, and is not known to lag"
+        assert isinstance(await globex.ask(), Wait)
+        assert "paused" not in reasons(bench)
+        server.tells[LAG] = 0.0
+        await acme.go()
+        await globex.go()
 
 
 async def test_an_abort_does_not_concern_what_begins_later(server: Server) -> None:
@@ -440,7 +470,7 @@ def test_an_order_that_stands_may_be_given_again() -> None:
     bench = Bench(RULES, Server())
     given = Order(Scope(shard="pg"), "pause", "user:ann", now())
     for _ in range(2):
-        assert bench.throttle.order(given) == 0
+        assert bench.throttle.order(given).count == 0
     assert list(bench.throttle.orders) == [given]
     order(bench, "resume", Scope(shard="pg"))
     assert not bench.throttle.orders
