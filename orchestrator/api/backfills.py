@@ -96,7 +96,8 @@ async def resume_backfills(body: shown.OrderBackfills, service: Service, client:
 @router.post("/abort")
 async def abort_backfills(body: shown.OrderBackfills, service: Service, client: Client) -> shown.GivenOrder:
     """End what is underway at the end of the batch that runs: these targets fail, what was changed stays, and a retry
-    goes on from there. Counts for none that begins later."""
+    goes on from there. Counts for none that begins later, also not for the next one of a target that is between two.
+    Where one is in its last batch, its target fails before its next backfill."""
     return await _ordered("abort", body, service, client)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 from orchestrator.backfill import effects, orders
 from orchestrator.backfill.effects import Effect
@@ -71,8 +70,10 @@ class Throttle:
     def order(self, order: Order) -> Effect:
         """It counts from now on; what it comes to. See `orders.refusal` for what cannot be."""
         comes_to = effects.effect(self._around.orders, order, self.underway())
-        if order.action == "abort":  # of all that runs now, also where the clock was set back since that began
-            order = replace(order, at=max([order.at, *(turn.since for turn in self._members())]))
+        if order.action == "abort":  # of what runs now; whatever begins later knows nothing of it
+            for run in self._runs():
+                if orders.concerns(order, run.who):
+                    run.aborted = order
         self._count((*self._around.orders, order))
         return comes_to
 
@@ -81,10 +82,7 @@ class Throttle:
         self._count(tuple(kept))
 
     def _count(self, given: Sequence[Order]) -> None:
-        # An abort concerns what runs when it is carried out.
-        since = min((turn.since for turn in self._members()), default=None)
-        aborts = [one for one in given if one.action == "abort" and since is not None and one.at >= since]
-        self._around.orders = (*orders.remaining(given), *aborts)
+        self._around.orders = tuple(orders.remaining(given))
         for load in self._loads.values():
             load.wake()
 

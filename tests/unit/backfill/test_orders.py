@@ -14,7 +14,7 @@ from orchestrator.registry.backfills import ProbeSignal, Rules, Threshold
 from orchestrator.registry.model import Check
 
 BEGAN = datetime(2026, 11, 30, 12, tzinfo=UTC)
-WHO = Who("r1", "pg-1", "acme", "4d5e6f", BEGAN)
+WHO = Who("r1", "pg-1", "acme", "4d5e6f")
 ALL, SHARD, TENANT = Scope(), Scope(shard="pg-1"), Scope(tenant="acme")
 NARROW = Scope(rollout="r1", tenant="acme", revision="4d5e6f")
 RULES = Rules(rows_per_second=5000.0, duty=0.5)
@@ -51,14 +51,6 @@ def test_what_is_ordered_of_others_does_not_count(scope: Scope) -> None:
 def test_the_first_of_several_pauses_is_told() -> None:
     first = order("pause", TENANT, 1)
     assert orders.standing([first, order("pause", ALL, 0)], RULES, WHO).paused is first
-
-
-def test_an_abort_counts_for_what_runs_when_it_is_given() -> None:
-    assert orders.standing([order("abort", TENANT, -1)], RULES, WHO).aborted is None
-    given = order("abort", TENANT, 1)
-    assert orders.standing([given], RULES, WHO).aborted is given
-    later = replace(WHO, since=BEGAN + timedelta(minutes=2))
-    assert orders.standing([given], RULES, later).aborted is None, "the next run goes on"
 
 
 def test_the_narrower_scope_counts_and_of_two_alike_the_later() -> None:

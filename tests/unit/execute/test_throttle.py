@@ -251,6 +251,41 @@ async def test_an_abort_does_not_concern_what_begins_later(server: Server) -> No
         assert [one.action for one in bench.throttle.orders] == ["pause"]
 
 
+async def test_an_abort_between_two_backfills_of_a_migration_concerns_neither(server: Server) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        await loop.go()
+        loop.progress = Progress(finished=True)
+        await loop.ask()
+        assert order(bench, "abort", Scope(tenant="acme")) == 0
+        bench.clocks.ahead += 600
+        loop.revision, loop.progress = "another", Progress(estimated=1000)
+        await loop.go()
+        assert order(bench, "abort", Scope(tenant="acme"), reason="x") == 1
+        assert await loop.ask() == Stop("aborted", "aborted by user:ann: x")
+    assert bench.throttle.orders == ()
+
+
+@pytest.mark.parametrize(("scope", "stopped"), [(Scope(tenant="acme"), True), (Scope(revision="4d5e6f"), False)])
+async def test_an_abort_in_the_last_batch_ends_the_migration_before_its_next_backfill(
+    server: Server, scope: Scope, stopped: bool
+) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        await loop.go()
+        assert order(bench, "abort", scope, reason="x") == 1
+        loop.progress = Progress(finished=True)
+        await loop.ask()
+        assert len(bench.of(BackfillFinished)) == 1
+        loop.revision, loop.progress = "another", Progress(estimated=1000)
+        if stopped:
+            assert (await loop.ask()) == Stop("aborted", "aborted by user:ann: x")
+        else:
+            await loop.go()
+    async with bench.loop() as loop:
+        await loop.go()
+
+
 async def test_thresholds_sizes_and_budgets_change_while_it_runs(server: Server) -> None:
     bench = Bench(RULES, server)
     server.tells[LAG] = 7.0
