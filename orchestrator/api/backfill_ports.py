@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from orchestrator.backfill.effects import Effect
 from orchestrator.backfill.records import Key, Record, State, Sum
 from orchestrator.backfill.steering import Order
 
@@ -39,11 +40,11 @@ class Backfills(Protocol):
         """Of active rollouts, or of the one that `only` names."""
         ...
 
-    async def order(self, order: Order) -> int:
-        """Carry out an order, also for what begins later, and keep it until it is taken back. How many backfills it
-        concerns now.
+    async def order(self, order: Order) -> Effect:
+        """Carry out an order, also for what begins later, and keep it until it is taken back; what it comes to now.
 
         Raises RequestError for one that cannot be meant, ConfigurationError for a shard or tenant that there is not,
-        NotFoundError for a rollout, and StateError for one that has finished and for a resume of what was not paused.
+        NotFoundError for a rollout, and StateError for one that has finished and for a resume where nothing of the
+        scope is paused by itself.
         """
         ...

@@ -10,6 +10,7 @@ from orchestrator.api.backfill_ports import Fleet
 from orchestrator.api.backfill_sums import BackfillSum, backfill_sum
 from orchestrator.api.schemas import PRINTABLE, Body, Moment, Word, masked, whole
 from orchestrator.backfill import records
+from orchestrator.backfill.effects import Effect
 from orchestrator.backfill.model import Direction, Kind
 from orchestrator.backfill.orders import LARGEST_BATCH
 from orchestrator.backfill.records import Record, State
@@ -105,7 +106,18 @@ class BackfillOrder(Body):
 
 
 class GivenOrder(BackfillOrder):
-    count: int = Field(description="How many backfills it concerns now. It counts for those that begin later, too.")
+    count: int = Field(
+        description="How many backfills that are underway it concerns; of a resume, those that go on with it. A pause "
+        "and an adjustment count for those that begin later, too; an abort does not."
+    )
+    taken_back: list[BackfillOrder] = Field(description="Of a resume: the pauses that it has taken back.")
+    paused_by: list[BackfillOrder] = Field(
+        description="Of a resume: pauses that still stand and hold some of these, now or when they begin. Each is "
+        "taken back by a resume of its scope."
+    )
+    holds: dict[str, int] = Field(
+        description="Of a resume: how many of these still wait, by reason; `paused` for those that `paused_by` holds."
+    )
 
 
 class BackfillSummary(Body):
@@ -202,8 +214,14 @@ def order(it: Order) -> BackfillOrder:
     return BackfillOrder(**_order(it))
 
 
-def given(it: Order, count: int) -> GivenOrder:
-    return GivenOrder(**_order(it), count=count)
+def given(it: Order, came_to: Effect) -> GivenOrder:
+    return GivenOrder(
+        **_order(it),
+        count=came_to.count,
+        taken_back=[order(one) for one in came_to.taken_back],
+        paused_by=[order(one) for one in came_to.paused_by],
+        holds=dict(came_to.holds),
+    )
 
 
 def _order(it: Order) -> dict[str, Any]:

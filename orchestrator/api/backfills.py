@@ -80,21 +80,24 @@ async def sum_up_backfills(query: Annotated[SummaryQuery, Query()], service: Ser
 
 @router.post("/pause")
 async def pause_backfills(body: shown.OrderBackfills, service: Service, client: Client) -> shown.GivenOrder:
-    """Hold these backfills at the end of the batch that runs, and those like them that begin later, until the same
-    scope is resumed; also over restarts. Their targets stay locked, and their rollouts wait for them."""
+    """Hold these backfills at the end of the batch that runs, and those like them that begin later, until this scope
+    or a wider one is resumed; also over restarts. Their targets stay locked, and their rollouts wait for them."""
     return await _ordered("pause", body, service, client)
 
 
 @router.post("/resume")
 async def resume_backfills(body: shown.OrderBackfills, service: Service, client: Client) -> shown.GivenOrder:
-    """Take back the pause of just this scope."""
+    """Take back each pause that lies within this scope: one that names all that is named here. A wider one stays, since
+    it holds others as well: `paused_by` tells of it, and where there is no other, nothing is done and that is a
+    conflict."""
     return await _ordered("resume", body, service, client)
 
 
 @router.post("/abort")
 async def abort_backfills(body: shown.OrderBackfills, service: Service, client: Client) -> shown.GivenOrder:
     """End what is underway at the end of the batch that runs: these targets fail, what was changed stays, and a retry
-    goes on from there. Counts for none that begins later."""
+    goes on from there. Counts for none that begins later, also not for the next one of a target that is between two.
+    Where one is in its last batch, its target fails before its next backfill."""
     return await _ordered("abort", body, service, client)
 
 

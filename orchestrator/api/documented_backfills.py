@@ -86,7 +86,8 @@ def _order(action: Action, adjustment: BackfillAdjustment | None = None) -> Back
 
 
 def _given(action: Action, adjustment: BackfillAdjustment | None = None) -> Mapping[HTTPStatus, dict[str, Any]]:
-    told = GivenOrder(**dict(_order(action, adjustment)), count=2)
+    taken_back = [_order("pause")] if action == "resume" else []
+    told = GivenOrder(**dict(_order(action, adjustment)), count=2, taken_back=taken_back, paused_by=[], holds={})
     return {_OK: {"it counts": plain(told)}}
 
 

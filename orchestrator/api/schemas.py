@@ -193,7 +193,10 @@ class Rollout(Body):
     total: int
     coverage: Coverage
     eta_seconds: float | None
-    failures: list[FailureGroup] = Field(description="Largest first; left out (empty) in listings.")
+    failures: list[FailureGroup] = Field(
+        description="Largest first; left out (empty) in listings. With targets that were rolled back and keep rows "
+        "which a backfill had changed: their `kind` is `backfill_left`."
+    )
     executions: dict[str, int] = Field(
         description="Targets that were migrated, by how: `online`, `replay`, `mixed`, `fallback` where the server "
         "refused the SQL and env.py was run, or `backfill` where rows were changed in batches; left out (empty) in "

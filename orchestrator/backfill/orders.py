@@ -6,7 +6,6 @@ import difflib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 from orchestrator.backfill.steering import Adjustment, Order, Scope
 from orchestrator.registry.backfills import PROBE, SIGNALS, Rules, Threshold
@@ -16,34 +15,34 @@ LARGEST_BATCH = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What counts for one backfill: `paused` and `aborted` are the orders that say so; it keeps to `rules`."""
+    """What counts for one backfill: `paused` is the order that says so; it keeps to `rules`."""
 
     rules: Rules
     paused: Order | None = None
-    aborted: Order | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """One backfill, as scopes know it; `since`: when this run of it began."""
+    """One backfill, as scopes know it."""
 
     rollout: str
     shard: str
     tenant: str
     revision: str
-    since: datetime
 
 
 def standing(orders: Iterable[Order], rules: Rules, who: Who) -> Standing:
     """What the orders say of this backfill; `rules` are its shard's. Its budget is told by `of_shard`."""
-    concerning = [one for one in orders if one.scope.covers(who.rollout, who.shard, who.tenant, who.revision)]
-    kept = remaining(concerning)
+    kept = remaining(one for one in orders if concerns(one, who))
     for order in sorted(kept, key=_by_weight):
         if order.action == "adjust" and order.adjustment is not None:
             rules = _adjusted(rules, order.adjustment)
     paused = next((one for one in kept if one.action == "pause"), None)
-    aborted = next((one for one in concerning if one.action == "abort" and one.at >= who.since), None)
-    return Standing(rules, paused, aborted)
+    return Standing(rules, paused)
+
+
+def concerns(order: Order, who: Who) -> bool:
+    return order.scope.covers(who.rollout, who.shard, who.tenant, who.revision)
 
 
 def of_shard(orders: Iterable[Order], rules: Rules, shard: str) -> Rules:
@@ -63,14 +62,21 @@ def remaining(orders: Iterable[Order]) -> Sequence[Order]:
     kept: dict[tuple[Scope, str], Order] = {}
     for order in orders:
         if order.action == "resume":
-            kept.pop((order.scope, "pause"), None)
+            kept = {key: one for key, one in kept.items() if not takes_back(order, one)}
         elif order.action == "adjust":
             kept.pop((order.scope, "adjust"), None)
             if order.adjustment is not None and order.adjustment != Adjustment():
                 kept[order.scope, "adjust"] = order
         elif order.action == "pause":
-            kept.setdefault((order.scope, "pause"), order)
+            kept.pop((order.scope, "pause"), None)
+            kept[order.scope, "pause"] = order
     return list(kept.values())
+
+
+def takes_back(order: Order, before: Order) -> bool:
+    """Whether a resume takes back what was ordered before: a pause within its scope. Not a wider one, since that holds
+    others as well."""
+    return order.action == "resume" and before.action == "pause" and order.scope.holds(before.scope)
 
 
 def refusal(order: Order) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
 from orchestrator.backfill.model import Direction, Progress
-from orchestrator.backfill.steering import Scope
+from orchestrator.backfill.steering import Order, Scope
 from orchestrator.backfill.view import Hold, Underway
 
 State = Literal["running", "held", "stopped", "finished"]
@@ -168,6 +169,21 @@ def words(scope: Scope) -> str:
     ('shard pg-1, tenant acme', 'all backfills')
     """
     return ", ".join(f"{name} {value}" for name, value in asdict(scope).items() if value) or "all backfills"
+
+
+def told(order: Order) -> str:
+    """`shard pg-1 (user:ann: month-end)`."""
+    return f"{words(order.scope)} ({order.by}{f': {order.reason}' if order.reason else ''})"
+
+
+def resuming(scope: Scope) -> str:
+    """What somebody types to take back the pause of just this scope.
+
+    >>> resuming(Scope(shard="pg-1")), resuming(Scope())
+    ('orchestrator backfill resume --shard pg-1 --reason …', 'orchestrator backfill resume --all --reason …')
+    """
+    named = [f"--{name} {shlex.quote(value)}" for name, value in asdict(scope).items() if value] or ["--all"]
+    return f"orchestrator backfill resume {' '.join(named)} --reason …"
 
 
 def holds_json(holds: Iterable[Hold]) -> list[dict[str, str]]:

@@ -27,6 +27,29 @@ class Scope:
         pairs = ((self.rollout, rollout), (self.shard, shard), (self.tenant, tenant), (self.revision, revision))
         return all(wanted is None or wanted == found for wanted, found in pairs)
 
+    def holds(self, other: Scope) -> bool:
+        """Whether the other one lies within this one, as far as the names tell: it names all that this one names.
+
+        >>> Scope(shard="pg-1").holds(Scope(shard="pg-1", tenant="acme")), Scope(tenant="acme").holds(Scope())
+        (True, False)
+        """
+        return all(wanted is None or wanted == found for wanted, found in zip(_parts(self), _parts(other), strict=True))
+
+    def shared(self, other: Scope) -> Scope | None:
+        """What both cover; None where they contradict each other.
+
+        >>> Scope(shard="pg-1").shared(Scope(tenant="acme"))
+        Scope(rollout=None, shard='pg-1', tenant='acme', revision=None)
+        """
+        pairs = list(zip(_parts(self), _parts(other), strict=True))
+        if any(one is not None and two is not None and one != two for one, two in pairs):
+            return None
+        return Scope(*(two if one is None else one for one, two in pairs))
+
+
+def _parts(scope: Scope) -> tuple[str | None, ...]:
+    return scope.rollout, scope.shard, scope.tenant, scope.revision
+
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
@@ -42,9 +65,9 @@ class Adjustment:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One order, as it is kept. A `resume` takes back the `pause` of the same scope; `adjust` replaces the adjustment
-    of the same scope, and takes it back where it names nothing. `abort` counts for what runs when it is carried out.
-    `at`: by the clock of whoever carries it out, once somebody has."""
+    """One order, as it is kept. A `resume` takes back each `pause` whose scope lies within its own; `adjust` replaces
+    the adjustment of the same scope, and takes it back where it names nothing. `abort` counts for what runs when it is
+    carried out. `at`: by the clock of whoever carries it out, once somebody has."""
 
     scope: Scope
     action: Action

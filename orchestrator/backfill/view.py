@@ -7,6 +7,12 @@ from datetime import datetime
 
 from orchestrator.backfill.model import Backfill, Progress
 
+# Pauses that belong to how a backfill goes: they are counted, shown when they are long, and not told as events.
+DUTY, BUDGET, REFUSED, FIRST = "duty", "budget", "refused", "first_reading"
+ROUTINE = frozenset({DUTY, BUDGET, REFUSED, FIRST})
+# A person has ordered it.
+PAUSED = "paused"
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:

@@ -125,7 +125,7 @@ def _steering(action: Action, text: str) -> None:
 _steering(
     "pause", "Hold backfills at the end of the batch that runs, and those that begin later, until they are resumed."
 )
-_steering("resume", "Take back a pause of just these.")
+_steering("resume", "Take back the pauses of these, and of parts of them; a wider pause stays, and is told.")
 _steering("abort", "End what is underway: its targets fail, what was changed stays, and a retry goes on from there.")
 
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from orchestrator.backfill import keys
+from orchestrator.backfill import keys, records
+from orchestrator.backfill.steering import Scope
 from orchestrator.cli import backfill_lines, screen
 from orchestrator.cli.tables import NOTHING
 from orchestrator.client.shapes import Backfill, BackfillOrder, BackfillScope, BackfillSummary, GivenOrder
@@ -108,10 +109,38 @@ def summary(told: BackfillSummary) -> Iterator[RenderableType]:
 
 def given(order: GivenOrder) -> Iterator[str]:
     """What an order came to."""
+    if order["action"] == "resume":
+        yield from _resumed(order)
+        return
     count = order["count"]
     now = "none of those that are underway" if not count else f"{screen.plural(count, 'backfill')} underway"
     lasts = "; it counts for those that begin later, too" if order["action"] in ("pause", "adjust") else ""
     yield f"{ordered(order)}: {now}{lasts}"
+
+
+def _resumed(order: GivenOrder) -> Iterator[str]:
+    count, holds = order["count"], order["holds"]
+    on = "none of those that are underway goes on" if not count else f"{_backfills(count, 'goes', 'go')} on"
+    yield f"{ordered(order)}: {on}"
+    for pause in order["taken_back"]:
+        if pause["scope"] != order["scope"]:
+            yield f"took back the pause of {_pause(pause)}"
+    if order["paused_by"]:
+        stay = f"{_backfills(n, 'stays', 'stay')} paused" if (n := holds.get("paused", 0)) else "what begins will wait"
+        yield f"{stay}, held by a wider or another pause; to take it back:"
+        for pause in order["paused_by"]:
+            yield f"  {records.resuming(Scope(**pause['scope']))}   # {_pause(pause)}"
+    if others := [f"{n:,} {reason}" for reason, n in holds.items() if reason != "paused"]:
+        yield f"still waiting for something else: {', '.join(others)}"
+
+
+def _backfills(count: int, one: str, several: str) -> str:
+    return f"{screen.plural(count, 'backfill')} {one if count == 1 else several}"
+
+
+def _pause(order: BackfillOrder) -> str:
+    reason = f": {order['reason']}" if order["reason"] else ""
+    return f"{scope(order['scope'])} ({order['by']}{reason})"
 
 
 def ordered(order: BackfillOrder) -> str:

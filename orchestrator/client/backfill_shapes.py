@@ -91,9 +91,14 @@ class BackfillOrder(TypedDict):
 
 
 class GivenOrder(BackfillOrder):
-    """An order that was just given; `count`: how many backfills it concerns now."""
+    """An order that was just given. `count`: how many backfills it concerns now; of a resume, how many go on with it,
+    which takes back the pauses `taken_back`. `holds` counts by reason those that still wait, and `paused_by` are the
+    pauses that hold some of them, or will."""
 
     count: int
+    taken_back: list[BackfillOrder]
+    paused_by: list[BackfillOrder]
+    holds: dict[str, int]
 
 
 class BackfillSummary(TypedDict):

@@ -14,7 +14,7 @@ Action = Literal["pause", "resume", "abort", "adjust"]
 
 class Backfills(Connection):
     """A connection that asks for them. Orders count from the next batch on, for those that begin later as well, and
-    until they are taken back; each answers with how many backfills it concerns now."""
+    until they are taken back; each answers with what it comes to now."""
 
     async def backfills(
         self,

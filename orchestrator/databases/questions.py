@@ -28,7 +28,7 @@ _OF_THE_STATEMENT = ("42", "3F", "25006")
 # Of those, what the server finds only when it already reads: a name in a row that is cast to a table would be told.
 _WHILE_READING = ("42501", "25006")
 _OF_THE_STATEMENT_MYSQL = frozenset({1046, 1049, 1054, 1064, 1142, 1146, 1305, 1370, 1792})
-_NO_TABLE = frozenset({"42P01", "3F000", "1146", "1049", "no such table"})
+NO_TABLE = frozenset({"42P01", "3F000", "1146", "1049", "no such table"})
 _TOO_LONG_MYSQL = frozenset({1969, 3024})
 _LOCKED_MYSQL = frozenset({1205, 3572})
 _INSTRUCTIONS = 10_000
@@ -144,7 +144,7 @@ async def counted(asking: Callable[[], Any]) -> int | None:
     try:
         rows: Rows = await asking()
     except TargetError as exc:
-        if exc.kind == VERIFY and exc.code in _NO_TABLE:
+        if exc.kind == VERIFY and exc.code in NO_TABLE:
             return None
         raise
     return int(str(rows[0][0]))

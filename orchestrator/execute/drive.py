@@ -334,7 +334,7 @@ class _One:
 
     def _succeeded(self, done: Done) -> Migration:
         if self.migration.reverting:
-            return replace(self.migration, state=MigrationState.ROLLED_BACK, to_heads=done.to_heads, failure=None)
+            return replace(self.migration, state=MigrationState.ROLLED_BACK, to_heads=done.to_heads, failure=done.left)
         if not done.steps and not self.attempt.adopted and self._is_anothers(done):
             found = replace(self.migration, from_heads=done.to_heads, to_heads=done.to_heads)
             return replace(found, state=MigrationState.UP_TO_DATE, failure=None)

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from orchestrator.backfill.view import BUDGET as BUDGET
+from orchestrator.backfill.view import DUTY as DUTY
+from orchestrator.backfill.view import FIRST as FIRST
+from orchestrator.backfill.view import PAUSED as PAUSED
+from orchestrator.backfill.view import REFUSED as REFUSED
 from orchestrator.backfill.view import Hold
 from orchestrator.events import BackfillHeld, BackfillHoldEvent, BackfillReleased
 
-# Pauses that belong to how a backfill goes: they are counted, shown when they are long, and not told as events.
-DUTY, BUDGET, REFUSED, FIRST = "duty", "budget", "refused", "first_reading"
-PAUSED, ROLLOUT, HOURS = "paused", "rollout_paused", "hours"
+ROLLOUT, HOURS = "rollout_paused", "hours"
 # The loop waits by itself: for transactions that have written to its table and are still open.
 WRITERS = "writers"
 SHOWN_SECONDS = 2.0
@@ -21,7 +24,7 @@ SHOWN_SECONDS = 2.0
 @dataclass(frozen=True, slots=True)
 class Cause:
     """`reason` and `text` as in `backfill.view.Hold`. `shared`: it holds all backfills of the shard alike, or would.
-    `signal`: it comes from the server's load, so the deadline counts. `routine`: see above."""
+    `signal`: it comes from the server's load, so the deadline counts. `routine`: see `backfill.view`."""
 
     reason: str
     text: str

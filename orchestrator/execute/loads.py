@@ -12,7 +12,7 @@ import anyio
 
 from orchestrator.backfill import orders, rules
 from orchestrator.backfill.budget import Budget
-from orchestrator.backfill.model import Ran, Refused, Stop
+from orchestrator.backfill.model import Ran, Refused
 from orchestrator.backfill.orders import Standing, Who
 from orchestrator.backfill.rules import Hours
 from orchestrator.backfill.signals import LOST, Held, Readings
@@ -44,16 +44,11 @@ class Ruling:
     # Whether its thresholds are those of the whole shard.
     shared: bool
 
-    def aborted(self) -> Stop | None:
-        order = self.standing.aborted
-        return Stop("aborted", f"aborted by {_ordered(order)}") if order is not None else None
-
 
 class Member(Protocol):
     """A turn, as its shard sees it."""
 
     target: Target
-    since: datetime
     run: Run | None
     ruling: Ruling | None
 
@@ -118,7 +113,7 @@ class Load:
             found += self._unread(ruling.of_server, ruling.shared, now)
         found += run.table_holds(ruling.of_table, now)
         if (order := ruling.standing.paused) is not None:
-            found.append(Cause(PAUSED, f"paused by {_ordered(order)}"))
+            found.append(Cause(PAUSED, f"paused by {ordered(order)}"))
         opening = self._hours(ruling.standing.rules, moment)
         if not opening.open:
             found.append(Cause(HOURS, rules.told(ruling.standing.rules, opening), shared=True))
@@ -185,5 +180,5 @@ class Load:
         return opening
 
 
-def _ordered(order: Order) -> str:
+def ordered(order: Order) -> str:
     return f"{order.by}: {order.reason}" if order.reason else order.by

@@ -24,7 +24,7 @@ from orchestrator.errors import (
     TargetLockedError,
 )
 from orchestrator.events import Event, LockWaited
-from orchestrator.execute import leftovers, newcomers
+from orchestrator.execute import leavings, leftovers, newcomers
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
@@ -43,6 +43,7 @@ from orchestrator.plan.back import Return
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.steps import Plan, Planning
 from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.rollout.state import Failure
 
 Heads = tuple[str, ...]
 
@@ -102,11 +103,13 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What was found, and what holds now. `steps` counts the revisions that were run."""
+    """What was found, and what holds now. `steps` counts the revisions that were run; `left` is what a way back has not
+    taken back."""
 
     from_heads: Heads
     to_heads: Heads
     steps: int
+    left: Failure | None = None
 
 
 @dataclass(slots=True)
@@ -194,7 +197,7 @@ class Migrator:
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     await precautions.after(plan, plan.heads)
-                    return Done(plan.heads, plan.heads, 0)
+                    return Done(plan.heads, plan.heads, 0, await _left(work, place, guard, plan))
                 if work.cut_short or work.suspect:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
@@ -205,7 +208,7 @@ class Migrator:
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)
                 await precautions.after(plan, done.to_heads)
-                return done
+                return replace(done, left=await _left(work, place, guard, plan))
             except TargetError as exc:
                 attempt.to_heads = attempt.to_heads or await _heads_if_possible(guard)
                 doubts.ended(exc)
@@ -433,3 +436,13 @@ async def _heads_if_possible(guard: Guard) -> Heads | None:
         return await guard.heads() or ()
     except TargetError:
         return None
+
+
+async def _left(work: Work, place: Place, guard: Guard, plan: Plan) -> Failure | None:
+    """Rows that stay changed on the way back of a target; None: none, or it is not on its way back."""
+    if not isinstance(work.planner, Return) or work.since is None:
+        return None
+    steps, direction = work.planner.forward(work.since)
+    if not (backfills := work.history.backfills(direction).intersection(steps)):
+        return None
+    return await leavings.left(place, guard, backfills, direction, moved=bool(plan.steps))

@@ -11,7 +11,9 @@ from typing import Any
 from orchestrator.backfill import estimate, pace, rules
 from orchestrator.backfill.estimate import Speed
 from orchestrator.backfill.model import Progress, Ran, Report, Stop
+from orchestrator.backfill.orders import Who
 from orchestrator.backfill.signals import Readings, Signals
+from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.events import (
     BackfillFinished,
@@ -39,7 +41,8 @@ class Told:
 
 
 class Run:
-    """Times are seconds of a clock that never goes back; `started_at` is as people read it."""
+    """Times are seconds of a clock that never goes back; `started_at` is as people read it. `aborted`: the order that
+    has ended it, given while it ran."""
 
     def __init__(
         self,
@@ -56,6 +59,7 @@ class Run:
         self.pace = pace.begin(report.backfill.batch_size, chosen)
         self.rules = chosen
         self.stop: Stop | None = None
+        self.aborted: Order | None = None
         self.speed, self.holding = Speed(), Holding(partial(around.count, target.shard))
         self.signals, self._table = Signals(readings), Readings()
         self._of_table = Signals(self._table)
@@ -66,6 +70,11 @@ class Run:
         self._told = Told(self.began)
         # Rows that it was given and has not told of yet.
         self.given: int | None = None
+
+    @property
+    def who(self) -> Who:
+        target = self.target
+        return Who(self.rollout, target.shard, target.tenant, self.backfill.revision)
 
     @property
     def flow(self) -> str:

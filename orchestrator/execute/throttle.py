@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
-from orchestrator.backfill import orders
-from orchestrator.backfill.steering import Order, Scope
+from orchestrator.backfill import effects, orders
+from orchestrator.backfill.effects import Effect
+from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import TargetError
 from orchestrator.execute.loads import Load, Member
@@ -67,22 +67,22 @@ class Throttle:
         while self._ending:
             await asyncio.wait(set(self._ending))
 
-    def order(self, order: Order) -> int:
-        """It counts from now on; how many backfills that run it concerns. See `orders.refusal` for what cannot be."""
-        if order.action == "abort":  # of all that runs now, also where the clock was set back since that began
-            order = replace(order, at=max([order.at, *(turn.since for turn in self._members())]))
+    def order(self, order: Order) -> Effect:
+        """It counts from now on; what it comes to. See `orders.refusal` for what cannot be."""
+        comes_to = effects.effect(self._around.orders, order, self.underway())
+        if order.action == "abort":  # of what runs now; whatever begins later knows nothing of it
+            for run in self._runs():
+                if orders.concerns(order, run.who):
+                    run.aborted = order
         self._count((*self._around.orders, order))
-        return self.concerned(order.scope)
+        return comes_to
 
     def restore(self, kept: Iterable[Order]) -> None:
         """The orders that stand, the oldest first, in the place of all that there are."""
         self._count(tuple(kept))
 
     def _count(self, given: Sequence[Order]) -> None:
-        # An abort concerns what runs when it is carried out.
-        since = min((turn.since for turn in self._members()), default=None)
-        aborts = [one for one in given if one.action == "abort" and since is not None and one.at >= since]
-        self._around.orders = (*orders.remaining(given), *aborts)
+        self._around.orders = tuple(orders.remaining(given))
         for load in self._loads.values():
             load.wake()
 
@@ -90,13 +90,6 @@ class Throttle:
     def orders(self) -> Sequence[Order]:
         """Those that count."""
         return self._around.orders
-
-    def concerned(self, scope: Scope) -> int:
-        """How many backfills that run now a scope covers."""
-        return sum(
-            scope.covers(run.rollout, run.target.shard, run.target.tenant, run.backfill.revision)
-            for run in self._runs()
-        )
 
     def underway(self) -> Sequence[Underway]:
         """A backfill is among them before its start is told, and until its end has been."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.backfill import orders
 from orchestrator.backfill.model import Answer, Go, Report, Stop, Wait
 from orchestrator.backfill.orders import Who
+from orchestrator.backfill.steering import Order
 from orchestrator.execute.holding import BUDGET, DUTY, REFUSED, ROLLOUT, WRITERS, Cause
-from orchestrator.execute.loads import Load, Ruling
+from orchestrator.execute.loads import Load, Ruling, ordered
 from orchestrator.execute.runs import Run
 from orchestrator.execute.surroundings import Surroundings
 from orchestrator.registry.model import Target
@@ -26,12 +28,13 @@ _RESTS = {
 
 
 class Turn:
-    """See `Throttle.turn`. `since`: when it began, as people read it; `ruling`: what it goes by, as of late."""
+    """See `Throttle.turn`. `ruling`: what it goes by, as of late."""
 
     def __init__(self, around: Surroundings, load: Load, rollout: str, target: Target, stop: Stopping) -> None:
         self._around, self._load, self._stop = around, load, stop
-        self.rollout, self.target, self.since = rollout, target, around.moment()
+        self.rollout, self.target = rollout, target
         self.run: Run | None = None
+        self._aborted: Order | None = None
         self.ruling: Ruling | None = None
         self._ruled("")  # its signals are read from now on
 
@@ -42,6 +45,8 @@ class Turn:
         ends = now + LONGEST_SECONDS
         run = self._heard(report, now)
         if report.progress.finished:
+            # An abort that came in its last batch ends the migration before its next backfill.
+            self._aborted = run.aborted
             self._load.budget.leave(run.flow, now)
             run.finish(now, around.moment())
             self.run = None
@@ -72,12 +77,14 @@ class Turn:
         if run is None:
             load, rules = self._load, ruling.standing.rules
             run = self.run = Run(self.rollout, self.target, report, rules, load.readings, load.shared, self._around)
+            order, self._aborted = self._aborted, None
+            run.aborted = order if order is not None and orders.concerns(order, run.who) else None
         self._load.settle(run, report.last, now)
         run.hear(report, now, self._around.moment())
         return run
 
     def _ruled(self, revision: str) -> Ruling:
-        who = Who(self.rollout, self.target.shard, self.target.tenant, revision, self.since)
+        who = Who(self.rollout, self.target.shard, self.target.tenant, revision)
         self.ruling = self._load.ruling(self.ruling, who)
         return self.ruling
 
@@ -85,7 +92,7 @@ class Turn:
         load, ruling, moment = self._load, self._ruled(run.backfill.revision), self._around.moment()
         run.adjust(ruling.standing.rules)
         interruption = self._stop()
-        if (stop := _stopped(interruption) or run.stop or ruling.aborted()) is not None:
+        if (stop := _stopped(interruption) or run.stop or _aborted(run.aborted)) is not None:
             return stop
         causes = load.causes(run, ruling, now, moment)
         if interruption is not None:
@@ -116,6 +123,10 @@ class Turn:
         said = f"the backfill of {run.backfill.table} on {run.target.key} was held for more than {most:g} s"
         self._around.on_deadline(run.rollout, f"{said}: {run.holding.signals()}")
         run.holding.count_anew(now)
+
+
+def _aborted(order: Order | None) -> Stop | None:
+    return Stop("aborted", f"aborted by {ordered(order)}") if order is not None else None
 
 
 def _stopped(interruption: Interruption | None) -> Stop | None:

@@ -74,7 +74,8 @@ VALUES: Mapping[str, str] = {
     "event_name": "The name of an event in the API's streams.",
     "examples": "Some of them, with why.",
     "execution": "How: `online` (env.py), `replay` (compiled SQL), `mixed`, `fallback` or `backfill`.",
-    "failures": "How many targets failed in each way, by signature: the twenty commonest, and `other`.",
+    "failures": "How many targets failed in each way, by signature: the twenty commonest, and `other`. Of what was "
+    "rolled back, how many keep rows that a backfill had changed (`backfill_left`).",
     "failures_allowed": "By wave: so many failures before the rollout reacts.",
     "file": "A file.",
     "from": "Heads before the rollout touched the target.",

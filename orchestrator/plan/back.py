@@ -38,6 +38,10 @@ class Return:
             return ()
         return self._forward.plan(since, since).steps if heads is None else self.plan(heads, since).steps
 
+    def forward(self, since: Heads) -> tuple[tuple[str, ...], Direction]:
+        """The steps that the rollout runs from these heads, of which it may have run some; and which way they go."""
+        return self._forward.plan(since, since).steps, self._direction
+
     @property
     def _opposite(self) -> Direction:
         opposites: dict[Direction, Direction] = {"upgrade": "downgrade", "downgrade": "upgrade", "stamp": "stamp"}

@@ -395,6 +395,8 @@ class Controller:
                 return False
             await self._standing.save(decide.cancelled(rest, events.now()))
             reason = self.rollout.reason if self.rollout.aborting or self.rollout.rolling_back else None
+            if self.rollout.rolling_back:
+                reason = tell.what_stays(reason, await self._ledger.failures(self.rollout.id, tenants=1))
             await self._standing.move(decide.final_state(self.rollout, self._standing.tally), reason)
         return True
 

@@ -213,13 +213,13 @@ def _remembered(migration: Migration) -> Failure | None:
 
 
 def turned(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration]:
-    """What a rollback makes of migrations: what was changed is pending on its way back, what was never begun is
+    """What a rollback makes of migrations: what was touched is pending on its way back, what was never begun is
     cancelled, and the rest stays as it is."""
     changes = []
     for m in migrations:
         if m.reverting or m.is_half_applied:  # what has stayed of a revision, no downgrade takes back
             continue
-        if m.changed:
+        if m.touched:
             back = replace(m, state=MigrationState.PENDING, reverting=True, finished_at=None, counted=None)
             changes.append(replace(back, failure=_remembered(m)))
         elif m.state is MigrationState.PENDING:

@@ -25,6 +25,8 @@ INTERRUPTED = "interrupted"
 
 # How a migration was carried out that had backfills: for as long as its table is large, which tells nothing of others.
 BACKFILL = "backfill"
+# The kind of what is told of a target that was rolled back, and keeps rows which a backfill had changed.
+BACKFILL_LEFT = "backfill_left"
 
 
 class RolloutState(StrEnum):
@@ -160,6 +162,11 @@ class Migration:
         if not self.attempts or self.from_heads is None:
             return False
         return self.to_heads != self.from_heads or self.was_cut_short
+
+    @property
+    def touched(self) -> bool:
+        """Whether a rollback has to look at it: it has changed, or rows of it were, by a backfill that did not end."""
+        return self.changed or (self.execution == BACKFILL and self.attempts > 0 and self.from_heads is not None)
 
     @property
     def was_cut_short(self) -> bool:

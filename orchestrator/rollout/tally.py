@@ -116,5 +116,5 @@ def _seen(migration: Migration) -> Seen:
     failure = migration.failure if migration.state is _OF_A_REVISION else None
     signature = failure.signature if failure else None
     lost = migration.state in FAILURES and (migration.reverting or migration.is_half_applied)
-    turns = migration.state in UNFINISHED or (migration.changed and not migration.is_half_applied)
+    turns = migration.state in UNFINISHED or (migration.touched and not migration.is_half_applied)
     return Seen(migration.wave, migration.state, signature, lost, not migration.reverting and turns)

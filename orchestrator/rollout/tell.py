@@ -10,7 +10,16 @@ from typing import Any
 from orchestrator import events
 from orchestrator.observe import trace_ids
 from orchestrator.rollout.budgets import allowed
-from orchestrator.rollout.state import Failure, FailureGroup, Migration, MigrationState, Override, Rollout, summed
+from orchestrator.rollout.state import (
+    BACKFILL_LEFT,
+    Failure,
+    FailureGroup,
+    Migration,
+    MigrationState,
+    Override,
+    Rollout,
+    summed,
+)
 
 NAMES_TOLD = 20
 # Of a rollout that has ended; the rest is summed up as `other`.
@@ -158,6 +167,20 @@ def _ending(rollout: Rollout, failures: Sequence[FailureGroup]) -> dict[str, Any
         "failures": by_signature(failures),
     }
     return {key: value for key, value in told.items() if value is not None}
+
+
+def what_stays(reason: str | None, failures: Sequence[FailureGroup]) -> str | None:
+    """Why a rollout was taken back, and that not all of it was.
+
+    >>> what_stays("rolled back by ann", [FailureGroup("c3 backfill_left", 2, Failure(BACKFILL_LEFT, ""))])
+    'rolled back by ann; on 2 targets rows stay as a backfill that was stopped has changed them'
+    """
+    count = sum(group.count for group in failures if group.example.kind == BACKFILL_LEFT)
+    if not count:
+        return reason
+    targets = "1 target" if count == 1 else f"{count:,} targets"
+    said = f"on {targets} rows stay as a backfill that was stopped has changed them"
+    return f"{reason}; {said}" if reason else said
 
 
 def by_signature(failures: Sequence[FailureGroup], most: int = SIGNATURES_TOLD) -> dict[str, int]:

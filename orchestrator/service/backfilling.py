@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.api.backfill_ports import Field, Fleet
 from orchestrator.backfill import orders
+from orchestrator.backfill.effects import Effect, effect
 from orchestrator.backfill.records import Key, Record, State, Sum, key_of, standing, summed
 from orchestrator.backfill.steering import Adjustment, Order, Scope
 from orchestrator.backfill.view import Underway
@@ -71,12 +72,13 @@ class Backfilling:
         await self._store.orders.forget()
         self._parts.keeper.throttle.restore(await self._store.orders.standing())
 
-    async def order(self, order: Order) -> int:
+    async def order(self, order: Order) -> Effect:
         await self._check(order)
         if self._steering.leads:
             return await self._carry_out(order)
+        before = await self._store.orders.standing()
         await self._steering.ask(COMMAND, order.scope.rollout or "", {"by": order.by, "order": order_json(order)})
-        return covered(order.scope, [record.view for record in await self._store.records.unfinished()])
+        return self._effect(before, order, [record.view for record in await self._store.records.unfinished()])
 
     async def carry_out(self, by: str, order: Mapping[str, Any]) -> None:
         """What a standby has asked for."""
@@ -84,22 +86,26 @@ class Backfilling:
         await self._check(given)
         await self._carry_out(given)
 
-    async def _carry_out(self, order: Order) -> int:
+    async def _carry_out(self, order: Order) -> Effect:
         order = replace(order, at=self._moment(order))
-        count = covered(order.scope, self._underway)
-        await self._store.orders.give(order, count)
+        comes_to = self._effect(self._parts.keeper.throttle.orders, order, self._underway)
+        await self._store.orders.give(order, comes_to.count)
         self._parts.keeper.throttle.order(order)
         adjustment = None if order.adjustment is None else asdict(order.adjustment)
         told = BackfillOrdered(
             action=order.action,
             by=order.by,
-            count=count,
+            count=comes_to.count,
             reason=order.reason,
             adjustment=adjustment,
             **asdict(order.scope),
         )
         self._parts.bus.publish(told)
-        return count
+        return comes_to
+
+    def _effect(self, before: Iterable[Order], order: Order, views: Iterable[Underway]) -> Effect:
+        homes = {(target.tenant, target.shard) for target in self._parts.source.current.targets}
+        return effect(before, order, views, homes)
 
     def _moment(self, order: Order) -> datetime:
         """By the clock of the process that leads, whoever was asked; after what stands, since the store keeps orders by
@@ -123,10 +129,6 @@ class Backfilling:
             _known("shard", scope.shard, {*registry.shards, *(view.shard for view in here)})
         if scope.tenant is not None:
             _known("tenant", scope.tenant, {*_tenants(registry), *(view.tenant for view in here)})
-
-
-def covered(scope: Scope, views: Iterable[Underway]) -> int:
-    return sum(scope.covers(it.rollout, it.shard, it.tenant, it.backfill.revision) for it in views)
 
 
 def order_json(order: Order) -> dict[str, Any]:

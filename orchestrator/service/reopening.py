@@ -30,15 +30,25 @@ def turned(
     """With what it changed on its way back. Raises StateError when that is nothing, or cannot all be taken back."""
     changed = [m for m in migrations if m.changed and not m.reverting and not m.is_half_applied]
     if not changed and not rollout.rolling_back:
-        raise StateError(
-            f"rollout {rollout.id} has changed no target: there is nothing to take back",
-            remedy="look at its targets with `orchestrator rollout show --migrations`",
-        )
+        raise _nothing_to_take_back(rollout, any(m.touched for m in migrations))
     if (problem := expedition.irreversible(changed)) is not None:
         raise decide.irreversible(rollout, problem)
     back = replace(rollout, rolling_back=True)
     again = [*decide.turned(migrations, events.now()), *decide.retried(back, migrations)]
     return _opened(back, migrations, again, reason), again
+
+
+def _nothing_to_take_back(rollout: Rollout, touched: bool) -> StateError:
+    if touched:
+        return StateError(
+            f"rollout {rollout.id} has brought no target to another revision, so there is no downgrade to run; rows "
+            "that its backfills have changed before they were stopped stay so",
+            remedy=f"`orchestrator rollout retry {rollout.id}` goes on behind the last row that was changed",
+        )
+    return StateError(
+        f"rollout {rollout.id} has changed no target: there is nothing to take back",
+        remedy="look at its targets with `orchestrator rollout show --migrations`",
+    )
 
 
 def counted(migrations: Sequence[Migration], again: Sequence[Migration]) -> Tally:

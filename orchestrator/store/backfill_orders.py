@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.access import acts
-from orchestrator.backfill.records import words
+from orchestrator.backfill.records import resuming, told, words
 from orchestrator.backfill.steering import Order, Scope
 from orchestrator.errors import StateError
 from orchestrator.rollout.state import ACTIVE
@@ -31,7 +31,7 @@ class StoreBackfillOrders:
     async def give(self, order: Order, count: int) -> None:
         """Write an order with the act that it is; `count`: how many backfills it concerns now, for the record.
 
-        Raises StateError for a resume of what was not paused.
+        Raises StateError for a resume within whose scope no pause lies.
         """
         acts.tell(backfills=count)
         await self._writer.alone(lambda connection: _give(connection, order))
@@ -50,8 +50,9 @@ class StoreBackfillOrders:
 
 def _give(connection: Connection, order: Order) -> Written[None]:
     if order.action == "resume":
-        if not connection.execute(delete(backfill_orders).where(*_same(order.scope, "pause"))).rowcount:
-            raise StateError("what is to be resumed is not paused as a whole", remedy=_instead(connection))
+        if not connection.execute(delete(backfill_orders).where(*_within(order.scope, "pause"))).rowcount:
+            nothing = f"there is no pause of {words(order.scope)}, or of a part of it: nothing was resumed"
+            raise StateError(nothing, remedy=_instead(connection, order.scope))
     elif order.action == "adjust" and not _says_something(order):
         connection.execute(delete(backfill_orders).where(*_same(order.scope, "adjust")))
     elif order.action != "abort":  # that counts for what runs now
@@ -70,15 +71,27 @@ def _same(scope: Scope, action: str) -> list[ColumnElement[bool]]:
     return [backfill_orders.c[name] == value for name, value in wanted.items()]
 
 
+def _within(scope: Scope, action: str) -> list[ColumnElement[bool]]:
+    """As `Scope.holds`."""
+    named = {name: value for name, value in scope_row(scope).items() if value}
+    return [backfill_orders.c[name] == value for name, value in {**named, "action": action}.items()]
+
+
 def _says_something(order: Order) -> bool:
     return order.adjustment is not None and bool(adjustment_json(order.adjustment))
 
 
-def _instead(connection: Connection) -> str:
-    """What is paused, so that somebody can say which of it is meant."""
+def _instead(connection: Connection, scope: Scope) -> str:
+    """What is paused, so that somebody can say which of it is meant; first what holds the scope as well."""
     rows = connection.execute(select(backfill_orders).where(backfill_orders.c.action == "pause")).mappings()
-    found = [words(order_from(row).scope) for row in rows]
-    return f"paused are: {'; '.join(found)}" if found else "nothing is: a rollout that has paused is resumed as such"
+    pauses = [order_from(row) for row in rows]
+    if not pauses:
+        return "nothing is paused: a rollout that has paused is resumed as such"
+    wider = [one for one in pauses if one.scope.shared(scope) is not None]
+    if not wider:
+        return f"paused are: {'; '.join(map(told, pauses))}"
+    ways = "; ".join(f"{told(one)} is taken back by `{resuming(one.scope)}`" for one in wider)
+    return f"another pause holds it, or may, and others with it: {ways}"
 
 
 def _forget(connection: Connection) -> Written[None]:

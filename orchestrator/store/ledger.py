@@ -173,6 +173,10 @@ class StoreLedger:
         return await self._connections.read(lambda connection: connection.execute(wanted).mappings().all())
 
 
+# What was rolled back has a failure only where something of it stays.
+_TOLD = FAILURES | {MigrationState.ROLLED_BACK}
+
+
 def _failures(rollout_id: str, tenants: int) -> Select[Any]:
     """The first migrations of every group, the groups in order of size."""
     same = migrations.c.failure_signature
@@ -182,7 +186,7 @@ def _failures(rollout_id: str, tenants: int) -> Select[Any]:
             func.count().over(partition_by=same).label("count"),
             func.row_number().over(partition_by=same, order_by=migrations.c.position).label("rank"),
         )
-        .where(migrations.c.rollout == rollout_id, migrations.c.state.in_(FAILURES), same.is_not(None))
+        .where(migrations.c.rollout == rollout_id, migrations.c.state.in_(_TOLD), same.is_not(None))
         .subquery()
     )
     first = select(grouped).where(grouped.c.rank <= max(tenants, 1))

@@ -197,15 +197,31 @@ async def test_orders_stand_over_a_restart_and_what_ran_is_stopped(run: Run, tmp
         await client.post(f"{PLACE}/adjust", json={"tenant": "t0", "duty": 0.5, **WHY})
         await client.post(f"{PLACE}/abort", json={"rollout": rollout, "tenant": "t1", **WHY})
         await client.post(f"{PLACE}/pause", json={"all": True, **WHY})
+        nothing_of_it = await client.post(f"{PLACE}/resume", json={"tenant": "t0", **WHY})
+        assert nothing_of_it.status_code == 409
+        assert "orchestrator backfill resume --shard files" in nothing_of_it.json()["remedy"]
+        await client.post(f"{PLACE}/pause", json={"tenant": "t0", **WHY})
+        stays = (await client.post(f"{PLACE}/resume", json={"tenant": "t0", **WHY})).json()
+        assert (stays["count"], stays["holds"]) == (0, {"paused": 1})
+        assert [it["scope"]["tenant"] for it in stays["taken_back"]] == ["t0"]
+        assert [it["scope"]["shard"] for it in stays["paused_by"]] == ["files", None]
+        goes_on = (await client.post(f"{PLACE}/resume", json={"all": True, **WHY})).json()
+        assert (goes_on["count"], len(goes_on["taken_back"]), goes_on["paused_by"]) == (2, 2, [])
+        await client.post(f"{PLACE}/pause", json={"shard": "files", **WHY})
         await client.post(f"{PLACE}/resume", json={"all": True, **WHY})
-        assert [order.action for order in throttle.orders] == ["pause", "adjust", "abort", "pause", "resume"]
+        await client.post(f"{PLACE}/pause", json={"shard": "files", **WHY})
+        ordered = ["pause", "adjust", "abort", "pause", "pause", "resume", "resume", "pause", "resume", "pause"]
+        assert [order.action for order in throttle.orders] == ordered
         audited = [row.values for row in await one.parts.store.audit.entries()]
-        asked = [(it["action"], it["outcome"], it["details"].get("backfills")) for it in audited[1:]]
+        asked = [(it["action"], it["outcome"], it["details"].get("backfills")) for it in audited[1:9]]
         assert asked == [
             ("pause_backfills", "done", 2),
             ("adjust_backfills", "done", 1),
             ("abort_backfills", "done", 1),
             ("pause_backfills", "done", 2),
+            ("resume_backfills", "refused", 0),
+            ("pause_backfills", "done", 1),
+            ("resume_backfills", "done", 0),
             ("resume_backfills", "done", 2),
         ]
         vars(one.parts.keeper)["flush"] = nothing  # as if the process had been killed
@@ -220,8 +236,8 @@ async def test_orders_stand_over_a_restart_and_what_ran_is_stopped(run: Run, tmp
         assert "has ended" in states["t0"][1]
         standing = (await client.get(f"{PLACE}/summary")).json()["orders"]
         assert [(it["action"], it["scope"]["tenant"], it["reason"]) for it in standing] == [
-            ("pause", None, "month-end"),
             ("adjust", "t0", "month-end"),
+            ("pause", None, "month-end"),
         ]
 
 
@@ -243,7 +259,7 @@ async def test_what_cannot_be_ordered_is_refused_and_changes_nothing(run: Run, t
             ("pause", {"tenant": "t9"}, 422, "there are: t0, t1"),
             ("pause", {"rollout": "r0"}, 404, "there is no rollout"),
             ("pause", {"rollout": rollout}, 409, "has finished"),
-            ("resume", {"shard": "files"}, 409, "not paused as a whole"),
+            ("resume", {"shard": "files"}, 409, "no pause of shard files"),
             ("adjust", {"tenant": "t0", "rows_per_second": 5}, 400, "`rows_per_second` is shared"),
             ("adjust", {"all": True, "thresholds": {"lag": 5}}, 400, "there is no signal 'lag'"),
         ):
@@ -284,7 +300,7 @@ async def test_a_standby_has_the_leader_carry_it_out_and_keeps_to_it_when_it_lea
                 ("pause", Scope(shard="files"))
             ]
             assert taken.orders == []
-            refused = await asking.post(f"{PLACE}/resume", json={"all": True, **WHY})
+            refused = await asking.post(f"{PLACE}/resume", json={"tenant": "t0", **WHY})
             assert (refused.status_code, "shard files" in refused.json()["remedy"]) == (409, True)
             audited = [row.values for row in await second.parts.store.audit.entries()]
             ordered = [it for it in audited if it["action"].endswith("_backfills")]
@@ -292,6 +308,9 @@ async def test_a_standby_has_the_leader_carry_it_out_and_keeps_to_it_when_it_lea
                 ("pause_backfills", "done"),
                 ("resume_backfills", "refused"),
             ]
+            goes_on = (await asking.post(f"{PLACE}/resume", json={"all": True, **WHY})).json()
+            assert (goes_on["count"], [it["scope"]["shard"] for it in goes_on["taken_back"]]) == (1, ["files"])
+            await asking.post(f"{PLACE}/pause", json={"shard": "files", **WHY})
             leave.set()
             await until(lambda: rollout in second.service.active)
             assert [order.scope for order in taken.orders] == [Scope(shard="files")]

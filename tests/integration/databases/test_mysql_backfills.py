@@ -139,6 +139,24 @@ async def test_what_was_ended_by_force_in_a_backfill_is_gone_on_with_by_the_next
     assert await _counted(mysql, database) == {1: ROWS}
 
 
+async def test_rows_that_stay_changed_after_a_rollback_are_told(
+    mysql: MySQLServer, database: str, project: Path
+) -> None:
+    reversible = 'op.verify("SELECT 1", "nothing to undo")'
+    environments.add_revision(project.parent, "delta", "alpha", FILL, reversible)
+    async with engine.running(_registry(mysql, database, project)) as running:
+        await running.rollout("alpha")
+        tap = Tap.of(running, 3)
+        rollout = (await running.service.start_rollout(engine.head()))[0].rollout.id
+        await until(lambda: tap.is_dry)
+        await running.service.rollback(rollout, by="test")
+        await _finished(running, rollout)
+        (left,) = await running.service.migrations(rollout)
+        assert (left.state, left.failure and left.failure.kind) == (MigrationState.ROLLED_BACK, "backfill_left")
+        assert left.failure is not None
+        assert left.failure.message.startswith("30 rows of t stay as the backfill of revision delta has changed them")
+
+
 async def test_what_dies_after_the_backfill_is_half_applied_all_the_same(
     mysql: MySQLServer, database: str, project: Path
 ) -> None:

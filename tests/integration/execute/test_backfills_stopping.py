@@ -11,6 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy.engine import make_url
 
 from orchestrator.backfill.model import Stop
 from orchestrator.databases.embedded import Server
@@ -18,7 +19,7 @@ from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import StateError
 from orchestrator.events import BackupTaken, MigrationFinished, MigrationRetried
 from orchestrator.execute.retry import RetryPolicy, Schedule
-from orchestrator.registry.model import Registry
+from orchestrator.registry.model import Registry, Shard
 from orchestrator.registry.precautions import Backup
 from orchestrator.rollout.state import MigrationState, RolloutState
 from tests import engine, environments
@@ -229,7 +230,103 @@ async def test_a_rollback_stops_it_and_takes_the_rest_back(
         await _finished(running, rollout)
         view = await running.service.rollout(rollout)
         assert (view.rollout.state, view.counts) == (RolloutState.ROLLED_BACK, {"rolled_back": 1}), view.failures
+        assert (view.failures, view.rollout.reason) == ([], "rolled back by test"), "the rows are gone with their table"
     assert await engine.fetch(pg, database, "SELECT to_regclass('t')") == [(None,)]
+
+
+async def test_rows_that_stay_changed_after_a_rollback_are_told_and_the_next_rollout_goes_on(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    async with engine.running(_registry(project, pg, [database])) as running:
+        await running.rollout("alpha")
+        tap = Tap.of(running, 3)
+        rollout = (await running.service.start_rollout(engine.head()))[0].rollout.id
+        await until(lambda: tap.is_dry)
+        await running.service.rollback(rollout, by="test")
+        await _finished(running, rollout)
+        view = await running.service.rollout(rollout)
+        assert (view.rollout.state, view.counts) == (RolloutState.ROLLED_BACK, {"rolled_back": 1})
+        assert view.rollout.reason is not None
+        assert "rolled back by test; on 1 target rows stay as a backfill" in view.rollout.reason
+        assert await _counted(pg, database) == {0: ROWS - 30, 1: 30}
+        left = (await running.service.migrations(rollout))[0].failure
+        assert left is not None
+        assert (left.kind, left.revision) == ("backfill_left", "delta")
+        assert left.message.startswith("30 rows of t stay as the backfill of revision delta has changed them")
+        assert "unless" not in left.message
+        assert "start the rollout again" in (left.remedy or "")
+        assert [(group.signature, group.count) for group in view.failures] == [("delta backfill_left", 1)]
+        finished = [one for one in running.of(MigrationFinished) if one.outcome == "rolled_back"]
+        assert [one.kind for one in finished] == ["backfill_left"]
+        tap.most = 1_000
+        assert (await running.rollout()).counts == {"succeeded": 1}
+        assert await _counted(pg, database) == {1: ROWS}
+
+
+async def test_an_aborted_backfill_is_told_when_its_rollout_is_taken_back(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    async with engine.running(_registry(project, pg, [database])) as running:
+        await running.rollout("alpha")
+        tap = Tap.of(running, 3)
+        rollout = (await running.service.start_rollout(engine.head()))[0].rollout.id
+        await until(lambda: tap.is_dry)
+        tap.stop = Stop("aborted", "aborted by test")
+        await _finished(running, rollout)
+        with pytest.raises(StateError, match="rows that its backfills have changed before they were stopped stay so"):
+            await running.service.rollback(rollout, by="test")
+        tap.stop, tap.most, tap.ran = None, 3, 0
+        await running.service.retry(rollout, by="test")
+        await until(lambda: tap.is_dry)
+        await running.service.rollback(rollout, by="test")
+        await _finished(running, rollout)
+        (left,) = await running.service.migrations(rollout)
+        assert (left.state, left.failure and left.failure.message.partition(" stay")[0]) == (
+            MigrationState.ROLLED_BACK,
+            "60 rows of t",
+        )
+
+
+async def test_what_a_finished_backfill_changed_and_its_downgrade_took_back_is_not_told(
+    pg: Server, make_databases: MakeDatabases, project: Path
+) -> None:
+    (database,) = await make_databases(1)
+    async with engine.running(_registry(project, pg, [database])) as running:
+        await running.rollout("alpha")
+        view = await running.rollout()
+        await running.service.rollback(view.rollout.id, by="test")
+        await _finished(running, view.rollout.id)
+        view = await running.service.rollout(view.rollout.id)
+        assert (view.rollout.state, view.failures) == (RolloutState.ROLLED_BACK, [])
+        assert view.rollout.reason == "rolled back by test"
+    assert await _counted(pg, database) == {0: ROWS}
+
+
+async def test_on_sqlite_what_stays_is_told_from_a_table_with_an_odd_name(tmp_path: Path) -> None:
+    config = environments.make_project(tmp_path / "project")
+    create, fill = (text.replace('"t"', '"t%s: %d"') for text in (CREATE, FILL))
+    rows = f"WITH RECURSIVE s(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < {ROWS}) SELECT i, 0 FROM s"
+    series = f"INSERT INTO t SELECT i, 0 FROM generate_series(1, {ROWS}) AS i"
+    environments.add_revision(config.parent, "alpha", None, create.replace(series, f"INSERT INTO [t%s: %d] {rows}"))
+    environments.add_revision(config.parent, "delta", "alpha", fill, 'op.verify("SELECT 1", "nothing to undo")')
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "one.db").touch()
+    shard = Shard("files", make_url(f"sqlite:///{tmp_path}/files"))
+    track = environments.track_of(config, unprovisioned="migrate")
+    registry = engine.registry_of([track], [shard], engine.targets_of(["one.db"], shard="files"))
+    async with engine.running(registry) as running:
+        done = await running.rollout("alpha")
+        assert done.counts == {"succeeded": 1}, done.failures
+        tap = Tap.of(running, 3)
+        rollout = (await running.service.start_rollout(engine.head()))[0].rollout.id
+        await until(lambda: tap.is_dry)
+        await running.service.rollback(rollout, by="test")
+        await _finished(running, rollout)
+        (left,) = await running.service.migrations(rollout)
+        assert left.failure is not None
+        assert "30 rows of t%s: %d stay" in left.failure.message
 
 
 async def test_an_abort_by_force_leaves_no_thread_and_no_session(

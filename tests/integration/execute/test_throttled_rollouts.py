@@ -150,7 +150,7 @@ async def test_one_tenants_backfill_is_paused_and_another_aborted(
     def order(action: Action, tenant: str) -> None:
         # The clock goes back from one order to the next: they count as they come.
         earlier = began - timedelta(hours=len(throttle.orders) + 1)
-        assert throttle.order(Order(Scope(tenant=tenant), action, "user:ann", earlier, "as a test")) == 1
+        assert throttle.order(Order(Scope(tenant=tenant), action, "user:ann", earlier, "as a test")).count == 1
 
     async with _running(_registry(project, pg, databases, rules)) as (running, throttle):
         view, _ = await running.service.start_rollout(engine.head())

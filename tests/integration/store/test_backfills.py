@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from orchestrator.access import acts
 from orchestrator.access.acts import Act
 from orchestrator.backfill.model import Backfill, Progress
+from orchestrator.backfill.orders import remaining
 from orchestrator.backfill.records import Key, Part, Record, standing
 from orchestrator.backfill.steering import Action, Adjustment, Order, Scope
 from orchestrator.backfill.view import Hold, Underway
@@ -174,7 +176,7 @@ def order(action: Action, reason: str | None = "why", minutes: int = 0, **scope:
     return Order(Scope(**scope), action, "user:anna", START + timedelta(minutes=minutes), reason, adjustment)
 
 
-async def test_a_pause_stands_until_the_same_scope_is_resumed(store: Store) -> None:
+async def test_a_pause_stands_until_its_scope_or_a_wider_one_is_resumed(store: Store) -> None:
     orders = store.backfills.orders
     await orders.give(order("pause", shard="pg-1"), 3)
     await orders.give(order("pause", minutes=1), 5)
@@ -185,11 +187,34 @@ async def test_a_pause_stands_until_the_same_scope_is_resumed(store: Store) -> N
     assert refused.value.remedy is not None
     assert "shard pg-1" in refused.value.remedy
     assert "all backfills" in refused.value.remedy
-    await orders.give(order("resume"), 5)
-    assert [kept.scope for kept in await orders.standing()] == [Scope(shard="pg-1")]
+    assert "orchestrator backfill resume --shard pg-1" in refused.value.remedy
+    await orders.give(order("pause", minutes=3, shard="pg-1", tenant="acme"), 1)
+    await orders.give(order("pause", minutes=3, shard="pg-2"), 1)
     await orders.give(order("resume", shard="pg-1"), 5)
-    with pytest.raises(StateError):
+    assert [kept.scope for kept in await orders.standing()] == [Scope(), Scope(shard="pg-2")]
+    with pytest.raises(StateError, match="no pause of shard pg-1"):
         await orders.give(order("resume", shard="pg-1"), 5)
+    await orders.give(order("adjust", minutes=4, shard="pg-2", adjustment=Adjustment(duty=0.5)), 1)
+    await orders.give(order("resume"), 5)
+    assert [kept.action for kept in await orders.standing()] == ["adjust"]
+    with pytest.raises(StateError) as refused:
+        await orders.give(order("resume"), 5)
+    assert "nothing is paused" in str(refused.value.remedy)
+
+
+async def test_orders_fold_in_the_store_as_they_do_in_memory(store: Store) -> None:
+    """So that a restart changes nothing."""
+    scopes: list[dict[str, str]] = [{}, {"shard": "pg-1"}, {"tenant": "acme"}, {"shard": "pg-1", "tenant": "acme"}]
+    dice, given = Random(7), list[Order]()
+    for minute in range(60):
+        action: Action = dice.choice(["pause", "pause", "resume", "abort"])
+        one = order(action, f"number {minute}", minute, **dice.choice(scopes))
+        try:
+            await store.backfills.orders.give(one, 0)
+        except StateError:
+            assert action == "resume"
+        given.append(one)
+        assert list(await store.backfills.orders.standing()) == list(remaining(given)), minute
 
 
 async def test_an_adjustment_replaces_that_of_its_scope_and_goes_when_it_says_nothing(store: Store) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator import errors
 from orchestrator.api.backfill_ports import Field, Fleet
+from orchestrator.backfill.effects import Effect, effect
 from orchestrator.backfill.model import Backfill, Progress
 from orchestrator.backfill.records import UNFINISHED, Key, Record, State, standing, summed
 from orchestrator.backfill.steering import Order
@@ -47,12 +48,12 @@ class FakeBackfills:
     async def fleet(self, only: Mapping[Field, str] | None = None) -> Fleet:
         return Fleet(summed((), self._of(only)), self.orders)
 
-    async def order(self, order: Order) -> int:
+    async def order(self, order: Order) -> Effect:
         if order.scope.shard in ("pg-9",):
             raise errors.ConfigurationError(f"there is no shard {order.scope.shard!r}", remedy="did you mean 'pg-1'?")
+        before = list(self.orders)
         self.orders.append(order)
-        views = [it.view for it in self.records if it.state in UNFINISHED]
-        return sum(order.scope.covers(it.rollout, it.shard, it.tenant, it.backfill.revision) for it in views)
+        return effect(before, order, [it.view for it in self.records if it.state in UNFINISHED])
 
     def _of(self, only: Mapping[Field, str] | None) -> list[Record]:
         return [

@@ -123,11 +123,25 @@ async def test_an_order_says_how_many_it_concerns_now(
     client: httpx2.AsyncClient, fake: FakeOrchestrator, action: str
 ) -> None:
     body = {"tenant": "acme", "revision": "b2", **WHY}
+    if action == "resume":
+        await client.post(f"{PLACE}/pause", json=body)
     answer = await client.post(f"{PLACE}/{action}", json=body, headers={"X-Requested-By": "anna"})
     assert (answer.status_code, answer.json()["count"], answer.json()["action"]) == (200, 1, action)
-    [order] = fake.backfills.orders
+    order = fake.backfills.orders[-1]
     assert (order.scope, order.action, order.reason) == (Scope(tenant="acme", revision="b2"), action, "month-end")
     assert order.by.endswith("anna")
+
+
+async def test_a_resume_says_what_stays_paused_and_by_which_order(client: httpx2.AsyncClient) -> None:
+    for scope in ({"shard": "pg-1"}, {"tenant": "acme"}):
+        await client.post(f"{PLACE}/pause", json={**scope, **WHY}, headers={"X-Requested-By": "anna"})
+    told = (await client.post(f"{PLACE}/resume", json={"tenant": "acme", **WHY})).json()
+    assert (told["count"], told["holds"]) == (0, {"paused": 1})
+    assert [one["scope"]["tenant"] for one in told["taken_back"]] == ["acme"]
+    assert [(one["scope"]["shard"], one["reason"]) for one in told["paused_by"]] == [("pg-1", "month-end")]
+    assert "anna" in told["paused_by"][0]["by"]
+    told = (await client.post(f"{PLACE}/resume", json={"all": True, **WHY})).json()
+    assert (told["count"], told["holds"], told["paused_by"], len(told["taken_back"])) == (1, {}, [], 1)
 
 
 async def test_an_adjustment_is_taken_as_it_is_said(client: httpx2.AsyncClient, fake: FakeOrchestrator) -> None:

@@ -14,7 +14,7 @@ from orchestrator.registry.backfills import ProbeSignal, Rules, Threshold
 from orchestrator.registry.model import Check
 
 BEGAN = datetime(2026, 11, 30, 12, tzinfo=UTC)
-WHO = Who("r1", "pg-1", "acme", "4d5e6f", BEGAN)
+WHO = Who("r1", "pg-1", "acme", "4d5e6f")
 ALL, SHARD, TENANT = Scope(), Scope(shard="pg-1"), Scope(tenant="acme")
 NARROW = Scope(rollout="r1", tenant="acme", revision="4d5e6f")
 RULES = Rules(rows_per_second=5000.0, duty=0.5)
@@ -36,6 +36,9 @@ def test_a_pause_counts_until_the_same_is_resumed() -> None:
     assert is_paused(order("pause", SHARD), order("resume", SHARD, 2), order("pause", SHARD, 3))
     assert is_paused(order("pause", SHARD), order("resume", TENANT, 2)), "of another scope"
     assert is_paused(order("pause", SHARD), order("pause", TENANT), order("resume", SHARD, 2))
+    assert not is_paused(order("pause", SHARD), order("pause", TENANT), order("pause", NARROW), order("resume", ALL, 2))
+    assert not is_paused(order("pause", NARROW), order("resume", TENANT, 2)), "it lies within"
+    assert is_paused(order("pause", TENANT), order("resume", NARROW, 2)), "it holds others, too"
     assert not is_paused(order("pause", SHARD, 2), order("resume", SHARD)), "as they come, not by their time"
 
 
@@ -48,14 +51,6 @@ def test_what_is_ordered_of_others_does_not_count(scope: Scope) -> None:
 def test_the_first_of_several_pauses_is_told() -> None:
     first = order("pause", TENANT, 1)
     assert orders.standing([first, order("pause", ALL, 0)], RULES, WHO).paused is first
-
-
-def test_an_abort_counts_for_what_runs_when_it_is_given() -> None:
-    assert orders.standing([order("abort", TENANT, -1)], RULES, WHO).aborted is None
-    given = order("abort", TENANT, 1)
-    assert orders.standing([given], RULES, WHO).aborted is given
-    later = replace(WHO, since=BEGAN + timedelta(minutes=2))
-    assert orders.standing([given], RULES, later).aborted is None, "the next run goes on"
 
 
 def test_the_narrower_scope_counts_and_of_two_alike_the_later() -> None:
@@ -107,7 +102,8 @@ def test_what_no_longer_counts_need_not_be_kept() -> None:
         order("adjust", ALL, 6, duty=0.3),
         order("abort", ALL, 7),
     ]
-    assert orders.remaining(given) == [given[0], given[5]]
+    assert orders.remaining(given) == [given[1], given[5]]
+    assert orders.remaining([*given[:3], order("resume", ALL, 8), given[4]]) == [given[4]]
 
 
 @pytest.mark.parametrize(

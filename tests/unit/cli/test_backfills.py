@@ -104,7 +104,7 @@ def test_the_fleet_is_summed_up_and_shows_the_orders_that_stand() -> None:
     assert "no backfills of active rollouts" in run("summary", "--track", "other")
 
 
-@pytest.mark.parametrize("action", ["pause", "resume", "abort"])
+@pytest.mark.parametrize("action", ["pause", "abort"])
 def test_they_are_steered(fake: FakeOrchestrator, action: str) -> None:
     said = run(action, "--shard", "pg-1", "--tenant", "acme", *WHY)
     assert "shard pg-1, tenant acme: 1 backfill underway" in said
@@ -113,6 +113,23 @@ def test_they_are_steered(fake: FakeOrchestrator, action: str) -> None:
     assert (first.action, first.scope, first.reason) == (action, Scope(shard="pg-1", tenant="acme"), "month-end")
     assert second.scope == Scope()
     assert "none of those that are underway" in run(action, "--revision", "b9", *WHY)
+
+
+def test_a_resume_tells_what_goes_on_and_what_to_type_for_what_does_not(fake: FakeOrchestrator) -> None:
+    fake.backfills.records = [standing(underway("acme")), standing(underway("beta", holds=(LAG,)))]
+    run("pause", "--shard", "pg-1", *WHY)
+    run("pause", "--tenant", "acme", *WHY)
+    said = run("resume", "--tenant", "acme", *WHY)
+    assert "resumed tenant acme: none of those that are underway goes on" in said
+    assert "1 backfill stays paused, held by" in said
+    assert "orchestrator backfill resume --shard pg-1 --reason …   # shard pg-1 (" in said
+    assert "anna: month-end)" in said
+    said = run("resume", "--all", *WHY)
+    assert "resumed all backfills: 1 backfill goes on" in said
+    assert "took back the pause of shard pg-1 (" in said
+    assert "still waiting for something else: 1 replication_lag" in said
+    run("pause", "--shard", "pg-1", *WHY)
+    assert json.loads(run("resume", "--shard", "pg-1", *WHY, "--json"))["count"] == 1
 
 
 def test_their_pace_is_set_and_reset(fake: FakeOrchestrator) -> None:

@@ -45,7 +45,7 @@ def server() -> Server:
 
 
 def order(bench: Bench, action: Action, scope: Scope | None = None, **fields: Any) -> int:
-    return bench.throttle.order(Order(scope or Scope(), action, "user:ann", bench.clocks.moment(), **fields))
+    return bench.throttle.order(Order(scope or Scope(), action, "user:ann", bench.clocks.moment(), **fields)).count
 
 
 def reasons(bench: Bench) -> set[str]:
@@ -208,6 +208,36 @@ async def test_an_order_counts_at_once_for_what_it_covers(server: Server, monkey
     assert stopped.tenant == "globex"
 
 
+async def test_a_resume_answers_with_those_that_really_go_on(server: Server) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop("acme") as acme, bench.loop("globex") as globex:
+        await acme.go()
+        await globex.go()
+        order(bench, "pause", Scope(shard="pg"), reason="month-end")
+        order(bench, "pause", Scope(tenant="globex"))
+        await acme.held()
+        await globex.held()
+        assert order(bench, "resume", Scope(tenant="acme")) == 0
+        assert isinstance(await acme.ask(), Wait)
+        assert order(bench, "resume", Scope(shard="pg")) == 1
+        await acme.go()
+        assert isinstance(await globex.ask(), Wait)
+        order(bench, "pause", Scope(shard="pg"))
+        server.tells[LAG] = 9.0
+
+        async def lags() -> bool:
+            await globex.held()
+            return LAG in reasons(bench)
+
+        await until(lags)
+        assert order(bench, "resume") == 1, "acme has not asked since, and is not known to lag"
+        assert isinstance(await globex.ask(), Wait)
+        assert "paused" not in reasons(bench)
+        server.tells[LAG] = 0.0
+        await acme.go()
+        await globex.go()
+
+
 async def test_an_abort_does_not_concern_what_begins_later(server: Server) -> None:
     bench = Bench(RULES, server)
     async with bench.loop() as loop:
@@ -219,6 +249,41 @@ async def test_an_abort_does_not_concern_what_begins_later(server: Server) -> No
         await loop.go()
         order(bench, "pause", Scope(tenant="nobody"))
         assert [one.action for one in bench.throttle.orders] == ["pause"]
+
+
+async def test_an_abort_between_two_backfills_of_a_migration_concerns_neither(server: Server) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        await loop.go()
+        loop.progress = Progress(finished=True)
+        await loop.ask()
+        assert order(bench, "abort", Scope(tenant="acme")) == 0
+        bench.clocks.ahead += 600
+        loop.revision, loop.progress = "another", Progress(estimated=1000)
+        await loop.go()
+        assert order(bench, "abort", Scope(tenant="acme"), reason="x") == 1
+        assert await loop.ask() == Stop("aborted", "aborted by user:ann: x")
+    assert bench.throttle.orders == ()
+
+
+@pytest.mark.parametrize(("scope", "stopped"), [(Scope(tenant="acme"), True), (Scope(revision="4d5e6f"), False)])
+async def test_an_abort_in_the_last_batch_ends_the_migration_before_its_next_backfill(
+    server: Server, scope: Scope, stopped: bool
+) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        await loop.go()
+        assert order(bench, "abort", scope, reason="x") == 1
+        loop.progress = Progress(finished=True)
+        await loop.ask()
+        assert len(bench.of(BackfillFinished)) == 1
+        loop.revision, loop.progress = "another", Progress(estimated=1000)
+        if stopped:
+            assert (await loop.ask()) == Stop("aborted", "aborted by user:ann: x")
+        else:
+            await loop.go()
+    async with bench.loop() as loop:
+        await loop.go()
 
 
 async def test_thresholds_sizes_and_budgets_change_while_it_runs(server: Server) -> None:
@@ -440,7 +505,7 @@ def test_an_order_that_stands_may_be_given_again() -> None:
     bench = Bench(RULES, Server())
     given = Order(Scope(shard="pg"), "pause", "user:ann", now())
     for _ in range(2):
-        assert bench.throttle.order(given) == 0
+        assert bench.throttle.order(given).count == 0
     assert list(bench.throttle.orders) == [given]
     order(bench, "resume", Scope(shard="pg"))
     assert not bench.throttle.orders

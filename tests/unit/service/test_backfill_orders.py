@@ -24,7 +24,7 @@ class _Leader:
             keeper=SimpleNamespace(throttle=self.throttle),
             clock=lambda: NOON,
             bus=SimpleNamespace(publish=lambda event: None),
-            source=SimpleNamespace(current=None),
+            source=SimpleNamespace(current=SimpleNamespace(targets=())),
         )
         self.service = Backfilling(cast("Any", parts), cast("Any", SimpleNamespace(leads=True)))
 
