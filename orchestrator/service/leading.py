@@ -110,6 +110,7 @@ class Lead:
         self._parts.bus.publish(LeaderElected(leader=self._candidate.name, epoch=self._candidate.epoch))
         await self._service.resume_active()
         self._service.steering.lead()
+        self._service.survey.wake()  # what the leader before has migrated, nobody has told us
         self._start(tasks, waiting)
 
     def _start(self, tasks: anyio.abc.TaskGroup, commands: Sequence[Command]) -> None:

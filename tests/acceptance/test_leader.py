@@ -244,6 +244,14 @@ async def test_a_leader_that_stops_hands_over_at_once_with_the_rollout_in_the_mi
         assert await leader.stop() == 0
         await takes_over(standby, 60)
         assert whole(await standby.ended(rollout), fleet)
+
+        async def known() -> bool:
+            """Those, too, that the other has brought to their goal since this one has looked."""
+            listed = await standby.call("GET", "/api/v1/tenants?limit=100")
+            states = [target["state"] for tenant in listed.json()["items"] for target in tenant["targets"]]
+            return states == ["up_to_date"] * 12
+
+        await until(known)
     assert await fleet.applied() == [[(revision, 1) for revision in REVISIONS]] * 12
 
 
