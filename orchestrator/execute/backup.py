@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import anyio
@@ -41,10 +42,12 @@ def wanted(registry: Registry, strategy: str, wave: str) -> Backup | None:
 
 
 class Backups:
-    """Takes backups, a few at a time over the process. One instance serves all tasks."""
+    """Takes backups, a few at a time over the process. One instance serves all tasks. `underway`: how many are made or
+    wait for their turn, by rollout; each ends by its deadline."""
 
     def __init__(self) -> None:
         self._slots = Slots(1)
+        self.underway: Counter[str] = Counter()
         self._done: dict[object, tuple[About, object]] = {}  # the newest of each target, and in whose turn it was made
 
     async def take(self, subject: Subject, guard: Guard) -> None:
@@ -62,6 +65,10 @@ class Backups:
         dumper = guard.dumper
         if not dumper.is_there or await self._is_done(subject, backup):
             return
+        with self._counted(subject.occasion.rollout):
+            await self._take(subject, backup, dumper, guard)
+
+    async def _take(self, subject: Subject, backup: Backup, dumper: Dumper, guard: Guard) -> None:
         async with self._turn(backup, subject.target.shard, guard):
             began = time.monotonic()
             try:
@@ -84,6 +91,16 @@ class Backups:
         if backup.directory is None:
             return True  # nothing is changed before its backup is made
         return await filing(Shelf(backup.directory, about).find) is not None
+
+    @contextmanager
+    def _counted(self, rollout: str) -> Iterator[None]:
+        self.underway[rollout] += 1
+        try:
+            yield
+        finally:
+            self.underway[rollout] -= 1
+            if not self.underway[rollout]:
+                del self.underway[rollout]
 
     @asynccontextmanager
     async def _turn(self, backup: Backup, shard: str, guard: Guard) -> AsyncIterator[None]:

@@ -145,6 +145,10 @@ class Migrator:
         self._databases, self._runner, self._limits, self._publish = databases, runner, limits, publish
         self._settled, self._care = settled, Care()
 
+    def backups_underway(self) -> Mapping[str, int]:
+        """How many targets are backed up now or wait for their turn, by rollout."""
+        return self._care.backups.underway
+
     async def read_heads(self, registry: Registry, target: Target) -> Heads | None:
         """What the target's version table holds; None: no version table. Raises TargetError."""
         place = self._place(registry, self._settled(target))

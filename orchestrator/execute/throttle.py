@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from orchestrator.backfill.effects import Effect
 from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import TargetError
+from orchestrator.execute.holding import FIRST, REFUSED
 from orchestrator.execute.loads import Load, Member
 from orchestrator.execute.runs import Run
 from orchestrator.execute.surroundings import Surroundings
@@ -112,6 +114,15 @@ class Throttle:
     def in_progress(self) -> Mapping[str, int]:
         """Backfills that run or wait, by shard; those that wait for their first batch, too."""
         return {shard: sum(turn.run is not None for turn in load.turns) for shard, load in self._loads.items()}
+
+    def resting(self) -> Mapping[str, int]:
+        """By rollout: how many targets' backfills wait for what somebody has said, for hours, a budget or a signal."""
+        held = (
+            run.rollout
+            for run in self._runs()
+            if any(hold.reason not in (REFUSED, FIRST) for hold in run.holding.shown(self._around.clock()))
+        )
+        return Counter(held)
 
     def _members(self) -> Iterable[Member]:
         for load in self._loads.values():

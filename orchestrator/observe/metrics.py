@@ -125,11 +125,13 @@ class Metrics:
         self.drift = DriftMetrics(registry)
         self.process = ProcessMetrics(registry)
         registry.register(FleetCollector(fleet, clock, laggards))
-        registry.register(RolloutCollector(fleet.rollouts, eta or _unknown, clock))
+        self.of_rollouts = RolloutCollector(fleet.rollouts, eta or _unknown, clock)
+        registry.register(self.of_rollouts)
 
-    def describe_registry(self, *, limits: Mapping[str, int], targets: Mapping[str, int]) -> None:
-        """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …)."""
-        self.of_registry.describe(limits=limits, targets=targets)
+    def describe_registry(self, *, limits: Mapping[str, int], targets: Mapping[str, int], read: bool = True) -> None:
+        """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …). `read`: its file
+        was read for it."""
+        self.of_registry.describe(limits=limits, targets=targets, read=read)
 
     def describe_sources(
         self, *, stale: Mapping[str, bool], refreshed: Mapping[str, datetime], ignored: Mapping[str, int]

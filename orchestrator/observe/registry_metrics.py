@@ -26,7 +26,7 @@ class RegistryMetrics:
         )
         self.read_at = Gauge(
             "orchestrator_registry_last_good_read_timestamp_seconds",
-            "When the registry, or one of its sources, was last read without a mistake, in Unix time.",
+            "When the registry file was last read without a mistake, in Unix time.",
             registry=registry,
         )
         self.shard_limits = Gauge(
@@ -66,14 +66,16 @@ class RegistryMetrics:
             registry=registry,
         )
 
-    def describe(self, *, limits: Mapping[str, int], targets: Mapping[str, int]) -> None:
-        """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …)."""
+    def describe(self, *, limits: Mapping[str, int], targets: Mapping[str, int], read: bool = True) -> None:
+        """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …). `read`: its file
+        was read for it; what a source answers says nothing of the file."""
         self._throttled = {shard: n for shard, n in self._throttled.items() if shard in limits}
         replace(self.shard_limits, {shard: min(n, self._throttled.get(shard, n)) for shard, n in limits.items()})
         replace(self.shard_allowed, limits)
         replace(self.targets, targets)
-        self.read_at.set(self._clock().timestamp())
-        self.valid.set(1)
+        if read:
+            self.read_at.set(self._clock().timestamp())
+            self.valid.set(1)
 
     def describe_sources(
         self, *, stale: Mapping[str, bool], refreshed: Mapping[str, datetime], ignored: Mapping[str, int]
@@ -91,7 +93,8 @@ class RegistryMetrics:
                 self.shard_limits.labels(event.shard).set(event.limit)
             case events.RegistryReloaded():
                 self.reloads.labels(event.result).inc()
-                self.valid.set(event.result != "failed")
+                if event.result == "failed":
+                    self.valid.set(0)
 
 
 def replace(gauge: Gauge, values: Mapping[str, float]) -> None:

@@ -24,14 +24,20 @@ OTHER = "other"
 
 
 class RolloutCollector(Collector):
-    """Nothing is kept between scrapes."""
+    """`resting` tells by rollout how many of its targets' backfills are held with a reason, `backing_up` how many of
+    its targets are backed up: neither is a standstill. Who knows puts them there."""
 
     def __init__(self, rollouts: Rollouts, eta: Eta, clock: Callable[[], datetime]) -> None:
         self._rollouts, self._eta, self._clock = rollouts, eta, clock
+        self.resting: Callable[[], Mapping[str, int]] = dict
+        self.backing_up: Callable[[], Mapping[str, int]] = dict
 
     def collect(self) -> Iterator[Metric]:
         active, now = list(self._rollouts.items()), self._clock()
         detailed = active[-MAX_DETAILED:]
+        resting, backing_up = self.resting(), self.backing_up()
+        for rollout, picture in active:
+            picture.look(now, resting=resting.get(rollout, 0), backing_up=backing_up.get(rollout, 0))
         yield gauge("rollouts_active", "Rollouts that have not ended.", [], [((), len(active))])
         yield gauge(
             "rollout_targets",
@@ -82,15 +88,17 @@ class RolloutCollector(Collector):
         )
         yield gauge(
             "rollout_last_progress_timestamp_seconds",
-            "When a target, a step, a batch or a wave of an active rollout last began or ended, in Unix time.",
+            "When a target, a step, a batch or a wave of an active rollout last began or ended, in Unix time; now, "
+            "while a target is backed up or all that it migrates is held.",
             ["rollout"],
             (((rollout,), picture.moved_at.timestamp()) for rollout, picture in active),
         )
         yield gauge(
             "rollout_waiting",
-            "1 while an active rollout has a reason to wait: a soak, checks, approval, a window, a freeze.",
+            "1 while an active rollout has a reason to wait: a soak, checks, approval, a window, a freeze, backfills "
+            "that are held on all targets that it migrates.",
             ["rollout"],
-            (((rollout,), float(picture.waiting)) for rollout, picture in active),
+            (((rollout,), float(picture.waiting or picture.resting)) for rollout, picture in active),
         )
 
     def _sums(self, active: list[tuple[str, RolloutPicture]], now: datetime) -> Iterator[Metric]:

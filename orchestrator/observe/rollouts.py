@@ -37,7 +37,7 @@ class RolloutPicture:
     """An active rollout. The states of all waves together always sum to `total`.
 
     `since`: when this process first saw it in its `state`. `moved_at`: when something last went on, or when it last had
-    a reason to wait. `allowed`: failures by wave that do not stop it yet.
+    a reason to wait. `resting`: all that it migrates is held. `allowed`: failures by wave that do not stop it yet.
     """
 
     track: str
@@ -48,6 +48,7 @@ class RolloutPicture:
     since: datetime
     moved_at: datetime
     waiting: bool = False
+    resting: bool = False
     allowed: dict[str, int] = field(default_factory=dict)
     running: dict[Key, tuple[str, str]] = field(default_factory=dict)  # -> (wave, shard)
     signatures: dict[Key, str] = field(default_factory=dict)  # of the targets that failed
@@ -77,6 +78,13 @@ class RolloutPicture:
         """By wave: the part of its failure budget that is used up; at 1 it is exceeded, and the rollout reacts."""
         found = {wave: sum(counts[state] for state in FAILURES) for wave, counts in self.waves.items()}
         return {wave: found.get(wave, 0) / (most + 1) for wave, most in self.allowed.items()}
+
+    def look(self, now: datetime, *, resting: int, backing_up: int) -> None:
+        """Take over how many of its targets' backfills are held now, and how many targets are backed up. One target
+        that is stuck beside others that are held is a standstill; a backup is work, and has a deadline of its own."""
+        self.resting = 0 < len(self.running) <= resting
+        if self.resting or backing_up:
+            self.moved_at = max(now, self.moved_at)
 
     def start(self, event: events.MigrationStarted) -> None:
         key = (event.tenant, event.track)

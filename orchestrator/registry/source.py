@@ -31,7 +31,8 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """The registry after a reload; `changed` tells whether it is another one than before.
+    """The registry after a reload; `changed` tells whether it is another one than before, `read` whether its file was
+    read, and not only its sources asked.
 
     `events` tell what became of the sources and of targets that are gone; whoever asked publishes them.
     """
@@ -41,6 +42,7 @@ class ReloadResult:
     appeared: int = 0
     vanished: int = 0
     events: tuple[events.Event, ...] = ()
+    read: bool = True
 
 
 OnResult = Callable[[ReloadResult | RegistryError], None]
@@ -98,7 +100,10 @@ class RegistrySource:
             """Not where it was asked again meanwhile, or is no entry any more, or another."""
             return self._asked[entry.name] == began and entry in self.current.discoveries
 
-        return await self._merge(None, looked, trusting=False, counting=lambda: {e.name for e in asked if counts(e)})
+        def still() -> Collection[str]:
+            return {entry.name for entry in asked if counts(entry)}
+
+        return replace(await self._merge(None, looked, trusting=False, counting=still), read=False)
 
     async def refresh(self, on_result: OnResult, *, poll_seconds: float = POLL_SECONDS) -> None:
         """Ask each source at its interval, for ever, none waiting for another; `on_result` is told of each answer."""

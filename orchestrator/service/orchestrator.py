@@ -521,28 +521,28 @@ class Orchestrator:
             publish(RegistryReloaded(result="failed", targets=len(self.registry.targets), message=result.message))
             return
         if result.changed:
-            self._follow_registry()
+            self._follow_registry(read=result.read)
             self.survey.wake(only_new=only_new)
             for controller in list(self._controllers.values()):
                 self._tasks.start_soon(appearing.welcome, controller, self.registry)
         else:
-            self._describe_sources()
+            self._describe_sources(read=result.read)
         for event in result.events:
             publish(event)
         if result.changed or asked:
             told = "changed" if result.changed else "unchanged"
             publish(RegistryReloaded(result=told, targets=len(self.registry.targets)))
 
-    def _follow_registry(self) -> None:
+    def _follow_registry(self, *, read: bool = True) -> None:
         self._parts.fleet.set_targets(self.registry.targets)
-        self._describe_sources()
+        self._describe_sources(read=read)
 
-    def _describe_sources(self) -> None:
+    def _describe_sources(self, *, read: bool) -> None:
         limits = {name: shard.max_concurrent for name, shard in self.registry.shards.items()}
         sources = self.sources()
         targets = {source.name: source.targets for source in sources}
         named = len(self.registry.targets) - sum(targets.values())
-        self._parts.metrics.describe_registry(limits=limits, targets={FILE: named, **targets})
+        self._parts.metrics.describe_registry(limits=limits, targets={FILE: named, **targets}, read=read)
         self._parts.metrics.describe_sources(
             stale={source.name: source.stale_since is not None for source in sources},
             refreshed={source.name: source.refreshed_at for source in sources if source.refreshed_at is not None},

@@ -163,6 +163,7 @@ def _joined(
     keeper.throttle = throttle
     metrics.backfills.throttled, metrics.backfills.signals = throttle.throttled_seconds, throttle.signals
     metrics.backfills.in_progress = throttle.in_progress
+    metrics.of_rollouts.resting, metrics.of_rollouts.backing_up = throttle.resting, migrator.backups_underway
     metrics.process.store_errors = store.errors
     policy = RetryPolicy.within(settings.lock_retry_seconds)
     driver = Driver(migrator, Slots(total), policy, publish, gate, throttle)

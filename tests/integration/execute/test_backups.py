@@ -287,10 +287,12 @@ async def test_a_strategy_or_wave_that_is_gone_leaves_the_target_alone(
     async with engine.running(registry) as running:
         view, _ = await running.service.start_rollout(engine.head(strategy=STRATEGY, max_concurrent=1))
         await until((tmp_path / "told").exists)
+        assert running.parts.metrics.of_rollouts.backing_up() == {view.rollout.id: 1}
         running.source.current = replace(registry, strategies={})
         (tmp_path / "go").touch()
         await running.service.finished(view.rollout.id)
         migrations = await running.migrations(await running.service.rollout(view.rollout.id))
+        assert running.parts.metrics.of_rollouts.backing_up() == {}
     assert sorted(one.state.value for one in migrations.values()) == ["failed", "succeeded"]
     (left,) = [one for one in migrations.values() if one.failure is not None]
     assert left.failure is not None

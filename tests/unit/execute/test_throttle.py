@@ -198,6 +198,7 @@ async def test_an_order_counts_at_once_for_what_it_covers(server: Server, monkey
                 tasks.start_soon(ask, name, loop)
             await until(lambda: "hooli" in answers)
             assert reasons(bench) == {"paused"}
+            assert bench.throttle.resting() == {"r1": 2}
             assert order(bench, "abort", Scope(tenant="globex"), reason="wrong column") == 1
             await until(lambda: "globex" in answers)
             assert order(bench, "resume", Scope(rollout="r1")) == 1
@@ -398,6 +399,8 @@ async def test_the_smallest_batch_that_is_refused_again_and_again_ends_it(server
             answer = await loop.ask()
             while isinstance(answer, Wait):
                 bench.clocks.ahead += 60
+                assert reasons(bench) == {"refused"}
+                assert bench.throttle.resting() == {}, "what the server refuses is no reason to wait"
                 answer = await loop.ask()
         assert sizes[:3] == [40, 20, 10]
         assert isinstance(answer, Stop)

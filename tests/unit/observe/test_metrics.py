@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -169,6 +170,22 @@ def test_a_shard_that_left_the_registry_loses_its_limit() -> None:
     assert it.value("shard_concurrency_limit", shard="pg-1") is None
     assert it.value("shard_concurrency_limit", shard="pg-2") == 4
     assert it.value("registry_targets", source="file") == 1
+
+
+@pytest.mark.parametrize("reloads", [0, 1])
+def test_only_a_good_reading_of_the_file_makes_it_valid_again(reloads: int) -> None:
+    it = Observed()
+    it.metrics.describe_registry(limits={}, targets={})
+    it.metrics.of_registry.read_at.set(5)
+    it.tell(events.RegistryReloaded(result="failed", targets=1, message="2 mistakes"))
+    it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1, "saas": 3}, read=False)
+    it.tell(*[events.RegistryReloaded(result="changed", targets=4)] * reloads)  # by what a source has answered
+    assert it.value("registry_targets", source="saas") == 3
+    assert it.value("registry_valid") == 0
+    assert it.value("registry_last_good_read_timestamp_seconds") == 5
+    it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1, "saas": 3})
+    assert it.value("registry_valid") == 1
+    assert it.value("registry_last_good_read_timestamp_seconds") == at(100).timestamp()
 
 
 def test_the_limit_of_a_throttled_shard_is_the_one_that_counts() -> None:

@@ -78,6 +78,30 @@ def test_attempts_and_backfills_that_are_held_are_no_progress(event: events.Even
     assert moved(it) == 1
 
 
+@pytest.mark.parametrize(
+    ("resting", "backing_up", "seconds", "waiting"),
+    [(0, 0, 1, 0), (1, 0, 1, 0), (2, 0, 100, 1), (0, 1, 100, 0), (1, 1, 100, 0)],
+    ids=["neither", "one of two is held", "both are held", "a backup", "one of each"],
+)
+def test_a_rollout_that_is_held_or_backed_up_stands_not_still(
+    resting: int, backing_up: int, seconds: int, waiting: int
+) -> None:
+    it = observed(samples.started("acme", at=at(1)), samples.started("t1", at=at(1)))
+    it.metrics.of_rollouts.resting = lambda: {"r1": resting, "r2": 9}
+    it.metrics.of_rollouts.backing_up = lambda: {"r1": backing_up, "r2": 9}
+    assert moved(it) == seconds
+    assert it.value("rollout_waiting", rollout="r1") == waiting
+    it.metrics.of_rollouts.resting = it.metrics.of_rollouts.backing_up = dict
+    assert it.value("rollout_waiting", rollout="r1") == 0
+    assert moved(it) == seconds, "it stands still from then on"
+
+
+def test_nothing_that_runs_is_not_held() -> None:
+    it = observed()
+    it.metrics.of_rollouts.resting = lambda: {"r1": 0}
+    assert (moved(it), it.value("rollout_waiting", rollout="r1")) == (0, 0)
+
+
 def test_failures_are_told_by_signature_and_a_retry_takes_them_back() -> None:
     it = observed(
         *(samples.started(f"t{number}") for number in range(3)),

@@ -237,3 +237,14 @@ async def test_a_reload_takes_an_answer_that_lost_most_and_a_refresh_does_not(tm
     assert tenants(source) == ["acme", "a", "b", "c"]
     result = await source.reload()
     assert (tenants(source), result.vanished) == (["acme"], 3)
+
+
+async def test_what_sources_answer_is_no_reading_of_the_file(tmp_path: Path, lookup: Lookup) -> None:
+    source = await opened(tmp_path, lookup)
+    assert (await source.reload()).read
+    assert not (await source.discover()).read, "nothing new"
+    lookup.names["one"] = ["t_a", "t_b", "t_d"]
+    found = await source.discover()
+    assert (found.changed, found.read) == (True, False)
+    lookup.names["one"] = DiscoveryError("gone", remedy="look")
+    assert not (await source.discover()).read
