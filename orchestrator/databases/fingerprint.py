@@ -176,6 +176,17 @@ _LINES = (
     + """ FROM pg_catalog.pg_trigger t JOIN ours c ON c.oid = t.tgrelid JOIN spaces n ON n.oid = c.relnamespace
     WHERE NOT t.tgisinternal""",
     "SELECT "
+    + _line(  # those behind a constraint, where they are switched off: their own names are numbers
+        "internal trigger",
+        _RELATION,
+        "coalesce(k.conname, t.tgname)",
+        "t.tgfoid::regproc",
+        "t.tgenabled",
+        about=("n.nspname", "c.relname", "coalesce(k.conname, t.tgname)"),
+    )
+    + """ FROM pg_catalog.pg_trigger t JOIN ours c ON c.oid = t.tgrelid JOIN spaces n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint WHERE t.tgisinternal AND t.tgenabled <> 'O'""",
+    "SELECT "
     + _line("rule", "pg_catalog.pg_get_ruledef(r.oid)", "r.ev_enabled", about=("n.nspname", "c.relname", "r.rulename"))
     + """ FROM pg_catalog.pg_rewrite r JOIN ours c ON c.oid = r.ev_class JOIN spaces n ON n.oid = c.relnamespace
     WHERE r.rulename <> '_RETURN'""",

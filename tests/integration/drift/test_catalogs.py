@@ -111,6 +111,16 @@ CHANGES = [
     ),
     ("maria", ["ALTER DATABASE DEFAULT COLLATE utf8mb4_bin"], "+ database | utf8mb4 | utf8mb4_bin"),
     (
+        "postgresql",
+        ["ALTER TABLE items DISABLE TRIGGER ALL"],
+        '+ internal trigger | public.items | fk_order | "RI_FKey_check_ins" | D',
+    ),
+    (
+        "postgresql",
+        ["ALTER TABLE orders DISABLE TRIGGER ALL"],
+        '+ internal trigger | public.orders | fk_order | "RI_FKey_noaction_del" | D',
+    ),
+    (
         "sqlite",
         ["DROP TABLE items", ITEMS.replace("fk_order", "fk")],
         "+ constraint | items | constraint fk foreign key",
