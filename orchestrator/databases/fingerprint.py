@@ -21,10 +21,19 @@ _NAMED, _EXACT = ":role:", ":exact:"
 _ROLE = f"""(SELECT CASE WHEN r.rolname = session_user THEN '<migrator>' WHEN r.oid = (SELECT datdba
     FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) THEN '<owner>' ELSE {_NAMED} END
     FROM pg_catalog.pg_roles r WHERE r.oid = {{}})"""
-_ACL = f"""coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', {_ROLE.format("e.grantor")},
+_GRANTS = f"""coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', {_ROLE.format("e.grantor")},
     CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE {_ROLE.format("e.grantee")} END, e.privilege_type, e.is_grantable), ', '
     ORDER BY {_ROLE.format("e.grantee")}, e.privilege_type, {_ROLE.format("e.grantor")})
     FROM pg_catalog.aclexplode({{}}) e), '')"""
+
+
+def _granted(acl: str, kind: str, owner: str) -> str:
+    """The privileges on an object of a kind, as `acldefault` knows it; '' for the usual ones, whether they are written
+    down, as they are once anything was granted and revoked, or not."""
+    usual = f"pg_catalog.acldefault({kind}, {owner})"
+    return f"""CASE WHEN {acl} IS NULL OR ({acl} OPERATOR(pg_catalog.@>) {usual}
+    AND {usual} OPERATOR(pg_catalog.@>) {acl}) THEN '' WHEN pg_catalog.cardinality({acl}) = 0
+    THEN 'none' ELSE {_GRANTS.format(acl)} END"""
 
 
 def _line(kind: str, *parts: str, about: tuple[str, ...]) -> str:
@@ -43,7 +52,13 @@ _COLUMNS_OF = """FROM pg_catalog.pg_attribute a JOIN ours c ON c.oid = a.attreli
 
 _LINES = (
     "SELECT "
-    + _line("schema", "n.nspname", _ROLE.format("n.nspowner"), _ACL.format("n.nspacl"), about=("n.nspname",))
+    + _line(
+        "schema",
+        "n.nspname",
+        _ROLE.format("n.nspowner"),
+        _granted("n.nspacl", "'n'", "n.nspowner"),
+        about=("n.nspname",),
+    )
     + " FROM spaces n",
     "SELECT "
     + _line(
@@ -52,7 +67,7 @@ _LINES = (
         "c.relkind",
         "c.relpersistence",
         _ROLE.format("c.relowner"),
-        _ACL.format("c.relacl"),
+        _granted("c.relacl", "CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::\"char\"", "c.relowner"),
         f"CASE WHEN {_EXACT} OR c.relkind = 'v' THEN pg_catalog.array_to_string(c.reloptions, ',') END",
         "c.relrowsecurity",
         "c.relforcerowsecurity",
@@ -81,7 +96,7 @@ _LINES = (
         "a.attislocal",
         "pg_catalog.pg_get_expr(f.adbin, f.adrelid)",
         "(SELECT l.collname FROM pg_catalog.pg_collation l WHERE l.oid = a.attcollation)",
-        _ACL.format("a.attacl"),
+        _granted("a.attacl", "'c'", "c.relowner"),
         about=("n.nspname", "c.relname", "a.attname"),
     )
     + " "
@@ -143,7 +158,7 @@ _LINES = (
         "pg_catalog.format_type(t.oid, NULL)",
         "t.typtype",
         _ROLE.format("t.typowner"),
-        _ACL.format("t.typacl"),
+        _granted("t.typacl", "'T'", "t.typowner"),
         "(SELECT pg_catalog.string_agg(e.enumlabel, ',' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e "
         "WHERE e.enumtypid = t.oid)",
         "CASE WHEN t.typtype = 'd' THEN pg_catalog.format_type(t.typbasetype, t.typtypmod) END",
@@ -161,7 +176,7 @@ _LINES = (
         "CASE WHEN p.prokind IN ('f', 'p', 'w') THEN pg_catalog.pg_get_functiondef(p.oid) "
         "ELSE p.oid::regprocedure::text END",
         _ROLE.format("p.proowner"),
-        _ACL.format("p.proacl"),
+        _granted("p.proacl", "'f'", "p.proowner"),
         about=("n.nspname", "p.proname"),
     )
     + " FROM pg_catalog.pg_proc p JOIN spaces n ON n.oid = p.pronamespace WHERE "
@@ -175,6 +190,17 @@ _LINES = (
     )
     + """ FROM pg_catalog.pg_trigger t JOIN ours c ON c.oid = t.tgrelid JOIN spaces n ON n.oid = c.relnamespace
     WHERE NOT t.tgisinternal""",
+    "SELECT "
+    + _line(  # those behind a constraint, where they are switched off: their own names are numbers
+        "internal trigger",
+        _RELATION,
+        "coalesce(k.conname, t.tgname)",
+        "t.tgfoid::regproc",
+        "t.tgenabled",
+        about=("n.nspname", "c.relname", "coalesce(k.conname, t.tgname)"),
+    )
+    + """ FROM pg_catalog.pg_trigger t JOIN ours c ON c.oid = t.tgrelid JOIN spaces n ON n.oid = c.relnamespace
+    LEFT JOIN pg_catalog.pg_constraint k ON k.oid = t.tgconstraint WHERE t.tgisinternal AND t.tgenabled <> 'O'""",
     "SELECT "
     + _line("rule", "pg_catalog.pg_get_ruledef(r.oid)", "r.ev_enabled", about=("n.nspname", "c.relname", "r.rulename"))
     + """ FROM pg_catalog.pg_rewrite r JOIN ours c ON c.oid = r.ev_class JOIN spaces n ON n.oid = c.relnamespace
@@ -205,7 +231,7 @@ _LINES = (
         _ROLE.format("a.defaclrole"),
         "a.defaclnamespace::regnamespace",
         "a.defaclobjtype",
-        _ACL.format("a.defaclacl"),
+        _GRANTS.format("a.defaclacl"),
         about=("a.defaclnamespace::regnamespace",),
     )
     + " FROM pg_catalog.pg_default_acl a WHERE {anywhere} OR a.defaclnamespace IN (SELECT n.oid FROM spaces n)",

@@ -105,6 +105,17 @@ def _judged(group: Group, members: Sequence[Seen], reference: str | None) -> lis
     ]
 
 
+def apart(verdicts: Iterable[Verdict], tenant: str, reference: str) -> tuple[Group | None, Group | None] | None:
+    """What the two are, on the first track on which they could be read and are not to be compared with each other;
+    None where there is none."""
+    found = {one.key: one for one in verdicts if one.standing is not Standing.UNREAD}
+    for key, one in sorted(found.items()):
+        other = found.get(TargetKey(reference, key.track))
+        if key.tenant == tenant and other is not None and (one.group is None or one.group != other.group):
+            return one.group, other.group
+    return None
+
+
 def _named(members: Sequence[Seen], reference: str | None) -> Seen | None:
     return next((one for one in members if one.key.tenant == reference), None)
 

@@ -14,6 +14,8 @@ from orchestrator.registry.model import TargetKey
 
 # Lines of a difference that are kept.
 KEPT_LINES = 20
+# Nobody has seen that such a target is well.
+_UNJUDGED = frozenset({Standing.UNREAD, Standing.ALONE, Standing.UNPROVISIONED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,14 @@ def _record(verdict: Verdict, found: Difference | None, was: Record | None, shar
         found.total if found is not None else None,
         tuple(map(str, found.lines[:KEPT_LINES])) if found is not None else (),
         verdict.why,
-        (since or at) if verdict.standing in DIFFERING else since if verdict.standing is Standing.ALONE else None,
+        (since or at) if verdict.standing in DIFFERING else since if verdict.standing in _UNJUDGED else None,
     )
 
 
 def _event(was: Record | None, record: Record) -> DriftEvent | None:
     """Only what has changed is told: that a target drifts otherwise than before, too."""
     since = was.drifted_since if was is not None else None
-    if record.standing in (Standing.UNREAD, Standing.ALONE):  # nobody has seen that it is well
+    if record.standing in _UNJUDGED:
         return None
     if record.standing in DIFFERING:
         if was is not None and since is not None and (was.digest, was.heads) == (record.digest, record.heads):

@@ -11,8 +11,8 @@ from anyio.lowlevel import cancel_shielded_checkpoint
 from orchestrator.errors import ConfigurationError, HistoryError
 from orchestrator.events import now
 from orchestrator.execute.comparing import Comparer
-from orchestrator.plan import drift_records
-from orchestrator.plan.drift import Standing, Verdict
+from orchestrator.plan import drift, drift_records
+from orchestrator.plan.drift import Group, Standing, Verdict
 from orchestrator.plan.drift_records import KEPT_LINES, Record
 from orchestrator.plan.drifted_lines import Difference
 from orchestrator.registry.model import Registry, Target, TargetKey, Track
@@ -61,6 +61,7 @@ class Drifting:
         targets = self._targets(registry, question)
         await self._settle(registry, {target.track for target in targets})
         verdicts = await self._comparer.judge(registry, targets, question.reference)
+        _check_comparable(question, verdicts)
         asked = [one for one in verdicts if question.tenant in (None, one.key.tenant)]
         differences = await self._comparer.differences(registry, asked, question.most)
         return Compared(asked, differences, {target.key: target.shard for target in targets})
@@ -138,3 +139,24 @@ class Drifting:
         after: TargetKey | None = None,
     ) -> Sequence[Record]:
         return await self._parts.store.drift.listed(track=track, standings=standings, limit=limit, after=after)
+
+
+def _check_comparable(question: Question, verdicts: Sequence[Verdict]) -> None:
+    """Two that are asked for by name must not be told as well because they were never compared."""
+    tenant, reference = question.tenant, question.reference
+    if tenant is None or reference is None or tenant == reference:
+        return
+    groups = drift.apart(verdicts, tenant, reference)
+    if groups is not None:
+        one, other = map(_where, groups)
+        raise ConfigurationError(
+            f"{tenant} cannot be compared with {reference}: {tenant} is {one}, {reference} is {other}",
+            remedy="name a reference at the same revision, or migrate one of them first; `--track` leaves out others",
+        )
+
+
+def _where(group: Group | None) -> str:
+    if group is None:
+        return "at no revision"
+    beside = "".join(f", with {track} at {', '.join(heads) or 'no revision'}" for track, heads in group.beside)
+    return f"at revision {', '.join(group.heads)} of {group.track} on {group.server}{beside}"

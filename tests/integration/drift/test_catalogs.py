@@ -111,6 +111,16 @@ CHANGES = [
     ),
     ("maria", ["ALTER DATABASE DEFAULT COLLATE utf8mb4_bin"], "+ database | utf8mb4 | utf8mb4_bin"),
     (
+        "postgresql",
+        ["ALTER TABLE items DISABLE TRIGGER ALL"],
+        '+ internal trigger | public.items | fk_order | "RI_FKey_check_ins" | D',
+    ),
+    (
+        "postgresql",
+        ["ALTER TABLE orders DISABLE TRIGGER ALL"],
+        '+ internal trigger | public.orders | fk_order | "RI_FKey_noaction_del" | D',
+    ),
+    (
         "sqlite",
         ["DROP TABLE items", ITEMS.replace("fk_order", "fk")],
         "+ constraint | items | constraint fk foreign key",
@@ -132,6 +142,42 @@ async def test_a_change_by_hand_is_drift(fleet: Fleet, statements: list[str], to
     assert not await fleet.are_equal(one, other)
     assert [line for line in found if line.startswith(told)], found
     assert len(found) <= 4, found
+
+
+GRANTED = """CREATE SEQUENCE s; CREATE FUNCTION one() RETURNS integer LANGUAGE sql AS 'SELECT 1'; CREATE SCHEMA x;
+    CREATE TYPE e AS ENUM ('a')"""
+
+
+async def test_what_was_granted_and_revoked_again_is_no_drift(postgresql: Fleet) -> None:
+    one, other = await made(postgresql)
+    for name in (one, other):
+        await postgresql.execute(name, GRANTED)
+    for what in ("SELECT ON orders", "SELECT (note) ON orders", "USAGE ON SEQUENCE s", "USAGE ON SCHEMA x"):
+        await postgresql.execute(other, f"GRANT {what} TO PUBLIC", f"REVOKE {what} FROM PUBLIC")
+    for what in ("EXECUTE ON FUNCTION one()", "USAGE ON TYPE e"):
+        await postgresql.execute(other, f"REVOKE {what} FROM PUBLIC", f"GRANT {what} TO PUBLIC")
+    assert await postgresql.differing(one, other) == []
+    assert await postgresql.are_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "GRANT SELECT ON orders TO PUBLIC",
+        "GRANT SELECT (note) ON orders TO PUBLIC",
+        "GRANT USAGE ON SEQUENCE s TO PUBLIC",
+        "GRANT USAGE ON SCHEMA x TO PUBLIC",
+        "REVOKE EXECUTE ON FUNCTION one() FROM PUBLIC",
+        "REVOKE USAGE ON TYPE e FROM PUBLIC",
+        "REVOKE ALL ON orders FROM CURRENT_USER",
+    ],
+)
+async def test_what_was_granted_or_revoked_is_drift(postgresql: Fleet, statement: str) -> None:
+    one, other = await made(postgresql)
+    for name in (one, other):
+        await postgresql.execute(name, GRANTED)
+    await postgresql.execute(other, statement)
+    assert len(await postgresql.differing(one, other)) == 2
 
 
 @pytest.mark.parametrize("fleet", KINDS, indirect=True)

@@ -113,6 +113,22 @@ async def test_a_target_that_cannot_be_read_is_told_apart(
     assert "there_is_none" in (compared.verdicts[-1].why or "")
 
 
+async def test_two_at_different_revisions_are_not_told_as_well(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    databases = await make_databases(2)
+    async with running(registry_of([project(tmp_path)], [shard_of(pg)], targets_of(databases))) as fleet:
+        await fleet.rollout()
+        question = Question(tenant="t000", reference="t001")
+        assert set(standings(await fleet.service.drifting.compare(question)).values()) == {"equal"}
+        await engine.execute(pg, databases[0], "UPDATE alembic_version SET version_num = 'a0'")
+        with pytest.raises(ConfigurationError, match=r"t000 is at revision a0 of app .*, t001 is at revision a1"):
+            await fleet.service.drifting.compare(question)
+        await engine.execute(pg, databases[0], "DELETE FROM alembic_version")
+        with pytest.raises(ConfigurationError, match="t000 is at no revision, t001 is at revision a1"):
+            await fleet.service.drifting.compare(question)
+
+
 def watched(pg: Server, folder: Path, databases: list[str], **drift: Any) -> Registry:
     track = replace(project(folder), drift=Drift(**{"every_seconds": 3600.0, **drift}))
     return registry_of([track], [shard_of(pg)], targets_of(databases))

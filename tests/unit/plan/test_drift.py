@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.events import DriftFound, DriftGone
 from orchestrator.plan.catalog import Catalog, Fingerprint, Line, fingerprint, without
-from orchestrator.plan.drift import Group, Seen, Standing, Verdict, group_of, judge, sums
+from orchestrator.plan.drift import Group, Seen, Standing, Verdict, apart, group_of, judge, sums
 from orchestrator.plan.drift_records import Record, follow
 from orchestrator.plan.drifted_lines import LONGEST, difference
 from orchestrator.registry.model import TargetKey
@@ -49,6 +49,16 @@ def test_a_person_can_say_who_is_right() -> None:
 def test_only_targets_with_equal_heads_on_equal_servers_are_compared() -> None:
     members = [seen("a", "x"), seen("b", "y", ("a1",)), seen("c", "z", server="postgresql 17")]
     assert set(standings(members).values()) == {"alone"}
+
+
+def test_two_that_are_named_are_told_apart_where_they_cannot_be_compared() -> None:
+    old, new, other = seen("a", "x", ("a1",)), seen("b", "x"), seen("c", "x")
+    unclaimed = Seen(TargetKey("new", "app"), None, Fingerprint("x", 0))
+    found = judge([old, new, other, unclaimed])
+    assert apart(found, "a", "b") == (old.group, new.group)
+    assert apart(found, "new", "b") == (None, new.group)
+    assert apart(found, "b", "c") is None
+    assert apart(found, "b", "unread") is None
 
 
 def test_what_claims_no_revision_is_not_judged() -> None:
@@ -145,6 +155,7 @@ LATER = MOMENT + timedelta(hours=6)
         (record(Standing.UNREAD, since=MOMENT), verdict(Standing.DRIFTED), None, MOMENT),
         (record(Standing.UNREAD, since=MOMENT), verdict(Standing.EQUAL), DriftGone, None),
         (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.ALONE), None, MOMENT),
+        (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.UNPROVISIONED), None, MOMENT),
         (None, UNREAD, None, None),
     ],
 )
