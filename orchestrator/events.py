@@ -65,8 +65,8 @@ class RolloutRequested(RolloutEvent):
 class RolloutStateChanged(RolloutEvent):
     """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
     `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found. `allowed`: so many
-    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets; `accepted`:
-    so many of a wave's failures somebody has seen, and gone on in spite of. `ending`:
+    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets;
+    `accepted`: so many of a wave's failures somebody has seen, and gone on in spite of. `ending`:
     what its last line in the log tells besides, once it has ended."""
 
     state: str

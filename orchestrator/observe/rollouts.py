@@ -76,8 +76,8 @@ class RolloutPicture:
         return told
 
     def budgets_used(self) -> Mapping[str, float]:
-        """By wave: the part of its failure budget that is used up; at 1 it is exceeded, and the rollout reacts. Failures
-        that somebody has accepted are not in it."""
+        """By wave: the part of its failure budget that is used up; at 1 it is exceeded, and the rollout reacts.
+        Failures that somebody has accepted are not in it."""
         found = {wave: sum(counts[state] for state in FAILURES) for wave, counts in self.waves.items()}
         seen = {wave: min(self.accepted.get(wave, 0), most) for wave, most in self.allowed.items()}
         return {
