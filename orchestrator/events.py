@@ -65,7 +65,8 @@ class RolloutRequested(RolloutEvent):
 class RolloutStateChanged(RolloutEvent):
     """`counts` holds migrations by state, `waves` for each wave; `seconds` is the age of the rollout;
     `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found. `allowed`: so many
-    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets. `ending`:
+    targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets;
+    `accepted`: so many of a wave's failures somebody has seen, and gone on in spite of. `ending`:
     what its last line in the log tells besides, once it has ended."""
 
     state: str
@@ -77,6 +78,7 @@ class RolloutStateChanged(RolloutEvent):
     waves: dict[str, dict[str, int]] = field(default_factory=dict)
     by: str | None = None
     allowed: dict[str, int] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
     ending: dict[str, Any] | None = None
 
 

@@ -13,7 +13,7 @@ Level = Literal["debug", "info", "warning", "error"]
 # Of events: keys that read better, or that other lines have for the same, than the event's own field names.
 RENAMED: Mapping[type[events.Event], Mapping[str, str]] = {
     events.RolloutCreated: {"to": "goal", "waves": "wave_totals"},
-    events.RolloutStateChanged: {"allowed": "failures_allowed"},
+    events.RolloutStateChanged: {"allowed": "failures_allowed", "accepted": "failures_accepted"},
     events.BackupTaken: {"path": "file"},
     events.PlanJudged: {"from_heads": "from", "to_heads": "to"},
     events.MigrationFinished: {

@@ -76,6 +76,7 @@ VALUES: Mapping[str, str] = {
     "execution": "How: `online` (env.py), `replay` (compiled SQL), `mixed`, `fallback` or `backfill`.",
     "failures": "How many targets failed in each way, by signature: the twenty commonest, and `other`. Of what was "
     "rolled back, how many keep rows that a backfill had changed (`backfill_left`).",
+    "failures_accepted": "By wave: so many of its failures somebody has seen, and gone on in spite of.",
     "failures_allowed": "By wave: so many failures before the rollout reacts.",
     "file": "A file.",
     "from": "Heads before the rollout touched the target.",

@@ -62,7 +62,8 @@ class RolloutCollector(Collector):
         )
         yield gauge(
             "rollout_failure_budget_used_ratio",
-            "Used part of a wave's failure budget; at 1 the rollout reacts. Absent where no number of targets is set.",
+            "Used part of a wave's failure budget, without accepted failures; at 1 the rollout reacts. Absent where no "
+            "number of targets is set.",
             ["rollout", "wave"],
             (
                 ((rollout, wave), ratio)

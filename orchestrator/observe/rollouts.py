@@ -50,6 +50,7 @@ class RolloutPicture:
     waiting: bool = False
     resting: bool = False
     allowed: dict[str, int] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
     running: dict[Key, tuple[str, str]] = field(default_factory=dict)  # -> (wave, shard)
     signatures: dict[Key, str] = field(default_factory=dict)  # of the targets that failed
 
@@ -75,9 +76,14 @@ class RolloutPicture:
         return told
 
     def budgets_used(self) -> Mapping[str, float]:
-        """By wave: the part of its failure budget that is used up; at 1 it is exceeded, and the rollout reacts."""
+        """By wave: the part of its failure budget that is used up; at 1 it is exceeded, and the rollout reacts.
+        Failures that somebody has accepted are not in it."""
         found = {wave: sum(counts[state] for state in FAILURES) for wave, counts in self.waves.items()}
-        return {wave: found.get(wave, 0) / (most + 1) for wave, most in self.allowed.items()}
+        seen = {wave: min(self.accepted.get(wave, 0), most) for wave, most in self.allowed.items()}
+        return {
+            wave: max(0, found.get(wave, 0) - seen[wave]) / (most - seen[wave] + 1)
+            for wave, most in self.allowed.items()
+        }
 
     def look(self, now: datetime, *, resting: int, backing_up: int) -> None:
         """Take over how many of its targets' backfills are held now, and how many targets are backed up. One target
@@ -109,7 +115,7 @@ class RolloutPicture:
         if event.state != self.state:
             self.state, self.since = event.state, event.at
         self.moved_at = event.at
-        self.waiting, self.allowed = event.waiting is not None, event.allowed
+        self.waiting, self.allowed, self.accepted = event.waiting is not None, event.allowed, event.accepted
         if not event.counts.get(RUNNING):
             self.running.clear()
         self.total = event.total

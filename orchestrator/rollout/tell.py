@@ -146,6 +146,7 @@ def state_changed(
         seconds=(events.now() - rollout.created_at).total_seconds(),
         by=by,
         allowed=_allowed(rollout, by_wave),
+        accepted={wave.name: wave.accepted for wave in rollout.waves if wave.accepted},
         ending=_ending(rollout, failures) if rollout.state.finished else None,
     )
 

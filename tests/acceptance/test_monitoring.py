@@ -124,6 +124,8 @@ def make_registry(folder: Path, pg: Server, pg2: Server, databases: Sequence[str
     )
     content = yaml.safe_load(config.read_text())
     content["shards"]["tight"] = {"url": "${TIGHT_URL}", "max_concurrent": 4, "reserve_connections": 1000}
+    # What holds backfills once somebody lowers the threshold.
+    content["backfill"] = {"probes": [{"name": "busy", "sql": "SELECT 50", "above": 100, "every": "1s"}]}
     for number, tenant in enumerate(content["tenants"]):
         tenant["labels"] = {"canary": str(number < CANARIES).lower()}
         if CANARIES - 2 <= number < CANARIES:
@@ -178,13 +180,13 @@ async def test_every_query_has_an_answer_every_alert_fires_and_the_numbers_are_t
         await watched.fires("RolloutAwaitingApproval")
         await shows_what_the_api_says(scraping, daemon, rollout)
 
-        assert (await order(daemon, "pause")).status_code == 200
+        assert (await order(daemon, "adjust", thresholds={"busy": 10})).status_code == 200
         await steer(daemon, rollout, "approve")
         await watched.fires("BackfillThrottled")
         await steer(daemon, rollout, "pause")
         await watched.fires("RolloutPaused")
         await steer(daemon, rollout, "resume")
-        assert (await order(daemon, "resume")).status_code == 200
+        assert (await order(daemon, "adjust", reset=True)).status_code == 200
         ended = await daemon.ended(rollout)
         await counted_what_the_api_says(scraping, daemon, ended)
 
@@ -233,8 +235,8 @@ def store(folder: Path) -> Iterator[sqlite3.Connection]:
         yield connection
 
 
-async def order(daemon: Daemon, action: str) -> httpx.Response:
-    return await daemon.call("POST", f"/api/v1/backfills/{action}", json={"all": True, "reason": "month-end"})
+async def order(daemon: Daemon, action: str, **fields: Any) -> httpx.Response:
+    return await daemon.call("POST", f"/api/v1/backfills/{action}", json={"all": True, "reason": "month-end", **fields})
 
 
 async def steer(daemon: Daemon, rollout: str, action: str) -> None:

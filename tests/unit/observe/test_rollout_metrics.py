@@ -131,6 +131,13 @@ def test_a_budget_is_used_up_when_it_is_exceeded() -> None:
     assert [*values, it.value("rollout_failure_budget_used_ratio", rollout="r1", wave="everyone")] == [0, 0.5, 1]
 
 
+@pytest.mark.parametrize(("allowed", "failed", "used"), [(1, 1, 0), (1, 2, 1), (4, 1, 0), (4, 3, 0.5), (4, 5, 1)])
+def test_failures_that_somebody_has_accepted_use_nothing_of_a_budget(allowed: int, failed: int, used: float) -> None:
+    counts = {"pending": 6 - failed, "failed": failed}
+    told = samples.changed(total=6, counts=counts, allowed={"everyone": allowed}, accepted={"everyone": 1})
+    assert observed(told).value("rollout_failure_budget_used_ratio", rollout="r1", wave="everyone") == used
+
+
 def test_tenants_of_two_tracks_are_two_targets() -> None:
     it = Observed(Place("acme"), Place("acme", track="billing"))
     it.tell(samples.created(total=2, track="*"), samples.started("acme"), samples.started("acme", track="billing"))
