@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from orchestrator.observe import redact
+from orchestrator.observe import redact_sql
 from orchestrator.observe.plain import escaped
 from orchestrator.plan.catalog import Line
 
@@ -64,7 +64,8 @@ def _shown(number: int, line: Line, other: Line | None) -> Changed:
 
 
 def _written(line: Line) -> str:
-    return escaped(redact.text(" ".join(line.text.split())))
+    column = line.part if line.text.startswith("column |") else None
+    return escaped(redact_sql.text(" ".join(line.text.split()), column))
 
 
 def _common(one: str, other: str) -> int:

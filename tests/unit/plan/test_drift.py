@@ -173,3 +173,30 @@ def test_targets_that_were_not_looked_at_stay_and_those_that_are_gone_leave() ->
     earlier = record(Standing.DRIFTED, since=MOMENT)
     assert follow({earlier.key: earlier}, [], {}, {earlier.key: "pg"}, LATER).records == (earlier,)
     assert follow({earlier.key: earlier}, [], {}, {}, LATER).records == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "secret"),
+    [
+        (Line("function | f | perform set_config('app.key', 'hunter2', false)", "f"), "hunter2"),
+        (Line("function | f | http('Authorization: Basic aHVudGVyMg==')", "f"), "aHVudGVyMg"),
+        (Line("function | f | pgp_sym_decrypt(x, 'hunter2')", "f"), "hunter2"),
+        (Line("function | f | api_token text := 'hun''ter2'", "f"), "ter2"),
+        (Line("function | f | charge('sk_live_hunter2')", "f"), "hunter2"),
+        (Line("function | f | SET app.secret TO 'hunter2'", "f"), "hunter2"),
+        (Line("column | public.t | - | secret | text | true | 'hunter2'::text | default", "t", "secret"), "hunter2"),
+        (Line("column | t | api_key | varchar(9) | YES | hunter2 | - | - | - | -", "t", "api_key"), "hunter2"),
+        (Line("column | t | password varchar(9) default 'hunter2'", "t", "password"), "hunter2"),
+        (Line("index | CREATE INDEX i ON t (id) WHERE ((token)::text = 'hunter2'::text)", "t", "i"), "hunter2"),
+    ],
+)
+def test_secrets_in_a_schema_are_masked(line: Line, secret: str) -> None:
+    [shown] = difference([], [line], 9).lines
+    assert secret not in shown.text
+    assert "***" in shown.text
+
+
+def test_what_is_no_secret_is_shown() -> None:
+    line = Line("column | public.t | - | note | text | true | 'none'::text | default", "t", "note")
+    [shown] = difference([], [line], 9).lines
+    assert shown.text == line.text

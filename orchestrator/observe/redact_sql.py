@@ -1,0 +1,45 @@
+"""Masks what looks like a secret in the text of a schema: in functions, defaults and settings. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from orchestrator.observe import redact
+
+_WORD = r"""(?:password|passwd|passphrase|pwd|secret|token|credential|
+    (?:api|access|private|signing|encryption|master|auth)[_-]?key)"""
+_SECRET_NAME = re.compile(rf"(?ix){_WORD}")
+_LITERAL = r"'(?:[^']|'')*'"
+_LITERALS = re.compile(_LITERAL)
+# A name, perhaps with a type or a cast, and then a literal.
+_GIVEN = re.compile(
+    rf"""(?ix)({_WORD}\w*[\w\s.:()"`\[\]]{{0,60}}?(?::=|=>|<>|!=|=|\bdefault\b|\bto\b)\s*[(e]?){_LITERAL}"""
+)
+_SETTING = re.compile(rf"(?i)(\bset_config\s*\(\s*'[^']*(?:key|pass|secret|token|credential)[^']*'\s*,\s*e?){_LITERAL}")
+_CIPHER = re.compile(
+    rf"(?i)(\b(?:pgp_\w+crypt\w*|encrypt|decrypt|hmac|aes_encrypt|aes_decrypt)\s*\([^()]*?,\s*){_LITERAL}"
+)
+_AUTHORIZATION = re.compile(r"(?i)(\bauthorization\W{1,8}(?:basic|digest|token|apikey|negotiate)\s+)[\w.~+/=:-]+")
+# Keys that tell by how they begin.
+_KNOWN = re.compile(r"\b(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|AKIA)[\w-]{6,}")
+
+# The default of a column as MySQL tells it, after whether it may be NULL.
+_UNQUOTED = re.compile(r"(\| (?:YES|NO) \| )(?!- \||NULL \|)[^|]+(?= \|)")
+
+
+def text(value: str, column: str | None = None) -> str:
+    """The text with its secrets masked; with a column whose name says that it holds one, all literals are.
+
+    >>> text("perform set_config('app.key', 'x y', false); perform http('Authorization: Basic aHVu')")
+    "perform set_config('app.key', ***, false); perform http('Authorization: Basic ***')"
+    >>> text("if api_token <> 'it''s' then my_password text := 'b'")
+    'if api_token <> *** then my_password text := ***'
+    >>> text("column | t | - | api_key | text | 'a'::text", "api_key"), text("column | note | 'a'", "note")
+    ('column | t | - | api_key | text | ***::text', "column | note | 'a'")
+    """
+    if column is not None and _SECRET_NAME.search(column):
+        value = _LITERALS.sub(redact.MASK, value)
+        value = _UNQUOTED.sub(rf"\1{redact.MASK}", value)
+    for pattern in (_GIVEN, _SETTING, _CIPHER, _AUTHORIZATION):
+        value = pattern.sub(rf"\1{redact.MASK}", value)
+    return redact.text(_KNOWN.sub(redact.MASK, value))
