@@ -115,6 +115,10 @@ class TransformRows:
         return table.update().where(self._keyset.is_bound()).values({name: sa.bindparam(name) for name in names})
 
 
+# Comments and quoted text: bounds in them bind nothing.
+_NO_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
+
+
 class Statement:
     """Any statement with bounds: `:after` and `:upto`, or `:after_<column>` and `:upto_<column>` of each column."""
 
@@ -128,7 +132,7 @@ class Statement:
             f":{end}{name}"
             for end in ("after", "upto")
             for name in self._names
-            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", statement)
+            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", _NO_CODE.sub(" ", statement))
         ]
         if missing:
             raise CommandError(

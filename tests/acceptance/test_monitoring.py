@@ -180,7 +180,7 @@ async def test_every_query_has_an_answer_every_alert_fires_and_the_numbers_are_t
         await watched.fires("RolloutAwaitingApproval")
         await shows_what_the_api_says(scraping, daemon, rollout)
 
-        assert (await order(daemon, "adjust", thresholds={"busy": 10})).status_code == 200
+        assert (await order(daemon, "adjust", thresholds={"probe:busy": 10})).status_code == 200
         await steer(daemon, rollout, "approve")
         await watched.fires("BackfillThrottled")
         await steer(daemon, rollout, "pause")

@@ -177,6 +177,7 @@ REFUSED = [
     ('op.backfill("accounts", {"done": 1}, until_empty=True)', "needs a `where`"),
     ('op.backfill("accounts", {"done": 1}, where="balance > 0", until_empty=True)', "again and again"),
     ('op.backfill_sql("DELETE FROM accounts WHERE id > :after", "accounts")', ":upto"),
+    ('op.backfill_sql("UPDATE accounts SET n = 1 /* :after */ -- :upto", "accounts")', ":after, :upto"),
     ('op.backfill_rows("accounts", ["nope"], lambda rows: [])', "no column 'nope'"),
     ('op.backfill_rows("accounts", ["done"], lambda rows: [])', "0 answers"),
     ('op.backfill_rows("accounts", ["done"], lambda rows: [{"id": 1}] * len(rows))', "part of the key"),
