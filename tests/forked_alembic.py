@@ -15,7 +15,13 @@ from tests import forking
 _BEFOREHAND = ("alembic.op", "logging.config", "psycopg", "sqlalchemy.dialects.postgresql.psycopg")
 
 # What Alembic itself loads of ours, as its plugin.
-_PLUGIN = {"orchestrator", "orchestrator.history", "orchestrator.history.operations", "orchestrator.history.plugin"}
+_PLUGIN = {
+    "orchestrator",
+    "orchestrator.history",
+    "orchestrator.history.lives",
+    "orchestrator.history.operations",
+    "orchestrator.history.plugin",
+}
 
 
 def start(

@@ -19,8 +19,6 @@ import sqlalchemy as sa
 from alembic.operations import Operations
 from sqlalchemy.engine import Connection
 
-from orchestrator.history import checkpoints
-
 if TYPE_CHECKING:  # Alembic may be just importing them, and with them us
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from alembic.script.revision import RevisionMap
@@ -46,6 +44,8 @@ def install() -> None:
 
 def _applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
     """Alembic's `on_version_apply`: the version table was brought along with a step."""
+    from orchestrator.history import checkpoints  # plain Alembic imports this module, and needs the rest for this only
+
     connection = ctx.connection
     if step.is_upgrade or step.is_stamp or not isinstance(connection, Connection):  # offline, it stands for one
         return

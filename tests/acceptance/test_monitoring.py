@@ -124,8 +124,9 @@ def make_registry(folder: Path, pg: Server, pg2: Server, databases: Sequence[str
     )
     content = yaml.safe_load(config.read_text())
     content["shards"]["tight"] = {"url": "${TIGHT_URL}", "max_concurrent": 4, "reserve_connections": 1000}
-    # What holds backfills once somebody lowers the threshold.
-    content["backfill"] = {"probes": [{"name": "busy", "sql": "SELECT 50", "above": 100, "every": "1s"}]}
+    # What holds backfills once somebody lowers the threshold; and so slow that they are seen by several scrapes.
+    busy = {"name": "busy", "sql": "SELECT 50", "above": 100, "every": "1s"}
+    content["backfill"] = {"rows_per_second": 400, "probes": [busy]}
     for number, tenant in enumerate(content["tenants"]):
         tenant["labels"] = {"canary": str(number < CANARIES).lower()}
         if CANARIES - 2 <= number < CANARIES:

@@ -57,6 +57,9 @@ class Throttle:
     def in_progress(self) -> Mapping[str, int]:
         return {}
 
+    def resting(self) -> Mapping[str, int]:
+        return {}
+
     def on_deadline(self, tell: Callable[[str, str], object]) -> None:
         """Nothing is held here."""
 
