@@ -159,8 +159,9 @@ class Loop:
         return state
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
-        """Whether it is another backfill than the one that began, which has not done a batch yet."""
-        return row["definition"] != self._definition and row["last_key"] is None and row["state"] != "finished"
+        """Whether it is another backfill than the one that began, which has not done a batch yet; between two sweeps it
+        has no last key, too."""
+        return row["definition"] != self._definition and not row["rows_seen"] and row["state"] != "finished"
 
     def _changed(self, row: sa.RowMapping) -> CommandError:
         return CommandError(

@@ -19,7 +19,7 @@ from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.errors import StateError
 from orchestrator.events import BackupTaken, MigrationFinished, MigrationRetried
 from orchestrator.execute.retry import RetryPolicy, Schedule
-from orchestrator.registry.model import Registry, Shard
+from orchestrator.registry.model import Execution, Registry, Shard
 from orchestrator.registry.precautions import Backup
 from orchestrator.rollout.state import MigrationState, RolloutState
 from tests import engine, environments
@@ -457,3 +457,36 @@ async def _end(pg: Server, database: str, whose: str) -> None:
     theirs = f"datname = $1 AND pid <> pg_backend_pid() AND {kept}"
     query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
     await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)
+
+
+@pytest.mark.parametrize("execution", ["online", "replay"])
+async def test_a_column_that_a_rollback_has_taken_away_is_filled_anew_by_the_next_rollout(
+    execution: Execution, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    folder = tmp_path / "project"
+    config = environments.make_project(folder)
+    environments.use_transaction_per_migration(folder)
+    environments.add_revision(folder, "alpha", None, CREATE, 'op.drop_table("t")')
+    environments.add_revision(
+        folder,
+        "expand",
+        "alpha",
+        'op.add_column("t", sa.Column("filled", sa.Integer))',
+        'op.drop_column("t", "filled")',
+    )
+    fill = 'op.backfill("t", set_={"filled": "id"}, batch_size=10)'
+    environments.add_revision(folder, "fill", "expand", fill, fill.replace('"id"', "None"))
+    environments.add_revision(folder, "contract", "fill", 'op.requires_backfill("fill")', 'op.execute("SELECT 1")')
+    [database] = await make_databases(1)
+    async with engine.running(_registry(config, pg, [database], execution=execution)) as running:
+        await running.rollout("alpha")
+        tap = Tap.of(running, 3)
+        view, _ = await running.service.start_rollout(engine.head())
+        await until(lambda: tap.is_dry)
+        await running.service.rollback(view.rollout.id, by="test")
+        await _finished(running, view.rollout.id)
+        assert (await running.service.rollout(view.rollout.id)).counts == {"rolled_back": 1}
+        assert await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == [("alpha",)]
+        tap.most = 1_000
+        assert (await running.rollout()).counts == {"succeeded": 1}
+    assert await engine.fetch(pg, database, "SELECT count(*) FROM t WHERE filled IS DISTINCT FROM id") == [(0,)]
