@@ -17,8 +17,9 @@ from orchestrator.rollout.state import BACKFILL_LEFT, Failure
 
 SECONDS = 10.0
 _REMEDY = (
-    "start the rollout again: it goes on behind the last row that was changed. To have the rows as they were, let it "
-    "come to its end and then downgrade, where its downgrade undoes them, or undo them by SQL"
+    "start the rollout again: it goes on behind the last row that was changed; where revisions before it were taken "
+    "back, it stops first and has two statements, for rows that still are so and for rows that are not. To have the "
+    "rows as they were, let it come to its end and then downgrade, where its downgrade undoes them, or undo them by SQL"
 )
 
 
