@@ -136,8 +136,8 @@ def _prove_unmoved(context: MigrationContext, connection: Connection, expected: 
     if found != expected:
         raise CommandError(
             f"somebody else has migrated this database meanwhile: its version table holds {_listed(found)}, and held "
-            f"{_listed(expected)} when this run began. The backfill has changed nothing; see what is left to do, and run "
-            "it again"
+            f"{_listed(expected)} when this run began. The backfill has changed nothing; see what is left to do, and "
+            "run it again"
         )
 
 
