@@ -74,10 +74,10 @@ async def test_threads_that_work_wait_and_leave_old_rows_are_counted(
         before, history = await one(session, signals.THREADS), await one(session, signals.HISTORY)
         async with reader.cursor() as snapshot, holder.cursor() as cursor, waiting.cursor() as other:
             await snapshot.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-            for number in range(30):
-                await mariadb.execute(mysql, database, f"UPDATE t SET n = {number}")
 
             async def long() -> bool:
+                """Rows of before may be purged meanwhile, those of now may not."""
+                await mariadb.execute(mysql, database, "UPDATE t SET n = n + 1")
                 return await one(session, signals.HISTORY) > history + 20
 
             await until(long)
