@@ -135,11 +135,13 @@ class Loop:
     progress: Progress = field(default_factory=lambda: Progress(estimated=1_000_000))
     last: Ran | Refused | None = None
     waits: str | None = None
+    unasked: tuple[Ran, ...] = ()
 
     async def ask(self) -> Answer:
         backfill = Backfill(self.revision, "upgrade", 1, "set", "tickets", ("id",), self.batch_size)
         last, self.last = self.last, None
-        return await self.turn.ask(Report(backfill, self.progress, last, self.waits))
+        unasked, self.unasked = self.unasked, ()
+        return await self.turn.ask(Report(backfill, self.progress, last, self.waits, unasked))
 
     def ran(self, size: int, seconds: float = 0.01, changed: int | None = None) -> None:
         done = replace(self.progress, seen=self.progress.seen + size, changed=self.progress.changed + size)

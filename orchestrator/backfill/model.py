@@ -67,21 +67,25 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the loop says before each batch and after the last one: where it is, and what came of the batch before;
-    `last` is None before the first batch, and where the loop was told to wait. `waits`: why the loop itself does not
-    go on, in words; then a `Go` only means that nobody else has anything against it."""
+    """What the loop says before a batch and after the last one: where it is, and what came of the batch before; `last`
+    is None before the first batch, and where the loop was told to wait. `unasked`: the batches between the one that was
+    asked for and `last`, see `Go`. `waits`: why the loop itself does not go on, in words; then a `Go` only means that
+    nobody else has anything against it."""
 
     backfill: Backfill
     progress: Progress
     last: Ran | Refused | None = None
     waits: str | None = None
+    unasked: tuple[Ran, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """The next batch may go, for so many rows at most."""
+    """The next batch may go, for so many rows at most. For `seconds` from then on, more of the same size may follow
+    without a question, until one is refused."""
 
     size: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,6 @@ class Pacer(Protocol):
     """Decides when the next batch goes, and how large it is."""
 
     def ask(self, report: Report) -> Answer:
-        """Called from the thread that migrates, before each batch and once after the last (`finished`, whose answer is
-        ignored). May block for a second or so; what takes longer is a `Wait`."""
+        """Called from the thread that migrates, before each batch that no `Go` has let pass, and once after the last
+        (`finished`, whose answer is ignored). May block for a second or so; what takes longer is a `Wait`."""
         ...

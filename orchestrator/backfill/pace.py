@@ -80,6 +80,22 @@ def after(pace: Pace, last: Ran | Refused, rules: Rules) -> Pace | Stop:
     return replace(pace, size=_within(_grown(pace, last, rules), pace, rules))
 
 
+def unasked_seconds(pace: Pace, last: Ran | Refused | None, rules: Rules) -> float:
+    """For how long small batches may follow one another without a question, which takes a millisecond: as long as one
+    batch should last, where nothing that they tell would change the answer.
+
+    >>> steady = Pace(size=1000, asked=1000)
+    >>> unasked_seconds(steady, Ran(1000, 1000, 7, 0.1), Rules()), unasked_seconds(steady, None, Rules())
+    (0.4, 0.0)
+    >>> unasked_seconds(steady, Ran(1000, 1000, 7, 0.1), Rules(duty=0.5))
+    0.0
+    """
+    if not isinstance(last, Ran) or not last.seen == last.size == pace.size:
+        return 0.0
+    learns = pace.refused_size is not None or pace.slow or rules.duty < 1
+    return 0.0 if learns else max(0.0, rules.target_seconds - last.seconds)
+
+
 def _learned(pace: Pace, last: Ran) -> float:
     seen = max(last.seconds, _LEAST_SECONDS) / last.size
     if pace.row_seconds is None:

@@ -119,7 +119,7 @@ def joined(interrupted: Interruption | None, answer: Answer) -> Answer:
     """What the rollout says, and what the throttle does.
 
     >>> joined(Interruption("held", "it is paused"), Go(100)), joined(None, Go(100))
-    (Wait(seconds=0.5), Go(size=100))
+    (Wait(seconds=0.5), Go(size=100, seconds=0.0))
     >>> joined(Interruption("skipped", "later"), Wait(1.0))
     Stop(kind='aborted', reason='later')
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.backfill import estimate, pace, rules
 from orchestrator.backfill.estimate import Speed
-from orchestrator.backfill.model import Progress, Ran, Report, Stop
+from orchestrator.backfill.model import Progress, Ran, Refused, Report, Stop
 from orchestrator.backfill.orders import Who
 from orchestrator.backfill.signals import Readings, Signals
 from orchestrator.backfill.steering import Order
@@ -68,6 +68,7 @@ class Run:
         self.updated_at, self.rest_until, self.rest = self.started_at, self.began, DUTY
         self.started = self.ended = False
         self._told = Told(self.began)
+        self.unasked_seconds = 0.0
         # Rows that it was given and has not told of yet.
         self.given: int | None = None
 
@@ -90,21 +91,25 @@ class Run:
         """What came of the batch before, and how far it is."""
         self.progress, self.updated_at = report.progress, moment
         last = report.last
-        if last is not None:
-            after = pace.after(self.pace, last, self.rules)
-            if isinstance(after, Stop):
-                self.stop = after
-            else:
-                self.pace = after
-                self.rest_until, self.rest = now + after.rest_seconds, DUTY if isinstance(last, Ran) else REFUSED
-        if isinstance(last, Ran):
-            self._told.rows += last.changed
-            self._told.batches.append(last.seconds)
+        for one in (*report.unasked, *((last,) if last is not None else ())):
+            self._learn(one, now)
+        self.unasked_seconds = pace.unasked_seconds(self.pace, last, self.rules)
         self.speed.hear(self.progress.seen, now)
         for name, value in rules.readings(self.progress).items():
             self._table.hear(name, value, now)
         if self.started and not self.progress.finished and now - self._told.at >= PROGRESS_SECONDS:
             self._publish(BackfillProgressed(**self._advanced(now), **self._speed(now), size=self.pace.size))
+
+    def _learn(self, last: Ran | Refused, now: float) -> None:
+        after = pace.after(self.pace, last, self.rules)
+        if isinstance(after, Stop):
+            self.stop = after
+        else:
+            self.pace = after
+            self.rest_until, self.rest = now + after.rest_seconds, DUTY if isinstance(last, Ran) else REFUSED
+        if isinstance(last, Ran):
+            self._told.rows += last.changed
+            self._told.batches.append(last.seconds)
 
     def table_holds(self, thresholds: Mapping[str, Threshold], now: float) -> Sequence[Cause]:
         return [Cause(one.reason, one.text, signal=True) for one in self._of_table.holds(thresholds, now)]

@@ -113,7 +113,7 @@ class Turn:
             return Wait(seconds)
         run.hold((), now, moment)
         run.start(size)
-        return Go(size)
+        return Go(size, run.unasked_seconds if load.budget.rows_per_second is None else 0.0)
 
     def _look_at_deadline(self, run: Run, now: float) -> None:
         """Told once, it counts anew: whoever lets the rollout go on has seen what holds it."""

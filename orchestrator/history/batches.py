@@ -96,7 +96,8 @@ class Loop:
         self._looked = -LOOK_SECONDS
         self._vacuum: tuple[int | None, bool | None] = None, None
         self._swept: list[int] = []
-        self._last: Ran | Refused | None = None
+        self._ran: list[Ran | Refused] = []
+        self._unasked_until = 0.0
 
     def run(self) -> int:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
@@ -203,8 +204,13 @@ class Loop:
             time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (state.sweep - 2), LONGEST_PAUSE_SECONDS))
         while state.upper is not None and state.last != state.upper:
             size = self._ask(state)
-            state, self._last = self._tried(state, size)
+            state = self._tried(state, size)
+            while state.last != state.upper and self._goes_unasked():
+                state = self._tried(state, size)
         return self._ended(state)
+
+    def _goes_unasked(self) -> bool:
+        return isinstance(self._ran[-1], Ran) and time.monotonic() < self._unasked_until
 
     def _ended(self, state: _State) -> _State:
         """Where a sweep has come to its upper key: whether there is another."""
@@ -231,15 +237,18 @@ class Loop:
                 "done, and let the application write new rows as they should be before this revision runs"
             )
 
-    def _tried(self, state: _State, size: int) -> tuple[_State, Ran | Refused]:
+    def _tried(self, state: _State, size: int) -> _State:
         began = time.monotonic()
         try:
-            return self._batch(state, size, began)
+            state, ran = self._batch(state, size, began)
         except DBAPIError as exc:
             reason = servers.refusal(exc)
             if reason is None:
                 raise
-            return state, Refused(size, reason, time.monotonic() - began)
+            self._ran.append(Refused(size, reason, time.monotonic() - began))
+        else:
+            self._ran.append(ran)
+        return state
 
     def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
         assert state.upper is not None
@@ -288,7 +297,8 @@ class Loop:
         """The size of the next batch, as soon as it may go; 0 while the loop itself waits for something."""
         while True:
             match self._pacer.ask(self._told(state, waits)):
-                case Go(size):
+                case Go(size, seconds):
+                    self._unasked_until = time.monotonic() + seconds
                     return size
                 case Wait() if waits is not None:
                     return 0
@@ -298,8 +308,8 @@ class Loop:
                     raise self._stopped(state, stop)
 
     def _told(self, state: _State, waits: str | None = None) -> Report:
-        """What is said to the pacer; of the last batch, once."""
-        last, self._last = self._last, None
+        """What is said to the pacer; of each batch, once."""
+        ran, self._ran = self._ran, []
         if not state.finished and time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             with self._connection.begin():
@@ -314,7 +324,8 @@ class Loop:
             dead_rows=self._vacuum[0],
             vacuuming=self._vacuum[1],
         )
-        return Report(self._backfill, progress, last, waits)
+        last = ran.pop() if ran else None
+        return Report(self._backfill, progress, last, waits, tuple(one for one in ran if isinstance(one, Ran)))
 
     def _stopped(self, state: _State, stop: Stop) -> MigrationFailedError:
         last = None if state.last is None else keys.written(state.last)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from orchestrator.backfill.model import Go, Progress, Refused, Stop, Wait
+from orchestrator.backfill.model import Go, Progress, Ran, Refused, Stop, Wait
 from orchestrator.backfill.signals import LOST
 from orchestrator.backfill.steering import Action, Adjustment, Order, Scope
 from orchestrator.errors import MigrationFailedError
@@ -430,6 +431,25 @@ async def test_a_budget_is_shared_and_bounds_each_batch(server: Server) -> None:
         order(bench, "adjust", Scope(shard="pg"), adjustment=Adjustment(rows_per_second=0))
         acme.last = None
         assert (await acme.go()).size > first.size  # no jump: it grows from what has run
+
+
+async def test_small_batches_may_follow_one_another_where_no_budget_counts_them(server: Server) -> None:
+    bench = Bench(Rules(thresholds={}, batch_size=100), server)
+    async with bench.loop() as loop:
+        assert (await loop.go()).seconds == 0  # nothing is known of it yet
+        loop.ran(100, seconds=0.1)
+        assert await loop.go() == Go(100, 0.4)
+        loop.unasked = Ran(100, 100, 60, 0.2), Ran(100, 100, 70, 0.3)
+        loop.last = Refused(100, "lock_timeout", 0.1)
+        assert (await loop.go()).seconds == 0
+        order(bench, "adjust", Scope(shard="pg"), adjustment=Adjustment(rows_per_second=100_000.0, batch_size=100))
+        loop.ran(100, seconds=0.1)
+        assert (await loop.go()).seconds == 0
+        loop.progress = replace(loop.progress, finished=True)
+        await loop.ask()
+    told = [*bench.of(BackfillProgressed), *bench.of(BackfillFinished)]
+    assert sum(event.rows for event in told) == 100 + 60 + 70 + 100
+    assert [seconds for event in told for seconds in event.batches] == [0.1, 0.2, 0.3, 0.1]
 
 
 async def test_what_happens_to_a_backfill_is_told(server: Server) -> None:
