@@ -30,8 +30,9 @@ OURS_ALONE = (
     "    AND pg_catalog.strpos",
     "    THEN pg_catalog.set",
 )
-# How the session that asks for head-room calls itself, and where a session's name stands in its first message.
-HEADROOM = "orchestrator count "
+# How sessions call themselves that come by the clock and not by the target: for head-room, and of the survey. And where
+# a session's name stands in its first message.
+BY_THE_CLOCK = "orchestrator count ", "orchestrator read "
 _NAME = re.compile(rb"application_name\0([^\0]*)\0")
 
 
@@ -128,8 +129,8 @@ async def _bare(server: EmbeddedServer, names: Sequence[str], messages: Sequence
 
 
 async def round_trips(server: EmbeddedServer, folder: Path, config: Path) -> int:
-    """Turns of the conversation for one target, without those of a session that only connects, and without the session
-    that asks for a server's head-room, which is one in three seconds for however many targets."""
+    """Turns of the conversation for one target, without those of a session that only connects, and without the sessions
+    that ask for a server's head-room, one in three seconds for however many targets, and for where targets are."""
     await create_databases(server, ["turns"])
     async with _counting(server) as (port, turns):
         url = make_url(server.url("postgres")).set(port=port, database=None)
@@ -146,7 +147,7 @@ async def round_trips(server: EmbeddedServer, folder: Path, config: Path) -> int
             connecting = len(turns)
             turns.clear()
             assert (await running.rollout()).counts == {"succeeded": 1}
-            found = sum(not name.startswith(HEADROOM) for name in turns) - connecting
+            found = sum(not name.startswith(BY_THE_CLOCK) for name in turns) - connecting
     await drop_databases(server, ["turns"])
     return found
 
