@@ -111,9 +111,15 @@ class Loop:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._connection.begin():
-            self._server.begin(self._connection)
-            yield
+        try:
+            with self._connection.begin():
+                self._server.begin(self._connection)
+                yield
+        except DBAPIError:
+            # Of a COMMIT that was refused SQLAlchemy takes nothing back, and SQLite keeps its transaction open.
+            if not self._connection.invalidated and not self._connection.closed:
+                self._connection.connection.rollback()
+            raise
 
     def _begun(self) -> _State:
         """Rows of transactions that are open now are among those that it begins with, so they are waited for first."""
@@ -219,12 +225,12 @@ class Loop:
             upper = self._keyset.upper(self._connection) if again else None
             if upper is None:
                 after = replace(state, finished=True, estimated=state.seen)
-                self._checkpoint.move(self._connection, finished_at=servers.now(), **_kept(after))
+                self._checkpoint.move(self._connection, _place(state), finished_at=servers.now(), **_kept(after))
             else:
                 self._swept.append(state.sweep_changed)
                 self._refuse_endless(state.sweep)
                 after = replace(state, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
-                self._checkpoint.move(self._connection, **_kept(after))
+                self._checkpoint.move(self._connection, _place(state), **_kept(after))
         return after
 
     def _refuse_endless(self, sweep: int) -> None:
@@ -266,7 +272,8 @@ class Loop:
                 sweep_changed=state.sweep_changed + changed,
             )
             changes = touched(self._keyset.table, self._change.columns, self._touched)
-            self._checkpoint.move(self._connection, batch_size=size, touched=changes, **_kept(after))
+            kept = _kept(after)
+            self._checkpoint.move(self._connection, _place(state), batch_size=size, touched=changes, **kept)
         return after, Ran(size, seen, changed, time.monotonic() - began)
 
     def _refuse_standing_still(self, state: _State, upto: Key, seen: int) -> None:
@@ -348,6 +355,11 @@ class Loop:
             remedy="retry: it goes on from there",
             retriable=stop.kind == "stopped",
         )
+
+
+def _place(state: _State) -> dict[str, int]:
+    """Where the row must stand for a batch from there on: nobody, and no batch of ours, has gone beyond."""
+    return {"sweep": state.sweep, "rows_seen": state.seen}
 
 
 def _kept(state: _State) -> dict[str, object]:
