@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from deploy.grafana.panels import dashboard, graph, number, variable
+from deploy.grafana.panels import dashboard, graph, number
+from deploy.grafana.variables import variable
 from tests.dashboards import questions, variables
 from tests.dashboards.questions import Window
 from tests.dashboards.variables import Choice

@@ -15,7 +15,7 @@ NEEDED: dict[str, Any] = {
     "migrations": {"image": "app:1.0"},
     "registry": {"content": "tracks: {}\nshards:\n  a: {url: ${A}}\n"},
 }
-MONITORED = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}
+MONITORED: dict[str, Any] = {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboards")}
 
 Rendered = list[dict[str, Any]]
 

@@ -38,10 +38,8 @@ QUERIES = {
 }
 
 
-CHECKED = [
-    ["check", "rules", "rules.yml"],
-    *(["test", "rules", file.name] for file in sorted(RULES.glob("*_test.yml"))),
-]
+TESTS = sorted(RULES.glob("*_test.yml"))
+CHECKED = [["check", "rules", "rules.yml"], *(["test", "rules", file.name] for file in TESTS)]
 
 
 @pytest.mark.parametrize("arguments", CHECKED, ids=lambda words: words[-1])
@@ -51,7 +49,7 @@ def test_promtool_finds_nothing(arguments: list[str]) -> None:
 
 
 def test_each_alert_is_made_to_fire_by_the_rules_own_tests() -> None:
-    tests = [test for file in RULES.glob("*_test.yml") for test in yaml.safe_load(file.read_text())["tests"]]
+    tests = [test for file in TESTS for test in yaml.safe_load(file.read_text())["tests"]]
     fired = {one["alertname"] for test in tests for one in test.get("alert_rule_test", ()) if one["exp_alerts"]}
     assert fired == set(ALERTS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -35,7 +36,7 @@ def said() -> Iterator[tuple[str, str]]:
 
 
 def option(words: list[str], name: str) -> list[str]:
-    return [after for word, after in zip(words, words[1:], strict=False) if word == name]
+    return [after for word, after in itertools.pairwise(words) if word == name]
 
 
 @pytest.mark.parametrize(("page", "line"), list(said()))
