@@ -8,6 +8,7 @@ import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -21,10 +22,15 @@ ROOT = Path(__file__).parents[3]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 RULES = ROOT / "deploy" / "prometheus" / "rules.yml"
 TOKEN, SERVER = "Authorization: Bearer $ORCHESTRATOR_TOKEN", "$ORCHESTRATOR_SERVER"
-SERVED = application.create(
-    FakeOrchestrator(), select=select, metrics=lambda accept: (b"", "text/plain"), stopping=anyio.Event()
-).openapi()
-OPERATIONS = {(path, method.upper()): operation for path, method, operation in openapi.operations(SERVED)}
+
+
+@pytest.fixture(scope="module")
+def operations() -> dict[tuple[str, str], Any]:
+    """What the daemon answers, by path and method."""
+    served = application.create(
+        FakeOrchestrator(), select=select, metrics=lambda accept: (b"", "text/plain"), stopping=anyio.Event()
+    )
+    return {(path, method.upper()): told for path, method, told in openapi.operations(served.openapi())}
 
 
 def said() -> Iterator[tuple[str, str]]:
@@ -40,12 +46,12 @@ def option(words: list[str], name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("page", "line"), list(said()))
-def test_a_call_is_one_that_the_daemon_answers(page: str, line: str) -> None:
+def test_a_call_is_one_that_the_daemon_answers(page: str, line: str, operations: dict[tuple[str, str], Any]) -> None:
     words = shlex.split(line)
     [url] = [word for word in words[1:] if word.startswith(("http://", SERVER))]
     address = urlsplit(url.replace(SERVER, "http://127.0.0.1:8080"))
     [method] = option(words, "-X") or ["GET"]
-    operation = OPERATIONS[address.path, method]
+    operation = operations[address.path, method]
     assert set(parse_qs(address.query)) <= {one["name"] for one in operation.get("parameters", ())}
     assert TOKEN in option(words, "-H") or address.path in PUBLIC_PATHS, "nobody is let in without a token"
     if "requestBody" in operation:
