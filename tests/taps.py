@@ -54,6 +54,8 @@ class Tap:
         self.said.append(said)
         self.reports.append(report)
         self.ran += isinstance(report.last, Ran)
+        if report.progress.finished:
+            return Go(self.size)
         if self.stop is not None:
             return self.stop
         return Go(self.size) if self.ran < self.most or turn in self.free else Wait(WAIT_SECONDS)

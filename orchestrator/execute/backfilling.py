@@ -86,13 +86,16 @@ class Backfilling:
         self._rows[report.backfill] = report.progress.changed
 
         def stop() -> Interruption | None:
-            return self._control.interrupts(migration, backfilling=not report.progress.finished)
+            return self._control.interrupts(migration)
 
         if self._turn is None:
             self._turn = self._open.enter_context(self._throttle.turn(migration.rollout, target, stop))
         answer = await self._turn.ask(report)
         self.interrupted = stop()  # as it is by now
-        return joined(self.interrupted, answer)
+        decided = joined(self.interrupted, answer)
+        if report.progress.finished and isinstance(decided, Go):
+            self._control.interrupts(migration, backfilling=False)
+        return decided
 
     @property
     def rows(self) -> int:

@@ -106,7 +106,7 @@ class Loop:
             state = self._resumed() or self._begun()
             while not state.finished:
                 state = self._sweep(state)
-            self._pacer.ask(self._told(state, None))
+            self._ask(state)  # it may have been paused, or ended, in its last batch
             return state.changed
 
     @contextmanager
