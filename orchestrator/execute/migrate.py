@@ -206,6 +206,7 @@ class Migrator:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
+                replayable = replayable and not await _crossed(work, place, guard, plan)
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
                     await doubts.begins(plan)
@@ -442,11 +443,17 @@ async def _heads_if_possible(guard: Guard) -> Heads | None:
         return None
 
 
+async def _crossed(work: Work, place: Place, guard: Guard, plan: Plan) -> bool:
+    """Whether the way leads past backfills that were going the other way. Before an upgrade, that is asked only where
+    there are such: it is a question for each target."""
+    if plan.direction == "upgrade" and not work.history.backfills("downgrade"):
+        return False
+    return await leavings.crossed(place, guard, plan.direction)
+
+
 async def _left(work: Work, place: Place, guard: Guard, plan: Plan) -> Failure | None:
     """Rows that stay changed on the way back of a target; None: none, or it is not on its way back."""
     if not isinstance(work.planner, Return) or work.since is None:
         return None
     steps, direction = work.planner.forward(work.since)
-    if not (backfills := work.history.backfills(direction).intersection(steps)):
-        return None
-    return await leavings.left(place, guard, backfills, direction, moved=bool(plan.steps))
+    return await leavings.left(place, guard, steps, direction, moved=bool(plan.steps)) if steps else None
