@@ -13,12 +13,17 @@ from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import Place
 from orchestrator.databases.catalogs import Claimed
 from orchestrator.databases.connecting import in_words, translated
+from orchestrator.databases.postgresql_spelling import respelled
 from orchestrator.plan.catalog import Catalog, Line
 
 # Of a session that reads a catalog: it changes nothing, whatever it is sent.
 SETTINGS = {"default_transaction_read_only": "on"}
-# Names are written as the session's search path and role have them: both are made the same for all.
-_SET = "RESET ROLE; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {milliseconds}"
+# Names and values are written as the session's settings have them, which a database or a role may have of its own: they
+# are made the same for all.
+_SET = """RESET ROLE; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {milliseconds};
+    SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres';
+    SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL quote_all_identifiers = off;
+    SET LOCAL xmlbinary = 'base64'; SET LOCAL jit = off"""
 # Rows that are taken at a time: others have their turn between.
 _ROWS = 500
 
@@ -67,7 +72,7 @@ async def _lines(
         cursor = await connection.cursor(question)
         while rows := await cursor.fetch(_ROWS):
             lines += [
-                Line(renamed(text), relation or "", part or "", "" if space is None or space == schema else space)
+                Line(respelled(renamed(text)), relation or "", part or "", "" if space is None or space == schema else space)
                 for text, space, relation, part in rows
             ]
     return lines
