@@ -1,4 +1,4 @@
-"""What the lines of a PostgreSQL schema are written with: SQL as text, with places that `fingerprint.query` fills in."""
+"""SQL that the lines of a PostgreSQL schema are written with, with places that `fingerprint.query` fills in."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _STATISTICS = f"""CASE WHEN {EXACT} OR pg_catalog.to_jsonb(s) ->> 'stxexprs' IS 
     (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attname)
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = s.stxrelid AND a.attnum = ANY (s.stxkeys::int2[])),
     'FROM', {RELATION}) END"""
-_OWNED_BY = """(SELECT d.refobjid::regclass::text || '.' || pg_catalog.quote_ident(a.attname)
+_OWNED_BY = """(SELECT d.refobjid::regclass::text || '(' || pg_catalog.quote_ident(a.attname) || ')'
     FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
     WHERE d.objid = c.oid AND d.classid = 'pg_catalog.pg_class'::regclass
     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjsubid > 0 AND d.deptype IN ('a', 'i') LIMIT 1)"""

@@ -72,7 +72,12 @@ async def _lines(
         cursor = await connection.cursor(question)
         while rows := await cursor.fetch(_ROWS):
             lines += [
-                Line(respelled(renamed(text)), relation or "", part or "", "" if space is None or space == schema else space)
+                Line(
+                    respelled(renamed(text)),
+                    relation or "",
+                    part or "",
+                    "" if space is None or space == schema else space,
+                )
                 for text, space, relation, part in rows
             ]
     return lines
