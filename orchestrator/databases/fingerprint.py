@@ -15,8 +15,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 
 from orchestrator.databases import fingerprint_objects, fingerprint_relations
-from orchestrator.databases.fingerprint_parts import EXACT, FREE, NAMED
+from orchestrator.databases.fingerprint_parts import BETWEEN, EXACT, FIRST, FREE, LAST, NAMED
 from orchestrator.databases.quoting import literal, quoted
+from orchestrator.plan import roles
 
 _LINES = (*fingerprint_relations.LINES, *fingerprint_objects.LINES)
 _QUERY = f"""WITH spaces AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
@@ -32,8 +33,8 @@ def query(schema: str | None, others: Sequence[str] = (), own: Sequence[str] | N
     """The question over the whole database but for the schemas of `others`, or over one schema, which other tenants'
     work leaves as it is.
 
-    With `own`, the tenant's names, roles are told without them, and what neither a statement's meaning nor its result
-    depends on is left out: the order of columns, and how tables are stored. Without, everything counts.
+    With `own`, the tenant's names, roles are marked as `plan.roles` has it, and what neither a statement's meaning nor
+    its result depends on is left out: the order of columns, and how tables are stored. Without, everything counts.
     """
     filled = {
         "{anywhere}": "true" if schema is None else "false",
@@ -41,18 +42,26 @@ def query(schema: str | None, others: Sequence[str] = (), own: Sequence[str] | N
         "{others}": f"ARRAY[{', '.join(map(literal, others))}]::text[]",
         NAMED: "r.rolname::text" if own is None else _anonymous(own),
         EXACT: "true" if own is None else "false",
+        FIRST: "''" if own is None else _mark(roles.FIRST),
+        BETWEEN: "', '" if own is None else _mark(roles.BETWEEN),
+        LAST: "''" if own is None else _mark(roles.LAST),
     }
     return re.sub("|".join(map(re.escape, filled)), lambda found: filled[found[0]], _QUERY)
 
 
 def _anonymous(own: Sequence[str]) -> str:
-    """A role's name, with `<tenant>` for what in it is a name of the tenant: that of `catalog.of_tenant`."""
+    """A role as `roles.marked` writes it, with `<tenant>` for what in its name is one of the tenant's: that of
+    `catalog.of_tenant`."""
     words = sorted(set(filter(None, own)), key=lambda name: (-len(name), name))
-    if not words:
-        return "r.rolname::text"
     escaped = "|".join(re.sub(r"([^\w])", r"\\\1", word) for word in words)
     pattern = literal(f"(?<![[:alnum:]])(?:{escaped})(?![[:alnum:]])")
-    return f"pg_catalog.regexp_replace(r.rolname::text, {pattern}, '<tenant>', 'g')"
+    short = f"pg_catalog.regexp_replace(r.rolname::text, {pattern}, '<tenant>', 'g')" if words else "r.rolname::text"
+    parts = (_mark(roles.START), "r.rolname::text", _mark(roles.SHORT), short, _mark(roles.END))
+    return f"({' || '.join(parts)})"
+
+
+def _mark(mark: str) -> str:
+    return f"pg_catalog.chr({ord(mark)})"
 
 
 def normalised(lines: list[str], version_table: str, schema: str | None) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ _LOCALE = "pg_catalog.regexp_replace(pg_catalog.regexp_replace({}, '[.]utf-?8', 
 _NEWER = "pg_catalog.to_jsonb(b) ->> '{}'"
 _ENUM = "pg_catalog.pg_enum e WHERE e.enumtypid = t.oid"
 _AGGREGATE = """(SELECT pg_catalog.concat_ws(' ', p.oid::regprocedure, a.aggkind, a.aggtransfn, a.aggfinalfn,
-    a.aggcombinefn, a.aggsortop::regoperator, pg_catalog.format_type(a.aggtranstype, NULL), pg_catalog.quote_nullable(a.agginitval),
+    a.aggcombinefn, a.aggsortop::regoperator, pg_catalog.format_type(a.aggtranstype, NULL),
+    pg_catalog.quote_nullable(a.agginitval),
     p.proparallel) FROM pg_catalog.pg_aggregate a WHERE a.aggfnoid = p.oid)"""
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 # Other roles' names, and whether everything counts: the layout, too, and who of two people with all rights it is.
 NAMED, EXACT = ":role:", ":exact:"
+# What stands around lists of roles and grants, and between two of them.
+FIRST, BETWEEN, LAST = ":first:", ":between:", ":last:"
 ROLE = f"""(SELECT CASE WHEN r.rolname = session_user THEN CASE WHEN {EXACT} THEN '<migrator>' ELSE '<owner>' END
     WHEN r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     THEN '<owner>' ELSE {NAMED} END FROM pg_catalog.pg_roles r WHERE r.oid = {{}})"""
-GRANTS = f"""coalesce((SELECT pg_catalog.string_agg(pg_catalog.concat_ws(' ', {ROLE.format("e.grantor")},
-    CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE {ROLE.format("e.grantee")} END, e.privilege_type, e.is_grantable), ', '
-    ORDER BY {ROLE.format("e.grantee")} COLLATE "C", e.privilege_type COLLATE "C", {ROLE.format("e.grantor")}
-    COLLATE "C") FROM pg_catalog.aclexplode({{}}) e), '')"""
+GRANTS = f"""coalesce((SELECT {FIRST} || pg_catalog.string_agg(pg_catalog.concat_ws(' ', {ROLE.format("e.grantor")},
+    CASE e.grantee WHEN 0 THEN 'PUBLIC' ELSE {ROLE.format("e.grantee")} END, e.privilege_type, e.is_grantable),
+    {BETWEEN} ORDER BY {ROLE.format("e.grantee")} COLLATE "C", e.privilege_type COLLATE "C", {ROLE.format("e.grantor")}
+    COLLATE "C") || {LAST} FROM pg_catalog.aclexplode({{}}) e), '')"""
 RELATION = "pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)"
 # What no extension has made.
 FREE = """NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.classid = '{catalog}'::regclass

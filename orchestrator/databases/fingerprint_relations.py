@@ -3,7 +3,18 @@
 
 from __future__ import annotations
 
-from orchestrator.databases.fingerprint_parts import EXACT, FREE, RELATION, ROLE, granted, joined, line
+from orchestrator.databases.fingerprint_parts import (
+    BETWEEN,
+    EXACT,
+    FIRST,
+    FREE,
+    LAST,
+    RELATION,
+    ROLE,
+    granted,
+    joined,
+    line,
+)
 
 _OF_COLUMNS = """FROM pg_catalog.pg_attribute a JOIN ours c ON c.oid = a.attrelid
     JOIN spaces n ON n.oid = c.relnamespace
@@ -176,7 +187,8 @@ LINES = (
         "p.polname",
         "p.polcmd",
         "p.polpermissive",
-        joined(ROLE.format("role"), "pg_catalog.unnest(p.polroles) AS role", f'{ROLE.format("role")} COLLATE "C"'),
+        f"(SELECT {FIRST} || pg_catalog.string_agg({ROLE.format('role')}, {BETWEEN} ORDER BY {ROLE.format('role')} "
+        f'COLLATE "C") || {LAST} FROM pg_catalog.unnest(p.polroles) AS role)',
         "pg_catalog.pg_get_expr(p.polqual, p.polrelid)",
         "pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid)",
         about=("n.nspname", "c.relname", "p.polname"),

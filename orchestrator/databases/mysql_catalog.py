@@ -20,6 +20,7 @@ from orchestrator.databases.base import Place
 from orchestrator.databases.mysql_connecting import Row, ask, is_mariadb
 from orchestrator.databases.quoting import backquoted
 from orchestrator.plan.catalog import Line, of_tenant
+from orchestrator.plan.roles import marked
 
 # Each question names its database by a parameter, so that the server looks into no other.
 _TABLES = """SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, TABLE_COMMENT FROM information_schema.TABLES
@@ -160,7 +161,7 @@ class _Writing:
         return (*row[:4], "<database>" if row[4] == self._database else row[4], *row[5:])
 
     def _person(self, name: Any) -> str:
-        return "<migrator>" if name == self._user else self._own.sub("<tenant>", str(name))
+        return "<migrator>" if name == self._user else marked(str(name), self._own.sub("<tenant>", str(name)))
 
     def _text(self, kind: str, row: Row) -> str:
         text = " | ".join([kind, *("-" if value is None else str(value) for value in row)])
