@@ -88,6 +88,12 @@ def _indexes(mariadb: bool) -> str:
     return _INDEXES.format(hidden="IS_VISIBLE", expression="coalesce(EXPRESSION, COLUMN_NAME)")
 
 
+def questions(*, mariadb: bool) -> Iterator[str]:
+    """All that is asked of information_schema, each with the database as its parameter."""
+    yield from (kind.question for kind in _kinds(mariadb))
+    yield from (_indexes(mariadb), _KEYS, _KEY_RULES, _DATABASE)
+
+
 async def lines(connection: Connection, place: Place, tables: Mapping[str, str]) -> Sequence[Line]:
     """The catalog of the session's database. Raises TargetLockedError where a part of it cannot be read just now, and
     the driver's errors."""
