@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.databases import mysql, postgresql_catalog
+from orchestrator.databases import mysql_catalog, postgresql_catalog
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.quoting import quoted
@@ -55,14 +55,14 @@ async def test_a_mariadb_database_that_goes_away_while_it_is_read_is_unread(
     """The server tells no error then: all questions have no answer."""
     one, _ = maria.names
     await maria.execute(one, VERSION, AT_HEAD)
-    lines = mysql.mysql_catalog.lines
+    lines = mysql_catalog.lines
 
     async def and_it_goes(connection: Any, place: Any, tables: Any) -> Any:
         found = await lines(connection, place, tables) if when == "after" else []
         await mariadb.execute(maria.server, "", f"DROP DATABASE `{one}`")
         return found if when == "after" else await lines(connection, place, tables)
 
-    monkeypatch.setattr(mysql.mysql_catalog, "lines", and_it_goes)
+    monkeypatch.setattr(mysql_catalog, "lines", and_it_goes)
     with pytest.raises(TargetError, match=r"dropped meanwhile|has changed while|no database"):
         await maria.read(one)
     await mariadb.execute(maria.server, "", f"CREATE DATABASE `{one}`")
