@@ -56,6 +56,7 @@ SETTINGS = (
     "bytea_output TO 'escape'",
     "quote_all_identifiers TO on",
     "search_path TO x, public",
+    "standard_conforming_strings TO off",
 )
 
 
@@ -66,7 +67,7 @@ async def test_settings_of_a_database_do_not_make_its_schema_another(postgresql:
             name,
             """CREATE TABLE t (a timestamptz DEFAULT '2020-01-01 00:00:00+00', b date DEFAULT '2020-02-01',
             c interval DEFAULT '1 day 02:00:00', d double precision DEFAULT 0.1234567890123456,
-            e bytea DEFAULT '\\x6100', CHECK (a > '2020-01-01 00:00:00+02' AND c < '3 mons'))""",
+            e bytea DEFAULT '\\x6100', f text DEFAULT 'a\\b', CHECK (a > '2020-01-01 00:00:00+02' AND c < '3 mons'))""",
         )
     for setting in SETTINGS:
         await postgresql.execute(other, f'ALTER DATABASE "{other}" SET {setting}')

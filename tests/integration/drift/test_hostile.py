@@ -126,8 +126,10 @@ async def test_odd_names_everywhere(postgresql: Fleet) -> None:
             CREATE INDEX "I ""x" ON "T.t ""x" (lower("c|d")) WHERE "%s" IS NOT NULL;
             CREATE VIEW "V v" AS SELECT "A b" AS "Q ""q", "c|d" FROM "T.t ""x" WHERE "c|d" IN ('a"b', 'c');
             CREATE FUNCTION "F f"(x "My ""Type") RETURNS text LANGUAGE sql AS $$SELECT 'it''s'$$;
+            CREATE FUNCTION own() RETURNS text LANGUAGE sql SET search_path FROM CURRENT AS $$SELECT 'a'$$;
             COMMENT ON TABLE "T.t ""x" IS 'a | b'; COMMENT ON COLUMN "T.t ""x"."%s" IS 'x''y'""",
         )
     first, *rest = [sorted((await postgresql.read(name, schema=schema)).lines) for schema in schemas]
+    assert "SET search_path TO '<schema>'" in str(first)
     for lines in rest:
         assert lines == first
