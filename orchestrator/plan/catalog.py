@@ -75,12 +75,21 @@ def read(
     lines: Iterable[Line | str], server: str, heads: Heads | None, beside: tuple[tuple[str, Heads], ...] = ()
 ) -> Catalog:
     """A catalog of lines in which roles are marked."""
-    marked = [Line(line) if isinstance(line, str) else line for line in lines]
-    doubtful = tuple((number, line) for number, line in enumerate(marked) if roles.owned(line.text))
-    names = frozenset(name for line in marked for name in roles.named(line.text))
-    owned = frozenset(name for _, line in doubtful for name in roles.owned(line.text))
-    told = tuple(line._replace(text=roles.told(line.text)) for line in marked)
-    return Catalog(server, heads, told, beside, names, owned, doubtful)
+    told: list[Line] = []
+    doubtful: list[tuple[int, Line]] = []
+    names: set[str] = set()
+    owned: set[str] = set()
+    for number, one in enumerate(lines):
+        line = Line(one) if isinstance(one, str) else one
+        if not roles.is_marked(line.text):
+            told.append(line)
+            continue
+        names |= roles.named(line.text)
+        if found := roles.owned(line.text):
+            owned |= found
+            doubtful.append((number, line))
+        told.append(line._replace(text=roles.told(line.text)))
+    return Catalog(server, heads, tuple(told), beside, frozenset(names), frozenset(owned), tuple(doubtful))
 
 
 def without(lines: Iterable[Line], ignore: Sequence[str]) -> list[Line]:

@@ -23,6 +23,11 @@ def marked(name: str, short: str) -> str:
     return f"{START}{name}{SHORT}{short}{END}"
 
 
+def is_marked(text: str) -> bool:
+    """Whether `told` has anything to do."""
+    return START in text or FIRST in text
+
+
 def named(text: str) -> set[str]:
     """The names of the roles in a text.
 
