@@ -188,12 +188,33 @@ def test_targets_that_were_not_looked_at_stay_and_those_that_are_gone_leave() ->
         (Line("column | t | api_key | varchar(9) | YES | hunter2 | - | - | - | -", "t", "api_key"), "hunter2"),
         (Line("column | t | password varchar(9) default 'hunter2'", "t", "password"), "hunter2"),
         (Line("index | CREATE INDEX i ON t (id) WHERE ((token)::text = 'hunter2'::text)", "t", "i"), "hunter2"),
+        (Line("function | f | api_token := $$hunter2 x$$", "f"), "hunter2"),
+        (Line("function | f | v_password text := $q$hunter2$q$", "f"), "hunter2"),
+        (Line("function | f | EXECUTE 'ALTER ROLE x PASSWORD ''hunter2'''", "f"), "hunter2"),
+        (Line("routine | f | CREATE USER x IDENTIFIED BY 'hunter2'", "f"), "hunter2"),
+        (Line("function | f | password := E'x\\'hunter2'", "f"), "hunter2"),
+        (Line("function | f | secret := 'a' || 'hunter2'", "f"), "hunter2"),
+        (Line("function | f | crypt('hunter2', gen_salt('bf'))", "f"), "hunter2"),
+        (Line("function | f | jsonb_build_object('api_key', 'hunter2')", "f"), "hunter2"),
+        (Line("function | f | '-----BEGIN RSA PRIVATE KEY----- hunter2 -----END'", "f"), "hunter2"),
+        (Line("function | f | use('eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.hunter2')", "f"), "hunter2"),
     ],
 )
 def test_secrets_in_a_schema_are_masked(line: Line, secret: str) -> None:
     [shown] = difference([], [line], 9).lines
     assert secret not in shown.text
     assert "***" in shown.text
+
+
+def test_long_texts_are_shown_where_they_part_without_what_is_secret_before() -> None:
+    filler = "perform nothing('x'); " * 30_000
+    one, other = (Line(f"function | f | {filler} token := 'hunter{n}'; n := {n}; {filler}", "f") for n in (1, 2))
+    found = difference([one], [other], 9).lines
+    assert all(len(line.text) <= LONGEST for line in found)
+    assert [line.text[:15] for line in found] == ["function | f | "] * 2
+    assert "n := 1" in found[0].text
+    assert "n := 2" in found[1].text
+    assert "hunter" not in str(found)
 
 
 def test_what_is_no_secret_is_shown() -> None:
