@@ -89,6 +89,7 @@ async def working(parts: Parts, settings: Settings) -> AsyncIterator[Orchestrato
                 log.info("draining", rollouts=len(service.active), grace_seconds=grace)
             scope.deadline = anyio.current_time() + grace
             exit_hard_after(grace + HARD_EXIT_SECONDS)
+    await parts.keeper.close()  # while we lead still: of backfills that have just ended, too
     if scope.cancelled_caught:
         log.warning("drained_by_force", remedy="the next start goes on with what was cancelled")
 

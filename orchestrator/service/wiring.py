@@ -158,7 +158,15 @@ def _joined(
     gate = Gate(predictions, store.freeze.current, clock)
     keeper = Keeper(store.backfills.records, publish)
     throttle = Throttle(
-        Surroundings(lambda: source.current, limits(settings), keeper.publish, on_deadline=_nobody, moment=clock)
+        Surroundings(
+            lambda: source.current,
+            limits(settings),
+            keeper.publish,
+            on_deadline=_nobody,
+            moment=clock,
+            left=keeper.left,
+            kept=keeper.catch_up,
+        )
     )
     keeper.throttle = throttle
     metrics.backfills.throttled, metrics.backfills.signals = throttle.throttled_seconds, throttle.signals
