@@ -10,7 +10,7 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from orchestrator.observe.families import Sample, gauge
-from orchestrator.observe.fleet import FLEET_STATES, Fleet
+from orchestrator.observe.fleet import FLEET_STATES, Fleet, revisions
 
 # A track's revisions beyond these are summed up as `other`: version tables are tenants' data, labels must be bounded.
 MAX_REVISIONS = 200
@@ -53,7 +53,7 @@ class FleetCollector(Collector):
             "how many are named; none, unless it is set.",
             ["tenant", "track", "shard", "state", "revision"],
             (
-                ((tenant, track, seen.shard, seen.state, ",".join(seen.heads) or "base"), 1)
+                ((tenant, track, seen.shard, seen.state, ",".join(revisions(seen)) or "unknown"), 1)
                 for (tenant, track), seen in named
             ),
         )

@@ -131,6 +131,13 @@ STORE: Sequence[Entry] = (
     call("schedule_not_started", "info", "schedule message", "Somebody was quicker with a run, or disabled it."),
     call("drift_not_recorded", "warning", "message remedy", "What was found of drift was not recorded.", _STORE),
     call(
+        "pending_not_recorded",
+        "warning",
+        "message remedy",
+        "Since when targets have had something to apply could not be read or recorded.",
+        _STORE,
+    ),
+    call(
         "drift_not_looked_for",
         "warning",
         "track message remedy",

@@ -52,7 +52,7 @@ class RolloutCollector(Collector):
         )
         yield gauge(
             "rollout_failures",
-            "Failed targets of an active rollout by signature; `untold`: failed before this process took it up.",
+            "Failed targets of an active rollout by signature; `untold`: of a cause that nobody has recorded.",
             ["rollout", "signature"],
             (
                 ((rollout, signature), n)
@@ -83,7 +83,7 @@ class RolloutCollector(Collector):
         )
         yield gauge(
             "rollout_state_since_timestamp_seconds",
-            "Since when an active rollout is in its state, in Unix time, as far back as this process knows.",
+            "Since when an active rollout is in its state, in Unix time, restarts included.",
             ["rollout", "track", "state"],
             (((rollout, p.track, p.state), p.since.timestamp()) for rollout, p in active),
         )

@@ -24,6 +24,7 @@ from orchestrator.service.door import Door
 from orchestrator.service.drift_watch import DriftWatch
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.pending_watch import PendingWatch
 from orchestrator.service.scheduling import Scheduler
 from orchestrator.service.wiring import Parts, assembled, limits
 from orchestrator.settings import Settings
@@ -144,6 +145,7 @@ class _Daemon:
         background.start_soon(self._door.watch)
         background.start_soon(Scheduler(self._parts, self._service).run)
         background.start_soon(DriftWatch(self._parts, self._service).run)
+        background.start_soon(PendingWatch(self._parts, self._service).run)
         background.start_soon(notifying.notifier(self._parts, lambda: self._service.steering.leads).run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)

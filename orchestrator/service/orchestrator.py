@@ -44,7 +44,7 @@ from orchestrator.rollout.state import (
     RolloutState,
     summed,
 )
-from orchestrator.service import appearing, binding, looking, plans, predicting, reopening, requests
+from orchestrator.service import appearing, binding, looking, plans, predicting, recalling, reopening, requests
 from orchestrator.service.backfilling import Backfilling
 from orchestrator.service.drifting import Drifting
 from orchestrator.service.freezing import Freezing
@@ -463,6 +463,7 @@ class Orchestrator:
     async def _carry_out(self, controller: Controller) -> None:
         rollout = controller.rollout
         try:
+            await recalling.recall(self._parts, rollout)
             await predicting.prime(self._parts, self.registry, rollout.aims)
             await controller.run()
         except OrchestratorError as exc:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import groupby
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, func, select, tuple_
 
-from orchestrator.events import RolloutEvent, now
+from orchestrator.events import RolloutEvent, RolloutStateChanged, now
 from orchestrator.rollout.ports import MigrationField, RolloutField, StoredEvent
 from orchestrator.rollout.state import (
     FAILURES,
@@ -168,6 +169,14 @@ class StoreLedger:
     async def events(self, rollout_id: str, *, after: int = 0, limit: int = 500) -> Sequence[StoredEvent]:
         wanted = select(events).where(events.c.rollout == rollout_id, events.c.sequence > after)
         return [event_from(row) for row in await self._rows(wanted.order_by(events.c.sequence).limit(limit))]
+
+    async def state_since(self, rollout_id: str, state: RolloutState) -> datetime | None:
+        """When the rollout came to this state, if it has been in it ever since; None: its stream does not tell."""
+        it, said = events.c, events.c.data["state"].as_string()
+        told = it.rollout == rollout_id, it.name == RolloutStateChanged.__name__
+        other = select(func.max(it.sequence)).where(*told, said != str(state)).scalar_subquery()
+        wanted = select(func.min(it.at)).where(*told, it.sequence > func.coalesce(other, 0))
+        return await self._connections.read(lambda connection: connection.scalar(wanted))
 
     async def _rows(self, wanted: Select[Any]) -> Sequence[RowMapping]:
         return await self._connections.read(lambda connection: connection.execute(wanted).mappings().all())
