@@ -173,6 +173,13 @@ class Fleet:
         """Targets by (track, shard, state)."""
         return self._by_state
 
+    def by_place(self) -> Mapping[tuple[str, str], int]:
+        """Targets by (track, shard)."""
+        found: Counter[tuple[str, str]] = Counter()
+        for (track, shard, _state), number in self._by_state.items():
+            found[track, shard] += number
+        return found
+
     def by_revision(self) -> Mapping[tuple[str, str], int]:
         """Targets by (track, revision); one with several heads counts for each."""
         return self._by_revision

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.observe.families import Sample, gauge
+from orchestrator.observe.families import Sample, gauge, short
 from orchestrator.observe.rollouts import MIGRATION_STATES, RolloutPicture, Rollouts
 
 # (total, counts by state, elapsed seconds) -> seconds to go, None when it cannot be told
@@ -55,7 +55,7 @@ class RolloutCollector(Collector):
             "Failed targets of an active rollout by signature; `untold`: of a cause that nobody has recorded.",
             ["rollout", "signature"],
             (
-                ((rollout, signature), n)
+                ((rollout, short(signature)), n)
                 for rollout, picture in detailed
                 for signature, n in commonest(picture.failures()).items()
             ),

@@ -543,7 +543,9 @@ class Orchestrator:
         sources = self.sources()
         targets = {source.name: source.targets for source in sources}
         named = len(self.registry.targets) - sum(targets.values())
-        self._parts.metrics.describe_registry(limits=limits, targets={FILE: named, **targets}, read=read)
+        self._parts.metrics.describe_registry(
+            limits=limits, targets={FILE: named, **targets}, tracks=self.registry.tracks, read=read
+        )
         self._parts.metrics.describe_sources(
             stale={source.name: source.stale_since is not None for source in sources},
             refreshed={source.name: source.refreshed_at for source in sources if source.refreshed_at is not None},

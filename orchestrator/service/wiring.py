@@ -103,6 +103,7 @@ async def assembled(
             fleet,
             eta=progress.eta_seconds,
             laggards=settings.metrics_laggards,
+            shards=settings.metrics_shards,
             exemplar=tracing.exemplar if tracing is not None else None,
         )
         bus.subscribe(fleet.apply)
