@@ -19,7 +19,7 @@ from orchestrator.registry import selector
 from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.service import door as doors
-from orchestrator.service import notifying
+from orchestrator.service import ending, notifying
 from orchestrator.service.door import Door
 from orchestrator.service.drift_watch import DriftWatch
 from orchestrator.service.leading import Lead, standing
@@ -45,15 +45,21 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
     Raises ConfigurationError, RegistryError, StoreError before anything was started.
     """
     source = await opened(settings)
+    with ending.telling():
+        await _serve(settings, source, announce)
+
+
+async def _serve(settings: Settings, source: RegistrySource, announce: Callable[[str], None]) -> None:
     async with (
         assembled(settings, source) as parts,
         standing(parts) as candidate,
         anyio.create_task_group() as background,
     ):
         door = doors.opened(settings, parts.store.tokens)
-        async with working(parts, settings) as service:
-            daemon = _Daemon(service, parts, settings, candidate, door)
-            await daemon.run(background, announce)
+        with ending.telling():  # closing may take its time
+            async with working(parts, settings) as service:
+                daemon = _Daemon(service, parts, settings, candidate, door)
+                await daemon.run(background, announce)
         if candidate is not None:
             await candidate.release()  # nothing of ours runs any more: another may take over while we close
         # HTTP answers until the last migration has ended: whoever watches a drain must see its end.
@@ -101,7 +107,7 @@ def _hard_exit() -> Iterator[Callable[[float], None]]:
     timers: list[threading.Timer] = []
 
     def after(seconds: float) -> None:
-        timers.append(threading.Timer(seconds, os._exit, (1,)))
+        timers.append(threading.Timer(seconds, ending.at_once))
         timers[-1].daemon = True
         timers[-1].start()
 
