@@ -1,4 +1,4 @@
-"""What the picture of a rollout knows of the time before this process."""
+"""What the picture of a rollout, and its trace, know of the time before this process."""
 
 from __future__ import annotations
 
@@ -17,3 +17,6 @@ async def recall(parts: Parts, rollout: Rollout) -> None:
     signatures = {(one.tenant, one.track): one.failure.signature for one in failed if one.failure is not None}
     since = await ledger.state_since(rollout.id, rollout.state)
     parts.fleet.rollouts.recall(rollout.id, Before(rollout.state, since, signatures))
+    if parts.tracing is not None:
+        run = await ledger.runs(rollout.id)
+        parts.tracing.runs.recall(rollout.id, run.attempt, run.since, run.passed)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+from orchestrator.events import WaveChanged
 from orchestrator.registry.model import TargetKey
-from orchestrator.rollout.state import RolloutState
+from orchestrator.rollout.state import MigrationState, RolloutState
 from orchestrator.store.engine import Store
-from tests.integration.store.samples import START, a_rollout, changed, created, migrations_of
+from tests.integration.store.samples import START, a_rollout, as_state, changed, created, migrations_of
 
 AFTER = START + timedelta(hours=1)
 ACME, BETA, OTHER = TargetKey("acme", "app"), TargetKey("beta", "app"), TargetKey("acme", "billing")
@@ -46,3 +47,34 @@ async def test_the_stream_tells_since_when_a_rollout_is_in_its_state(store: Stor
     await move(RolloutState.RUNNING, 9)  # a restart tells what it has found
     assert await store.ledger.state_since("r1", RolloutState.RUNNING) == START + timedelta(minutes=5)
     assert await store.ledger.state_since("r1", RolloutState.PAUSED) is None
+
+
+async def test_the_stream_tells_how_often_a_rollout_has_run_and_which_waves_have_passed_since(store: Store) -> None:
+    rollout = a_rollout("r1", 1)
+    frozen = migrations_of(rollout)
+    await store.ledger.create(rollout, frozen, created(rollout))
+
+    async def move(state: RolloutState, minutes: int) -> None:
+        moved, when = replace(rollout, state=state), START + timedelta(minutes=minutes)
+        event = replace(changed(moved), at=when)
+        if minutes == 9:
+            return await store.ledger.reopen(moved, (), [event])
+        await store.ledger.save_rollout(moved, event)
+
+    async def passes(wave: str) -> None:
+        event = WaveChanged(rollout="r1", track="app", wave=wave, position=0, change="passed")
+        await store.ledger.save_rollout(replace(rollout, state=RolloutState.RUNNING), event)
+
+    await move(RolloutState.RUNNING, 1)
+    assert await store.ledger.runs("r1") == (1, START + timedelta(minutes=1), {})
+    await passes("canary")
+    assert await store.ledger.runs("r1") == (1, START + timedelta(minutes=1), {"canary": 1})
+    await store.ledger.save_migrations([as_state(one, MigrationState.FAILED) for one in frozen])
+    await move(RolloutState.FAILED, 8)
+    await move(RolloutState.RUNNING, 9)
+    assert await store.ledger.runs("r1") == (2, START + timedelta(minutes=9), {})
+    await passes("canary")
+    await passes("canary")
+    await passes("everyone")
+    await move(RolloutState.RUNNING, 11)
+    assert await store.ledger.runs("r1") == (2, START + timedelta(minutes=9), {"canary": 2, "everyone": 1})
