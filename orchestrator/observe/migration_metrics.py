@@ -51,7 +51,7 @@ class MigrationMetrics:
         )
         self.lock_waits = Histogram(
             "orchestrator_lock_wait_seconds",
-            "Time spent waiting for a target's lock, whether it was had or not.",
+            "Time from connecting to a target until its lock was had, or was given up.",
             ["shard"],
             buckets=_LOCK_BUCKETS,
             registry=registry,

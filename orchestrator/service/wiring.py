@@ -55,7 +55,7 @@ from orchestrator.store.engine import Store, open_store
 CLOSE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything that lives as long as the process works, with its store open."""
 
@@ -184,25 +184,25 @@ def _joined(
     compile_plan = partial(render.compile_plan, workers)
     dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, is_behind, compile_plan)
     return Parts(
-        settings,
-        source,
-        bus,
-        fleet,
-        metrics,
-        store,
-        histories,
-        surveyor,
-        dispatcher,
-        workers,
-        databases,
-        WaveChecks(lambda: source.current, limits(settings), total),
-        gate,
-        predictions,
-        clock,
-        throttle,
-        keeper,
-        migrator,
-        tracing,
+        settings=settings,
+        source=source,
+        bus=bus,
+        fleet=fleet,
+        metrics=metrics,
+        store=store,
+        histories=histories,
+        surveyor=surveyor,
+        dispatcher=dispatcher,
+        workers=workers,
+        databases=databases,
+        checks=WaveChecks(lambda: source.current, limits(settings), total),
+        gate=gate,
+        predictions=predictions,
+        clock=clock,
+        throttle=throttle,
+        keeper=keeper,
+        migrator=migrator,
+        tracing=tracing,
     )
 
 

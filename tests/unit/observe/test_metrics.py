@@ -119,6 +119,14 @@ def test_counters_follow_the_events() -> None:
     assert it.value("migration_retries_total", track="app", shard="pg-1", reason="lock_timeout") == 1
 
 
+def test_a_lock_that_was_not_to_be_had_counts_as_waited_for() -> None:
+    it = Observed(Place("acme"))
+    for acquired in (True, False):
+        it.tell(events.LockWaited(shard="pg-1", seconds=4.0, acquired=acquired))
+    assert it.value("lock_wait_seconds_count", shard="pg-1") == 2
+    assert it.value("lock_wait_seconds_sum", shard="pg-1") == 8
+
+
 def test_what_a_shard_may_count_is_there_with_0_before_it_happens() -> None:
     """What Prometheus sees for the first time with 1 has not increased for it."""
     it = Observed(Place("acme"))
