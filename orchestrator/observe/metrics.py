@@ -90,16 +90,18 @@ class Metrics:
         limits: Mapping[str, int],
         targets: Mapping[str, int],
         tracks: Collection[str] = (),
+        replayed: Collection[str] = (),
         read: bool = True,
     ) -> None:
         """Take over a registry, whose targets the fleet's picture has already: concurrency limit by shard, number of
-        targets by source (`file`, …). `read`: its file was read for it."""
+        targets by source (`file`, …). `tracks`: as rollouts have them; `replayed`: those whose plans may be replayed.
+        `read`: its file was read for it."""
         places = self._fleet.by_place()
         if self._shards.describe(limits, places):
             self.migrations.forget_shards()
             self.backfills.forget_shards()
         self.of_registry.describe(limits=limits, targets=targets, read=read)
-        self.migrations.begin(places)
+        self.migrations.begin(places, replayed)
         self.backfills.begin(limits)
         for track in tracks:
             self._begin_rollouts(track)

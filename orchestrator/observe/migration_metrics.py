@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -69,7 +69,7 @@ class MigrationMetrics:
             registry=registry,
         )
 
-    def begin(self, places: Iterable[tuple[str, str]]) -> None:
+    def begin(self, places: Iterable[tuple[str, str]], replayed: Collection[str] = ()) -> None:
         """Begin what a track may count on a shard at 0: what is there for the first time with 1 has not increased, for
         Prometheus, and a rollout may be quicker than two scrapes."""
         for track, shard in places:
@@ -78,7 +78,8 @@ class MigrationMetrics:
                 self.migrations.labels(track, wide, outcome)
             for reason in RETRIES:
                 self.retries.labels(track, wide, reason)
-            self.durations.labels(track, detailed, "online")
+            for execution in ("online", "replay") if track in replayed else ("online",):
+                self.durations.labels(track, detailed, execution)
             self.fallbacks.labels(track, detailed)
             self.lock_waits.labels(detailed)
 

@@ -543,8 +543,13 @@ class Orchestrator:
         sources = self.sources()
         targets = {source.name: source.targets for source in sources}
         named = len(self.registry.targets) - sum(targets.values())
+        tracks = self.registry.tracks
         self._parts.metrics.describe_registry(
-            limits=limits, targets={FILE: named, **targets}, tracks=self.registry.tracks, read=read
+            limits=limits,
+            targets={FILE: named, **targets},
+            tracks=[*tracks, EVERY] if len(tracks) > 1 else [*tracks],
+            replayed=[name for name, track in tracks.items() if track.execution != "online"],
+            read=read,
         )
         self._parts.metrics.describe_sources(
             stale={source.name: source.stale_since is not None for source in sources},

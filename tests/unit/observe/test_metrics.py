@@ -305,11 +305,12 @@ def test_a_registry_with_mistakes_is_told_until_it_is_read_again() -> None:
 def test_what_a_registry_lets_be_counted_begins_at_0_when_it_is_read() -> None:
     """A rollout may begin and end between two scrapes: Prometheus must have seen the series before."""
     it = Observed(Place("acme"), Place("globex", shard="pg-2"))
-    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 8}, targets={"file": 2}, tracks=["app"])
+    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 8}, targets={"file": 2}, tracks=["app"], replayed=["app"])
     for shard in ("pg-1", "pg-2"):
         for outcome in OUTCOMES:
             assert it.value("migrations_total", track="app", shard=shard, outcome=outcome) == 0
-        assert it.value("migration_duration_seconds_count", track="app", shard=shard, execution="online") == 0
+        for execution in ("online", "replay"):
+            assert it.value("migration_duration_seconds_count", track="app", shard=shard, execution=execution) == 0
         assert it.value("lock_wait_seconds_count", shard=shard) == 0
         assert it.value("backfill_batch_duration_seconds_count", shard=shard) == 0
     for outcome in ("succeeded", "failed", "aborted", "rolled_back"):
