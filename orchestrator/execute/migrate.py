@@ -24,7 +24,7 @@ from orchestrator.errors import (
     TargetLockedError,
 )
 from orchestrator.events import Event, LockWaited
-from orchestrator.execute import leavings, leftovers, newcomers
+from orchestrator.execute import leavings, leftovers, newcomers, untold
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
@@ -60,7 +60,8 @@ class Work:
     it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
     table before the first change.
     `bound`: only what was planned may run; `left_alone`: that is nothing. `on_batch`: asked before each batch of a
-    backfill; None: they pace themselves.
+    backfill; None: they pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be
+    told of by `on_finished`; None: there can be none.
     """
 
     registry: Registry
@@ -82,6 +83,8 @@ class Work:
     bound: bool = False
     left_alone: bool = False
     on_batch: OnBatch | None = None
+    unfinished: untold.Left | None = None
+    on_finished: untold.OnFinished | None = None
 
     @property
     def reverting(self) -> bool:
@@ -198,6 +201,8 @@ class Migrator:
                 ours.begins(plan)
                 await work.on_heads(plan)
                 await doubts.judge(plan)
+                if work.unfinished is not None and work.on_finished is not None:
+                    await untold.tell(place, guard, plan, work.unfinished, work.on_finished)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     await precautions.after(plan, plan.heads)
