@@ -72,7 +72,7 @@ async def crossed(place: Place, guard: Guard, direction: Direction) -> bool:
     than SQL that was compiled for all targets can tell: see `history.lives`. Raises TargetError."""
     table = checkpoints.table_of(place.target.version_table, place.target.version_table_schema or place.target.schema)
     theirs = table.c.direction != direction, table.c.applied.is_(sa.false())
-    return bool(await _answers(place, guard, sa.select(table.c.revision).where(*theirs)))
+    return bool(await answers(place, guard, sa.select(table.c.revision).where(*theirs)))
 
 
 async def _is_there(place: Place, guard: Guard, name: str) -> bool:
