@@ -67,14 +67,6 @@ def _unfinished(
     return grouped.group_by(it.revision, it.table_name).order_by(it.revision, it.table_name)
 
 
-async def crossed(place: Place, guard: Guard, direction: Direction) -> bool:
-    """Whether backfills that went the other way were begun and not brought to their end. Of these more is to be seen to
-    than SQL that was compiled for all targets can tell: see `history.lives`. Raises TargetError."""
-    table = checkpoints.table_of(place.target.version_table, place.target.version_table_schema or place.target.schema)
-    theirs = table.c.direction != direction, table.c.applied.is_(sa.false())
-    return bool(await answers(place, guard, sa.select(table.c.revision).where(*theirs)))
-
-
 async def _is_there(place: Place, guard: Guard, name: str) -> bool:
     """Whether the table is: the way back may have removed it."""
     schema, _, table = name.rpartition(".")

@@ -211,7 +211,6 @@ class Migrator:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
-                replayable = replayable and not await _crossed(work, place, guard, plan)
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
                     await doubts.begins(plan)
@@ -446,14 +445,6 @@ async def _heads_if_possible(guard: Guard) -> Heads | None:
         return await guard.heads() or ()
     except TargetError:
         return None
-
-
-async def _crossed(work: Work, place: Place, guard: Guard, plan: Plan) -> bool:
-    """Whether the way leads past backfills that were going the other way. Before an upgrade, that is asked only where
-    there are such: it is a question for each target."""
-    if plan.direction == "upgrade" and not work.history.backfills("downgrade"):
-        return False
-    return await leavings.crossed(place, guard, plan.direction)
 
 
 async def _left(work: Work, place: Place, guard: Guard, plan: Plan) -> Failure | None:

@@ -82,6 +82,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             until_empty=op.until_empty,
             unwatched=pacer is None,
             prove=partial(_prove_unmoved, context, connection, running.expected_heads(context)),
+            numbers=partial(_numbers, context, connection, now.from_revisions),
         )
         try:
             return loop.run()
@@ -129,9 +130,7 @@ def refuse_translated(connection: Connection) -> None:
 def _prove_unmoved(context: MigrationContext, connection: Connection, expected: frozenset[str]) -> None:
     """To be called while nobody else can be at the backfill, after a look at its checkpoint: whoever was at it before
     may have come to its end, and brought the version table along."""
-    version = sa.table(
-        context.version_table, sa.column("version_num", sa.String()), schema=context.version_table_schema
-    )
+    version = _version(context)
     found = {str(head) for (head,) in connection.execute(sa.select(version.c.version_num))}
     if found != expected:
         raise CommandError(
@@ -139,6 +138,16 @@ def _prove_unmoved(context: MigrationContext, connection: Connection, expected: 
             f"{_listed(expected)} when this run began. The backfill has changed nothing; see what is left to do, and "
             "run it again"
         )
+
+
+def _numbers(
+    context: MigrationContext, connection: Connection, revisions: Collection[str], server: servers.Server
+) -> str | None:
+    return server.numbers(connection, _version(context), revisions)
+
+
+def _version(context: MigrationContext) -> sa.TableClause:
+    return sa.table(context.version_table, sa.column("version_num", sa.String()), schema=context.version_table_schema)
 
 
 def _listed(heads: Collection[str]) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
 import sqlalchemy as sa
@@ -84,15 +85,17 @@ class Loop:
         until_empty: bool,
         unwatched: bool,
         prove: Callable[[], None],
+        numbers: Callable[[servers.Server], str | None],
     ) -> None:
         """`unwatched`: no lock of the orchestrator's keeps other runs out. `prove` raises CommandError where the
-        version table is not as this run has left it."""
+        version table is not as this run has left it. `numbers`: see `touched`."""
         self._prove, self._touched = prove, None
         self._unwatched = unwatched
         self._connection, self._keyset, self._change = connection, rows, change
         self._backfill, self._checkpoint, self._pacer = backfill, checkpoint, pacer
         self._definition, self._until_empty = definition, until_empty
         self._server = servers.of(connection, rows.table)
+        self._numbers = partial(numbers, self._server)
         self._looked = -LOOK_SECONDS
         self._vacuum: tuple[int | None, bool | None] = None, None
         self._swept: list[int] = []
@@ -135,7 +138,7 @@ class Loop:
                 table_name=self._backfill.table,
                 batch_size=self._backfill.batch_size,
                 touched=touched.written(self._keyset.table, self._change.columns),
-                numbers=self._server.numbers(self._connection),
+                numbers=self._numbers(),
                 **_kept(state),
             )
         return state
@@ -149,8 +152,11 @@ class Loop:
                 raise self._crossed(other)
             if row is None or row["applied"] or self._is_corrected(row):
                 return None
-            numbers = self._server.numbers(self._connection)
-            if row["state"] == DOUBTED or self._is_another(row, numbers):
+            numbers = self._numbers()
+            verdict = self._verdict(row, numbers)
+            if verdict == "gone":
+                return None
+            if row["state"] == DOUBTED or verdict == "untold":
                 raise self._doubted(row)
             if row["definition"] != self._definition:
                 raise self._changed(row)
@@ -174,10 +180,9 @@ class Loop:
         has no last key, too."""
         return row["definition"] != self._definition and not row["rows_seen"] and row["state"] != "finished"
 
-    def _is_another(self, row: sa.RowMapping, numbers: str | None) -> bool:
-        """Whether what it has changed was made anew since, which nobody has seen."""
+    def _verdict(self, row: sa.RowMapping, numbers: str | None) -> touched.Verdict:
         kept = row["numbers"]
-        return bool(kept and numbers and row["rows_seen"] and touched.is_another(kept, numbers, row["touched"]))
+        return touched.verdict(kept, numbers, row["touched"]) if kept and numbers and row["rows_seen"] else "same"
 
     def _crossed(self, other: sa.RowMapping) -> CommandError:
         done = "changed" if other["direction"] == "upgrade" else "put back"

@@ -19,11 +19,12 @@ _RUN = MigrationContext.run_migrations.__code__
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`file`: the revision's own, where it has one."""
+    """`file`: the revision's own, where it has one. `from_revisions`: those that its step starts from."""
 
     revision: str
     direction: Direction
     file: str | None
+    from_revisions: tuple[str, ...] = ()
 
 
 def current(context: MigrationContext) -> Running:
@@ -61,4 +62,6 @@ def _of(step: Any) -> Running:
     script = getattr(step, "revision", None)
     if script is None or not hasattr(step, "is_upgrade"):
         raise CommandError(_UNKNOWN)
-    return Running(str(script.revision), "upgrade" if step.is_upgrade else "downgrade", getattr(script, "path", None))
+    direction: Direction = "upgrade" if step.is_upgrade else "downgrade"
+    starts = tuple(map(str, getattr(step, "from_revisions", ())))
+    return Running(str(script.revision), direction, getattr(script, "path", None), starts)

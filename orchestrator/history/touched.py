@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -42,28 +42,40 @@ def is_gone(connection: Connection, text: str) -> bool:
     return names.isdisjoint(it["columns"]) and names <= there
 
 
-def numbers(connection: Connection, quoted: str) -> str:
-    """What PostgreSQL calls the table and its columns for itself: a number that is used again is another table's or
-    another database's. `quoted`: the table's name as in SQL."""
+def numbers(connection: Connection, quoted: str, version: sa.FromClause, revisions: Collection[str]) -> str:
+    """What PostgreSQL calls the table and its columns for itself, in a number that no other column of a table ever has;
+    and which transaction wrote these `revisions` into the version table. `quoted`: the table's name as in SQL."""
     asked = sa.text(
         "SELECT CAST(CAST(CAST(:t AS regclass) AS oid) AS text), a.attname, a.attnum FROM pg_catalog.pg_attribute a"
         " WHERE a.attrelid = CAST(:t AS regclass) AND a.attnum > 0 AND NOT a.attisdropped"
     )
     rows = connection.execute(asked, {"t": quoted}).all()
-    return json.dumps({"table": rows[0][0], "columns": {str(name): int(number) for _, name, number in rows}})
+    columns = {str(name): int(number) for _, name, number in rows}
+    writer = sa.cast(sa.literal_column("xmin"), sa.Text())
+    written = sa.select(version.c.version_num, writer).where(version.c.version_num.in_(sorted(revisions)))
+    versions = {str(revision): str(by) for revision, by in connection.execute(written)}
+    return json.dumps({"table": rows[0][0], "columns": columns, "versions": versions})
 
 
-def is_another(kept: str, now: str, text: str) -> bool:
-    """Whether the table, or a column of it that the backfill changes, has been made anew since `numbers` were `kept`.
+Verdict = Literal["same", "gone", "untold"]
+
+
+def verdict(kept: str, now: str, text: str) -> Verdict:
+    """What has become of what a backfill has changed, since `numbers` were `kept`. `gone`: all that it had filled was
+    dropped. `untold`: what it fills was made anew in part, or other revisions were run meanwhile.
 
     >>> text = '{"columns": ["n"]}'
-    >>> kept, renamed = '{"table": "7", "columns": {"n": 2}}', '{"table": "7", "columns": {"m": 2, "n": 3}}'
-    >>> is_another(kept, kept, text), is_another(kept, renamed, text)
-    (False, True)
+    >>> kept = '{"table": "7", "columns": {"id": 1, "n": 2}, "versions": {"a1": "99"}}'
+    >>> anew = '{"table": "7", "columns": {"id": 1, "n": 3}, "versions": {"a1": "99"}}'
+    >>> led_past = '{"table": "7", "columns": {"id": 1, "n": 2}, "versions": {"a1": "104"}}'
+    >>> [verdict(kept, later, text) for later in (kept, anew, led_past)]
+    ['same', 'gone', 'untold']
     """
-    before, after = json.loads(kept), json.loads(now)
-    names = read(text)["columns"]
-    return bool(
-        before["table"] != after["table"]
-        or any(before["columns"].get(name) != after["columns"].get(name) for name in names or ())
-    )
+    before, after, names = json.loads(kept), json.loads(now), read(text)["columns"]
+    if before["table"] != after["table"]:  # or the database is another one, with the same rows
+        return "untold"
+    filled = {before["columns"].get(name) for name in names or ()}
+    if names and None not in filled and filled.isdisjoint(after["columns"].values()):
+        return "gone"
+    is_same = all(after["columns"].get(name) == before["columns"].get(name) for name in names or ())
+    return "same" if is_same and before["versions"] == after["versions"] else "untold"
