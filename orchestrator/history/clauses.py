@@ -62,6 +62,11 @@ def written(clause: Any) -> str:
     return f"{compiled} {values}" if values else str(compiled)
 
 
+def text(clause: Any) -> str:
+    """A clause without its values; nothing for what is none."""
+    return str(clause.compile()) if isinstance(clause, sa.ClauseElement) else ""
+
+
 def _element(value: Any) -> Any:
     """An attribute of a mapped class stands for its column."""
     return value.__clause_element__() if hasattr(value, "__clause_element__") else value

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.backfill.model import Backfill, Refusal
-from orchestrator.history import failures
+from orchestrator.history import failures, scanner
 
 # The longest that a batch may take, in seconds: it is tried with fewer rows then.
 BATCH_SECONDS = 30
@@ -157,6 +157,11 @@ _UNIQUE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
         FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
         WHERE k.place <= i.indnkeyatts ORDER BY k.place) = (CAST(:columns AS text[]))[1:i.indnkeyatts])"""
+_HIDDEN = """SELECT c.relname::text FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relrowsecurity AND c.relname::text = ANY(:names)
+    AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname::text = ANY(:names))
+    AND pg_catalog.row_security_active(c.oid) ORDER BY 1 LIMIT 1"""
 _WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
 
 
@@ -388,6 +393,16 @@ def of(connection: Connection, table: sa.Table) -> Server:
             return SQLite(table)
         case other:
             raise CommandError(f"backfills know PostgreSQL, MySQL, MariaDB and SQLite, not {other}")
+
+
+def hidden(connection: Connection, sql: str) -> str | None:
+    """A table that the SQL names, and of which row level security may hide rows from this role. Told by its name: what
+    a view or a function reads is not looked at."""
+    if connection.dialect.name != "postgresql":
+        return None
+    names = sa.bindparam("names", sorted(scanner.names(sql, "postgresql")), sa.ARRAY(sa.Text()))
+    found = connection.execute(sa.text(_HIDDEN).bindparams(names)).scalar()
+    return None if found is None else str(found)
 
 
 def taken(backfill: Backfill) -> CommandError:
