@@ -73,7 +73,7 @@ async def test_of_a_table_that_the_sql_names(postgres: Project, theirs: Project,
         "CREATE POLICY few ON others USING (id < 20)",
     )
     theirs.add("filled", None, NAMING_OTHERS[body])
-    with pytest.raises(CommandError, match="row level security hides rows of 'others', which .* names"):
+    with pytest.raises(CommandError, match=r"row level security hides rows of 'others', which .* names"):
         await theirs.upgrade()
     assert postgres.rows(SAME) == [(1, 1)]
     assert postgres.rows("SELECT sum(n) FROM others WHERE id <= 20") == [(0,)]

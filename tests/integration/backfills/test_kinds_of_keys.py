@@ -186,7 +186,7 @@ async def test_a_moment_that_stands_for_no_end(make_project: Make, driver: str, 
     project.add("others", None, others)
     project.add("filled", "others", TENFOLD)
     if driver == "asyncpg":
-        with pytest.raises(CommandError, match="asyncpg does not tell 9999-12-31.* from infinity.*op.backfill$"):
+        with pytest.raises(CommandError, match=r"asyncpg does not tell 9999-12-31.* from infinity.*op.backfill$"):
             await project.upgrade()
         assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(100, 40)]
     else:
