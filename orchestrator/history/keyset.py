@@ -156,7 +156,7 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     if names != [column.name for column in found.primary_key.columns] and not server.is_unique(connection, names):
         raise CommandError(
             f"`key` of the backfill of {name!r} is not unique: {', '.join(names)}. Name the primary key's columns, or "
-            "those of a unique index, in its order"
+            "those of a unique index, in its order: one for all rows, and with the columns' own collations"
         )
     if (problem := _moving(columns) or _inexact(columns) or server.unusable(connection, names)) is not None:
         raise CommandError(f"the key of {name!r} cannot be gone by: {problem}. Name another unique `key`")

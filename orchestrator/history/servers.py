@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.backfill.model import Backfill, Refusal
-from orchestrator.history import failures, scanner
+from orchestrator.history import failures, scanner, sqlite_indexes
 
 # The longest that a batch may take, in seconds: it is tried with fewer rows then.
 BATCH_SECONDS = 30
@@ -113,13 +113,12 @@ class Server:
         return sa.inspect(connection).get_pk_constraint(self._table.name, self._table.schema)["constrained_columns"]
 
     def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
-        """Whether a unique index begins as these columns do, and has no others."""
+        """Whether a unique index that orders as its columns do begins as these, and has no others."""
         inspector, table = sa.inspect(connection), self._table
-        options: dict[str, Any] = {"include_auto_indexes": True} if connection.dialect.name == "sqlite" else {}
         found = [one["column_names"] for one in inspector.get_unique_constraints(table.name, schema=table.schema)]
         found += [
             [str(column) for column in one["column_names"]]
-            for one in inspector.get_indexes(table.name, schema=table.schema, **options)
+            for one in inspector.get_indexes(table.name, schema=table.schema)
             if one["unique"]
         ]
         return any(list(columns)[: len(unique)] == unique for unique in found)
@@ -151,12 +150,17 @@ _LIMITS = """SELECT pg_catalog.current_setting('lock_timeout'), pg_catalog.curre
     CAST(1000 * EXTRACT(EPOCH FROM CAST(pg_catalog.current_setting('statement_timeout') AS interval)) AS bigint)"""
 _LIMIT = """SELECT pg_catalog.set_config('lock_timeout', :lock, false),
     pg_catalog.set_config('statement_timeout', :statement, false)"""
+# One that has another collation than its column orders otherwise, and may tell apart what the column takes for the same.
 _UNIQUE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = CAST(:t AS regclass) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
     AND i.indexprs IS NULL AND ARRAY(SELECT a.attname::text
         FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-        WHERE k.place <= i.indnkeyatts ORDER BY k.place) = (CAST(:columns AS text[]))[1:i.indnkeyatts])"""
+        WHERE k.place <= i.indnkeyatts ORDER BY k.place) = (CAST(:columns AS text[]))[1:i.indnkeyatts]
+    AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(i.indkey::int2[]),
+            pg_catalog.unnest(i.indcollation::oid[])) WITH ORDINALITY AS k(number, collated, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE k.place <= i.indnkeyatts AND a.attcollation <> k.collated))"""
 _HIDDEN = """SELECT c.relname::text FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relrowsecurity AND c.relname::text = ANY(:names)
@@ -378,6 +382,16 @@ class SQLite(Server):
 
     def estimate(self, connection: Connection) -> int | None:
         return int(connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one())
+
+    def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
+        indexes = sqlite_indexes.unique(connection, self._table)
+        if any(one.of_primary_key and one.columns == list(columns) and not one.in_order for one in indexes):
+            return f"{', '.join(columns)} has another collation in the primary key than in the table"
+        return None
+
+    def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
+        indexes = [one.columns for one in sqlite_indexes.unique(connection, self._table) if one.in_order]
+        return any(list(columns)[: len(unique)] == unique for unique in indexes)
 
 
 def of(connection: Connection, table: sa.Table) -> Server:
