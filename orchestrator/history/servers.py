@@ -150,7 +150,7 @@ _LIMITS = """SELECT pg_catalog.current_setting('lock_timeout'), pg_catalog.curre
     CAST(1000 * EXTRACT(EPOCH FROM CAST(pg_catalog.current_setting('statement_timeout') AS interval)) AS bigint)"""
 _LIMIT = """SELECT pg_catalog.set_config('lock_timeout', :lock, false),
     pg_catalog.set_config('statement_timeout', :statement, false)"""
-# One that has another collation than its column orders otherwise, and may tell apart what the column takes for the same.
+# One with another collation than its column orders otherwise, and may tell apart what the column takes for the same.
 _UNIQUE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = CAST(:t AS regclass) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
     AND i.indexprs IS NULL AND ARRAY(SELECT a.attname::text
