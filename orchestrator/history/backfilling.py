@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill.model import Backfill, Kind
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import checkpoints, drivers, keyset, owners, pacing, running, servers, session
+from orchestrator.history import checkpoints, clauses, drivers, keyset, owners, pacing, running, servers, session
 from orchestrator.history.batches import Loop
 from orchestrator.history.changes import Change, SetColumns, Statement, TransformRows, digest
 from orchestrator.history.checkpoints import Checkpoint, Identity, TakenOverError
@@ -98,9 +98,10 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
 
 def verify(operations: Operations, sql: str, message: str) -> None:
     """Raises CommandError with the message unless the answer is true."""
+    asked = clauses.statement(sql, (), "the SQL of op.verify")
     connection = connection_of(operations.get_context(), "op.verify")
     _refuse_hidden(connection, sql, "op.verify")
-    rows = connection.execute(sa.text(sql)).fetchmany(2)
+    rows = connection.execute(asked).fetchmany(2)
     value = rows[0][0] if len(rows) == 1 else None
     yes = value is True or (connection.dialect.name != "postgresql" and value == 1)
     if not yes:

@@ -77,7 +77,7 @@ class Server:
 
     @contextmanager
     def bounded(self, connection: Connection) -> Iterator[None]:
-        """A batch waits and works for a bounded time."""
+        """A batch waits for locks, and works where the server can see to it, for a bounded time."""
         yield
 
     def begin(self, connection: Connection) -> None:
@@ -299,6 +299,7 @@ class MySQL(Server):
 
     @contextmanager
     def bounded(self, connection: Connection) -> Iterator[None]:
+        """For locks, a bounded time. MySQL itself, other than MariaDB, bounds no statement that writes."""
         with connection.begin():
             names = ["innodb_lock_wait_timeout", "lock_wait_timeout"]
             names += ["max_statement_time"] if self._is_mariadb(connection) else []

@@ -125,8 +125,25 @@ async def test_what_is_half_undone_is_not_contracted(make_project: Make, driver:
     assert project.rows("SELECT count(*) FROM accounts WHERE cents = balance * 100") == [(60,)]
 
 
+@pytest.mark.parametrize("driver", ["psycopg", "pysqlite"])
+async def test_what_a_downgrade_has_begun_and_not_changed_is_contracted(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("expand", None, ADD, DROP)
+    back = 'op.backfill_rows("accounts", ["balance"], lambda rows: 1 // 0)'
+    project.add("filled", "expand", FILL, back)
+    project.add("contract", "filled", 'op.requires_backfill("filled")\nop.drop_column("accounts", "note")')
+    await project.upgrade("filled")
+    with pytest.raises(ZeroDivisionError):
+        await project.downgrade("expand")
+    assert {one["direction"]: one["rows_changed"] for one in project.checkpoints()} == {"upgrade": 60, "downgrade": 0}
+    await project.upgrade()
+    assert project.rows("SELECT count(*) FROM accounts WHERE cents = balance * 100") == [(60,)]
+
+
 LATE = """
 import os, time
+import orchestrator.operations
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext

@@ -337,6 +337,14 @@ async def test_an_abort_by_force_leaves_no_thread_and_no_session(
         await running.service.abort(rollout, by="test", force=True)
         await _finished(running, rollout)
         assert tap.open == 0
+        migrator: Any = running.parts.dispatcher._driver._migrator
+        await until(lambda: migrator._runner._threads.borrowed_tokens == 0)
+        theirs = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+
+        async def alone() -> bool:
+            return await engine.fetch(pg, database, theirs, database) == [(0,)]
+
+        await until(alone)
         cancelled = (await running.service.migrations(rollout))[0]
         assert cancelled.state is MigrationState.CANCELLED
         tap.most = 1_000
@@ -447,7 +455,9 @@ async def test_connections_that_are_lost_without_progress_count_as_ever(
             tap.free.add(number)
         await _finished(running, view.rollout.id)
         failed = (await running.service.migrations(view.rollout.id))[0]
-        assert (failed.state.finished, failed.attempts) == (True, 2)
+        assert (failed.state, failed.attempts) == (MigrationState.FAILED, 2)
+        assert failed.failure is not None
+        assert (failed.failure.kind, failed.failure.code) == ("failed", "57P01")
 
 
 async def _end(pg: Server, database: str, whose: str) -> None:
