@@ -98,11 +98,11 @@ class TransformRows:
             if change:
                 key = self._keyset.key((row[column.name] for column in self._keyset.columns), equal=True)
                 by_columns.setdefault(tuple(sorted(change)), []).append((dict(change), key))
+        writing = matches.Writing(connection, self._keyset)
         for names, pairs in by_columns.items():
             keys = [self._keyset.bound(key) for _, key in pairs]
             values = [change | bound for (change, _), bound in zip(pairs, keys, strict=True)]
-            written = connection.execute(self._update(names), values)
-            matches.prove(connection, self._keyset, keys, written.rowcount)
+            writing.prove(keys, connection.execute(self._update(names), values).rowcount)
             self.columns.update(names)
         return sum(map(len, by_columns.values()))
 

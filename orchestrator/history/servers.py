@@ -104,6 +104,10 @@ class Server:
         """What keeps to rows that this transaction has written, where it would see others' that came meanwhile."""
         return ()
 
+    def written(self, connection: Connection) -> int | None:
+        """Rows of the table that this session has written so far, as the server counts; None where it does not."""
+        return None
+
     def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
         """Why these columns cannot be gone by on this kind of server, in words."""
         return None
@@ -254,6 +258,18 @@ class PostgreSQL(Server):
 
     def of_this_transaction(self) -> Sequence[sa.ColumnElement[bool]]:
         return (sa.literal_column(_WRITTEN_HERE, sa.Boolean()),)
+
+    def written(self, connection: Connection) -> int | None:
+        """One that goes to another partition counts as inserted. Foreign tables are not counted."""
+        found = connection.execute(
+            sa.text(
+                _FAMILY + "SELECT sum(pg_catalog.pg_stat_get_xact_tuples_updated(oid)"
+                " + pg_catalog.pg_stat_get_xact_tuples_inserted(oid)) FROM family JOIN pg_catalog.pg_class USING (oid)"
+                " HAVING bool_and(relkind <> 'f') AND CAST(pg_catalog.current_setting('track_counts') AS boolean)"
+            ),
+            {"t": self._quoted},
+        ).scalar()
+        return None if found is None else int(found)
 
     def primary_key(self, connection: Connection) -> Sequence[str]:
         """SQLAlchemy's question for it takes the server and us many times as long."""

@@ -207,7 +207,7 @@ async def test_the_first_day_that_python_knows(make_project: Make, body: str) ->
     assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(1, 20)]
 
 
-@pytest.mark.parametrize("driver", ["psycopg", "pymysql", "asyncmy", "pysqlite"])
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg", "pymysql", "asyncmy", "pysqlite"])
 async def test_a_row_that_is_not_written_is_not_counted(make_project: Make, driver: str) -> None:
     project = await make_project(driver)
     project.numbers(20)
@@ -226,3 +226,23 @@ async def test_a_row_that_is_not_written_is_not_counted(make_project: Make, driv
     assert project.rows("SELECT count(done) FROM accounts") == [(0,)]
     [left] = project.checkpoints()
     assert left["rows_changed"] == 0
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_rows_of_partitions_of_which_each_changes_something_else(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.execute(
+        "CREATE TABLE things (id int, kind int NOT NULL, PRIMARY KEY (id, kind)) PARTITION BY LIST (kind)",
+        *(f"CREATE TABLE things{kind} PARTITION OF things FOR VALUES IN ({kind})" for kind in (1, 2)),
+        "INSERT INTO things SELECT i, 1 + i % 3 / 2 FROM generate_series(1, 20) i",
+    )
+    project.add(
+        "filled",
+        None,
+        """
+    op.backfill_rows("things", [], lambda rows: [{"note": "a"} if r["id"] % 2 else {"n": 1} for r in rows], batch_size=7)
+    """,
+    )
+    project.execute("ALTER TABLE things ADD note text, ADD n int")
+    await project.upgrade()
+    assert project.rows("SELECT count(*) FROM things WHERE (note IS NULL) <> (n IS NULL)") == [(20,)]
