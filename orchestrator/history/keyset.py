@@ -65,11 +65,12 @@ class Keyset:
                     f"{'NULL, or no date, like 0000-00-00' if value is None else value}. Give it another, or name "
                     "another unique `key`"
                 )
-            if infinities.mistaken(value, self.driver, equal=equal):
+            # Where others follow in the key, a batch would have all rows that are equal in this column.
+            if infinities.mistaken(value, self.driver, equal=equal or column is not self.columns[-1]):
                 raise CommandError(
                     f"a row of {self.table.fullname!r} has a {column.name} that cannot be gone by: the driver "
                     f"{self.driver} does not tell {value} from infinity. Migrate with the driver psycopg, name another "
-                    f"unique `key`{', or use op.backfill' if equal else ''}"
+                    f"unique `key`{', or use op.backfill' if equal and column is self.columns[-1] else ''}"
                 )
         return found
 

@@ -194,15 +194,20 @@ async def test_a_moment_that_stands_for_no_end(make_project: Make, driver: str, 
         assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(1000, 40)]
 
 
-@pytest.mark.parametrize("body", ['op.backfill("prices", {"cents": "cents * 10"}, batch_size=7)', TENFOLD])
-async def test_the_first_day_that_python_knows(make_project: Make, body: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "day"),
+    [("item, day", "0001-01-01"), ("day, item", "0001-01-01"), ("day, item", "9999-12-31")],
+    ids=["the last row", "the first day", "the last day"],
+)
+async def test_a_day_that_no_batch_can_end_with(make_project: Make, key: str, day: str) -> None:
+    """As asyncpg writes it, the last row would be left out; or all rows of that day would be in one batch."""
     project = await make_project("asyncpg")
     project.execute(
-        "CREATE TABLE prices (item int, since date, cents int NOT NULL, PRIMARY KEY (item, since))",
-        "INSERT INTO prices SELECT i, '0001-01-01', 1 FROM generate_series(1, 20) i",
+        f"CREATE TABLE prices (item int, day date, cents int NOT NULL, PRIMARY KEY ({key}))",
+        f"INSERT INTO prices SELECT i, '{day}', 1 FROM generate_series(1, 20) i",
     )
-    project.add("filled", None, body)
-    with pytest.raises(CommandError, match="asyncpg does not tell 0001-01-01 from infinity"):
+    project.add("filled", None, 'op.backfill("prices", {"cents": "cents * 10"}, batch_size=7)')
+    with pytest.raises(CommandError, match=f"asyncpg does not tell {day} from infinity"):
         await project.upgrade()
     assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(1, 20)]
 
@@ -236,12 +241,9 @@ async def test_rows_of_partitions_of_which_each_changes_something_else(make_proj
         *(f"CREATE TABLE things{kind} PARTITION OF things FOR VALUES IN ({kind})" for kind in (1, 2)),
         "INSERT INTO things SELECT i, 1 + i % 3 / 2 FROM generate_series(1, 20) i",
     )
+    changes = '{"note": "a"} if row["id"] % 2 else {"n": 1}'
     project.add(
-        "filled",
-        None,
-        """
-    op.backfill_rows("things", [], lambda rows: [{"note": "a"} if r["id"] % 2 else {"n": 1} for r in rows], batch_size=7)
-    """,
+        "filled", None, f'op.backfill_rows("things", [], lambda rows: [{changes} for row in rows], batch_size=7)'
     )
     project.execute("ALTER TABLE things ADD note text, ADD n int")
     await project.upgrade()
