@@ -461,12 +461,18 @@ async def test_connections_that_are_lost_without_progress_count_as_ever(
 
 
 async def _end(pg: Server, database: str, whose: str) -> None:
-    """End sessions of the migration: env.py's are those that the guard's are not."""
+    """End sessions of the migration, and wait until they have: env.py's are those that the guard's are not."""
     guards = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $2"
     kept = f"{'' if whose == 'guard' else 'NOT '} pid IN ({guards})"
     theirs = f"datname = $1 AND pid <> pg_backend_pid() AND {kept}"
-    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
-    await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)
+    query = f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
+    ended = [pid for pid, _ in await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)]
+    there = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)"
+
+    async def gone() -> bool:  # a server that is busy takes its time
+        return await engine.fetch(pg, database, there, ended) == [(0,)]
+
+    await until(gone)
 
 
 @pytest.mark.parametrize("execution", ["online", "replay"])
