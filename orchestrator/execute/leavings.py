@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
 from orchestrator.databases.base import Guard, Place
-from orchestrator.databases.questions import NO_TABLE, VERIFY
+from orchestrator.databases.questions import NO_TABLE, ROWS, VERIFY
 from orchestrator.errors import TargetError
 from orchestrator.history import checkpoints
 from orchestrator.plan.steps import Direction
@@ -17,10 +20,22 @@ from orchestrator.rollout.state import BACKFILL_LEFT, Failure
 
 SECONDS = 10.0
 _REMEDY = (
-    "start the rollout again: it goes on behind the last row that was changed; where revisions before it were taken "
-    "back, it stops first and has two statements, for rows that still are so and for rows that are not. To have the "
-    "rows as they were, let it come to its end and then downgrade, where its downgrade undoes them, or undo them by SQL"
+    "start the rollout again: {goes_on}; where revisions before it were taken back, it stops first and has two "
+    "statements, for rows that still are so and for rows that are not. To have the rows as they were, let it come to "
+    "its end and then downgrade, where its downgrade undoes them, or undo them by SQL"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Rows of one table that one backfill has changed. `state`: of its checkpoint; `schema`: None for the target's."""
+
+    revision: str
+    state: str
+    name: str
+    table: str
+    schema: str | None
+    rows: int
 
 
 async def left(
@@ -32,44 +47,75 @@ async def left(
     Asks the database itself: what a daemon remembers may be a batch old. Raises TargetError where it does not answer.
     """
     version_table, schema = place.target.version_table, place.target.version_table_schema or place.target.schema
-    found = await answers(place, guard, _unfinished(version_table, schema, revisions, direction))
-    told = [
-        (str(revision), str(table), int(str(rows)))
-        for revision, table, rows in found
-        if await _is_there(place, guard, str(table))
-    ]
+    found = await _unfinished(place, guard, checkpoints.table_of(version_table, schema), revisions, direction)
+    there = {(one.schema, one.table) for one in found}
+    there = {it for it in sorted(there, key=str) if await _is_there(place, guard, *it)}
+    told = [one for one in found if (one.schema, one.table) in there]
     return _failure(told, moved) if told else None
 
 
-def _failure(told: Sequence[tuple[str, str, int]], moved: bool) -> Failure:
+def _failure(told: Sequence[Left], moved: bool) -> Failure:
     """
-    >>> print(_failure([("c3d5", "tickets", 1200)], False).message.partition(":")[0])
+    >>> print(_failure([Left("c3d5", "running", "tickets", "tickets", None, 1200)], False).message.partition(":")[0])
     1,200 rows of tickets stay as the backfill of revision c3d5 has changed them
     """
-    rows = " and ".join(f"{n:,} {'row' if n == 1 else 'rows'} of {table}" for _, table, n in told)
-    revision = told[0][0]
-    stay, them = ("stays", "it") if sum(n for *_, n in told) == 1 else ("stay", "them")
+    tables = Counter[str]()
+    for one in told:
+        tables[one.name] += one.rows
+    revisions = list(dict.fromkeys(one.revision for one in told))
+    rows = _listed([f"{n:,} {'row' if n == 1 else 'rows'} of {table}" for table, n in tables.items()])
+    stay, them = ("stays", "it") if tables.total() == 1 else ("stay", "them")
+    of = f"revision {revisions[0]}" if len(revisions) == 1 else f"revisions {_listed(revisions)}"
     unless = ", unless what was taken back has removed what it had filled" if moved else ""
+    states = {one.state for one in told}
+    came_to_its_end = states == {"finished"}
+    stopped = "it was stopped before its end" if "running" in states else "it was stopped, before its end or right then"
     message = (
-        f"{rows} {stay} as the backfill of revision {revision} has changed {them}: it was stopped before its end, and "
-        f"what was never applied has no downgrade to be run{unless}"
+        f"{rows} {stay} as the backfill of {of} has changed {them}: "
+        f"{'it came to its end' if came_to_its_end else stopped}, and what was never applied has no downgrade to be "
+        f"run{unless}"
     )
-    return Failure(BACKFILL_LEFT, message, _REMEDY, revision=revision)
+    goes_on = "what is done is not done again" if came_to_its_end else "it goes on behind the last row that was changed"
+    return Failure(BACKFILL_LEFT, message, _REMEDY.format(goes_on=goes_on), revision=revisions[0])
 
 
-def _unfinished(
-    version_table: str, schema: str | None, revisions: Collection[str], direction: Direction
-) -> sa.Select[Any]:
-    table = checkpoints.table_of(version_table, schema)
+def _listed(parts: Sequence[str]) -> str:
+    """
+    >>> _listed(["a"]), _listed(["a", "b", "c"])
+    ('a', 'a, b and c')
+    """
+    *most, last = parts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+async def _unfinished(
+    place: Place, guard: Guard, table: sa.Table, revisions: Collection[str], direction: Direction
+) -> Sequence[Left]:
+    """Asked in pieces, since an answer has few rows. Nobody else writes there meanwhile: the target is ours."""
     it = table.c
-    ours = it.revision.in_(sorted(revisions)), it.direction == direction, it.applied.is_(sa.false())
-    grouped = sa.select(it.revision, it.table_name, sa.func.sum(it.rows_changed)).where(*ours, it.rows_changed > 0)
-    return grouped.group_by(it.revision, it.table_name).order_by(it.revision, it.table_name)
+    asked = (
+        sa.select(it.revision, it.state, it.table_name, it.touched, it.rows_changed)
+        .where(it.revision.in_(sorted(revisions)), it.direction == direction, it.applied.is_(sa.false()))
+        .where(it.rows_changed > 0)
+        .order_by(it.revision, it.ordinal)
+        .limit(ROWS)
+    )
+    found: list[Left] = []
+    while answer := await answers(place, guard, asked.offset(len(found))):
+        found += [_left(row) for row in answer]
+        if len(answer) < ROWS:
+            break
+    return found
 
 
-async def _is_there(place: Place, guard: Guard, name: str) -> bool:
+def _left(row: Sequence[object]) -> Left:
+    revision, state, name, touched, rows = map(str, row)
+    what = json.loads(touched)
+    return Left(revision, state, name, what["table"], what["schema"], int(rows))
+
+
+async def _is_there(place: Place, guard: Guard, schema: str | None, table: str) -> bool:
     """Whether the table is: the way back may have removed it."""
-    schema, _, table = name.rpartition(".")
     known = sa.table(table, schema=schema or place.target.schema)
     return bool(await answers(place, guard, sa.select(sa.exists(sa.select(sa.literal(1)).select_from(known)))))
 

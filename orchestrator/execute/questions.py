@@ -34,9 +34,12 @@ class Questions:
         self.failure: Exception | None = None
 
     def ask(self, report: Report) -> Answer:
-        """Called from the thread that listens to the worker; blocks for `ANSWER_SECONDS` at most."""
+        """Called from the thread that listens to the worker; blocks for `ANSWER_SECONDS`, and twice as long at most,
+        where the loop itself stands. What was asked then is answered later, and nobody hears it: the report counts."""
         try:
-            return asyncio.run_coroutine_threadsafe(self._answered(report), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(self._answered(report), self._loop).result(2 * ANSWER_SECONDS)
+        except TimeoutError:
+            return OVER if self._over else Wait(AGAIN_SECONDS)
         except (CancelledError, RuntimeError):
             return OVER  # the loop itself ends
 

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill.model import Backfill, Kind
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import checkpoints, drivers, keyset, owners, pacing, running, servers, session
+from orchestrator.history import checkpoints, clauses, drivers, keyset, owners, pacing, running, servers, session
 from orchestrator.history.batches import Loop
 from orchestrator.history.changes import Change, SetColumns, Statement, TransformRows, digest
 from orchestrator.history.checkpoints import Checkpoint, Identity, TakenOverError
@@ -99,8 +99,10 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
 
 def verify(operations: Operations, sql: str, message: str) -> None:
     """Raises CommandError with the message unless the answer is true."""
+    asked = clauses.statement(sql, (), "the SQL of op.verify")
     connection = connection_of(operations.get_context(), "op.verify")
-    rows = connection.execute(sa.text(sql)).fetchmany(2)
+    _refuse_hidden(connection, sql, "op.verify")
+    rows = connection.execute(asked).fetchmany(2)
     value = rows[0][0] if len(rows) == 1 else None
     yes = value is True or (connection.dialect.name != "postgresql" and value == 1)
     if not yes:
@@ -161,6 +163,7 @@ def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> Non
             f"row level security hides rows of {name!r} from the role that migrates, and they would be left out: let "
             "it own the table without FORCE ROW LEVEL SECURITY, or give it BYPASSRLS"
         )
+    _refuse_hidden(connection, change.sql, f"the backfill of {name!r}")
     if isinstance(change, TransformRows) and server.has_heirs(connection):
         raise CommandError(
             f"other tables inherit from {name!r}, and may have rows of the same key: backfill these tables one by one"
@@ -170,6 +173,15 @@ def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> Non
         raise CommandError(
             f"the statement of the backfill of {name!r} names {kept!r}, which is kept without transactions: what it "
             "does there could not be taken back with a batch. Convert that table to InnoDB first"
+        )
+
+
+def _refuse_hidden(connection: Connection, sql: str, what: str) -> None:
+    if (hidden := servers.hidden(connection, sql)) is not None:
+        raise CommandError(
+            f"row level security hides rows of {hidden!r}, which {what} names, from the role that migrates, and what "
+            "depends on them would come out wrong: let it own that table without FORCE ROW LEVEL SECURITY, or give it "
+            "BYPASSRLS"
         )
 
 

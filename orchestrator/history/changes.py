@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
-from orchestrator.history import clauses
+from orchestrator.history import clauses, matches, scanner
 from orchestrator.history.keyset import Keyset
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -25,10 +25,11 @@ Transform = Callable[[Sequence[sa.RowMapping]], Iterable[Mapping[str, Any] | Non
 
 class Change(Protocol):
     """What is done to the rows after one key (None: from the first) up to another. `where`: those that are still to be
-    changed, where that can be told; `definition`: tells this change from another."""
+    changed, where that can be told; `definition`: tells this change from another; `sql`: what of it names tables."""
 
     where: sa.ColumnElement[bool] | None
     definition: str
+    sql: str
 
     @property
     def columns(self) -> Collection[str] | None:
@@ -55,6 +56,7 @@ class SetColumns:
         self.where, told = _filter(keyset, where)
         listed = ", ".join(f"{name} = {clauses.written(value)}" for name, value in sorted(made.items()))
         self.definition = f"set {listed} where {told}"
+        self.sql = "\n".join(clauses.text(it) for it in (self.where, *made.values()))
         self._values = {name: _value(keyset.table.columns[name], it) for name, it in made.items()}
         self._made = cache(self._update)
 
@@ -79,6 +81,7 @@ class TransformRows:
         self.columns: set[str] = set()
         self.where, told = _filter(keyset, where)
         listed = ", ".join(column.name for column in self._columns)
+        self.sql = clauses.text(self.where)
         self.definition = f"rows {_source(transform)} of {listed} where {told}"
         self._made = cache(self._wanted)
 
@@ -90,13 +93,16 @@ class TransformRows:
                 f"the function of the backfill of {self._keyset.table.fullname!r} was given {len(rows)} rows and gave "
                 f"{len(changes)} answers: it must give one for each, None where a row stays as it is"
             )
-        by_columns: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+        by_columns: dict[tuple[str, ...], list[tuple[dict[str, Any], Key]]] = {}
         for row, change in zip(rows, changes, strict=True):
             if change:
-                key = self._keyset.key(row[column.name] for column in self._keyset.columns)
-                by_columns.setdefault(tuple(sorted(change)), []).append(dict(change) | self._keyset.bound(key))
-        for names, values in by_columns.items():
-            connection.execute(self._update(names), values)
+                key = self._keyset.key((row[column.name] for column in self._keyset.columns), equal=True)
+                by_columns.setdefault(tuple(sorted(change)), []).append((dict(change), key))
+        writing = matches.Writing(connection, self._keyset)
+        for names, pairs in by_columns.items():
+            keys = [self._keyset.bound(key) for _, key in pairs]
+            values = [change | bound for (change, _), bound in zip(pairs, keys, strict=True)]
+            writing.prove(keys, connection.execute(self._update(names), values).rowcount)
             self.columns.update(names)
         return sum(map(len, by_columns.values()))
 
@@ -115,10 +121,6 @@ class TransformRows:
         return table.update().where(self._keyset.is_bound()).values({name: sa.bindparam(name) for name in names})
 
 
-# Comments and quoted text: bounds in them bind nothing.
-_NO_CODE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'", re.DOTALL)
-
-
 class Statement:
     """Any statement with bounds: `:after` and `:upto`, or `:after_<column>` and `:upto_<column>` of each column."""
 
@@ -128,11 +130,12 @@ class Statement:
     def __init__(self, keyset: Keyset, statement: str) -> None:
         self._keyset = keyset
         self._names = [""] if len(keyset.columns) == 1 else [f"_{column.name}" for column in keyset.columns]
+        code = scanner.code(statement, keyset.dialect)  # bounds in comments and in quotes bind nothing
         missing = [
             f":{end}{name}"
             for end in ("after", "upto")
             for name in self._names
-            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", _NO_CODE.sub(" ", statement))
+            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", code)
         ]
         if missing:
             raise CommandError(
@@ -148,7 +151,7 @@ class Statement:
         types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
         bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
         self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
-        self.definition = f"sql {statement}"
+        self.sql, self.definition = statement, f"sql {statement}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         after = self._before_all(connection) if after is None else after

@@ -38,12 +38,21 @@ def alone(clause: Any, what: str) -> Any:
     Raises CommandError, in which `what` tells where it stands, for a parameter without a value."""
     _refuse_unbound(clause, what)
 
-    def rename(parameter: Any) -> None:
-        if not parameter.unique:
-            parameter._orig_key = "given"  # no name of a column, nor of a parameter of ours
-            parameter._convert_to_unique()
+    def renamed(element: Any, **_: Any) -> Any:
+        if isinstance(element, sa.BindParameter) and not element.unique:
+            # Of a name that no column has, nor a parameter of ours.
+            return sa.bindparam(
+                "given",
+                element.value,
+                type_=element.type,
+                unique=True,
+                callable_=element.callable,
+                expanding=element.expanding,
+                literal_execute=element.literal_execute,
+            )
+        return None
 
-    return visitors.cloned_traverse(clause, {"maintain_key": True, "detect_subquery_cols": True}, {"bindparam": rename})
+    return visitors.replacement_traverse(clause, {}, renamed)
 
 
 def statement(sql: str, bounds: Collection[sa.BindParameter[Any]], what: str) -> sa.TextClause:
@@ -60,6 +69,11 @@ def written(clause: Any) -> str:
     compiled = clause.compile()
     values = sorted((name, _ordered(value)) for name, value in compiled.params.items())
     return f"{compiled} {values}" if values else str(compiled)
+
+
+def text(clause: Any) -> str:
+    """A clause without its values; nothing for what is none."""
+    return str(clause.compile()) if isinstance(clause, sa.ClauseElement) else ""
 
 
 def _element(value: Any) -> Any:

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
-from orchestrator.history import servers
+from orchestrator.history import infinities, servers
 
 _GENERATED = "generated"
 _SKIPPED, _COUNTED = "skipped", "counted"
@@ -29,6 +29,7 @@ class Keyset:
     dialect: str
     # How parameters of ours begin, as no column does: SQLAlchemy would set a column of the same name.
     prefix: str = "orchestrator"
+    driver: str = ""
     # What `step` asks, which takes longer to make than to answer: for the first batch, and for others.
     _steps: dict[bool, tuple[sa.Select[Any], sa.Select[Any]]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -52,9 +53,10 @@ class Keyset:
         """The parameters of a statement with `is_bound()`."""
         return {self._named("key", number): value for number, value in enumerate(key)}
 
-    def key(self, values: Iterable[Any]) -> Key:
+    def key(self, values: Iterable[Any], *, equal: bool = False) -> Key:
         """What the database has answered for the columns. Raises CommandError where the driver could not read it: MySQL
-        may keep dates like 0000-00-00, of which it makes a text or NULL."""
+        may keep dates like 0000-00-00, of which it makes a text or NULL; and where it would write another. `equal`: as
+        `infinities.mistaken` says."""
         found = keys.plainly(values)
         for column, value in zip(self.columns, found, strict=True):
             if value is None or (isinstance(column.type, (sa.Date, sa.DateTime)) and not isinstance(value, date)):
@@ -62,6 +64,13 @@ class Keyset:
                     f"a row of {self.table.fullname!r} has a {column.name} that cannot be gone by: "
                     f"{'NULL, or no date, like 0000-00-00' if value is None else value}. Give it another, or name "
                     "another unique `key`"
+                )
+            # Where others follow in the key, a batch would have all rows that are equal in this column.
+            if infinities.mistaken(value, self.driver, equal=equal or column is not self.columns[-1]):
+                raise CommandError(
+                    f"a row of {self.table.fullname!r} has a {column.name} that cannot be gone by: the driver "
+                    f"{self.driver} does not tell {value} from infinity. Migrate with the driver psycopg, name another "
+                    f"unique `key`{', or use op.backfill' if equal and column is self.columns[-1] else ''}"
                 )
         return found
 
@@ -141,13 +150,14 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     columns = tuple(found.columns[column] for column in key) if key else tuple(found.primary_key.columns)
     for column in columns:
         column.type = _compared_as(column.type, connection.dialect.name)
-    keyset = Keyset(found, columns, connection.dialect.name, _free([column.name for column in found.columns]))
+    prefix = _free([column.name for column in found.columns])
+    keyset = Keyset(found, columns, connection.dialect.name, prefix, connection.dialect.driver)
     server = servers.of(connection, found)
     names = [column.name for column in columns]
     if names != [column.name for column in found.primary_key.columns] and not server.is_unique(connection, names):
         raise CommandError(
             f"`key` of the backfill of {name!r} is not unique: {', '.join(names)}. Name the primary key's columns, or "
-            "those of a unique index, in its order"
+            "those of a unique index, in its order: one for all rows, and with the columns' own collations"
         )
     if (problem := _moving(columns) or _inexact(columns) or server.unusable(connection, names)) is not None:
         raise CommandError(f"the key of {name!r} cannot be gone by: {problem}. Name another unique `key`")

@@ -265,9 +265,8 @@ def _backfill_sql(operations: Operations, op: BackfillSqlOp) -> int:
 
 @Operations.implementation_for(VerifyOp)
 def _verify(operations: Operations, op: VerifyOp) -> None:
-    from orchestrator.history import backfilling, clauses
+    from orchestrator.history import backfilling
 
-    clauses.statement(op.sql, (), "the SQL of op.verify")
     backfilling.verify(operations, op.sql, op.message)
 
 

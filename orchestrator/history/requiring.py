@@ -29,6 +29,7 @@ def require(operations: Operations, revision: str, or_stamped: bool) -> None:
     revision = script.revision if script is not None else revision
     table = checkpoints.of_context(context)
     rows, undone = (_rows(connection, table, revision, way) for way in ("upgrade", "downgrade"))
+    undone = [row for row in undone if row["rows_changed"]]
     if undone:
         raise CommandError(
             f"revision {asks} requires the backfills of revision {revision}, and a downgrade has begun to take them "

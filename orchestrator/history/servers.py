@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.backfill.model import Backfill, Refusal
-from orchestrator.history import failures, touched
+from orchestrator.history import failures, scanner, sqlite_indexes, touched
 
 # The longest that a batch may take, in seconds: it is tried with fewer rows then.
 BATCH_SECONDS = 30
@@ -77,7 +77,7 @@ class Server:
 
     @contextmanager
     def bounded(self, connection: Connection) -> Iterator[None]:
-        """A batch waits and works for a bounded time."""
+        """A batch waits for locks, and works where the server can see to it, for a bounded time."""
         yield
 
     def begin(self, connection: Connection) -> None:
@@ -104,6 +104,10 @@ class Server:
         """What keeps to rows that this transaction has written, where it would see others' that came meanwhile."""
         return ()
 
+    def written(self, connection: Connection) -> int | None:
+        """Rows of the table that this session has written so far, as the server counts; None where it does not."""
+        return None
+
     def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
         """Why these columns cannot be gone by on this kind of server, in words."""
         return None
@@ -113,13 +117,12 @@ class Server:
         return sa.inspect(connection).get_pk_constraint(self._table.name, self._table.schema)["constrained_columns"]
 
     def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
-        """Whether a unique index begins as these columns do, and has no others."""
+        """Whether a unique index that orders as its columns do begins as these, and has no others."""
         inspector, table = sa.inspect(connection), self._table
-        options: dict[str, Any] = {"include_auto_indexes": True} if connection.dialect.name == "sqlite" else {}
         found = [one["column_names"] for one in inspector.get_unique_constraints(table.name, schema=table.schema)]
         found += [
             [str(column) for column in one["column_names"]]
-            for one in inspector.get_indexes(table.name, schema=table.schema, **options)
+            for one in inspector.get_indexes(table.name, schema=table.schema)
             if one["unique"]
         ]
         return any(list(columns)[: len(unique)] == unique for unique in found)
@@ -155,12 +158,22 @@ _LIMITS = """SELECT pg_catalog.current_setting('lock_timeout'), pg_catalog.curre
     CAST(1000 * EXTRACT(EPOCH FROM CAST(pg_catalog.current_setting('statement_timeout') AS interval)) AS bigint)"""
 _LIMIT = """SELECT pg_catalog.set_config('lock_timeout', :lock, false),
     pg_catalog.set_config('statement_timeout', :statement, false)"""
+# One with another collation than its column orders otherwise, and may tell apart what the column takes for the same.
 _UNIQUE = """SELECT EXISTS (SELECT FROM pg_catalog.pg_index i
     WHERE i.indrelid = CAST(:t AS regclass) AND i.indisunique AND i.indisvalid AND i.indpred IS NULL
     AND i.indexprs IS NULL AND ARRAY(SELECT a.attname::text
         FROM pg_catalog.unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
-        WHERE k.place <= i.indnkeyatts ORDER BY k.place) = (CAST(:columns AS text[]))[1:i.indnkeyatts])"""
+        WHERE k.place <= i.indnkeyatts ORDER BY k.place) = (CAST(:columns AS text[]))[1:i.indnkeyatts]
+    AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest(i.indkey::int2[]),
+            pg_catalog.unnest(i.indcollation::oid[])) WITH ORDINALITY AS k(number, collated, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number
+        WHERE k.place <= i.indnkeyatts AND a.attcollation <> k.collated))"""
+_HIDDEN = """SELECT c.relname::text FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relrowsecurity AND c.relname::text = ANY(:names)
+    AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname::text = ANY(:names))
+    AND pg_catalog.row_security_active(c.oid) ORDER BY 1 LIMIT 1"""
 _WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
 
 
@@ -250,6 +263,18 @@ class PostgreSQL(Server):
     def of_this_transaction(self) -> Sequence[sa.ColumnElement[bool]]:
         return (sa.literal_column(_WRITTEN_HERE, sa.Boolean()),)
 
+    def written(self, connection: Connection) -> int | None:
+        """One that goes to another partition counts as inserted. Foreign tables are not counted."""
+        found = connection.execute(
+            sa.text(
+                _FAMILY + "SELECT sum(pg_catalog.pg_stat_get_xact_tuples_updated(oid)"
+                " + pg_catalog.pg_stat_get_xact_tuples_inserted(oid)) FROM family JOIN pg_catalog.pg_class USING (oid)"
+                " HAVING bool_and(relkind <> 'f') AND CAST(pg_catalog.current_setting('track_counts') AS boolean)"
+            ),
+            {"t": self._quoted},
+        ).scalar()
+        return None if found is None else int(found)
+
     def primary_key(self, connection: Connection) -> Sequence[str]:
         """SQLAlchemy's question for it takes the server and us many times as long."""
         return [str(name) for (name,) in connection.execute(sa.text(_PRIMARY), {"t": self._quoted})]
@@ -297,6 +322,7 @@ class MySQL(Server):
 
     @contextmanager
     def bounded(self, connection: Connection) -> Iterator[None]:
+        """For locks, a bounded time. MySQL itself, other than MariaDB, bounds no statement that writes."""
         with connection.begin():
             names = ["innodb_lock_wait_timeout", "lock_wait_timeout"]
             names += ["max_statement_time"] if self._is_mariadb(connection) else []
@@ -381,6 +407,16 @@ class SQLite(Server):
     def estimate(self, connection: Connection) -> int | None:
         return int(connection.execute(sa.select(sa.func.count()).select_from(self._table)).scalar_one())
 
+    def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
+        indexes = sqlite_indexes.unique(connection, self._table)
+        if any(one.of_primary_key and one.columns == list(columns) and not one.in_order for one in indexes):
+            return f"{', '.join(columns)} has another collation in the primary key than in the table"
+        return None
+
+    def is_unique(self, connection: Connection, columns: Sequence[str]) -> bool:
+        indexes = [one.columns for one in sqlite_indexes.unique(connection, self._table) if one.in_order]
+        return any(list(columns)[: len(unique)] == unique for unique in indexes)
+
 
 def of(connection: Connection, table: sa.Table) -> Server:
     match connection.dialect.name:
@@ -395,6 +431,16 @@ def of(connection: Connection, table: sa.Table) -> Server:
             return SQLite(table)
         case other:
             raise CommandError(f"backfills know PostgreSQL, MySQL, MariaDB and SQLite, not {other}")
+
+
+def hidden(connection: Connection, sql: str) -> str | None:
+    """A table that the SQL names, and of which row level security may hide rows from this role. Told by its name: what
+    a view or a function reads is not looked at."""
+    if connection.dialect.name != "postgresql":
+        return None
+    names = sa.bindparam("names", sorted(scanner.names(sql, "postgresql")), sa.ARRAY(sa.Text()))
+    found = connection.execute(sa.text(_HIDDEN).bindparams(names)).scalar()
+    return None if found is None else str(found)
 
 
 def taken(backfill: Backfill) -> CommandError:

@@ -120,7 +120,7 @@ class Backfilling:
         registry, scope = self._parts.source.current, order.scope
         if (refused := orders.refusal(order)) is not None:
             raise RequestError(refused)
-        if scope.rollout is not None:
+        if scope.rollout is not None and order.action != "resume":  # which takes back what nothing needs any more
             rollout = await self._parts.store.ledger.rollout(scope.rollout)
             if rollout.state.finished:
                 raise rules.finished(rollout.id, rollout.state)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+import orchestrator.operations  # noqa: F401 - older versions of Alembic do not look for them
 from orchestrator.databases.embedded import Server
 from tests import environments
 from tests.mariadb import MakeMySQLDatabases, MySQLServer

@@ -158,3 +158,93 @@ async def test_kinds_that_have_nothing_before_their_first_value(make_project: Ma
     with pytest.raises(CommandError, match=said):
         await project.upgrade()
     assert project.rows("SELECT DISTINCT n, m, o FROM things") == [(1, 1, 0)]
+
+
+LAST = {
+    "date": "9999-12-31",
+    "timestamp": "9999-12-31 23:59:59.999999",
+    "timestamptz": "9999-12-31 23:59:59.999999+00",
+}
+TENFOLD = 'op.backfill_rows("prices", ["cents"], lambda rows: [{"cents": r["cents"] * 10} for r in rows], batch_size=7)'
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("kind", LAST)
+async def test_a_moment_that_stands_for_no_end(make_project: Make, driver: str, kind: str) -> None:
+    """asyncpg writes it as infinity, which no row has."""
+    project = await make_project(driver)
+    project.execute(
+        f"CREATE TABLE prices (item int, until {kind}, cents int NOT NULL, PRIMARY KEY (item, until))",
+        f"INSERT INTO prices SELECT i, '{LAST[kind]}', 1 FROM generate_series(1, 20) i".replace(":", "\\:"),
+        "INSERT INTO prices SELECT i, '2025-01-01', 1 FROM generate_series(1, 20) i",
+    )
+    bounds = "(item, until) > (:after_item, :after_until) AND (item, until) <= (:upto_item, :upto_until)"
+    others = f"""
+    op.backfill("prices", {{"cents": "cents * 10"}}, batch_size=7)
+    op.backfill_sql("UPDATE prices SET cents = cents * 10 WHERE {bounds}", "prices", batch_size=7)
+    """
+    project.add("others", None, others)
+    project.add("filled", "others", TENFOLD)
+    if driver == "asyncpg":
+        with pytest.raises(CommandError, match=r"asyncpg does not tell 9999-12-31.* from infinity.*op.backfill$"):
+            await project.upgrade()
+        assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(100, 40)]
+    else:
+        await project.upgrade()
+        assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(1000, 40)]
+
+
+@pytest.mark.parametrize(
+    ("key", "day"),
+    [("item, day", "0001-01-01"), ("day, item", "0001-01-01"), ("day, item", "9999-12-31")],
+    ids=["the last row", "the first day", "the last day"],
+)
+async def test_a_day_that_no_batch_can_end_with(make_project: Make, key: str, day: str) -> None:
+    """As asyncpg writes it, the last row would be left out; or all rows of that day would be in one batch."""
+    project = await make_project("asyncpg")
+    project.execute(
+        f"CREATE TABLE prices (item int, day date, cents int NOT NULL, PRIMARY KEY ({key}))",
+        f"INSERT INTO prices SELECT i, '{day}', 1 FROM generate_series(1, 20) i",
+    )
+    project.add("filled", None, 'op.backfill("prices", {"cents": "cents * 10"}, batch_size=7)')
+    with pytest.raises(CommandError, match=f"asyncpg does not tell {day} from infinity"):
+        await project.upgrade()
+    assert project.rows("SELECT cents, count(*) FROM prices GROUP BY 1") == [(1, 20)]
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg", "pymysql", "asyncmy", "pysqlite"])
+async def test_a_row_that_is_not_written_is_not_counted(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.numbers(20)
+    if driver == "psycopg":
+        project.execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER keeps BEFORE UPDATE ON accounts FOR EACH ROW WHEN (OLD.id = 12) EXECUTE FUNCTION keep()",
+        )
+    rows = "import orchestrator.history.keyset as keyset\nbound = keyset.Keyset.bound\n"
+    rows += "away = lambda self, key: bound(self, (key[0] if key[0] != 12 else 99,))\n"
+    rows += "keyset.Keyset.bound = away\ntry:\n    {}\nfinally:\n    keyset.Keyset.bound = bound"
+    body = 'op.backfill_rows("accounts", ["balance"], lambda rows: [{"done": 1} for r in rows], batch_size=9)'
+    project.add("filled", None, body if driver == "psycopg" else rows.format(body))
+    with pytest.raises(CommandError, match="1 of them could not be written"):
+        await project.upgrade()
+    assert project.rows("SELECT count(done) FROM accounts") == [(0,)]
+    [left] = project.checkpoints()
+    assert left["rows_changed"] == 0
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+async def test_rows_of_partitions_of_which_each_changes_something_else(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.execute(
+        "CREATE TABLE things (id int, kind int NOT NULL, PRIMARY KEY (id, kind)) PARTITION BY LIST (kind)",
+        *(f"CREATE TABLE things{kind} PARTITION OF things FOR VALUES IN ({kind})" for kind in (1, 2)),
+        "INSERT INTO things SELECT i, 1 + i % 3 / 2 FROM generate_series(1, 20) i",
+    )
+    changes = '{"note": "a"} if row["id"] % 2 else {"n": 1}'
+    project.add(
+        "filled", None, f'op.backfill_rows("things", [], lambda rows: [{changes} for row in rows], batch_size=7)'
+    )
+    project.execute("ALTER TABLE things ADD note text, ADD n int")
+    await project.upgrade()
+    assert project.rows("SELECT count(*) FROM things WHERE (note IS NULL) <> (n IS NULL)") == [(20,)]

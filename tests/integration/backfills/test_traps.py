@@ -151,6 +151,59 @@ async def test_an_index_that_is_not_whole_is_no_key(postgres: Project) -> None:
         await postgres.upgrade()
 
 
+OTHERWISE = {
+    "postgresql": [
+        "CREATE COLLATION alike (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "CREATE TABLE things (k text COLLATE alike NOT NULL, n int NOT NULL, m int)",
+        'CREATE UNIQUE INDEX by_k ON things (k COLLATE "C")',
+    ],
+    "sqlite": [
+        "CREATE TABLE things (k text COLLATE NOCASE NOT NULL, n int NOT NULL, m int)",
+        "CREATE UNIQUE INDEX by_k ON things (k COLLATE BINARY)",
+    ],
+}
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pysqlite"])
+async def test_an_index_that_tells_apart_what_the_column_takes_for_the_same(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.execute(
+        *OTHERWISE[project.dialect], "INSERT INTO things (k, n) VALUES ('a', 1), ('A', 2), ('b', 3), ('B', 4)"
+    )
+    rows = 'lambda rows: [{"m": r["n"] * 10} for r in rows]'
+    project.add("filled", None, f'op.backfill_rows("things", ["n"], {rows}, key="k", batch_size=3)')
+    with pytest.raises(CommandError, match=r"not unique: k.* collations"):
+        await project.upgrade()
+    assert project.rows("SELECT count(m) FROM things") == [(0,)]
+    project.execute("DELETE FROM things WHERE n % 2 = 0", "DROP INDEX by_k", "CREATE UNIQUE INDEX by_k ON things (k)")
+    await project.upgrade()
+    assert project.rows("SELECT count(*), sum(m - n * 10) FROM things") == [(2, 0)]
+
+
+async def test_indexes_of_sqlite_by_which_rows_can_be_gone_through(make_project: Make) -> None:
+    project = await make_project("aiosqlite")
+    project.execute(
+        "CREATE TABLE alike (k text COLLATE NOCASE, n int NOT NULL, PRIMARY KEY (k COLLATE BINARY))",
+        'CREATE TABLE "odd ""100%""" (a int NOT NULL, b int NOT NULL, c int NOT NULL, n int NOT NULL)',
+        'CREATE UNIQUE INDEX "by ""ab""" ON "odd ""100%""" (a, b DESC)',
+        'CREATE UNIQUE INDEX some ON "odd ""100%""" (c) WHERE n > 9',
+        'INSERT INTO "odd ""100%""" VALUES (1, 1, 1, 0), (1, 2, 1, 0), (2, 1, 1, 0)',
+    )
+    odd = "op.backfill('odd \"100%\"', {{'n': 'n + 1'}}, key={}, batch_size=1)"
+    project.add("filled", None, odd.format(["a", "b"]))
+    await project.upgrade()
+    assert project.rows('SELECT min(n), max(n) FROM "odd ""100%"""') == [(1, 1)]
+    for number, (body, said) in enumerate(
+        [
+            (odd.format(["c"]), "is not unique: c"),
+            ("op.backfill('alike', {'n': 1})", "k has another collation in the primary key"),
+        ]
+    ):
+        project.add(f"refused{number}", "filled", body)
+        with pytest.raises(CommandError, match=said):
+            await project.upgrade(f"refused{number}")
+
+
 async def test_a_copy_into_a_table_without_transactions(make_project: Make) -> None:
     project = await make_project("pymysql")
     project.numbers(10)

@@ -337,6 +337,14 @@ async def test_an_abort_by_force_leaves_no_thread_and_no_session(
         await running.service.abort(rollout, by="test", force=True)
         await _finished(running, rollout)
         assert tap.open == 0
+        migrator: Any = running.parts.dispatcher._driver._migrator
+        await until(lambda: migrator._runner._threads.borrowed_tokens == 0)
+        theirs = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND pid <> pg_backend_pid()"
+
+        async def alone() -> bool:
+            return await engine.fetch(pg, database, theirs, database) == [(0,)]
+
+        await until(alone)
         cancelled = (await running.service.migrations(rollout))[0]
         assert cancelled.state is MigrationState.CANCELLED
         tap.most = 1_000
@@ -447,16 +455,24 @@ async def test_connections_that_are_lost_without_progress_count_as_ever(
             tap.free.add(number)
         await _finished(running, view.rollout.id)
         failed = (await running.service.migrations(view.rollout.id))[0]
-        assert (failed.state.finished, failed.attempts) == (True, 2)
+        assert (failed.state, failed.attempts) == (MigrationState.FAILED, 2)
+        assert failed.failure is not None
+        assert (failed.failure.kind, failed.failure.code) == ("failed", "57P01")
 
 
 async def _end(pg: Server, database: str, whose: str) -> None:
-    """End sessions of the migration: env.py's are those that the guard's are not."""
+    """End sessions of the migration, and wait until they have: env.py's are those that the guard's are not."""
     guards = "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 AND classid = $2"
     kept = f"{'' if whose == 'guard' else 'NOT '} pid IN ({guards})"
     theirs = f"datname = $1 AND pid <> pg_backend_pid() AND {kept}"
-    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
-    await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)
+    query = f"SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity WHERE {theirs}"
+    ended = [pid for pid, _ in await engine.fetch(pg, database, query, database, LOCK_NAMESPACE)]
+    there = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)"
+
+    async def gone() -> bool:  # a server that is busy takes its time
+        return await engine.fetch(pg, database, there, ended) == [(0,)]
+
+    await until(gone)
 
 
 @pytest.mark.parametrize("execution", ["online", "replay"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.questions import OnBatch
 from orchestrator.history.environment import Observer
 from orchestrator.history.workers import Handle, Workers
+from tests.engine import until
 from tests.unit.execute.test_online import JOB, Guarding, Working
 
 REPORT = Report(Backfill("a1", "upgrade", 1, "set", "t", ("id",), 100), Progress())
@@ -116,6 +118,22 @@ async def test_who_takes_too_long_to_answer_says_not_yet(monkeypatch: pytest.Mon
     work = Asking(2)
     await _run(work, Guarding(), Holding())
     assert work.answers == [Wait(questions.AGAIN_SECONDS)] * 2
+
+
+async def test_no_answer_is_waited_for_from_a_loop_that_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "ANSWER_SECONDS", 0.05)
+    answers, told = list[Answer](), list[Report]()
+
+    async def count(report: Report) -> Answer:
+        told.append(report)
+        return Go(1)
+
+    asking = questions.Questions(count)
+    thread = threading.Thread(target=lambda: answers.append(asking.ask(REPORT)), daemon=True)
+    thread.start()
+    thread.join(60)  # on the loop
+    assert answers == [Wait(questions.AGAIN_SECONDS)]
+    await until(lambda: told == [REPORT])
 
 
 async def test_who_fails_to_answer_stops_the_backfill_and_is_told_of() -> None:
