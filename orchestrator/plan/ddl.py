@@ -7,6 +7,7 @@ TABLE that its page does not name otherwise take ACCESS EXCLUSIVE.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from orchestrator.plan import ddl_mysql
 from orchestrator.plan.column_types import written
@@ -15,12 +16,13 @@ from orchestrator.plan.tokens import Reader, Table, Token, Unread, UnterminatedE
 
 # Of the server and of what it is often shipped with: a default that calls one differs from row to row, so that adding
 # it writes each row anew. Functions of others are not known, and so are not told of.
-_VOLATILE = frozenset(
+_FUNCTIONS = (
     "gen_random_uuid uuid_generate_v1 uuid_generate_v1mc uuid_generate_v4 uuidv4 uuidv7 random random_normal nextval "
-    "clock_timestamp timeofday setval gen_random_bytes".split()
+    "clock_timestamp timeofday setval gen_random_bytes"
 )
-_SERIAL = frozenset("serial serial2 serial4 serial8 smallserial bigserial".split())
-_ENDS_TYPE = frozenset("using collate".split())
+_TYPES = "serial serial2 serial4 serial8 smallserial bigserial"
+_VOLATILE, _SERIAL = frozenset(_FUNCTIONS.split()), frozenset(_TYPES.split())
+_ENDS_TYPE = frozenset({"using", "collate"})
 
 
 def read(sql: str, dialect: str) -> tuple[Command, ...]:
@@ -290,7 +292,7 @@ def _add_column(it: Reader, table: Table, column: str) -> Command:
 
 def _calls(default: list[Token]) -> bool:
     """Whether a default calls a function that is known to give something else for each row."""
-    pairs = zip(default, default[1:], strict=False)
+    pairs = pairwise(default)
     return any(one.text in _VOLATILE and two == Token("mark", "(") for one, two in pairs if one.kind != "literal")
 
 

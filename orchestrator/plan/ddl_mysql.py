@@ -11,10 +11,11 @@ from orchestrator.plan.column_types import written
 from orchestrator.plan.locks import Command, Lock, Touch, Work
 from orchestrator.plan.tokens import Reader, Table, Token, Unread, has
 
-_ENDS_TYPE = frozenset(
+_ENDS = (
     "not null default auto_increment comment collate character charset unique primary key first after generated as "
-    "check references on".split()
+    "check references on"
 )
+_ENDS_TYPE = frozenset(_ENDS.split())
 
 
 def _create(it: Reader) -> Command:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orchestrator.plan.compiled import Begun, Move, Script, Segment
+from orchestrator.plan.tokens import Table
 
 
 class Statement(NamedTuple):
@@ -46,3 +47,10 @@ class Size(NamedTuple):
     bytes: float
     types: Mapping[str, str] = {}
     filled: frozenset[str] = frozenset()
+
+
+class Sized(NamedTuple):
+    """What the session to one database has read. `version`: the server's major one, None where nobody needs it."""
+
+    version: int | None
+    tables: Sequence[tuple[Table, Size]]

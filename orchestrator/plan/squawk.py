@@ -25,15 +25,15 @@ _NEWLINE = re.compile(r"\r\n?")
 # It would hide what follows of other revisions; for the statement after it the author may still say so.
 _WHOLE_FILE = re.compile("squawk-ignore-file")
 # Of how long something takes, so of no weight on a small table.
-_OF_SIZE = frozenset(
+_TIMES = (
     "adding-field-with-default adding-foreign-key-constraint adding-not-nullable-field constraint-missing-not-valid "
     "changing-column-type disallowed-unique-constraint require-concurrent-index-creation require-concurrent-reindex "
-    "adding-serial-primary-key-field".split()
+    "adding-serial-primary-key-field"
 )
+_OF_SIZE = frozenset(_TIMES.split())
 # They count for tables that come with the plan, too.
-_ALWAYS = frozenset(
-    "ban-concurrent-index-creation-in-transaction ban-char-field identifier-too-long require-table-schema".split()
-)
+_OF_OTHERS = "ban-concurrent-index-creation-in-transaction ban-char-field identifier-too-long require-table-schema"
+_ALWAYS = frozenset(_OF_OTHERS.split())
 _TASTE = "prefer-"
 
 
@@ -116,8 +116,8 @@ def unread(part: Part, numbers: Collection[int]) -> Iterator[Finding]:
 def findings(
     asked: Question, part: Part, found: Sequence[Violation], verdicts: Sequence[Verdict], rules: Findings
 ) -> Iterator[Finding]:
-    """`verdicts` are those of the part's statements. What concerns nobody is left out: a table that comes with the plan,
-    and work that the catalog knows not to be done."""
+    """`verdicts` are those of the part's statements. What concerns nobody is left out: a table that comes with the
+    plan, and work that the catalog knows not to be done."""
     for one in found:
         number = asked.statement(one.line)
         verdict, (revision, text) = verdicts[number], part.statements[number]

@@ -53,7 +53,7 @@ def commands(sql: str, dialect: str) -> Iterator[list[Token]]:
     """The tokens of each command in the text, without comments. Raises UnterminatedError.
 
     >>> [[token.text for token in one] for one in commands('ALTER TABLE "A b" ADD c int DEFAULT 7; -- x', "postgresql")]
-    [['alter', 'table', 'A b', 'add', 'c', 'int', 'default', '']]
+    [['alter', 'table', 'A b', 'add', 'c', 'int', 'default', '7']]
     """
     tokens = _POSTGRESQL if dialect == "postgresql" else _MYSQL
     found: list[Token] = []

@@ -169,9 +169,9 @@ class _Scales:
             yield Finding(
                 "lock_held",
                 earlier.revision,
-                f"{table} stays locked ({lock.value}: no {_neither(lock)}) until the end of its transaction, which then "
-                f"works on {touch.table} for about {_duration(seconds)} at {size.tenant} ({touch.what}); give that a "
-                "transaction of its own",
+                f"{table} stays locked ({lock.value}: no {_neither(lock)}) until the end of its transaction, which "
+                f"then works on {touch.table} for about {_duration(seconds)} at {size.tenant} ({touch.what}); give "
+                "that a transaction of its own",
                 statement=shown(earlier.text, self._dialect),
                 table=str(table),
                 lock=lock.value,

@@ -80,7 +80,7 @@ async def test_the_plan_says_what_cannot_be_taken_back(project: Project) -> None
     assert done.out.count("the server does not take DDL back") == 1
     [group] = json.loads((await project.run("plan", "--json")).out)["groups"]
     assert group["irreversible"] == {"gamma": "its downgrade is empty"}
-    assert {finding["kind"] for finding in group["findings"]} == {"half_applied", "irreversible", "online"}
+    assert {finding["rule"] for finding in group["findings"]} == {"half_applied", "irreversible", "online", "unread"}
     assert "gamma cannot be taken back" in (await project.run("migrate", "--dry-run")).out
 
 
