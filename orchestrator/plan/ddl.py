@@ -275,7 +275,7 @@ def _not_null(check: list[Token]) -> str | None:
 def _add_column(it: Reader, table: Table, column: str) -> Command:
     rest = it.rest()
     kind = rest[0].text if rest else ""
-    default = after_words(outer(rest), "default") or []
+    default = after_words(rest, "default") or []
     work, why = Work.NONE, "ADD COLUMN"
     if kind in _SERIAL or has(rest, "as", "identity"):
         work, why = Work.REWRITE, f"ADD COLUMN {column} with numbers of a sequence"

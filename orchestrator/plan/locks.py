@@ -1,7 +1,7 @@
 """What a statement does to a table: the lock that it takes, the work that it does meanwhile, and for how long. Pure.
 
-Sources: "Table-Level Locks" (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES), the notes of
-"ALTER TABLE" (https://www.postgresql.org/docs/current/sql-altertable.html); for MySQL "Online DDL Operations"
+Sources: table-level locks (https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES) and the notes
+of "ALTER TABLE" (https://www.postgresql.org/docs/current/sql-altertable.html); for MySQL "Online DDL Operations"
 (https://dev.mysql.com/doc/refman/8.4/en/innodb-online-ddl-operations.html).
 """
 

@@ -51,7 +51,6 @@ class Question:
 
     text: str
     begins: tuple[int, ...]
-    transactional: bool
     version: int | None
     include: tuple[str, ...]
 
@@ -66,12 +65,14 @@ def question(
     """`version`: the server's major one, where it is known. In place of statements that squawk cannot read, it is given
     no more than the tables that they make.
     """
-    begins, lines = [], list[str]()
+    # Said in SQL: told of a transaction by its option, squawk lets a lone CREATE INDEX CONCURRENTLY pass.
+    begins, lines = [], ["BEGIN;"] if part.transactional else []
     for number, statement in enumerate(part.statements):
         begins.append(len(lines))
         text = _stand_in(statement.text) if number in unreadable else terminated(statement.text)
         lines += _WHOLE_FILE.sub("squawk-ignore", _NEWLINE.sub("\n", text)).split("\n")
-    return Question("\n".join(lines) + "\n", tuple(begins), part.transactional, version, wanted(rules))
+    lines += ["COMMIT;"] if part.transactional else []
+    return Question("\n".join(lines) + "\n", tuple(begins), version, wanted(rules))
 
 
 def wanted(rules: Findings) -> tuple[str, ...]:
@@ -82,8 +83,6 @@ def wanted(rules: Findings) -> tuple[str, ...]:
 def arguments(asked: Question) -> list[str]:
     """squawk's command line; the text goes to its standard input. No configuration file of anybody's counts."""
     found = ["--reporter", "json", "--config", "/dev/null"]
-    if asked.transactional:
-        found.append("--assume-in-transaction")
     if asked.version is not None:
         found.append(f"--pg-version={asked.version}.0")
     return [*found, *(f"--include={name}" for name in asked.include)]

@@ -59,7 +59,7 @@ _OFF = (
     "require-timeout-settings",
     "transaction-nesting",
 )
-_INFO = ("ban-char-field", "identifier-too-long")
+_INFO = ("ban-char-field", "ban-drop-default", "identifier-too-long")
 _WARNINGS = (
     "adding-field-with-default",
     "adding-foreign-key-constraint",
@@ -77,6 +77,7 @@ _WARNINGS = (
     "ban-drop-table",
     "ban-drop-type",
     "ban-drop-view",
+    "ban-duplicate-column-assignments",
     "ban-set-schema",
     "changing-column-type",
     "constraint-missing-not-valid",
@@ -114,6 +115,7 @@ ON_REQUEST = frozenset(
         "ban-drop-generated-expression",
         "ban-drop-index",
         "ban-drop-policy",
+        "ban-drop-trigger",
         "ban-new-write-restriction",
         "ban-replace-view-function",
         "ban-replica-identity",
