@@ -18,7 +18,7 @@ from orchestrator.execute.slots import Slots
 from orchestrator.execute.survey import BESIDE_ROLLOUTS
 from orchestrator.plan.parts import Size, Sized
 from orchestrator.plan.tokens import Table
-from orchestrator.registry.model import Registry, Target
+from orchestrator.registry.model import Registry, Target, TargetKey
 
 log = structlog.get_logger(__name__)
 
@@ -99,15 +99,15 @@ class Measurer:
         self, registry: Registry, where: _Where, asked: Sequence[Asked], found: dict[_Where, Sized | str]
     ) -> None:
         shard, database = where
-        targets: dict[Target, None] = {}
+        targets: dict[TargetKey, Target] = {}
         wanted: dict[Table, frozenset[str]] = {}
         for one in asked:
             here = [target for target in one.targets if (target.shard, target.database) == where]
-            targets.update(dict.fromkeys(here))
+            targets.update({target.key: target for target in here})
             for table, columns in one.wanted.items() if here else ():
                 wanted[table] = wanted.get(table, frozenset()) | columns
         most = max(1, MOST_PAIRS // max(1, len(wanted)))
-        places = [self._place(registry, target) for target in list(targets)[:most]]
+        places = [self._place(registry, target) for target in list(targets.values())[:most]]
         try:
             async with self._slot(registry, shard):
                 found[where] = await self._of(registry, shard).tables(places, wanted)
