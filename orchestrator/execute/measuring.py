@@ -59,13 +59,16 @@ class Measurer:
         asked = [one if self._can(registry, one) else Asked((), {}) for one in asked]
         found: dict[_Where, Sized | str] = {}
         problems: list[str] = []
+        large: Sequence[_Where] = ()
         with anyio.move_on_after(LONGEST_SECONDS) as scope:
             large = await self._largest(registry, asked, problems)
             async with anyio.create_task_group() as tasks:
                 for where in large:
                     tasks.start_soon(self._tables, registry, where, asked, found)
         if scope.cancelled_caught:
-            problems.append(f"the databases gave no answer within {LONGEST_SECONDS:g} s")
+            late = f"the databases gave no answer within {LONGEST_SECONDS:g} s"
+            problems.append(late)
+            found.update({where: late for where in large if where not in found})
         return [_measured(one, found, problems) for one in asked]
 
     def _can(self, registry: Registry, one: Asked) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.plan import ddl
+from orchestrator.plan.ddl import LONGEST
 from orchestrator.plan.findings import Finding, shown
 from orchestrator.plan.parts import Part
 from orchestrator.plan.statements import terminated
@@ -105,10 +106,16 @@ def unreadable(asked: Question, found: Sequence[Violation]) -> frozenset[int]:
     return frozenset(asked.statement(one.line) for one in found if one.rule == _SYNTAX)
 
 
+def too_long(part: Part) -> frozenset[int]:
+    """The numbers of the statements that hold data rather than DDL."""
+    return frozenset(number for number, one in enumerate(part.statements) if len(one.text) > LONGEST)
+
+
 def unread(part: Part, numbers: Collection[int]) -> Iterator[Finding]:
     for number in sorted(numbers):
         revision, text = part.statements[number]
-        message = "squawk cannot read a statement of it: its other findings do not tell of that one"
+        why = "is not asked of so long a statement" if len(text) > LONGEST else "cannot read a statement of it"
+        message = f"squawk {why}, so nobody has looked at that one"
         yield Finding("unread", revision, message, statement=shown(text, DIALECT))
 
 

@@ -5,13 +5,13 @@ A table that the plan makes itself is empty and nobody's yet. One of which no si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from orchestrator.plan import column_types, ddl, locks
+from orchestrator.plan import column_types, ddl, locks, touching
 from orchestrator.plan.findings import Finding, shown
-from orchestrator.plan.locks import DROP_INDEX, Command, Lock, Touch, Work
+from orchestrator.plan.locks import DROP_INDEX, Command, Lock, Touch
 from orchestrator.plan.parts import Part, Size, Statement
 from orchestrator.plan.tokens import Table
 
@@ -139,15 +139,14 @@ class _Scales:
 
     def _heavy(self, statement: Statement, touch: Touch, size: Size) -> Iterator[Finding]:
         """A large table that is gone through while others wait."""
-        rule = _rule(touch)
+        rule = touching.rule(touch)
         if rule is None:
             return
         seconds = locks.seconds(touch.work, size.bytes)
-        told = f"{touch.what}: {touch.table} has about {_rows(size.rows)} at {size.tenant}, {_does(touch)} takes about "
         yield Finding(
             rule,
             statement.revision,
-            f"{told}{_duration(seconds)}{_waiting(touch)}; {_REMEDIES[rule](touch)}",
+            touching.heavy(touch, size, seconds),
             statement=shown(statement.text, self._dialect),
             table=str(touch.table),
             lock=touch.lock.value,
@@ -169,13 +168,10 @@ class _Scales:
             yield Finding(
                 "lock_held",
                 earlier.revision,
-                f"{table} stays locked ({lock.value}: no {_neither(lock)}) until the end of its transaction, which "
-                f"then works on {touch.table} for about {_duration(seconds)} at {size.tenant} ({touch.what}); give "
-                "that a transaction of its own",
+                touching.held(table, lock, touch, size, seconds),
                 statement=shown(earlier.text, self._dialect),
                 table=str(table),
                 lock=lock.value,
-                rows=round(size.rows),
                 seconds=round(seconds, 1),
                 tenant=size.tenant,
             )
@@ -213,73 +209,7 @@ class _Scales:
 
     def _locked(self) -> Iterator[Finding]:
         for revision, found in self._locks.items():
-            named = [f"{name} ({lock.value}: no {_neither(lock)})" for name, lock in found.items()]
+            named = [f"{name} ({lock.value}: no {touching.neither(lock)})" for name, lock in found.items()]
             more = f" and {len(named) - TABLES_SHOWN} more" if len(named) > TABLES_SHOWN else ""
             strongest = max(found.values(), key=lambda lock: lock.weight)
             yield Finding("locks", revision, f"it locks {', '.join(named[:TABLES_SHOWN])}{more}", lock=strongest.value)
-
-
-def _rule(touch: Touch) -> str | None:
-    if touch.work is Work.CHANGE:
-        return "mass_change"
-    if not touch.lock.blocks or touch.work is Work.NONE:
-        return None
-    return "table_rewrite" if touch.work is Work.REWRITE else "blocking_scan"
-
-
-def _does(touch: Touch) -> str:
-    words = {
-        Work.REWRITE: "and writing all of it anew",
-        Work.BUILD: "and building an index on it",
-        Work.CHANGE: "and changing all of it in one transaction",
-    }
-    return words.get(touch.work, "and reading all of it")
-
-
-def _waiting(touch: Touch) -> str:
-    return f", with no {_neither(touch.lock)} meanwhile ({touch.lock.value})" if touch.lock.blocks else ""
-
-
-def _neither(lock: Lock) -> str:
-    return lock.blocks.replace(" and ", " or ")
-
-
-def _scan_remedy(touch: Touch) -> str:
-    if "INDEX" in touch.what:
-        return "build it CONCURRENTLY, in an autocommit block of a revision of its own"
-    if touch.what.startswith("SET NOT NULL"):
-        return "add CHECK (… IS NOT NULL) NOT VALID, validate it in a revision of its own, then set NOT NULL"
-    if touch.what.startswith(("ADD UNIQUE", "ADD PRIMARY")):
-        return "build a unique index CONCURRENTLY, then add the constraint USING INDEX"
-    return "add it NOT VALID, and validate it in a revision of its own"
-
-
-def _rewrite_remedy(touch: Touch) -> str:
-    if touch.what.startswith("ADD COLUMN"):
-        return "add the column without it, and fill it in batches with op.backfill"
-    return "add a new column, fill it in batches with op.backfill, and change over"
-
-
-_REMEDIES: Mapping[str, Callable[[Touch], str]] = {
-    "table_rewrite": _rewrite_remedy,
-    "blocking_scan": _scan_remedy,
-    "mass_change": lambda touch: "use op.backfill, which does so in batches",
-}
-
-
-def _rows(count: float) -> str:
-    """
-    >>> _rows(1_234_567), _rows(80_000)
-    ('1.2 million rows', '80,000 rows')
-    """
-    return f"{count / 1e6:,.1f} million rows" if count >= 1e6 else f"{count:,.0f} rows"
-
-
-def _duration(seconds: float) -> str:
-    """
-    >>> _duration(0.4), _duration(95), _duration(600), _duration(9000)
-    ('1 s', '95 s', '10 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{max(1, round(seconds))} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

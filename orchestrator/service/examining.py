@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import anyio
+import anyio.to_thread
 
 from orchestrator.api.ports import CompiledGroup, CompiledPlan
 from orchestrator.errors import TargetError
@@ -21,7 +23,7 @@ from orchestrator.plan.parts import Part, parts
 from orchestrator.plan.squawk import Question, Violation
 from orchestrator.plan.weighing import Verdict
 from orchestrator.registry.findings import LEVELS, Findings
-from orchestrator.registry.model import Registry
+from orchestrator.registry.model import Registry, Track
 from orchestrator.service.plans import Look, Made
 from orchestrator.service.wiring import Parts, limits
 
@@ -47,11 +49,11 @@ class _Examination:
     wired: Parts
     linter: Linter = field(default_factory=Linter)
     asked: dict[Question, list[Violation]] = field(default_factory=dict)
-    given_up: bool = False
+    given_up: set[str] = field(default_factory=set)
 
     async def of(self, made: Made) -> CompiledPlan:
         read = [await self._read(look) for look in made.looks]
-        wanted = [self._wanted(*pair) for pair in zip(made.looks, read, strict=True)]
+        wanted = [await self._wanted(*pair) for pair in zip(made.looks, read, strict=True)]
         measurer = Measurer(self.wired.surveyor.slots, limits(self.wired.settings))
         measured = await measurer.measure(self.registry, wanted)
         groups = []
@@ -75,21 +77,23 @@ class _Examination:
         segments = compiling.cut(plan, rendering)
         return _Read(parts(segments), list(_unread(segments)))
 
-    def _wanted(self, look: Look, read: _Read) -> Asked:
+    async def _wanted(self, look: Look, read: _Read) -> Asked:
         if not read.parts or _is_fresh(look):
             return Asked((), {})
-        return Asked(look.targets, weighing.tables(read.parts, self._dialect(look)))
+        tables = await anyio.to_thread.run_sync(weighing.tables, read.parts, self._dialect(look))
+        return Asked(look.targets, tables)
 
     async def _group(self, group: CompiledGroup, look: Look, read: _Read, measured: Measured) -> CompiledGroup:
         rules, dialect = look.track.findings, self._dialect(look)
-        weighed = weighing.weighed(read.parts, dialect, measured.sizes, rules.large, fresh=_is_fresh(look))
+        weigh = partial(weighing.weighed, fresh=_is_fresh(look))
+        weighed = await anyio.to_thread.run_sync(weigh, read.parts, dialect, measured.sizes, rules.large)
         ours = [*read.unread, *weighed.findings]
         if measured.problem is not None:
-            told = f"how large its tables are is not known, so nothing is said of what that means: {measured.problem}"
+            told = f"not all of the largest databases could be asked how large their tables are: {measured.problem}"
             ours.append(Finding("unmeasured", None, told))
         theirs: list[Finding] = []
         if dialect == squawk.DIALECT and rules.squawk != "off" and read.parts:
-            theirs = await self._lint(read.parts, weighed.verdicts, rules, measured.version, ours)
+            theirs = await self._lint(look.track, read.parts, weighed.verdicts, measured.version, ours)
         found = [*group.findings, *findings.levelled(ours, rules), *theirs]
         steps = {step: number for number, step in enumerate(group.steps)}
         found.sort(key=lambda one: (LEVELS.index(one.level), steps.get(one.revision or "", -1)))
@@ -97,23 +101,25 @@ class _Examination:
 
     async def _lint(
         self,
+        track: Track,
         all_parts: Sequence[Part],
         verdicts: Sequence[Verdict],
-        rules: Findings,
         version: int | None,
         ours: list[Finding],
     ) -> list[Finding]:
-        """What squawk says; what is to be said of squawk itself goes to `ours`."""
+        """What squawk says; what is to be said of squawk itself goes to `ours`, once for each track."""
         answers: dict[int, list[Finding]] = {}
 
         async def lint(number: int, part: Part, of: Sequence[Verdict]) -> None:
             try:
-                answers[number] = await self._part(part, of, rules, version, ours)
+                answers[number] = await self._part(part, of, track.findings, version, ours)
             except LinterMissingError:
-                self._give_up(ours, "linter_missing", f"squawk was not asked: {HOW_TO_GET_IT}")
+                self._give_up(track, ours, "linter_missing", f"squawk was not asked: {HOW_TO_GET_IT}")
             except LinterFailedError as exc:
-                self._give_up(ours, "linter_failed", f"squawk was not of help: {exc}")
+                self._give_up(track, ours, "linter_failed", f"squawk was not of help: {exc}")
 
+        if track.name in self.given_up:
+            return []
         async with anyio.create_task_group() as tasks:
             begins = 0
             for number, part in enumerate(all_parts):
@@ -121,28 +127,27 @@ class _Examination:
                 begins += len(part.statements)
         return [one for _, found in sorted(answers.items()) for one in found]
 
-    def _give_up(self, ours: list[Finding], rule: str, why: str) -> None:
-        """Say so once in a plan."""
-        if not self.given_up:
+    def _give_up(self, track: Track, ours: list[Finding], rule: str, why: str) -> None:
+        if track.name not in self.given_up:
             ours.append(Finding(rule, None, why))
-        self.given_up = True
+        self.given_up.add(track.name)
 
     async def _part(
         self, part: Part, verdicts: Sequence[Verdict], rules: Findings, version: int | None, ours: list[Finding]
     ) -> list[Finding]:
-        question = squawk.question(part, rules, version)
+        left_out = squawk.too_long(part)
+        question = squawk.question(part, rules, version, left_out)
         said = await self._ask(question)
-        if numbers := squawk.unreadable(question, said):
-            ours += squawk.unread(part, numbers)
-            question = squawk.question(part, rules, version, numbers)
+        if more := squawk.unreadable(question, said):
+            left_out |= more
+            question = squawk.question(part, rules, version, left_out)
             said = await self._ask(question)
-            if squawk.unreadable(question, said):
-                return []
+        ours += squawk.unread(part, left_out)
+        if squawk.unreadable(question, said):
+            return []
         return list(squawk.findings(question, part, said, verdicts, rules))
 
     async def _ask(self, question: Question) -> list[Violation]:
-        if self.given_up:
-            return []
         if question not in self.asked:
             self.asked[question] = await self.linter.ask(question)
         return self.asked[question]

@@ -132,3 +132,12 @@ async def test_the_plan_shows_backfills_and_what_is_mixed_with_them(project: Pro
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "gamma backfill it changes rows in batches" in lines
     assert "delta: it will not run: beside its backfills it has op.drop_table (delta.py:" in " ".join(lines)
+    strict = await project.run("plan", "--fail-on", "error", "--json")
+    assert strict.code == 6, strict.err
+    found = json.loads(strict.out)
+    assert found["worst"] == "error"
+    assert [one["revision"] for one in found["groups"][0]["findings"] if one["level"] == "error"] == ["delta"]
+    rules = {"config": "project/alembic.ini", "findings": {"rules": {"mixed_backfill": "warning"}}}
+    project.write_registry(6, app=rules)
+    assert (await project.run("plan", "--fail-on", "error")).code == 0
+    assert (await project.run("plan", "--fail-on", "warning", "--markdown")).code == 6

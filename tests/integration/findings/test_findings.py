@@ -79,49 +79,56 @@ def rules(found: Sequence[Finding]) -> set[tuple[str, str]]:
     return {(one.level, one.rule) for one in found}
 
 
-BAD = [
+ERROR, WARNING = "error", "warning"
+BAD: list[tuple[str, set[tuple[str, str]]]] = [
     (
         "ALTER TABLE orders ADD COLUMN token uuid DEFAULT gen_random_uuid() NOT NULL",
-        {("error", "table_rewrite"), ("warning", "squawk/adding-field-with-default")},
+        {(ERROR, "table_rewrite"), (WARNING, "squawk/adding-field-with-default")},
     ),
     (
         "CREATE INDEX i ON orders (a)",
-        {("error", "blocking_scan"), ("warning", "squawk/require-concurrent-index-creation")},
+        {(ERROR, "blocking_scan"), (WARNING, "squawk/require-concurrent-index-creation")},
     ),
     (
         "ALTER TABLE orders ALTER a SET NOT NULL",
-        {("error", "blocking_scan"), ("warning", "squawk/adding-not-nullable-field")},
+        {(ERROR, "blocking_scan"), (WARNING, "squawk/adding-not-nullable-field")},
     ),
     (
         "ALTER TABLE orders ALTER a TYPE bigint",
-        {("error", "table_rewrite"), ("warning", "squawk/changing-column-type")},
+        {(ERROR, "table_rewrite"), (WARNING, "squawk/changing-column-type")},
     ),
     (
         "ALTER TABLE orders ADD CONSTRAINT f FOREIGN KEY (a) REFERENCES users (id)",
         {
-            ("error", "blocking_scan"),
-            ("warning", "squawk/constraint-missing-not-valid"),
-            ("warning", "squawk/adding-foreign-key-constraint"),
+            (ERROR, "blocking_scan"),
+            (WARNING, "squawk/constraint-missing-not-valid"),
+            (WARNING, "squawk/adding-foreign-key-constraint"),
         },
     ),
-    ("ALTER TABLE orders DROP COLUMN note", {("warning", "squawk/ban-drop-column")}),
-    ("ALTER TABLE orders RENAME note TO remark", {("warning", "squawk/renaming-column")}),
+    ("ALTER TABLE orders DROP COLUMN note", {(WARNING, "squawk/ban-drop-column")}),
+    ("ALTER TABLE orders RENAME name TO title", {(WARNING, "squawk/renaming-column")}),
+    ("ALTER TABLE users ADD COLUMN age int NOT NULL", {(ERROR, "squawk/adding-required-field")}),
+    ("UPDATE orders SET a = 7", {(WARNING, "mass_change")}),
 ]
 
 
 @pytest.mark.skipif(linter.found() is None, reason="squawk is not installed: it comes with the extra `lint`")
-@pytest.mark.parametrize(("sql", "expected"), BAD, ids=[sql for sql, _ in BAD])
-async def test_an_unsafe_statement_is_found(sql: str, expected: set[tuple[str, str]], scene: Scene) -> None:
-    scene.revision(sql)
+async def test_unsafe_statements_are_found_each_at_its_revision(scene: Scene) -> None:
+    down = "first"
+    for number, (sql, _) in enumerate(BAD):
+        scene.revision(sql, name=f"r{number}", down=down)
+        down = f"r{number}"
     found = await scene.found()
-    assert rules(found) == expected
-    assert {one.revision for one in found} == {"next"}
-    assert {one.statement for one in found} == {sql}
-    assert [one.level for one in found] == sorted((one.level for one in found), key=["error", "warning"].index)
+    for number, (sql, expected) in enumerate(BAD):
+        mine = [one for one in found if one.revision == f"r{number}"]
+        assert rules(mine) == expected, sql
+        assert {one.statement for one in mine} == {sql.replace("= 7", "= ?")}
+    assert len(found) == sum(len(expected) for _, expected in BAD)
+    order = [(one.level != ERROR, one.revision) for one in found]
+    assert order == sorted(order, key=lambda pair: (pair[0], pair[1] or ""))
     for one in found:
-        if one.level == "error":
+        if one.rows is not None:
             assert (one.table, one.tenant) == ("orders", "t001")
-            assert one.rows is not None
             assert abs(one.rows - ROWS) < ROWS / 10
             assert one.seconds is not None
 

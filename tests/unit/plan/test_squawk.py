@@ -90,3 +90,14 @@ def test_it_is_told_of_the_transaction_the_version_and_what_is_asked_for() -> No
 def test_what_is_not_squawks_is_refused(printed: bytes) -> None:
     with pytest.raises(ValueError, match=r"Expecting|Extra|squawk"):
         squawk.answer(printed)
+
+
+def test_a_text_that_holds_data_is_not_handed_on() -> None:
+    long = Statement("a1", f"INSERT INTO t VALUES {', '.join(['(1)'] * 40_000)}")
+    part = Part(False, (Statement("a1", "CREATE TABLE t (a int)"), long))
+    assert squawk.too_long(part) == {1}
+    assert squawk.question(part, Findings(), None, {1}).text == "CREATE TABLE t (a int);\n\n"
+    [one] = squawk.unread(part, {1})
+    assert "so long a statement" in one.message
+    assert one.statement is not None
+    assert len(one.statement) <= 120
