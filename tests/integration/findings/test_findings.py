@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import asyncpg
 import pytest
+from sqlalchemy.engine import make_url
 
 from orchestrator.api.ports import CompiledGroup
+from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import Server
+from orchestrator.databases.postgresql_sizes import PostgreSQLSizes
+from orchestrator.errors import TargetUnreachableError
 from orchestrator.execute import linter
 from orchestrator.plan.findings import Finding
+from orchestrator.plan.tokens import Table
 from orchestrator.registry.findings import Findings
 from orchestrator.registry.model import Registry, Track
 from tests import engine, environments
@@ -174,8 +181,6 @@ async def test_partitions_count_for_their_table_and_schemas_are_told_apart(scene
 
 
 async def test_a_table_that_others_keep_locked_is_measured_and_one_never_analysed_too(scene: Scene) -> None:
-    import asyncpg
-
     large = scene.databases[1]
     await engine.execute(scene.pg, large, "CREATE TABLE raw (id int)")
     await engine.execute(scene.pg, large, "INSERT INTO raw SELECT generate_series(1, 5000)")
@@ -197,9 +202,6 @@ async def test_a_table_that_others_keep_locked_is_measured_and_one_never_analyse
 async def test_where_nobody_answers_that_is_said_and_nothing_is_alarmed(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from orchestrator.databases.postgresql_sizes import PostgreSQLSizes
-    from orchestrator.errors import TargetUnreachableError
-
     async def refuse(*_: object) -> None:
         raise TargetUnreachableError("cannot use database 'x' on h: no answer in time")
 
@@ -268,6 +270,27 @@ async def test_a_fleet_that_has_nothing_yet_is_told_nothing(scene: Scene, make_d
     scene.revision("CREATE TABLE orders (a int)", "CREATE INDEX i ON orders (a)", "DROP TABLE old")
     scene.registry = replace(scene.registry, targets=tuple(engine.targets_of(await make_databases(1))))
     assert await scene.found() == []
+
+
+async def test_a_role_needs_to_connect_and_nothing_more(scene: Scene) -> None:
+    database, role = scene.databases[1], f"reader_{secrets.token_hex(4)}"
+    await engine.execute(scene.pg, database, f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        url = make_url(scene.pg.url(database)).set(username=role, password="x")
+        place = Place(scene.registry.targets[1], url, Limits())
+        assert (await PostgreSQLSizes().databases(place, scene.databases)).keys() == set(scene.databases)
+        wanted = {
+            Table("orders"): frozenset({"a", "name"}),
+            Table("nowhere"): frozenset(),
+            Table("t", "no"): frozenset(),
+        }
+        sized = await PostgreSQLSizes().tables([place], wanted)
+    finally:
+        await engine.execute(scene.pg, database, f"DROP ROLE {role}")
+    [(table, size)] = sized.tables
+    assert (table, size.rows, size.tenant) == (Table("orders"), ROWS, "t001")
+    assert size.types == {"a": "integer", "name": "character varying(50)"}
+    assert size.bytes > 100 * ROWS
 
 
 async def test_tenants_of_one_database_are_measured_in_one_session(scene: Scene) -> None:
