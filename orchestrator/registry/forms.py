@@ -207,7 +207,9 @@ class FindingsForm(Form):
     model_config = ConfigDict(title="Findings")
 
     rules: Annotated[Rules, BeforeValidator(_nothing_is_empty)] = Field(
-        default_factory=dict, description="How bad a rule is held to be: error, warning, info, or off."
+        default_factory=dict,
+        description="How bad a rule is held to be: error, warning, info, or off.",
+        json_schema_extra={"propertyNames": {"enum": sorted(RULES)}},
     )
     large: Annotated[int, Field(ge=0, le=10**15)] = Field(
         LARGE, description="Rows from which a table is large, on the largest of the tenants that are asked."

@@ -487,6 +487,5 @@ async def test_findings_tell_what_the_sql_does_not(scene: Scene) -> None:
         ("irreversible", "odd"),
         ("online", "odd"),
         ("unread", "odd"),
-        ("locks", "delta"),
     ]
     assert "CREATE INDEX CONCURRENTLY i ON gamma (id)" in group.findings[0].message

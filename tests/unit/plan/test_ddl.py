@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orchestrator.plan import ddl
 from orchestrator.plan.locks import Command, Lock, Work
@@ -141,3 +143,25 @@ def test_mysql_copies_a_table_for_some(sql: str, work: Work, kind: str | None) -
 )
 def test_mysql_does_the_rest_beside_others(sql: str) -> None:
     assert ddl.read(sql, "mysql") == (Command(),)
+
+
+SENTENCE = (
+    'alter table t s . "Q" only if exists add column constraint check ( ) , not null valid foreign key references '
+    "default random ( 1 'x' type using :: varchar numeric set data rename to validate create unique index concurrently "
+    "on drop update where delete from partition of modify change `q` convert vacuum full [ ] ; -- $$ /* */"
+)
+WORDS = SENTENCE.split()
+
+
+@given(st.lists(st.sampled_from(WORDS)), st.sampled_from(["postgresql", "mysql", "mariadb", "sqlite"]))
+def test_nothing_that_is_sent_can_break_it(words: list[str], dialect: str) -> None:
+    for command in ddl.read(" ".join(words), dialect):
+        for touch in command.touches:
+            assert touch.table.name
+
+
+@given(st.text(max_size=200))
+def test_nor_can_any_text(text: str) -> None:
+    ddl.read(text, "postgresql")
+    ddl.read(f"ALTER TABLE t ADD {text}", "postgresql")
+    ddl.read(f"ALTER TABLE t MODIFY {text}", "mysql")
