@@ -8,6 +8,7 @@ from typing import Protocol
 from orchestrator.databases.base import Place
 from orchestrator.databases.mysql_sizes import MySQLSizes
 from orchestrator.databases.postgresql_sizes import PostgreSQLSizes
+from orchestrator.databases.sqlite_sizes import SQLiteSizes
 from orchestrator.plan.parts import Sized
 from orchestrator.plan.tokens import Table
 
@@ -30,4 +31,5 @@ BY_DIALECT: Mapping[str, Sizes] = {
     "postgresql": PostgreSQLSizes(),
     "mysql": MySQLSizes(),
     "mariadb": MySQLSizes(),
+    "sqlite": SQLiteSizes(),
 }

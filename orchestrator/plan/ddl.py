@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.plan import ddl_mysql
+from orchestrator.plan import ddl_mysql, ddl_sqlite
 from orchestrator.plan.alter_table import action, references
 from orchestrator.plan.locks import DROP_INDEX, Command, Lock, NotNull, Touch, Work
 from orchestrator.plan.tokens import Reader, Table, Token, Unread, UnterminatedError, after_words, commands, has, outer
@@ -27,7 +27,7 @@ def read(sql: str, dialect: str) -> tuple[Command, ...]:
     """
     if len(sql) > LONGEST:
         return ()
-    known = _COMMANDS if dialect == "postgresql" else ddl_mysql.COMMANDS if dialect in ("mysql", "mariadb") else {}
+    known = _DIALECTS.get(dialect, {})
     try:
         return tuple(_command(tokens, known) for tokens in commands(sql, dialect))
     except UnterminatedError:
@@ -176,4 +176,10 @@ _COMMANDS: dict[str, Callable[[Reader], Command]] = {
     "reindex": _reindex,
     "update": _update,
     "delete": _delete,
+}
+_DIALECTS = {
+    "postgresql": _COMMANDS,
+    "mysql": ddl_mysql.COMMANDS,
+    "mariadb": ddl_mysql.COMMANDS,
+    "sqlite": ddl_sqlite.COMMANDS,
 }

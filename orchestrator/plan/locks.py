@@ -14,12 +14,14 @@ from orchestrator.plan.tokens import Table
 
 
 class Lock(StrEnum):
-    """Of PostgreSQL, by its name there, the strongest first; `SHARED` is that of MySQL while it copies a table."""
+    """Of PostgreSQL, by its name there, the strongest first; `SHARED` is that of MySQL while it copies a table, `FILE`
+    that of SQLite."""
 
     ACCESS_EXCLUSIVE = "ACCESS EXCLUSIVE"
     SHARE_ROW_EXCLUSIVE = "SHARE ROW EXCLUSIVE"
     SHARE = "SHARE"
     SHARED = "LOCK=SHARED"
+    FILE = "the whole database"
     SHARE_UPDATE_EXCLUSIVE = "SHARE UPDATE EXCLUSIVE"
     ROW_EXCLUSIVE = "ROW EXCLUSIVE"
 
@@ -28,7 +30,7 @@ class Lock(StrEnum):
         """What others cannot do meanwhile; "" where they can read and write."""
         if self is Lock.ACCESS_EXCLUSIVE:
             return "reads and writes"
-        return "writes" if self in (Lock.SHARE_ROW_EXCLUSIVE, Lock.SHARE, Lock.SHARED) else ""
+        return "writes" if self in (Lock.SHARE_ROW_EXCLUSIVE, Lock.SHARE, Lock.SHARED, Lock.FILE) else ""
 
     @property
     def weight(self) -> int:
@@ -53,6 +55,8 @@ BYTES_PER_SECOND = {Work.SCAN: 200e6, Work.BUILD: 40e6, Work.REWRITE: 40e6, Work
 
 # What is said of a touch that names an index: the lock is on its table, which the statement does not name.
 DROP_INDEX = "DROP INDEX"
+# How the names of tables begin to which Alembic's batch mode copies others.
+COPY = "_alembic_tmp_"
 
 
 def seconds(work: Work, size_bytes: float) -> float:

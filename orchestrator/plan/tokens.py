@@ -31,6 +31,16 @@ _MYSQL = re.compile(
 )
 
 
+_SQLITE = re.compile(
+    r"""(?P<comment>--[^\n\r]*|/\*)
+    | (?P<quoted>'(?:[^']|'')*')
+    | (?P<name>"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]) | (?P<dollar>(?!))"""
+    rf"| {_WORD} | (?P<open>['\"`]) | {_REST}",
+    re.VERBOSE | re.DOTALL,
+)
+_DIALECTS = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
+
+
 class Token(NamedTuple):
     """A word in small letters, a quoted name as it is meant, a literal (never its text), or a mark."""
 
@@ -55,7 +65,7 @@ def commands(sql: str, dialect: str) -> Iterator[list[Token]]:
     >>> [[token.text for token in one] for one in commands('ALTER TABLE "A b" ADD c int DEFAULT 7; -- x', "postgresql")]
     [['alter', 'table', 'A b', 'add', 'c', 'int', 'default', '7']]
     """
-    tokens = _POSTGRESQL if dialect == "postgresql" else _MYSQL
+    tokens = _DIALECTS.get(dialect, _MYSQL)
     found: list[Token] = []
     place = 0
     while match := tokens.match(sql, place):

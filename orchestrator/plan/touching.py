@@ -55,6 +55,8 @@ def _doing(touch: Touch) -> str:
 
 
 def _scan_remedy(touch: Touch) -> str:
+    if touch.lock is Lock.FILE:
+        return "do so in a quiet hour"
     if "INDEX" in touch.what:
         return "build it CONCURRENTLY, in an autocommit block of a revision of its own"
     if touch.what.startswith("SET NOT NULL"):
@@ -65,6 +67,8 @@ def _scan_remedy(touch: Touch) -> str:
 
 
 def _rewrite_remedy(touch: Touch) -> str:
+    if touch.lock is Lock.FILE:
+        return "do so in a quiet hour"
     if touch.lock is Lock.SHARED:
         return "do so in a quiet hour, or have the table copied beside its use (gh-ost, pt-online-schema-change)"
     if touch.what in ("VACUUM FULL", "CLUSTER"):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from orchestrator.plan import column_types, ddl, locks, touching
 from orchestrator.plan.findings import Finding, shown
-from orchestrator.plan.locks import DROP_INDEX, Command, Lock, Touch
+from orchestrator.plan.locks import COPY, DROP_INDEX, Command, Lock, Touch
 from orchestrator.plan.parts import Part, Size, Statement
 from orchestrator.plan.tokens import Table
 
@@ -87,7 +87,10 @@ class _Known:
                 self.filled.add((table, column))
         if command.renames is not None:
             old, new = command.renames
-            self.names[new] = self.original(old)
+            if old.name.startswith(COPY):
+                self.names.pop(new, None)  # it holds what the table had that it takes the place of
+            else:
+                self.names[new] = self.original(old)
 
 
 class _Scales:
@@ -127,7 +130,7 @@ class _Scales:
             if self._fresh or self._is_new(touch):
                 continue
             table = self._known.original(touch.table)
-            if touch.lock.blocks and touch.lock is not Lock.SHARED:
+            if touch.lock.blocks and touch.lock not in (Lock.SHARED, Lock.FILE):
                 self._note_lock(statement.revision, touch)
             size = self._size(touch.table)
             if size is not None and size.rows >= self._large and not self._needs_none(touch):

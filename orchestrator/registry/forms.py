@@ -198,6 +198,10 @@ def _rule(text: str) -> str:
     return text
 
 
+def _name_rules(schema: dict[str, Any]) -> None:
+    schema["propertyNames"] = {"enum": sorted(RULES)}
+
+
 Rules = dict[Annotated[str, AfterValidator(_rule)], Wanted]
 
 
@@ -209,7 +213,7 @@ class FindingsForm(Form):
     rules: Annotated[Rules, BeforeValidator(_nothing_is_empty)] = Field(
         default_factory=dict,
         description="How bad a rule is held to be: error, warning, info, or off.",
-        json_schema_extra={"propertyNames": {"enum": sorted(RULES)}},
+        json_schema_extra=_name_rules,
     )
     large: Annotated[int, Field(ge=0, le=10**15)] = Field(
         LARGE, description="Rows from which a table is large, on the largest of the tenants that are asked."

@@ -62,6 +62,7 @@ PURE = [
     "plan/touching.py",
     "plan/ddl.py",
     "plan/ddl_mysql.py",
+    "plan/ddl_sqlite.py",
     "plan/locks.py",
     "plan/column_types.py",
     "plan/weighing.py",

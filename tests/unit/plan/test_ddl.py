@@ -145,6 +145,28 @@ def test_mysql_does_the_rest_beside_others(sql: str) -> None:
     assert ddl.read(sql, "mysql") == (Command(),)
 
 
+SQLITE = [
+    ("CREATE INDEX i ON [t] (a)", Work.BUILD),
+    ('CREATE UNIQUE INDEX IF NOT EXISTS "i" ON "t" (a)', Work.BUILD),
+    ("INSERT INTO _alembic_tmp_t (a) SELECT CAST(t.a AS TEXT) AS a FROM t", Work.REWRITE),
+    ("ALTER TABLE t DROP COLUMN a", Work.REWRITE),
+    ("UPDATE t SET a = 'where'", Work.CHANGE),
+]
+
+
+@pytest.mark.parametrize(("sql", "work"), SQLITE, ids=[sql for sql, _ in SQLITE])
+def test_sqlite_keeps_its_file_locked_for_some(sql: str, work: Work) -> None:
+    [command] = ddl.read(sql, "sqlite")
+    assert [(str(one.table), one.lock, one.work) for one in command.touches] == [("t", Lock.FILE, work)]
+
+
+@pytest.mark.parametrize(
+    "sql", ["ALTER TABLE t ADD a INT", "INSERT INTO t SELECT a FROM b", "ALTER TABLE t RENAME a TO b", "DROP TABLE t"]
+)
+def test_sqlite_does_the_rest_at_once(sql: str) -> None:
+    assert [touch for command in ddl.read(sql, "sqlite") for touch in command.touches] == []
+
+
 SENTENCE = (
     'alter table t s . "Q" only if exists add column constraint check ( ) , not null valid foreign key references '
     "default random ( 1 'x' type using :: varchar numeric set data rename to validate create unique index concurrently "

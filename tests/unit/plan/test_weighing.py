@@ -137,3 +137,18 @@ def test_on_mysql_a_copy_of_a_large_table_is_told() -> None:
     assert (one.rule, one.lock) == ("table_rewrite", "LOCK=SHARED")
     for good in ("MODIFY a INTEGER NULL", "MODIFY name VARCHAR(60) NULL", "ADD COLUMN b INT"):
         assert found(part(f"ALTER TABLE orders {good}"), sizes=sizes, dialect="mysql") == []
+
+
+def test_on_sqlite_a_copied_table_stays_as_large_as_it_was() -> None:
+    sizes = {Table("orders"): Size("acme", 2e6, 2e8)}
+    batch = part(
+        "CREATE TABLE _alembic_tmp_orders (a TEXT)",
+        "INSERT INTO _alembic_tmp_orders (a) SELECT a FROM orders",
+        "DROP TABLE orders",
+        "ALTER TABLE _alembic_tmp_orders RENAME TO orders",
+        "CREATE INDEX i ON orders (a)",
+        transactional=False,
+    )
+    told = [(one.rule, one.revision, one.lock) for one in found(batch, sizes=sizes, dialect="sqlite")]
+    assert told == [("table_rewrite", "r2", "the whole database"), ("blocking_scan", "r5", "the whole database")]
+    assert found(batch, sizes={Table("orders"): Size("acme", 20, 2000)}, dialect="sqlite") == []
