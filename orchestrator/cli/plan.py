@@ -133,8 +133,10 @@ def _headline(group: shapes.CompiledGroup) -> Text:
 
 def _findings(group: shapes.CompiledGroup) -> Iterator[RenderableType]:
     """What is not in the table of steps, the worst first."""
+    reasons = tuple({step["reason"] for step in group["steps"] if step["reason"]})
     for finding in group["findings"]:
-        if finding["rule"] != "online":
+        known = finding["level"] == "info" and finding["rule"] in ("online", "unread")
+        if not (known and finding["message"].endswith(reasons)):
             style = STYLES.get(finding["level"], "")
             text = Text(f"{finding['level']} {finding['rule']}  ", style)
             text.append(f"{finding['revision']}: " if finding["revision"] else "", "")
