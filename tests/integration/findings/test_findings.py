@@ -21,6 +21,7 @@ from orchestrator.plan.findings import Finding
 from orchestrator.plan.tokens import Table
 from orchestrator.registry.findings import Findings
 from orchestrator.registry.model import Registry, Track
+from orchestrator.rollout.state import Request
 from tests import engine, environments
 from tests.servers import MakeDatabases
 
@@ -237,6 +238,22 @@ async def test_without_squawk_one_line_says_how_to_get_it(scene: Scene, monkeypa
     assert ("error", "linter_missing") in rules(await scene.found())
     scene.findings(squawk="off")
     assert "linter_missing" not in {one.rule for one in await scene.found()}
+
+
+async def test_a_track_that_requires_squawk_is_told_whatever_others_were(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linter, "found", lambda: None)
+    scene.revision("CREATE INDEX i ON orders (a)")
+    lax = scene.registry.tracks["app"]
+    strict = replace(lax, name="strict", findings=Findings(squawk="required"))
+    others = [replace(target, track="strict") for target in scene.registry.targets]
+    targets = (*scene.registry.targets, *others)
+    scene.registry = replace(scene.registry, tracks={"app": lax, "strict": strict}, targets=targets)
+    async with engine.running(scene.registry) as one:
+        groups = (await one.service.plan(Request("*", "head"))).groups
+    told = [(group.track, one.level) for group in groups for one in group.findings if one.rule == "linter_missing"]
+    assert sorted(told) == [("app", "info"), ("strict", "error")]
 
 
 async def test_what_env_py_runs_is_looked_at_where_the_track_says_so(scene: Scene) -> None:
