@@ -32,7 +32,7 @@ async def left(
     Asks the database itself: what a daemon remembers may be a batch old. Raises TargetError where it does not answer.
     """
     version_table, schema = place.target.version_table, place.target.version_table_schema or place.target.schema
-    found = await _answers(place, guard, _unfinished(version_table, schema, revisions, direction))
+    found = await answers(place, guard, _unfinished(version_table, schema, revisions, direction))
     told = [
         (str(revision), str(table), int(str(rows)))
         for revision, table, rows in found
@@ -67,15 +67,23 @@ def _unfinished(
     return grouped.group_by(it.revision, it.table_name).order_by(it.revision, it.table_name)
 
 
+async def crossed(place: Place, guard: Guard, direction: Direction) -> bool:
+    """Whether backfills that went the other way were begun and not brought to their end. Of these more is to be seen to
+    than SQL that was compiled for all targets can tell: see `history.lives`. Raises TargetError."""
+    table = checkpoints.table_of(place.target.version_table, place.target.version_table_schema or place.target.schema)
+    theirs = table.c.direction != direction, table.c.applied.is_(sa.false())
+    return bool(await answers(place, guard, sa.select(table.c.revision).where(*theirs)))
+
+
 async def _is_there(place: Place, guard: Guard, name: str) -> bool:
     """Whether the table is: the way back may have removed it."""
     schema, _, table = name.rpartition(".")
     known = sa.table(table, schema=schema or place.target.schema)
-    return bool(await _answers(place, guard, sa.select(sa.exists(sa.select(sa.literal(1)).select_from(known)))))
+    return bool(await answers(place, guard, sa.select(sa.exists(sa.select(sa.literal(1)).select_from(known)))))
 
 
-async def _answers(place: Place, guard: Guard, question: sa.Select[Any]) -> Sequence[tuple[object, ...]]:
-    """The first two rows; none where there is no such table."""
+async def answers(place: Place, guard: Guard, question: sa.Select[Any]) -> Sequence[tuple[object, ...]]:
+    """The first two rows; none where there is no such table. Raises TargetError."""
     # Named parameters, so that a percent sign in a name stays as it is.
     made: Callable[..., sa.Dialect] = URL.create(place.url.get_backend_name()).get_dialect()
     dialect = made(paramstyle="named")

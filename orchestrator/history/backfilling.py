@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from alembic.operations import Operations
-from alembic.runtime.migration import MigrationContext
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
@@ -28,7 +28,7 @@ from orchestrator.history.unpaced import Unpaced
 from orchestrator.registry.model import MYSQL_DIALECTS
 
 # How many backfills the revision that runs has begun, by what runs it.
-_begun: WeakKeyDictionary[MigrationContext, tuple[Running, int]] = WeakKeyDictionary()
+_begun: WeakKeyDictionary[MigrationContext, tuple[object, int]] = WeakKeyDictionary()
 _KINDS: dict[type, Kind] = {SetColumns: "set", TransformRows: "rows", Statement: "sql"}
 
 
@@ -50,7 +50,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
     refuse_translated(connection)
     now = running.current(context)
     _refuse_mixed(now)
-    ordinal = _ordinal(context, now)
+    ordinal = _ordinal(context)
     if ordinal == 1:
         _mark_when_applied(context, now)
     pacer = pacing.current()
@@ -59,7 +59,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             found = keyset.find(connection, op.table, op.schema, op.key)
             change = make(found)
             _refuse_unsafe(connection, found, change)
-            table = table_of_checkpoints(context)
+            table = checkpoints.of_context(context)
             table.create(connection, checkfirst=True)
         columns = tuple(column.name for column in found.columns)
         backfill = Backfill(
@@ -175,31 +175,33 @@ def _refuse_mixed(now: Running) -> None:
         )
 
 
-def _ordinal(context: MigrationContext, now: Running) -> int:
-    before, count = _begun.get(context, (now, 0))
-    count = count + 1 if before == now else 1
-    _begun[context] = (now, count)
+def _ordinal(context: MigrationContext) -> int:
+    """env.py may run the migrations again where they have failed; they are counted anew then."""
+    step = running.step(context)
+    before, count = _begun.get(context, (step, 0))
+    count = count + 1 if before is step else 1
+    _begun[context] = (step, count)
     return count
 
 
 def _mark_when_applied(context: MigrationContext, now: Running) -> None:
     """Once the version table shows the revision, its checkpoints are done with: if it runs again, then anew."""
-    table = table_of_checkpoints(context)
+    table = checkpoints.of_context(context)
 
-    def applied(*, ctx: MigrationContext, **_: Any) -> None:
+    def applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
+        if now.revision not in step.up_revision_ids:
+            return
         context.on_version_apply_callbacks = tuple(
             one for one in context.on_version_apply_callbacks if one is not applied
         )
-        count = _begun.pop(context)[1]
+        begun = _begun.pop(context, None)
+        if begun is None:  # said already: an attempt before this one has left a callback of its own
+            return
         assert ctx.connection is not None
         with session.resumable():
-            checkpoints.apply(ctx.connection, table, now.revision, now.direction, count)
+            checkpoints.apply(ctx.connection, table, now.revision, now.direction, begun[1])
 
     context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, applied)
-
-
-def table_of_checkpoints(context: MigrationContext) -> sa.Table:
-    return checkpoints.table_of(context.version_table, context.version_table_schema)
 
 
 @contextmanager
@@ -209,6 +211,16 @@ def _between_transactions(context: MigrationContext, connection: Connection) -> 
         raise CommandError(
             "env.py has begun a transaction of its own around the migrations, and a backfill commits batch by batch: "
             "let env.py give Alembic a connection without an open transaction"
+        )
+    level = connection.get_execution_options().get("isolation_level")
+    if (
+        level == "AUTOCOMMIT"
+        and context.impl.transactional_ddl
+        and not context._transaction
+        and connection.in_transaction()
+    ):
+        raise CommandError(
+            "a backfill stands in an `autocommit_block`, and commits batch by batch by itself: call it outside of that"
         )
     transaction, before = context._transaction, _works_as(connection)
     if transaction is not None:

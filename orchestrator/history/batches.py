@@ -23,11 +23,11 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.backfill.model import Backfill, Go, Pacer, Progress, Ran, Refused, Report, Stop, Wait
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import keyset, owners, servers
+from orchestrator.history import keyset, owners, servers, touched
 from orchestrator.history.changes import Change
 from orchestrator.history.checkpoints import Checkpoint
 from orchestrator.history.keyset import Keyset
-from orchestrator.history.lives import DOUBTED, touched
+from orchestrator.history.lives import DOUBTED
 
 log = logging.getLogger("alembic.orchestrator.backfill")
 
@@ -106,14 +106,20 @@ class Loop:
             state = self._resumed() or self._begun()
             while not state.finished:
                 state = self._sweep(state)
-            self._pacer.ask(self._told(state, None))
+            self._ask(state)  # it may have been paused, or ended, in its last batch
             return state.changed
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._connection.begin():
-            self._server.begin(self._connection)
-            yield
+        try:
+            with self._connection.begin():
+                self._server.begin(self._connection)
+                yield
+        except DBAPIError:
+            # Of a COMMIT that was refused SQLAlchemy takes nothing back, and SQLite keeps its transaction open.
+            if not self._connection.invalidated and not self._connection.closed:
+                self._connection.connection.rollback()
+            raise
 
     def _begun(self) -> _State:
         """Rows of transactions that are open now are among those that it begins with, so they are waited for first."""
@@ -128,7 +134,8 @@ class Loop:
                 definition=self._definition,
                 table_name=self._backfill.table,
                 batch_size=self._backfill.batch_size,
-                touched=touched(self._keyset.table, self._change.columns),
+                touched=touched.written(self._keyset.table, self._change.columns),
+                numbers=self._server.numbers(self._connection),
                 **_kept(state),
             )
         return state
@@ -138,15 +145,18 @@ class Loop:
         with self._transaction():
             row = self._checkpoint.read(self._connection)
             self._prove()
+            if (other := self._checkpoint.others(self._connection)) is not None:
+                raise self._crossed(other)
             if row is None or row["applied"] or self._is_corrected(row):
                 return None
-            if row["state"] == DOUBTED:
+            numbers = self._server.numbers(self._connection)
+            if row["state"] == DOUBTED or self._is_another(row, numbers):
                 raise self._doubted(row)
             if row["definition"] != self._definition:
                 raise self._changed(row)
             if self._is_at_work(row):
                 raise servers.taken(self._backfill)
-            self._checkpoint.take(self._connection)
+            self._checkpoint.take(self._connection, numbers)
             self._touched = row["touched"]
         state = _State.of(row)
         if state.finished:
@@ -164,6 +174,21 @@ class Loop:
         has no last key, too."""
         return row["definition"] != self._definition and not row["rows_seen"] and row["state"] != "finished"
 
+    def _is_another(self, row: sa.RowMapping, numbers: str | None) -> bool:
+        """Whether what it has changed was made anew since, which nobody has seen."""
+        kept = row["numbers"]
+        return bool(kept and numbers and row["rows_seen"] and touched.is_another(kept, numbers, row["touched"]))
+
+    def _crossed(self, other: sa.RowMapping) -> CommandError:
+        done = "changed" if other["direction"] == "upgrade" else "put back"
+        return CommandError(
+            f"the {other['direction']} of revision {other['revision']} has {done} {other['rows_changed']} rows of "
+            f"{other['table_name']!r} and did not come to its end, so some rows are as it leaves them, and some are "
+            f"not. Let it come to its end first: stamp the database with where it began, and {other['direction']} "
+            "again. Or put the rows right by SQL, and delete its row of "
+            f"{self._checkpoint.name!r} (direction {other['direction']!r})"
+        )
+
     def _changed(self, row: sa.RowMapping) -> CommandError:
         return CommandError(
             f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has come "
@@ -177,9 +202,10 @@ class Loop:
         on, anew = self._checkpoint.deciding(self._connection)
         return CommandError(
             f"the backfill of {self._backfill.table!r} had come to {keys.told(row['last_key'])}, with "
-            f"{row['rows_changed']} rows changed, when this database was downgraded to before it. Whether these rows "
-            f"are as it has left them cannot be told from here. If they are, let it go on: {on}. If they were "
-            f"made anew or put back, let it begin anew: {anew}"
+            f"{row['rows_changed']} rows changed, when this database was led past it ({row['direction']} was stopped, "
+            "and other revisions went the other way), or what it fills was made anew. Whether these rows are as it has "
+            f"left them cannot be told from here. If they are, let it go on: {on}. If they were made anew or put "
+            f"back, let it begin anew: {anew}"
         )
 
     def _is_at_work(self, row: sa.RowMapping) -> bool:
@@ -219,12 +245,12 @@ class Loop:
             upper = self._keyset.upper(self._connection) if again else None
             if upper is None:
                 after = replace(state, finished=True, estimated=state.seen)
-                self._checkpoint.move(self._connection, finished_at=servers.now(), **_kept(after))
+                self._checkpoint.move(self._connection, _place(state), finished_at=servers.now(), **_kept(after))
             else:
                 self._swept.append(state.sweep_changed)
                 self._refuse_endless(state.sweep)
                 after = replace(state, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
-                self._checkpoint.move(self._connection, **_kept(after))
+                self._checkpoint.move(self._connection, _place(state), **_kept(after))
         return after
 
     def _refuse_endless(self, sweep: int) -> None:
@@ -265,8 +291,9 @@ class Loop:
                 changed=state.changed + changed,
                 sweep_changed=state.sweep_changed + changed,
             )
-            changes = touched(self._keyset.table, self._change.columns, self._touched)
-            self._checkpoint.move(self._connection, batch_size=size, touched=changes, **_kept(after))
+            changes = touched.written(self._keyset.table, self._change.columns, self._touched)
+            kept = _kept(after)
+            self._checkpoint.move(self._connection, _place(state), batch_size=size, touched=changes, **kept)
         return after, Ran(size, seen, changed, time.monotonic() - began)
 
     def _refuse_standing_still(self, state: _State, upto: Key, seen: int) -> None:
@@ -348,6 +375,11 @@ class Loop:
             remedy="retry: it goes on from there",
             retriable=stop.kind == "stopped",
         )
+
+
+def _place(state: _State) -> dict[str, int]:
+    """Where the row must stand for a batch from there on: nobody, and no batch of ours, has gone beyond."""
+    return {"sweep": state.sweep, "rows_seen": state.seen}
 
 
 def _kept(state: _State) -> dict[str, object]:

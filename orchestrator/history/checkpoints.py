@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import IntegrityError
 
 from orchestrator.backfill.model import Direction
 from orchestrator.backfill.naming import checkpoints_of
+
+_SCHEMA = (
+    "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.oid = pg_catalog.to_regclass(:t)"
+)
 
 
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
 def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
-    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched`: see
-    `lives`."""
+    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched`, and on
+    PostgreSQL `numbers`: see `touched`."""
     return sa.Table(
         checkpoints_of(version_table),
         sa.MetaData(),
@@ -40,12 +47,23 @@ def table_of(version_table: str, schema: str | None) -> sa.Table:
         sa.Column("batch_size", sa.Integer, nullable=False),
         sa.Column("owner", sa.String(255), nullable=False),
         sa.Column("touched", sa.Text, nullable=False),
+        sa.Column("numbers", sa.Text),
         sa.Column("started_at", sa.DateTime, nullable=False),
         sa.Column("updated_at", sa.DateTime, nullable=False),
         sa.Column("finished_at", sa.DateTime),
         schema=schema,
         mysql_engine="InnoDB",
     )
+
+
+def of_context(context: MigrationContext) -> sa.Table:
+    """The table of checkpoints beside the version table that a run works on. Where that has no schema, it is the one in
+    which PostgreSQL finds it: another's on the search path may have checkpoints, and ours none yet."""
+    schema, connection = context.version_table_schema, context.connection
+    if schema is None and connection is not None and connection.dialect.name == "postgresql":
+        quoted = connection.dialect.identifier_preparer.quote(context.version_table)
+        schema = connection.execute(sa.text(_SCHEMA), {"t": quoted}).scalar()
+    return table_of(context.version_table, schema)
 
 
 class TakenOverError(Exception):
@@ -65,20 +83,27 @@ class Checkpoint:
     def __init__(self, table: sa.Table, identity: Identity, owner: str) -> None:
         self._table, self._identity, self.owner = table, identity, owner
         self._made: dict[tuple[str, ...], sa.Update] = {}
-        self._is_there = True
+        self._found: sa.RowMapping | None = None
+
+    @property
+    def name(self) -> str:
+        return self._table.fullname
 
     def read(self, connection: Connection) -> sa.RowMapping | None:
         """The row, if there is one, kept from others until the transaction ends."""
         found = sa.select(self._table).where(*self._is_ours()).with_for_update()
-        row = connection.execute(found).mappings().first()
-        self._is_there = row is not None
-        return row
+        self._found = connection.execute(found).mappings().first()
+        return self._found
 
     def begin(self, connection: Connection, **values: Any) -> None:
-        """Write the row of a backfill that begins, instead of one that is done with, where `read` has found one."""
+        """Write the row of a backfill that begins, instead of one that is done with, where `read` has found one. Raises
+        TakenOverError where somebody else has begun since."""
         now = _now()
-        if self._is_there:
-            connection.execute(self._table.delete().where(*self._is_ours()))
+        if self._found is not None:
+            same = self._table.c.owner == self._found["owner"]
+            gone = connection.execute(self._table.delete().where(*self._is_ours(), same))
+            if gone.rowcount != 1:
+                raise TakenOverError
         identity = self._identity
         row = {
             "revision": identity.revision,
@@ -94,47 +119,63 @@ class Checkpoint:
             "started_at": now,
             "updated_at": now,
         }
-        connection.execute(self._table.insert().values(row | values))
+        try:
+            connection.execute(self._table.insert().values(row | values))
+        except IntegrityError:
+            raise TakenOverError from None
 
-    def take(self, connection: Connection) -> None:
+    def others(self, connection: Connection) -> sa.RowMapping | None:
+        """What the same revision's way back (or forth) has begun and not brought to its end."""
+        it = self._table.c
+        theirs = it.revision == self._identity.revision, it.direction != self._identity.direction
+        begun = sa.select(self._table).where(*theirs, it.applied.is_(sa.false()), it.rows_changed > 0)
+        return connection.execute(begun.order_by(it.ordinal)).mappings().first()
+
+    def take(self, connection: Connection, numbers: str | None) -> None:
         """Become the owner of the row that an earlier run left."""
-        connection.execute(self._table.update().where(*self._is_ours()).values(owner=self.owner, updated_at=_now()))
+        new = {"owner": self.owner, "updated_at": _now(), "numbers": numbers}
+        connection.execute(self._table.update().where(*self._is_ours()).values(new))
 
-    def move(self, connection: Connection, **values: Any) -> None:
-        """Write what the transaction has done. Raises TakenOverError where the row is not ours any more."""
+    def move(self, connection: Connection, place: Mapping[str, int], **values: Any) -> None:
+        """Write what the transaction has done, from `place` on. Raises TakenOverError where the row is not ours any
+        more, or stands elsewhere."""
         given = {"updated_at": _now(), **values}
-        changed = connection.execute(self._moving(tuple(given)), {f"new_{name}": given[name] for name in given})
+        new = {f"new_{name}": value for name, value in given.items()}
+        old = {f"old_{name}": value for name, value in place.items()}
+        changed = connection.execute(self._moving(tuple(given), tuple(place)), new | old)
         if changed.rowcount != 1:
             raise TakenOverError
 
     def accepting(self, connection: Connection, definition: str) -> str:
         """The SQL by which a person says that a backfill that goes by another text is the same."""
+        table, ours = self._to_be_pasted(connection)
+        return f"UPDATE {table} SET definition = '{definition}' WHERE {ours}"
+
+    def deciding(self, connection: Connection) -> tuple[str, str]:
+        """The SQL by which a person says that the rows are as this backfill has left them, and that they are not."""
+        table, ours = self._to_be_pasted(connection)
+        on = f"UPDATE {table} SET state = 'running', numbers = NULL WHERE {ours}"
+        return on, f"DELETE FROM {table} WHERE {ours}"
+
+    def _to_be_pasted(self, connection: Connection) -> tuple[str, str]:
+        """The table, and the condition of its row, as a person sends them."""
         identity, preparer = self._identity, connection.dialect.identifier_preparer
         table = preparer.format_table(self._table)
         if preparer._double_percents:  # for the driver, which a person does not go through
             table = table.replace("%%", "%")
         revision = identity.revision.replace("'", "''")
-        return (
-            f"UPDATE {table} SET definition = '{definition}' WHERE revision = '{revision}' AND "
-            f"direction = '{identity.direction}' AND ordinal = {identity.ordinal}"
-        )
+        ours = f"revision = '{revision}' AND direction = '{identity.direction}' AND ordinal = {identity.ordinal}"
+        return table, ours
 
-    def deciding(self, connection: Connection) -> tuple[str, str]:
-        """The SQL by which a person says that the rows are as this backfill has left them, and that they are not."""
-        identity = self._identity
-        name = connection.dialect.identifier_preparer.format_table(self._table)
-        ours = (
-            f"WHERE revision = '{identity.revision}' AND direction = '{identity.direction}' AND "
-            f"ordinal = {identity.ordinal}"
-        )
-        return f"UPDATE {name} SET state = 'running' {ours}", f"DELETE FROM {name} {ours}"
-
-    def _moving(self, names: tuple[str, ...]) -> sa.Update:
+    def _moving(self, names: tuple[str, ...], place: tuple[str, ...]) -> sa.Update:
         """Made once: it takes longer to make than to send."""
         if names not in self._made:
-            new = {name: sa.bindparam(f"new_{name}", type_=self._table.c[name].type) for name in names}
-            ours = *self._is_ours(), self._table.c.owner == self.owner
-            self._made[names] = self._table.update().where(*ours).values(new)
+            it = self._table.c
+            new = {name: sa.bindparam(f"new_{name}", type_=it[name].type) for name in names}
+            stands = [it[name] == sa.bindparam(f"old_{name}", type_=it[name].type) for name in place]
+            self._made[names] = (
+                self._table.update().where(*self._is_ours(), it.owner == self.owner, *stands).values(new)
+            )
         return self._made[names]
 
     def _is_ours(self) -> Sequence[sa.ColumnElement[bool]]:

@@ -34,6 +34,11 @@ def current(context: MigrationContext) -> Running:
     return _of(known.get("step"))
 
 
+def step(context: MigrationContext) -> object:
+    """What Alembic runs right now: another object for each run, also of the same revision."""
+    return (_run(context) or {}).get("step")
+
+
 def expected_heads(context: MigrationContext) -> frozenset[str]:
     """What the version table holds, as the run of `context` knows it."""
     kept: Any = (_run(context) or {}).get("head_maintainer")
