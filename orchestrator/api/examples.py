@@ -14,6 +14,7 @@ from orchestrator.api.notifications import Notification
 from orchestrator.api.operations import Health
 from orchestrator.api.shards import ShardState
 from orchestrator.api.tokens import NewToken, ShownToken
+from orchestrator.plan.findings import Finding
 from orchestrator.rollout.schedules import RunOutcome
 from orchestrator.rollout.state import Direction, FleetState, MigrationState, RolloutState
 from orchestrator.rollout.windows import Freeze
@@ -149,6 +150,7 @@ PLAN = schemas.CompiledPlan(
     direction=Direction.UPGRADE,
     total=2,
     digest=DIGEST,
+    worst="info",
     groups=[
         schemas.CompiledGroup(
             track="app",
@@ -161,7 +163,9 @@ PLAN = schemas.CompiledPlan(
             targets=["acme", "globex"],
             problem=None,
             irreversible={"b2c4": "its downgrade is empty"},
-            findings=[schemas.Finding(kind="irreversible", revision="b2c4", message="its downgrade is empty")],
+            findings=[
+                schemas.finding(Finding("irreversible", "b2c4", "it cannot be taken back: its downgrade is empty"))
+            ],
         )
     ],
 )

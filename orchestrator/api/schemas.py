@@ -12,9 +12,10 @@ from orchestrator.api import ports
 from orchestrator.api.backfill_sums import BackfillSum, backfill_sum
 from orchestrator.events import timestamp
 from orchestrator.observe import redact
-from orchestrator.plan import reversals
+from orchestrator.plan import findings, reversals
 from orchestrator.plan.manifest import DIGEST
 from orchestrator.registry.discovery import Source as Found
+from orchestrator.registry.findings import Level
 from orchestrator.rollout import state as states
 from orchestrator.rollout.waves import WaveRun
 
@@ -282,9 +283,16 @@ class Step(Body):
 class Finding(Body):
     """What somebody who approves the plan should know of a step; `revision` null: of all of them."""
 
-    kind: Literal["irreversible", "online", "outside_transaction", "half_applied", "mixed_backfill"]
+    rule: str = Field(description="What kind of finding it is, for good: docs/findings.md lists all of them.")
+    level: Level
     revision: str | None
     message: str
+    statement: str | None = Field(description="The statement that is meant, with `?` for each literal.")
+    table: str | None
+    lock: str | None = Field(description="That the statement takes on the table, by the server's name for it.")
+    rows: int | None = Field(description="Of the table at `tenant`, by the server's statistics.")
+    seconds: float | None = Field(description="That the statement may take there: a magnitude.")
+    tenant: str | None = Field(description="The largest of those that were asked.")
 
 
 class CompiledGroup(Body):
@@ -316,6 +324,7 @@ class CompiledPlan(Body):
         description="Of goals and direction, env.py and the revision files, each group's steps and SQL, and the "
         "targets with their places. A rollout is bound to it with `plan_digest`."
     )
+    worst: Level | None = Field(description="The level of the worst finding; null where there is none.")
     groups: list[CompiledGroup]
 
 
@@ -526,7 +535,23 @@ def compiled_plan(asked: states.Request, plan: ports.CompiledPlan) -> CompiledPl
         direction=asked.direction,
         total=sum(group.count for group in groups),
         digest=plan.digest,
+        worst=findings.worst(one for group in plan.groups for one in group.findings),
         groups=groups,
+    )
+
+
+def finding(one: findings.Finding) -> Finding:
+    return Finding(
+        rule=one.rule,
+        level=one.level,
+        revision=one.revision,
+        message=redact.text(one.message),
+        statement=masked(one.statement),
+        table=one.table,
+        lock=one.lock,
+        rows=one.rows,
+        seconds=one.seconds,
+        tenant=one.tenant,
     )
 
 
@@ -549,7 +574,5 @@ def compiled_group(group: ports.CompiledGroup) -> CompiledGroup:
         targets=list(group.tenants),
         problem=group.problem,
         irreversible=dict(group.irreversible),
-        findings=[
-            Finding(kind=one.kind, revision=one.revision, message=redact.text(one.message)) for one in group.findings
-        ],
+        findings=[finding(one) for one in group.findings],
     )

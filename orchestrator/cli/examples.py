@@ -19,6 +19,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "orchestrator plan",
         "orchestrator plan --to +1 --select canary=true",
         "orchestrator plan --markdown > comment.md",
+        "orchestrator plan --fail-on error",
     ),
     "sql": ("orchestrator sql > review.sql", "orchestrator sql --to 1a2b3c4d5e6f --select tenant=acme"),
     "migrate": (

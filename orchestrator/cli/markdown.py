@@ -39,17 +39,32 @@ def _head(plan: CompiledPlan) -> Iterator[str]:
     yield "| ---: | --- | --- | --- | --- |"
     for group in plan["groups"]:
         yield f"| {' | '.join(map(_cell, _row(group)))} |"
-    found = [(one["revision"], one["message"]) for group in plan["groups"] for one in group["findings"]]
-    found += [(None, group["problem"]) for group in plan["groups"] if group["problem"]]
+    found = [finding for group in plan["groups"] for finding in _found(group)]
     if found:
         yield ""
         yield "**Findings**"
         yield ""
-        for revision, message in dict.fromkeys(found):
-            yield f"- {f'`{_cell(revision)}`: ' if revision else ''}{_cell(message)}"
+        yield from dict.fromkeys(sorted(found, key=_weight))
     yield ""
     yield f"Digest `{plan['digest']}`"
     yield ""
+
+
+_LEVELS = ("error", "warning", "info")
+
+
+def _found(group: CompiledGroup) -> Iterator[str]:
+    for one in group["findings"]:
+        of = f"`{_cell(one['revision'])}`: " if one["revision"] else ""
+        text = f" (`{_cell(one['statement'])}`)" if one["statement"] else ""
+        yield f"- **{one['level']}** {of}{_cell(one['message'])} [{_cell(one['rule'])}]{text}"
+    if group["problem"]:
+        yield f"- {_cell(group['problem'])}"
+
+
+def _weight(line: str) -> int:
+    """The worst come first; what has no level is no finding, but keeps a migration from running."""
+    return next((number for number, level in enumerate(_LEVELS) if line.startswith(f"- **{level}**")), -1)
 
 
 def _row(group: CompiledGroup) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, cast
 
 import anyio
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
     from orchestrator.rollout.state import Request
     from orchestrator.settings import Settings
 
+# When `--fail-on` is given, and a finding is as bad as that.
+FINDINGS = 6
+STYLES = {"error": "red", "warning": "yellow", "info": "dim"}
+
+
+class FailOn(StrEnum):
+    """The levels that `--fail-on` takes."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+Fail = Annotated[
+    FailOn | None, typer.Option("--fail-on", help="Exit with 6 when a finding is as bad as that, or worse.")
+]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Answer as a comment for a pull request, with the SQL.")]
 
 
@@ -29,19 +45,22 @@ def plan(
     direction: options.Direction = "upgrade",
     as_json: options.Json = False,
     as_markdown: Markdown = False,
+    fail_on: Fail = None,
     config: options.Config = None,
 ) -> None:
     """Show what would run: groups of targets with equal heads, and which of their revisions are SQL.
 
     Reads the targets' heads and changes nothing. The digest is of all that would run, and where: `migrate` and `rollout
     start` take it with --plan-digest, and start only if that is still so.
+
+    Exits with 6 when there are findings that are as bad as --fail-on says, else with 5 when targets cannot be reached.
     """
     found = _found(track, to, select, direction, config)
     if as_markdown and not as_json:
         screen.write_lines([markdown.comment(found)])
     else:
         screen.answer(found, _planned, as_json)
-    raise typer.Exit(_exit_code(found))
+    raise typer.Exit(FINDINGS if _fails(found, fail_on) else _exit_code(found))
 
 
 def sql(
@@ -81,6 +100,12 @@ async def _compile(settings: Settings, request: Request) -> shapes.CompiledPlan:
     return cast(shapes.CompiledPlan, found.model_dump(mode="json"))
 
 
+def _fails(found: shapes.CompiledPlan, fail_on: FailOn | None) -> bool:
+    if fail_on is None or found["worst"] is None:
+        return False
+    return found["worst"] == "error" or found["worst"] == fail_on
+
+
 def _exit_code(found: shapes.CompiledPlan) -> int:
     return UNREACHABLE if any(group["state"] == "unreachable" for group in found["groups"]) else 0
 
@@ -107,11 +132,18 @@ def _headline(group: shapes.CompiledGroup) -> Text:
 
 
 def _findings(group: shapes.CompiledGroup) -> Iterator[RenderableType]:
-    """What is not in the table of steps."""
+    """What is not in the table of steps, the worst first."""
+    reasons = tuple({step["reason"] for step in group["steps"] if step["reason"]})
     for finding in group["findings"]:
-        if finding["kind"] != "online":
-            of = f"{finding['revision']}: " if finding["revision"] else ""
-            yield screen.indented(Text(f"{of}{finding['message']}", "yellow"))
+        known = finding["level"] == "info" and finding["rule"] in ("online", "unread")
+        if not (known and finding["message"].endswith(reasons)):
+            style = STYLES.get(finding["level"], "")
+            text = Text(f"{finding['level']} {finding['rule']}  ", style)
+            text.append(f"{finding['revision']}: " if finding["revision"] else "", "")
+            text.append(screen.plain(finding["message"]), "")
+            yield screen.indented(text)
+            if finding["statement"]:
+                yield screen.indented(Text(screen.plain(finding["statement"]), "dim"), 4)
 
 
 def _steps(group: shapes.CompiledGroup) -> Table:

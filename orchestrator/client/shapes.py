@@ -208,9 +208,18 @@ class Step(TypedDict):
 
 
 class Finding(TypedDict):
-    kind: str
+    """`level` is `error`, `warning` or `info`."""
+
+    rule: str
+    level: str
     revision: str | None
     message: str
+    statement: str | None
+    table: str | None
+    lock: str | None
+    rows: int | None
+    seconds: float | None
+    tenant: str | None
 
 
 class CompiledGroup(TypedDict):
@@ -235,6 +244,7 @@ class CompiledPlan(TypedDict):
     direction: str
     total: int
     digest: str
+    worst: str | None
     groups: list[CompiledGroup]
 
 

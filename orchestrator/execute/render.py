@@ -21,6 +21,11 @@ async def compile_plan(workers: Workers, registry: Registry, target: Target, his
 
     Raises TargetError when env.py cannot be run offline.
     """
+    return compiling.compiled(plan, await render_plan(workers, registry, target, history, plan))
+
+
+async def render_plan(workers: Workers, registry: Registry, target: Target, history: History, plan: Plan) -> Rendering:
+    """As `compile_plan`, not cut yet."""
     jobs = [_job(registry, one, history, plan) for one in (target, _another(registry, target))]
     found: list[Rendering | Exception] = [MigrationFailedError("not rendered") for _ in jobs]
 
@@ -38,7 +43,7 @@ async def compile_plan(workers: Workers, registry: Registry, target: Target, his
         raise first
     if isinstance(second, Exception):
         raise second
-    return compiling.compiled(plan, compiling.agreed(first, second))
+    return compiling.agreed(first, second)
 
 
 def _another(registry: Registry, target: Target) -> Target:

@@ -116,9 +116,10 @@ class _Rendering:
         if self.current is None:
             self.everywhere = "env.py sends statements of its own"
             return
-        problem = objection(sql) or (None if self._begun else "env.py begins no transaction in offline mode")
-        if problem:
-            self.note(problem)
+        if self.job.dialect == "postgresql":  # elsewhere it is only looked at
+            problem = objection(sql) or (None if self._begun else "env.py begins no transaction in offline mode")
+            if problem:
+                self.note(problem)
         self._items.append(sql)
 
     def _step(self) -> RenderedStep:

@@ -156,13 +156,18 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
     rendering = undivided(rendering)
-    cut = _Cut(plan, creates_version=not plan.provisioned)
-    cut.follow(rendering.before)
-    for step in rendering.steps:
-        cut.add(step)
-    segments = cut.finished()
+    segments = cut(plan, rendering)
     create = rendering.create_version if not plan.provisioned else None
     return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create))
+
+
+def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:
+    """The rendering's segments as they would be if each revision could run in its own way: to be looked at."""
+    walk = _Cut(plan, creates_version=not plan.provisioned)
+    walk.follow(rendering.before)
+    for step in rendering.steps:
+        walk.add(step)
+    return walk.finished()
 
 
 def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from orchestrator.plan import sanitise
 from orchestrator.plan.compiled import Begun, Compiled, Move, Script
+from orchestrator.registry.findings import LEVELS, Findings, Level
 
-Kind = Literal["irreversible", "online", "outside_transaction", "half_applied", "mixed_backfill"]
-TEXT_SHOWN = 60
+TEXT_SHOWN = 120
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`revision` None: of all steps."""
+    """`rule` names the kind for good. `revision` None: of all steps.
 
-    kind: Kind
+    `statement` is shown without its literals. `table`, with the `lock` that is taken on it, has so many `rows` at
+    `tenant`, by the server's statistics, and the statement may take so many `seconds` there.
+    """
+
+    rule: str
     revision: str | None
     message: str
+    level: Level = "info"
+    statement: str | None = None
+    table: str | None = None
+    lock: str | None = None
+    rows: int | None = None
+    seconds: float | None = None
+    tenant: str | None = None
+
+
+def levelled(found: Iterable[Finding], rules: Findings) -> Iterator[Finding]:
+    """As bad as the track holds them to be, without those that are off, and each once."""
+    for one in dict.fromkeys(found):
+        level = rules.level(one.rule)
+        if level != "off":
+            yield replace(one, level=level)
+
+
+def worst(found: Iterable[Finding]) -> Level | None:
+    """
+    >>> worst([Finding("a", None, ""), Finding("b", None, "", "error")]), worst([])
+    ('error', None)
+    """
+    there = {one.level for one in found}
+    return next((level for level in LEVELS if level in there), None)
 
 
 def of(
@@ -51,6 +79,16 @@ def of(
     return found
 
 
+def shown(sql: str, dialect: str) -> str:
+    """A statement on one line, shortened, with `?` for each literal.
+
+    >>> shown("UPDATE users SET password = 'hunter2'", "postgresql")
+    'UPDATE users SET password = ?'
+    """
+    text = sanitise.shown(sql, dialect)
+    return text if len(text) <= TEXT_SHOWN else f"{text[: TEXT_SHOWN - 1]}…"
+
+
 def _outside(compiled: Compiled) -> Iterator[tuple[str, str]]:
     """Revisions that send something outside of transactions, with the last such statement, shortened."""
     for segment in compiled.segments:
@@ -60,5 +98,4 @@ def _outside(compiled: Compiled) -> Iterator[tuple[str, str]]:
                 if isinstance(item, Begun):
                     revision = item.revision
                 elif not isinstance(item, Move) and revision is not None:
-                    text = " ".join(item.split())
-                    yield revision, text if len(text) <= TEXT_SHOWN else f"{text[: TEXT_SHOWN - 1]}…"
+                    yield revision, shown(item, "postgresql")

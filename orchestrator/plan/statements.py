@@ -50,7 +50,7 @@ def commands(sql: str) -> Iterator[list[str]]:
     words: list[str] = []
     place = 0
     while found := _TOKEN.search(sql, place):
-        place = _after(sql, found)
+        place = after(sql, found)
         if found["end"]:
             if words:
                 yield words
@@ -151,7 +151,7 @@ def terminated(sql: str) -> str:
     return f"{text.rstrip('; ')};"
 
 
-def _after(sql: str, found: re.Match[str]) -> int:
+def after(sql: str, found: re.Match[str]) -> int:
     """Where the token ends."""
     if found["open"]:
         raise UnterminatedError("it has a quoted text that does not end")

@@ -13,8 +13,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from orchestrator.registry import secrets
 from orchestrator.registry.channels import NoticeKind
 from orchestrator.registry.drifts import EVERY_SECONDS
+from orchestrator.registry.findings import LARGE, RULES, Linting, Wanted
 from orchestrator.registry.model import Execution, Isolation, NewTenants, Reaction, Unprovisioned
 from orchestrator.registry.precautions import May
+from orchestrator.registry.report import suggestion
 from orchestrator.registry.selector import BUILT_IN_KEYS, KEY
 
 LONGEST_NAME = 200
@@ -190,6 +192,42 @@ class DriftForm(Form):
     every: Interval = Field(EVERY_SECONDS, description="How often the daemon looks, such as 6h; `never` turns it off.")
 
 
+def _rule(text: str) -> str:
+    if text not in RULES:
+        raise ValueError(f"unknown rule {text!r}{suggestion(text, RULES)}")
+    return text
+
+
+def _name_rules(schema: dict[str, Any]) -> None:
+    schema["propertyNames"] = {"enum": sorted(RULES)}
+
+
+Rules = dict[Annotated[str, AfterValidator(_rule)], Wanted]
+
+
+class FindingsForm(Form):
+    """What is said of the statements of a plan, before they run."""
+
+    model_config = ConfigDict(title="Findings")
+
+    rules: Annotated[Rules, BeforeValidator(_nothing_is_empty)] = Field(
+        default_factory=dict,
+        description="How bad a rule is held to be: error, warning, info, or off.",
+        json_schema_extra=_name_rules,
+    )
+    large: Annotated[int, Field(ge=0, le=10**15)] = Field(
+        LARGE, description="Rows from which a table is large, on the largest of the tenants that are asked."
+    )
+    squawk: Linting = Field(
+        "auto",
+        description="`auto` asks squawk where it is installed, `required` makes it an error that it cannot be asked.",
+    )
+    render: Boolean = Field(
+        False,
+        description="With `execution: online`: render the revisions to SQL to look at it, which runs their bodies.",
+    )
+
+
 class TrackForm(Form):
     """One Alembic migration history. Give `script_location` or `config`, not both."""
 
@@ -243,6 +281,7 @@ class TrackForm(Form):
         default_factory=list, description="What must hold on each target after its migration."
     )
     drift: DriftForm | None = Field(None, description="How its targets are compared with each other.")
+    findings: FindingsForm | None = Field(None, description="What is said of its statements before they run.")
 
 
 class ShardForm(Form):

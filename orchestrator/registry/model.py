@@ -16,6 +16,7 @@ from sqlalchemy.engine import URL
 from orchestrator.registry.backfills import Rules
 from orchestrator.registry.channels import Channel
 from orchestrator.registry.drifts import Drift
+from orchestrator.registry.findings import Findings
 from orchestrator.registry.precautions import Backup, Verification
 from orchestrator.registry.times import Schedule, Window
 
@@ -69,6 +70,7 @@ class Track:
     search_path: tuple[str, ...] = ()
     verify: tuple[Verification, ...] = ()
     drift: Drift = field(default_factory=Drift)
+    findings: Findings = field(default_factory=Findings)
 
 
 @dataclass(frozen=True, slots=True)

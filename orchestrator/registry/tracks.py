@@ -12,7 +12,8 @@ from string import Formatter
 from orchestrator.registry import verifications
 from orchestrator.registry.document import Where
 from orchestrator.registry.drifts import Drift
-from orchestrator.registry.forms import TrackForm
+from orchestrator.registry.findings import Findings
+from orchestrator.registry.forms import FindingsForm, TrackForm
 from orchestrator.registry.model import Track
 from orchestrator.registry.report import Report
 from orchestrator.registry.secrets import Complaint, Reference, Secrets, pieces
@@ -59,7 +60,12 @@ def _track(report: Report, name: str, form: TrackForm, secrets: Secrets) -> Trac
         adopt=form.adopt,
         verify=verifications.build(report, (*where, "verify"), form.verify),
         drift=Drift() if form.drift is None else Drift(tuple(form.drift.ignore), form.drift.every),
+        findings=_findings(form.findings),
     )
+
+
+def _findings(form: FindingsForm | None) -> Findings:
+    return Findings() if form is None else Findings(dict(form.rules), form.large, form.squawk, form.render)
 
 
 def _check_choices(report: Report, where: Where, form: TrackForm) -> None:

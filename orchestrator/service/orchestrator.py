@@ -44,7 +44,17 @@ from orchestrator.rollout.state import (
     RolloutState,
     summed,
 )
-from orchestrator.service import appearing, binding, looking, plans, predicting, recalling, reopening, requests
+from orchestrator.service import (
+    appearing,
+    binding,
+    examining,
+    looking,
+    plans,
+    predicting,
+    recalling,
+    reopening,
+    requests,
+)
 from orchestrator.service.backfilling import Backfilling
 from orchestrator.service.drifting import Drifting
 from orchestrator.service.freezing import Freezing
@@ -176,9 +186,10 @@ class Orchestrator:
         return groups
 
     async def plan(self, request: Request) -> CompiledPlan:
-        made = await self._made(request, self.registry)
+        registry = self.registry
+        made = await self._made(request, registry)
         await self._parts.store.plans.keep(made.plan.digest, made.manifest, now())
-        return made.plan
+        return await examining.examined(made, registry, self._parts)
 
     async def _as_planned(self, request: Request, registry: Registry) -> Made:
         """The plan as it is now, if it is the one that the request is bound to. Raises PlanChangedError."""

@@ -8,12 +8,13 @@ from typing import NamedTuple
 from orchestrator.api.ports import CompiledGroup, CompiledPlan, PlanGroup
 from orchestrator.databases.base import Place
 from orchestrator.errors import TargetError
-from orchestrator.execute.render import compile_plan
+from orchestrator.execute.render import render_plan
 from orchestrator.history.revisions import History
 from orchestrator.observe.fleet import Fleet
+from orchestrator.plan import compiled as compiling
 from orchestrator.plan import findings
 from orchestrator.plan import manifest as manifests
-from orchestrator.plan.compiled import IN_BATCHES, Compiled, Online
+from orchestrator.plan.compiled import IN_BATCHES, Compiled, Online, Rendering
 from orchestrator.plan.manifest import Manifest, PlannedGroup
 from orchestrator.plan.reversals import irreversible
 from orchestrator.plan.steps import Direction, Plan, Planner
@@ -23,12 +24,23 @@ from orchestrator.service.survey import NAMES_SHOWN, FleetSurvey
 from orchestrator.service.wiring import Parts, limits
 
 
+class Look(NamedTuple):
+    """What a group of a plan was made from. `rendering`: its SQL, where it is compiled."""
+
+    track: Track
+    history: History
+    targets: Sequence[Target]
+    plan: Plan | None
+    rendering: Rendering | None
+
+
 class Made(NamedTuple):
-    """A plan, what of it a rollout can be bound to, and where its tracks are to be brought."""
+    """A plan, what of it a rollout can be bound to, and where its tracks are to be brought. `looks`: of each group."""
 
     plan: CompiledPlan
     manifest: Manifest
     aims: Mapping[str, Aim]
+    looks: Sequence[Look]
 
 
 async def made(
@@ -42,11 +54,12 @@ async def made(
 ) -> Made:
     """Read the heads of the targets and compile the plan of each group. Raises HistoryError; changes nothing."""
     history, groups = await survey.grouped(registry, track, targets, to, direction)
-    found = []
+    both = []
     for (state, plan), together in groups.items():
         for alike in _by_dialect(registry, together):
-            found.append(await _group(parts, registry, history, state, plan, alike))
-    found.sort(key=lambda group: (-len(group.steps), group.heads, group.state, group.tenants))
+            both.append(await _group(parts, registry, history, state, plan, alike))
+    both.sort(key=lambda one: (-len(one[0].steps), one[0].heads, one[0].state, one[0].tenants))
+    found = [group for group, _ in both]
     aim = Aim(history.resolve(to, direction), history.digest)
     manifest = Manifest(
         direction,
@@ -55,7 +68,8 @@ async def made(
         _places(registry, history, targets, found),
         tuple(map(_planned, found)),
     )
-    return Made(CompiledPlan(found, manifests.digest(manifest)), manifest, {track.name: aim})
+    made = CompiledPlan(found, manifests.digest(manifest))
+    return Made(made, manifest, {track.name: aim}, [look for _, look in both])
 
 
 def _by_dialect(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
@@ -72,7 +86,8 @@ def joined(several: Sequence[Made]) -> Made:
         return several[0]
     manifest = manifests.joined([one.manifest for one in several])
     plan = CompiledPlan([group for one in several for group in one.plan.groups], manifests.digest(manifest))
-    return Made(plan, manifest, {track: aim for one in several for track, aim in one.aims.items()})
+    aims = {track: aim for one in several for track, aim in one.aims.items()}
+    return Made(plan, manifest, aims, [look for one in several for look in one.looks])
 
 
 def groups(plan: CompiledPlan) -> Sequence[PlanGroup]:
@@ -123,13 +138,14 @@ def lasting_as_planned(plan: CompiledPlan, direction: Direction, targets: Sequen
 
 async def _group(
     parts: Parts, registry: Registry, history: History, state: FleetState, plan: Plan | None, alike: Sequence[Target]
-) -> CompiledGroup:
+) -> tuple[CompiledGroup, Look]:
     tenants, track = tuple(target.tenant for target in alike), history.track.name
+    look = Look(registry.tracks[track], history, alike, plan, None)
     if plan is None or not plan.steps:
         heads, problem = (plan.heads, plan.problem) if plan else ((), None)
-        return CompiledGroup(track, heads, state, (), tenants, {}, (), "", problem)
+        return CompiledGroup(track, heads, state, (), tenants, {}, (), "", problem), look
     place = Place(history.env_py.settled(alike[0]), registry.url_for(alike[0]), limits(parts.settings))
-    compiled, online = await _compiled(parts, registry, history, alike[0], plan)
+    compiled, online, rendering = await _compiled(parts, registry, history, alike[0], plan)
     script = parts.databases[place.url.get_backend_name()].script(place, compiled) if compiled else ()
     shown = tuple(part.revisions if isinstance(part, Online) else part for part in script)
     digest = compiled.digest if compiled else ""
@@ -143,7 +159,7 @@ async def _group(
         mixed=history.mixed(plan.direction),
     )
     backfills = tuple(step for step in plan.steps if step in history.backfills(plan.direction))
-    return CompiledGroup(
+    group = CompiledGroup(
         track,
         plan.heads,
         state,
@@ -153,15 +169,16 @@ async def _group(
         shown,
         digest,
         irreversible=lasting,
-        findings=told,
+        findings=list(findings.levelled(told, look.track.findings)),
         backfills=backfills,
     )
+    return group, look._replace(rendering=rendering)
 
 
 async def _compiled(
     parts: Parts, registry: Registry, history: History, target: Target, plan: Plan
-) -> tuple[Compiled | None, dict[str, str]]:
-    """The compiled plan, and why revisions run online; no plan where none of them is replayed."""
+) -> tuple[Compiled | None, dict[str, str], Rendering | None]:
+    """The compiled plan, why revisions run online, and what it was cut from; no plan where none of them is replayed."""
     reason = None
     if plan.direction == "stamp":
         reason = "a stamp only writes the version table"
@@ -171,14 +188,16 @@ async def _compiled(
         reason = "only PostgreSQL targets are replayed"
     else:
         try:
-            made = await compile_plan(parts.workers, registry, target, history, plan)
+            rendering = await render_plan(parts.workers, registry, target, history, plan)
         except TargetError as exc:
             reason = exc.message
     if reason is not None:
         backfills = history.backfills(plan.direction)
-        return None, {step: IN_BATCHES if step in backfills else reason for step in plan.steps}
+        return None, {step: IN_BATCHES if step in backfills else reason for step in plan.steps}, None
+    made = compiling.compiled(plan, rendering)
     stretches = [segment for segment in made.segments if isinstance(segment, Online)]
-    return made, {name: why for one in stretches for name, why in zip(one.revisions, one.reasons, strict=True)}
+    online = {name: why for one in stretches for name, why in zip(one.revisions, one.reasons, strict=True)}
+    return made, online, rendering
 
 
 def _planned(group: CompiledGroup) -> PlannedGroup:

@@ -80,7 +80,7 @@ async def test_the_plan_says_what_cannot_be_taken_back(project: Project) -> None
     assert done.out.count("the server does not take DDL back") == 1
     [group] = json.loads((await project.run("plan", "--json")).out)["groups"]
     assert group["irreversible"] == {"gamma": "its downgrade is empty"}
-    assert {finding["kind"] for finding in group["findings"]} == {"half_applied", "irreversible", "online"}
+    assert {finding["rule"] for finding in group["findings"]} == {"half_applied", "irreversible", "online", "unread"}
     assert "gamma cannot be taken back" in (await project.run("migrate", "--dry-run")).out
 
 
@@ -132,3 +132,12 @@ async def test_the_plan_shows_backfills_and_what_is_mixed_with_them(project: Pro
     lines = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "gamma backfill it changes rows in batches" in lines
     assert "delta: it will not run: beside its backfills it has op.drop_table (delta.py:" in " ".join(lines)
+    strict = await project.run("plan", "--fail-on", "error", "--json")
+    assert strict.code == 6, strict.err
+    found = json.loads(strict.out)
+    assert found["worst"] == "error"
+    assert [one["revision"] for one in found["groups"][0]["findings"] if one["level"] == "error"] == ["delta"]
+    rules = {"config": "project/alembic.ini", "findings": {"rules": {"mixed_backfill": "warning"}}}
+    project.write_registry(6, app=rules)
+    assert (await project.run("plan", "--fail-on", "error")).code == 0
+    assert (await project.run("plan", "--fail-on", "warning", "--markdown")).code == 6

@@ -61,7 +61,7 @@ async def test_the_plan_shows_what_changes_rows_in_batches(
     if execution == "replay":
         assert group.steps[3].reason == "it asks the database (`op.requires_backfill`)"
         assert group.steps[2].reason == "it shares a transaction with omega, which runs online"
-    assert not [one for one in group.findings if one.kind == "mixed_backfill"]
+    assert not [one for one in group.findings if one.rule == "mixed_backfill"]
 
 
 async def test_what_comes_before_and_after_a_backfill_is_replayed(
@@ -103,7 +103,7 @@ async def test_what_is_mixed_with_a_backfill_is_found_and_refused(
     (database,) = await make_databases(1)
     async with engine.running(_registry(project, pg, [database])) as running:
         group = await _group(running)
-        (found,) = [one for one in group.findings if one.kind == "mixed_backfill"]
+        (found,) = [one for one in group.findings if one.rule == "mixed_backfill"]
         assert found.revision == "worse"
         assert "op.add_column (worse.py:" in found.message
         assert "op is handed on (worse.py:" in found.message

@@ -482,9 +482,10 @@ async def test_findings_tell_what_the_sql_does_not(scene: Scene) -> None:
     track = replace(scene.registry.tracks["app"], execution="auto")
     async with engine.running(replace(scene.registry, tracks={"app": track})) as one:
         [group] = (await one.service.plan(engine.head())).groups
-    assert [(finding.kind, finding.revision) for finding in group.findings] == [
+    assert [(finding.rule, finding.revision) for finding in group.findings] == [
         ("outside_transaction", "delta"),
         ("irreversible", "odd"),
         ("online", "odd"),
+        ("unread", "odd"),
     ]
     assert "CREATE INDEX CONCURRENTLY i ON gamma (id)" in group.findings[0].message

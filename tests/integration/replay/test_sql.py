@@ -90,8 +90,8 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
         ["asks", "online", "it asks the connection for an answer: inspect()"],
         ["omega", "sql"],
     ]
-    assert [line[0] for line in lines[5:7]] == ["asks:", "omega:"]
-    assert all(line[2] == "cannot be taken back: its downgrade is empty" for line in lines[5:7])
+    lasting = "it cannot be taken back: its downgrade is empty"
+    assert lines[5:7] == [["info", "irreversible", f"{revision}: {lasting}"] for revision in ("asks", "omega")]
     assert lines[7] == ["1", "target", "at alpha: behind  t003"]
     assert lines[-1][0] == "digest"
     again = await run("plan", cwd=tmp_path)

@@ -24,7 +24,14 @@ async def test_a_plan_tells_groups_steps_sql_and_digests(client: httpx2.AsyncCli
         {"revision": "c3", "execution": "online", "reason": "it asks postgresql://u:***@h/d for an answer"},
     ]
     assert group["sql"] == ["BEGIN;\nSELECT 1;\nCOMMIT;"]
-    assert group["findings"] == [{"kind": "online", "revision": "c3", "message": "it asks postgresql://u:***@h/d"}]
+    [found] = group["findings"]
+    assert {key: found[key] for key in found if found[key] is not None} == {
+        "rule": "online",
+        "level": "info",
+        "revision": "c3",
+        "message": "it asks postgresql://u:***@h/d",
+    }
+    assert plan["worst"] == "info"
     assert group["irreversible"] == {"b2": "its downgrade is empty"}
     assert (group["heads"], group["state"], group["digest"]) == (["a1"], "behind", "d1")
     assert (group["count"], group["targets"]) == (len(tenants), tenants)

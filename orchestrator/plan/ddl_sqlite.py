@@ -1,0 +1,68 @@
+"""What keeps an SQLite database locked for as long as a table is large. Pure.
+
+There is one lock, on the file: nobody else writes until the transaction ends
+(https://www.sqlite.org/lockingv3.html, https://www.sqlite.org/lang_altertable.html).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.plan.locks import COPY, Command, Lock, Touch, Work
+from orchestrator.plan.tokens import Reader, Unread, after_words, has
+
+
+def _create(it: Reader) -> Command:
+    if it.takes("temp") or it.takes("temporary"):
+        return Command()
+    if it.takes("table"):
+        it.takes("if", "not", "exists")
+        return Command(creates=(it.table(),))
+    it.takes("unique")
+    on = after_words(it.rest(), "on") if it.takes("index") else None
+    return Command() if on is None else Command((Touch(Reader(on).table(), Lock.FILE, Work.BUILD, "CREATE INDEX"),))
+
+
+def _alter(it: Reader) -> Command:
+    if not it.takes("table"):
+        return Command()
+    table = it.table()
+    if it.takes("rename", "to"):
+        return Command(renames=(table, it.table()))
+    if it.takes("drop"):
+        return Command((Touch(table, Lock.FILE, Work.REWRITE, "DROP COLUMN"),))
+    return Command()
+
+
+def _insert(it: Reader) -> Command:
+    """Alembic's batch mode copies a table to a new one, which takes its name."""
+    if not it.takes("into") or not it.table().name.startswith(COPY):
+        return Command()
+    source = after_words(it.rest(), "from")
+    if source is None:
+        raise Unread("a copy of nothing")
+    return Command((Touch(Reader(source).table(), Lock.FILE, Work.REWRITE, "copy in batch mode"),))
+
+
+def _update(it: Reader) -> Command:
+    return _all_rows(it, "UPDATE")
+
+
+def _delete(it: Reader) -> Command:
+    return _all_rows(it, "DELETE") if it.takes("from") else Command()
+
+
+def _all_rows(it: Reader, verb: str) -> Command:
+    table, rest = it.table(), it.rest()
+    if has(rest, "where") or has(rest, "limit") or has(rest, "from"):
+        return Command()
+    return Command((Touch(table, Lock.FILE, Work.CHANGE, f"{verb} without WHERE"),))
+
+
+COMMANDS: dict[str, Callable[[Reader], Command]] = {
+    "create": _create,
+    "alter": _alter,
+    "insert": _insert,
+    "update": _update,
+    "delete": _delete,
+}

@@ -1,0 +1,64 @@
+"""On MySQL and MariaDB, what copies a large table is told before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sqlalchemy.engine import make_url
+
+from orchestrator.registry.findings import Findings
+from orchestrator.registry.model import Shard
+from tests import engine, environments, mariadb
+from tests.mariadb import MakeMySQLDatabases, MySQLServer
+
+ROWS = 4000
+CHANGES = {
+    "a_copy": "op.alter_column('orders', 'a', type_=sa.BigInteger, existing_type=sa.Integer)",
+    "b_wider": "op.alter_column('orders', 'name', type_=sa.String(60), existing_type=sa.String(20))",
+    "c_column": "op.add_column('orders', sa.Column('note', sa.Text))",
+    "d_charset": "op.execute('ALTER TABLE `orders` CONVERT TO CHARACTER SET utf8mb4')",
+    "e_rows": "op.execute('UPDATE orders SET a = 4711')",
+    "f_small": "op.alter_column('users', 'id', type_=sa.BigInteger, existing_type=sa.Integer)",
+}
+
+
+async def test_a_copy_of_a_large_table_is_an_error(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
+) -> None:
+    databases = await make_mysql_databases(2)
+    for database in databases:
+        await mariadb.execute(
+            mysql,
+            database,
+            "CREATE TABLE alembic_version (version_num varchar(32) PRIMARY KEY)",
+            "INSERT INTO alembic_version VALUES ('first')",
+            "CREATE TABLE users (id int PRIMARY KEY)",
+            "CREATE TABLE orders (id int PRIMARY KEY AUTO_INCREMENT, a int, name varchar(20))",
+        )
+    rows = ", ".join(["(1, 'x')"] * ROWS)
+    await mariadb.execute(mysql, databases[1], f"INSERT INTO orders (a, name) VALUES {rows}", "ANALYZE TABLE orders")
+    config = environments.make_project(tmp_path)
+    environments.add_revision(tmp_path, "first", None, "op.execute('SELECT 1')")
+    down = "first"
+    for name, body in CHANGES.items():
+        environments.add_revision(tmp_path, name, down, body)
+        down = name
+    shard = Shard("maria", make_url(mysql.url("x")).set(database=None))
+    track = environments.track_of(config, findings=Findings(large=1000, render=True))
+    registry = engine.registry_of([track], [shard], engine.targets_of(databases, shard="maria"))
+    async with engine.running(registry) as one:
+        [group] = (await one.service.plan(engine.head())).groups
+    found = [one for one in group.findings if one.rows is not None]
+    assert [(one.level, one.rule, one.revision) for one in found] == [
+        ("error", "table_rewrite", "a_copy"),
+        ("error", "table_rewrite", "d_charset"),
+        ("warning", "mass_change", "e_rows"),
+    ]
+    assert {(one.table, one.tenant) for one in found} == {("orders", "t001")}
+    assert all(one.rows is not None and ROWS / 2 < one.rows < ROWS * 2 for one in found)
+    assert not [one for one in group.findings if one.rule.startswith("squawk/") or one.rule == "linter_missing"]
+    assert "4711" not in str(group.findings)
+    async with engine.running(replace(registry, tracks={"app": replace(track, findings=Findings())})) as one:
+        [group] = (await one.service.plan(engine.head())).groups
+    assert {finding.rule for finding in group.findings if finding.level != "info"} == set()
