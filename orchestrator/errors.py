@@ -269,3 +269,14 @@ HALF_APPLIED = "half_applied"
 BACKFILL_STOPPED, BACKFILL_ABORTED, BACKFILL_TOO_SLOW = "backfill_stopped", "backfill_aborted", "backfill_too_slow"
 # The kind of one that came without an error to other heads than were planned.
 NOT_AT_GOAL = "not_at_goal"
+
+
+def leaves(exc: BaseException) -> Sequence[BaseException]:
+    """The errors in a group, however deeply nested, in order; an error that is no group is its own leaf.
+
+    >>> leaves(ExceptionGroup("", [OSError(1), ExceptionGroup("", [ValueError(2)])]))
+    [OSError(1), ValueError(2)]
+    """
+    if not isinstance(exc, BaseExceptionGroup):
+        return [exc]
+    return [leaf for inner in exc.exceptions for leaf in leaves(inner)]

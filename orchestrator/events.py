@@ -359,7 +359,8 @@ class TargetsAppeared(RolloutEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockWaited(Event):
-    """The lock of a target; `rollout`, `track` and `tenant` say whose, in a rollout."""
+    """The lock of a target was had, or was given up; `rollout`, `track` and `tenant` say whose, in a rollout.
+    `seconds`: since connecting to it was begun."""
 
     shard: str
     seconds: float
@@ -546,13 +547,23 @@ class DriftEvent(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftFound(DriftEvent):
-    """A target's schema is not as that of `reference`, or the targets at its revision have none in common, for which
-    `reason` is given. `differing`: lines that differ."""
+    """A target's schema is not as that of `reference`. `differing`: lines that differ."""
 
     standing: str
     heads: tuple[str, ...]
     reference: str | None = None
     differing: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftUndecided(Event):
+    """The schemas of targets at one revision have none in common, as `reason` says: which of them drift cannot be told.
+    Told once of all of them; `count`: how many have come to be so, `tenants` the first of their names."""
+
+    track: str
+    heads: tuple[str, ...]
+    count: int
+    tenants: tuple[str, ...]
     reason: str | None = None
 
 

@@ -35,6 +35,13 @@ class Settings(BaseSettings):
     metrics_laggards: int = Field(
         0, ge=0, le=100, description="/metrics names so many of the tenants that have waited longest for a migration."
     )
+    metrics_shards: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="/metrics names so many shards, and sums up the rest as `other`; unset: as many as there are with "
+        "2,000 series at most, and fewer of them in histograms.",
+    )
     traces: Literal["off", "otlp"] = Field(
         "off", description="Send traces by OTLP over HTTP; OTEL_EXPORTER_OTLP_ENDPOINT and the like say where to."
     )

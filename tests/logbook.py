@@ -68,6 +68,8 @@ def _read(where: str, call: ast.Call, method: str) -> Call:
     name = first.value if isinstance(first, ast.Constant) and isinstance(first.value, str) else None
     keys = {"exception"} if method == "exception" else set()
     for keyword in call.keywords:
+        if keyword.arg == "exc_info":  # which is told as `exception`
+            continue
         keys |= {keyword.arg} if keyword.arg else set(UNPACKED[ast.unparse(keyword.value)])
     return Call(where, name, LEVELS[method], frozenset(keys))
 

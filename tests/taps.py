@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from orchestrator.backfill.model import Answer, Go, Ran, Report, Stop, Wait
+from orchestrator.backfill.model import Answer, Go, Progress, Ran, Report, Stop, Wait
+from orchestrator.backfill.records import Record
 from orchestrator.execute.backfilling import Turn
 from orchestrator.registry.model import Target
 from orchestrator.rollout.interruptions import Interruption
@@ -49,11 +50,20 @@ class Tap:
         finally:
             self.open -= 1
 
+    async def left(self, rollout: str, target: Target) -> Sequence[Record]:
+        return ()
+
+    def found_finished(self, record: Record, progress: Progress) -> None: ...
+
+    async def kept(self) -> None: ...
+
     def answer(self, turn: int, report: Report, said: Interruption | None) -> Answer:
         self.asked += 1
         self.said.append(said)
         self.reports.append(report)
         self.ran += isinstance(report.last, Ran)
+        if report.progress.finished:
+            return Go(self.size)
         if self.stop is not None:
             return self.stop
         return Go(self.size) if self.ran < self.most or turn in self.free else Wait(WAIT_SECONDS)

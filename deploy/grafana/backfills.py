@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import LEADER, Json, dashboard, graph, number, table, variable
+from deploy.grafana.panels import LEADER, dashboard, graph, number, table
+from deploy.grafana.variables import JOB, Json, variable
 
-PLACE = '{track=~"$track",shard=~"$shard"}'
-SHARD = '{shard=~"$shard"}'
-LAG = '{shard=~"$shard",signal=~"replication_lag|replica_lag"}'
-OF_TRACK = '{track=~"$track"}'
+PLACE = f'{{{JOB},track=~"$track",shard=~"$shard"}}'
+SHARD = f'{{{JOB},shard=~"$shard"}}'
+LAG = f'{{{JOB},shard=~"$shard",signal=~"replication_lag|replica_lag"}}'
+OF_TRACK = f'{{{JOB},track=~"$track"}}'
 RATE = "[$__rate_interval]"
 NONE = "no backfill is underway"
 

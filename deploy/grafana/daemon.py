@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from deploy.grafana.panels import LEADER, Json, Panel, dashboard, graph, number, table, timeline, variable
+from deploy.grafana.panels import LEADER, Panel, dashboard, graph, number, table, timeline
+from deploy.grafana.variables import JOB, Json, variable
 
-HERE = '{instance=~"$instance"}'
+HERE = f'{{{JOB},instance=~"$instance"}}'
+ALL = f"{{{JOB}}}"
 RATE = "[$__rate_interval]"
 
 
@@ -18,34 +20,34 @@ def _standing() -> list[Panel]:
     return [
         number(
             "Leaders",
-            "sum(orchestrator_leader)",
+            f"sum(orchestrator_leader{ALL})",
             "Daemons that drive rollouts: one for each store.",
             empty="no daemon",
             steps=[(None, "red"), (1, "green"), (2, "red")],
         ),
-        number("Daemons", "count(orchestrator_leader)", "Leaders and those that stand by.", empty="no daemon"),
+        number("Daemons", f"count(orchestrator_leader{ALL})", "Leaders and those that stand by.", empty="no daemon"),
         number(
             "Registry",
-            "min(orchestrator_registry_valid)",
+            f"min(orchestrator_registry_valid{HERE})",
             "While its file has mistakes, the registry of before goes on.",
             empty="not read",
             words={0: ("has mistakes", "red"), 1: ("valid", "green")},
         ),
         number(
             "Stale sources",
-            "sum(orchestrator_registry_source_stale) or vector(0)",
+            f"sum(max by (source) (orchestrator_registry_source_stale{HERE})) or vector(0)",
             "Sources of tenants that give no good answer.",
             steps=[(None, "green"), (1, "red")],
         ),
         number(
             "Store errors in an hour",
-            "sum(increase(orchestrator_store_errors_total[1h]))",
+            f"sum(increase(orchestrator_store_errors_total{HERE}[1h]))",
             "Reads and transactions of the store that failed.",
             steps=[(None, "green"), (1, "red")],
         ),
         number(
             "Since the last start",
-            f"min(time() - process_start_time_seconds{HERE} and on (job, instance) orchestrator_leader)",
+            f"min(time() - process_start_time_seconds{HERE})",
             "Of the daemon that was started last: small again and again where one does not stay up.",
             unit="s",
             empty="no daemon",
@@ -70,7 +72,6 @@ def _standing() -> list[Panel]:
 
 
 def _process() -> list[Panel]:
-    of_ours = "and on (job, instance) orchestrator_leader"
     lag = f"sum by (le, instance) (rate(orchestrator_event_loop_lag_seconds_bucket{HERE}{RATE}))"
     return [
         graph(
@@ -81,19 +82,19 @@ def _process() -> list[Panel]:
         ),
         graph(
             "Processor",
-            [("{{instance}}", f"rate(process_cpu_seconds_total{HERE}{RATE}) {of_ours}")],
+            [("{{instance}}", f"rate(process_cpu_seconds_total{HERE}{RATE})")],
             "Of the daemon's own process; 100 % is one core. Migrations run in processes beside it.",
             unit="percentunit",
         ),
         graph(
             "Memory",
-            [("{{instance}}", f"process_resident_memory_bytes{HERE} {of_ours}")],
+            [("{{instance}}", f"process_resident_memory_bytes{HERE}")],
             "Resident, of the daemon's own process.",
             unit="bytes",
         ),
         graph(
             "Open files and sockets",
-            [("{{instance}}", f"process_open_fds{HERE} {of_ours}")],
+            [("{{instance}}", f"process_open_fds{HERE}")],
             "Of the daemon's own process.",
         ),
     ]
@@ -110,7 +111,7 @@ def _around() -> list[Panel]:
         ),
         table(
             "Sources of tenants",
-            f"time() - (orchestrator_registry_source_refreshed_timestamp_seconds {LEADER})",
+            f"time() - (orchestrator_registry_source_refreshed_timestamp_seconds{HERE} {LEADER})",
             "Since each source that the registry asks last gave a good answer.",
             {"source": "source", "Value": "last good answer before"},
             unit="s",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from deploy.grafana.overrides import COLOURS
-from deploy.grafana.panels import LEADER, Json, dashboard, graph, number, table, variable
+from deploy.grafana.panels import LEADER, dashboard, graph, number, table
+from deploy.grafana.variables import JOB, Json, variable
 
-HERE = '{track=~"$track",shard=~"$shard"}'
-OF_TRACK = '{track=~"$track"}'
+HERE = f'{{{JOB},track=~"$track",shard=~"$shard"}}'
+OF_TRACK = f'{{{JOB},track=~"$track"}}'
 
 
 def targets(state: str = "") -> str:
     wanted = f',state="{state}"' if state else ""
-    return f'sum(orchestrator_targets{{track=~"$track",shard=~"$shard"{wanted}}} {LEADER})'
+    return f'sum(orchestrator_targets{{{JOB},track=~"$track",shard=~"$shard"{wanted}}} {LEADER})'
 
 
 def make() -> Json:
@@ -81,7 +82,7 @@ def make() -> Json:
             ),
             table(
                 "Not at the goal",
-                'sum by (track, shard, state) (orchestrator_targets{track=~"$track",shard=~"$shard",'
+                f'sum by (track, shard, state) (orchestrator_targets{{{JOB},track=~"$track",shard=~"$shard",'
                 f'state!="up_to_date"}} {LEADER}) > 0',
                 "How many targets are behind, ahead, empty, unread or out of reach, and on which shard.",
                 {"track": "track", "shard": "shard", "state": "state", "Value": "targets"},
@@ -126,7 +127,7 @@ def make() -> Json:
             ),
             graph(
                 "Targets by source",
-                [("{{source}}", f"sum by (source) (orchestrator_registry_targets {LEADER})")],
+                [("{{source}}", f"sum by (source) (orchestrator_registry_targets{{{JOB}}} {LEADER})")],
                 "Where the registry has its targets from.",
                 stacked=True,
             ),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deploy.grafana import overrides
+from deploy.grafana import overrides, variables
+from deploy.grafana.variables import JOB, OF_TRACK, SOURCE, Json
 
-Json = dict[str, Any]
 Words = Mapping[int, tuple[str, str]]
 
-SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 COLUMNS = 24
 # Leaves out what a process that stands by tells of the fleet and of rollouts. It binds loosely: put it in parentheses.
-LEADER = "and on (job, instance) (orchestrator_leader == 1)"
+LEADER = f"and on (job, instance) (orchestrator_leader{{{JOB}}} == 1)"
+# Histograms whose buckets may have the trace of one that fell into them.
+EXEMPLARS = ("orchestrator_migration_duration_seconds", "orchestrator_lock_wait_seconds")
 # Minutes over which what happens seldom is summed up, so that its line has no holes.
 SELDOM = "[5m]"
 
@@ -60,7 +61,9 @@ def timeline(
     return Panel(title, "state-timeline", [query], told, words=words, **options)
 
 
-def dashboard(uid: str, title: str, told: str, variables: Sequence[Json], panels: Sequence[Panel]) -> Json:
+def dashboard(uid: str, title: str, told: str, chosen: Sequence[Json], panels: Sequence[Panel]) -> Json:
+    """Panels say for themselves which of the variables they do not go by."""
+    names = [variable["name"] for variable in chosen]
     return {
         "uid": uid,
         "title": title,
@@ -73,41 +76,34 @@ def dashboard(uid: str, title: str, told: str, variables: Sequence[Json], panels
         "refresh": "10s",
         "time": {"from": "now-1h", "to": "now"},
         "timezone": "",
-        "templating": {"list": [_datasource(), *variables]},
-        "annotations": {"list": _annotations()},
+        "templating": {"list": [variables.datasource(), variables.installation(), *chosen]},
+        "annotations": {"list": _annotations(names)},
         "links": [
-            {"type": "dashboards", "title": "Migrations", "tags": ["migrations"], "asDropdown": True, "keepTime": True}
+            {
+                "type": "dashboards",
+                "title": "Migrations",
+                "tags": ["migrations"],
+                "asDropdown": True,
+                "keepTime": True,
+                "includeVars": True,
+            }
         ],
-        "panels": _placed(panels),
+        "panels": _placed([_narrowed(panel, names) for panel in panels]),
     }
 
 
-def variable(name: str, metric: str, label: str | None = None) -> Json:
-    """A choice among the values of a label, several or all at once."""
-    query = f"label_values({metric}, {label or name})"
-    return {
-        "name": name,
-        "label": name.capitalize(),
-        "type": "query",
-        "datasource": SOURCE,
-        "definition": query,
-        "query": {"query": query, "refId": name},
-        "refresh": 2,
-        "sort": 1,
-        "multi": True,
-        "includeAll": True,
-        "allValue": ".*",
-        "current": {"text": "All", "value": "$__all"},
-    }
+def _narrowed(panel: Panel, names: Sequence[str]) -> Panel:
+    """Says which variables make no difference: those that a query of the panel leaves out."""
+    left_out = [name for name in names if any(f"${name}" not in promql for _, promql in panel.queries)]
+    if not left_out:
+        return panel
+    return replace(panel, told=f"{panel.told} Not narrowed by the chosen {' or '.join(left_out)}.")
 
 
-def _datasource() -> Json:
-    return {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": {}}
-
-
-def _annotations() -> list[Json]:
-    begun = f"(orchestrator_rollout_started_timestamp_seconds {LEADER}) * 1000 > 0"
-    ended = "sum by (track, outcome) (increase(orchestrator_rollouts_total[$__rate_interval])) > 0"
+def _annotations(names: Sequence[str]) -> list[Json]:
+    here = ",".join([JOB, *([OF_TRACK] if "track" in names else [])])
+    begun = f"(orchestrator_rollout_started_timestamp_seconds{{{here}}} {LEADER}) * 1000 > 0"
+    ended = f"sum by (track, outcome) (increase(orchestrator_rollouts_total{{{here}}}[$__rate_interval])) > 0"
     common: Json = {"datasource": SOURCE, "enable": True, "hide": False, "tagKeys": "track", "step": "10s"}
     return [
         {
@@ -187,7 +183,8 @@ def _custom(panel: Panel) -> Json:
 def _target(letter: str, legend: str, expr: str, kind: str) -> Json:
     target: Json = {"refId": letter, "datasource": SOURCE, "expr": expr, "legendFormat": legend or "__auto"}
     if kind in ("timeseries", "state-timeline"):
-        return {**target, "range": True}
+        traced = any(f"{name}_bucket" in expr for name in EXEMPLARS)
+        return {**target, "range": True, **({"exemplar": True} if traced else {})}
     return {**target, "instant": True, **({"format": "table"} if kind == "table" else {})}
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from deploy.grafana.overrides import ROLLOUTS
-from deploy.grafana.panels import LEADER, SELDOM, Json, Panel, dashboard, graph, number, table, variable
+from deploy.grafana.panels import LEADER, SELDOM, Panel, dashboard, graph, number, table
+from deploy.grafana.variables import JOB, OF_TRACK, Json, variable
 
-HERE = '{rollout=~"$rollout"}'
-PLACE = '{track=~"$track",shard=~"$shard"}'
+HERE = f'{{{JOB},rollout=~"$rollout"}}'
+ROLLOUT = f'{{{JOB},rollout=~"$rollout",{OF_TRACK}}}'
+PLACE = f'{{{JOB},track=~"$track",shard=~"$shard"}}'
+SHARD = f'{{{JOB},shard=~"$shard"}}'
+# Of the track, as what a rollout tells without naming its track.
+OURS = f"{LEADER} and on (job, instance, rollout) orchestrator_rollout_started_timestamp_seconds{ROLLOUT}"
 NONE = "no rollout is active"
 RATE = "[$__rate_interval]"
 
 
 def targets(states: str) -> str:
-    return f'orchestrator_rollout_targets{{rollout=~"$rollout",state=~"{states}"}} {LEADER}'
+    return f'orchestrator_rollout_targets{{{JOB},rollout=~"$rollout",{OF_TRACK},state=~"{states}"}} {LEADER}'
 
 
 def make() -> Json:
     variables = [
-        variable("rollout", "orchestrator_rollout_progress_ratio"),
         variable("track", "orchestrator_targets"),
         variable("shard", "orchestrator_targets"),
+        variable("rollout", "orchestrator_rollout_started_timestamp_seconds", OF_TRACK),
     ]
     title, told = "Migrations: rollouts", "How far active rollouts are, what failed and why, what holds them up."
     return dashboard("orchestrator-rollout", title, told, variables, [*_standing(), *_work(), *_trouble()])
@@ -27,10 +32,15 @@ def make() -> Json:
 
 def _standing() -> list[Panel]:
     return [
-        number("Active", f"sum(orchestrator_rollouts_active {LEADER})", "Rollouts that have not ended.", empty=NONE),
+        number(
+            "Active",
+            f"count(orchestrator_rollout_started_timestamp_seconds{ROLLOUT} {LEADER})",
+            "Rollouts that have not ended.",
+            empty=NONE,
+        ),
         number(
             "Progress",
-            f"min(orchestrator_rollout_progress_ratio{HERE} {LEADER})",
+            f"min(orchestrator_rollout_progress_ratio{HERE} {OURS})",
             "Finished part of the rollout, of the one that is least far.",
             unit="percentunit",
             largest=1,
@@ -38,7 +48,7 @@ def _standing() -> list[Panel]:
         ),
         number(
             "Time left",
-            f"max(orchestrator_rollout_eta_seconds{HERE} {LEADER})",
+            f"max(orchestrator_rollout_eta_seconds{HERE} {OURS})",
             "Until the last target, at the rate so far.",
             unit="s",
             empty="not known",
@@ -52,7 +62,7 @@ def _standing() -> list[Panel]:
         ),
         number(
             "Since the last progress",
-            f"max((time() - orchestrator_rollout_last_progress_timestamp_seconds{HERE}) {LEADER})",
+            f"max((time() - orchestrator_rollout_last_progress_timestamp_seconds{HERE}) {OURS})",
             "Since a target, a step, a batch or a wave last began or ended.",
             unit="s",
             empty=NONE,
@@ -60,7 +70,7 @@ def _standing() -> list[Panel]:
         ),
         number(
             "Failure budget used",
-            f"max(orchestrator_rollout_failure_budget_used_ratio{HERE} {LEADER})",
+            f"max(orchestrator_rollout_failure_budget_used_ratio{HERE} {OURS})",
             "Of the wave that has used most; at 100 % the rollout reacts.",
             unit="percentunit",
             empty="no budget",
@@ -68,7 +78,7 @@ def _standing() -> list[Panel]:
         ),
         table(
             "Rollouts",
-            f"(time() - orchestrator_rollout_state_since_timestamp_seconds{HERE}) {LEADER}",
+            f"(time() - orchestrator_rollout_state_since_timestamp_seconds{ROLLOUT}) {LEADER}",
             "Each active rollout, its state, and for how long it has been in it.",
             {"rollout": "rollout", "track": "track", "state": "state", "Value": "for"},
             unit="s",
@@ -78,7 +88,7 @@ def _standing() -> list[Panel]:
         ),
         table(
             "Failures by signature",
-            f"sum by (rollout, signature) (orchestrator_rollout_failures{HERE} {LEADER}) > 0",
+            f"sum by (rollout, signature) (orchestrator_rollout_failures{HERE} {OURS}) > 0",
             "Failures of one cause have one signature: revision, error, digest of the statement.",
             {"rollout": "rollout", "signature": "signature", "Value": "targets"},
             height=6,
@@ -87,7 +97,7 @@ def _standing() -> list[Panel]:
         ),
         graph(
             "Targets by state",
-            [("{{state}}", f"sum by (state) (orchestrator_rollout_targets{HERE} {LEADER}) > 0")],
+            [("{{state}}", f"sum by (state) (orchestrator_rollout_targets{ROLLOUT} {LEADER}) > 0")],
             "The rollout's targets, each in one state; together they are all of them.",
             stacked=True,
             empty=NONE,
@@ -105,7 +115,7 @@ def _standing() -> list[Panel]:
         ),
         graph(
             "Progress",
-            [("{{rollout}}", f"max by (rollout) (orchestrator_rollout_progress_ratio{HERE} {LEADER})")],
+            [("{{rollout}}", f"max by (rollout) (orchestrator_rollout_progress_ratio{HERE} {OURS})")],
             "Finished part of each rollout.",
             unit="percentunit",
             largest=1,
@@ -116,7 +126,7 @@ def _standing() -> list[Panel]:
             [
                 (
                     "{{rollout}} {{wave}}",
-                    f"max by (rollout, wave) (orchestrator_rollout_failure_budget_used_ratio{HERE} {LEADER})",
+                    f"max by (rollout, wave) (orchestrator_rollout_failure_budget_used_ratio{HERE} {OURS})",
                 )
             ],
             "At 100 % the rollout pauses, aborts or goes back, as its strategy says.",
@@ -140,9 +150,9 @@ def _work() -> list[Panel]:
             [
                 (
                     "{{shard}} running",
-                    f'sum by (shard) (orchestrator_migrations_in_progress{{shard=~"$shard"}} {LEADER})',
+                    f"sum by (shard) (orchestrator_migrations_in_progress{SHARD} {LEADER})",
                 ),
-                ("{{shard}} limit", 'min by (shard) (orchestrator_shard_concurrency_limit{shard=~"$shard"})'),
+                ("{{shard}} limit", f"min by (shard) (orchestrator_shard_concurrency_limit{SHARD})"),
             ],
             "A limit below the registry's says that the server has no room for more. A target that waits for its next "
             "attempt counts as running, and needs no room meanwhile.",
@@ -173,7 +183,7 @@ def _trouble() -> list[Panel]:
                 (
                     "{{shard}}",
                     "histogram_quantile(0.95, sum by (le, shard) "
-                    f'(rate(orchestrator_lock_wait_seconds_bucket{{shard=~"$shard"}}{SELDOM})))',
+                    f"(rate(orchestrator_lock_wait_seconds_bucket{SHARD}{SELDOM})))",
                 )
             ],
             "In the last five minutes, whether the lock was had or not.",

@@ -114,6 +114,6 @@ class Pacer(Protocol):
     """Decides when the next batch goes, and how large it is."""
 
     def ask(self, report: Report) -> Answer:
-        """Called from the thread that migrates, before each batch that no `Go` has let pass, and once after the last
-        (`finished`, whose answer is ignored). May block for a second or so; what takes longer is a `Wait`."""
+        """Called from the thread that migrates, before each batch that no `Go` has let pass, and after the last
+        (`finished`), before what comes after it. May block for a second or so; what takes longer is a `Wait`."""
         ...

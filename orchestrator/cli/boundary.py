@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import typer
 
 from orchestrator.cli import screen
-from orchestrator.errors import OrchestratorError
+from orchestrator.errors import OrchestratorError, leaves
 
 INTERRUPTED = 130
 BUG = 1
@@ -30,17 +30,6 @@ def guarded() -> Iterator[None]:
         if len(found) == 1 and (isinstance(found[0], _QUIET) or is_usage(found[0])):
             raise found[0] from None
         raise typer.Exit(answer(found)) from None
-
-
-def leaves(exc: BaseException) -> Sequence[BaseException]:
-    """The errors in a group, however deeply nested, in order; an error that is no group is its own leaf.
-
-    >>> leaves(ExceptionGroup("", [OSError(1), ExceptionGroup("", [ValueError(2)])]))
-    [OSError(1), ValueError(2)]
-    """
-    if not isinstance(exc, BaseExceptionGroup):
-        return [exc]
-    return [leaf for inner in exc.exceptions for leaf in leaves(inner)]
 
 
 def is_usage(exc: BaseException) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from orchestrator.backfill.naming import checkpoints_of
 from orchestrator.databases.base import Heads, Place
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
+from orchestrator.plan import catalog as catalogs
 from orchestrator.plan.catalog import Catalog, Line
 
 # A catalog of 10,000 tables takes some seconds.
@@ -39,7 +40,7 @@ def catalog(
     meanwhile: the lines may be of a schema that is half done."""
     if before != after:
         raise changing(place, "its version table has changed while its schema was read")
-    return Catalog(server, before[0], tuple(line for line in lines if line.relation not in tables), before[1])
+    return catalogs.read((line for line in lines if line.relation not in tables), server, before[0], before[1])
 
 
 def changing(place: Place, why: str) -> TargetLockedError:

@@ -20,6 +20,7 @@ from orchestrator.databases.base import Place
 from orchestrator.databases.mysql_connecting import Row, ask, is_mariadb
 from orchestrator.databases.quoting import backquoted
 from orchestrator.plan.catalog import Line, of_tenant
+from orchestrator.plan.roles import marked
 
 # Each question names its database by a parameter, so that the server looks into no other.
 _TABLES = """SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, TABLE_COMMENT FROM information_schema.TABLES
@@ -28,12 +29,12 @@ _COLUMNS = """SELECT TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, IS_NULLABLE, COLUMN_D
     GENERATION_EXPRESSION, COLUMN_COMMENT FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = %s"""
 _INDEXES = """SELECT TABLE_NAME, INDEX_NAME, NON_UNIQUE, INDEX_TYPE, INDEX_COMMENT, {hidden}, {expression}, SUB_PART,
     COLLATION FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = %s ORDER BY 1, 2, SEQ_IN_INDEX"""
-_KEYS = """SELECT k.TABLE_NAME, k.CONSTRAINT_NAME, r.UPDATE_RULE, r.DELETE_RULE, k.REFERENCED_TABLE_SCHEMA,
-    k.REFERENCED_TABLE_NAME, k.COLUMN_NAME, k.REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE k
-    JOIN information_schema.REFERENTIAL_CONSTRAINTS r ON r.CONSTRAINT_SCHEMA = k.CONSTRAINT_SCHEMA
-    AND r.CONSTRAINT_NAME = k.CONSTRAINT_NAME AND r.TABLE_NAME = k.TABLE_NAME
-    WHERE k.TABLE_SCHEMA = %s AND r.CONSTRAINT_SCHEMA = %s AND k.REFERENCED_TABLE_NAME IS NOT NULL
-    ORDER BY 1, 2, k.ORDINAL_POSITION"""
+# Two questions: joined in one, MariaDB looks into every database of the server, which took 200 ms instead of 0.4.
+_KEYS = """SELECT TABLE_NAME, CONSTRAINT_NAME, REFERENCED_TABLE_SCHEMA, REFERENCED_TABLE_NAME, COLUMN_NAME,
+    REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE
+    WHERE TABLE_SCHEMA = %s AND REFERENCED_TABLE_NAME IS NOT NULL ORDER BY 1, 2, ORDINAL_POSITION"""
+_KEY_RULES = """SELECT TABLE_NAME, CONSTRAINT_NAME, UPDATE_RULE, DELETE_RULE
+    FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE CONSTRAINT_SCHEMA = %s"""
 _CHECKS_MARIADB = """SELECT TABLE_NAME, CONSTRAINT_NAME, CHECK_CLAUSE, LEVEL FROM information_schema.CHECK_CONSTRAINTS
     WHERE CONSTRAINT_SCHEMA = %s"""
 _CHECKS_MYSQL = """SELECT t.TABLE_NAME, t.CONSTRAINT_NAME, c.CHECK_CLAUSE, t.ENFORCED
@@ -52,7 +53,7 @@ _ROUTINES = """SELECT SPECIFIC_NAME, ROUTINE_TYPE, DTD_IDENTIFIER, IS_DETERMINIS
 _PARAMETERS = """SELECT SPECIFIC_NAME, PARAMETER_NAME, ROUTINE_TYPE, ORDINAL_POSITION, PARAMETER_MODE, DTD_IDENTIFIER
     FROM information_schema.PARAMETERS WHERE SPECIFIC_SCHEMA = %s"""
 _EVENTS = """SELECT EVENT_NAME, EVENT_TYPE, INTERVAL_VALUE, INTERVAL_FIELD, STATUS, ON_COMPLETION, EVENT_DEFINITION,
-    SQL_MODE, DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"""
+    EVENT_COMMENT, SQL_MODE, DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"""
 _DATABASE = """SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA
     WHERE SCHEMA_NAME = %s"""
 # Of a question: something could not be read, since it is locked or being changed. Then the rows are not all there are.
@@ -87,16 +88,26 @@ def _indexes(mariadb: bool) -> str:
     return _INDEXES.format(hidden="IS_VISIBLE", expression="coalesce(EXPRESSION, COLUMN_NAME)")
 
 
+def questions(*, mariadb: bool) -> Iterator[str]:
+    """All that is asked of information_schema, each with the database as its parameter."""
+    yield from (kind.question for kind in _kinds(mariadb))
+    yield from (_indexes(mariadb), _KEYS, _KEY_RULES, _DATABASE)
+
+
 async def lines(connection: Connection, place: Place, tables: Mapping[str, str]) -> Sequence[Line]:
     """The catalog of the session's database. Raises TargetLockedError where a part of it cannot be read just now, and
     the driver's errors."""
     mariadb = is_mariadb(connection)
     ((database, user),) = await ask(connection, "SELECT DATABASE(), CURRENT_USER()")
+    if database is None:
+        raise catalogs.changing(place, "its database was dropped meanwhile")
     found: dict[str, list[Row]] = {}
     for kind in _kinds(mariadb):
         found[kind.name] = await _rows(connection, place, kind.question, database)
     found["index"] = await _rows(connection, place, _indexes(mariadb), database)
-    found["foreign key"] = await _rows(connection, place, _KEYS, database, database)
+    rules = await _rows(connection, place, _KEY_RULES, database)
+    found["foreign key"] = _with_rules(await _rows(connection, place, _KEYS, database), rules)
+    found["sequence"] = await _sequences(connection, place, found["table"])
     found["database"] = await _rows(connection, place, _DATABASE, database)
     written = _Writing(database, user, of_tenant(catalogs.names_of(place)), tables)
     return await anyio.to_thread.run_sync(written.lines, found, mariadb)
@@ -108,6 +119,18 @@ async def _rows(connection: Connection, place: Place, question: str, *arguments:
         if number in _NOT_READ:
             raise catalogs.changing(place, f"a table of it is locked, or being changed (warning {number})")
     return rows
+
+
+def _with_rules(columns: Sequence[Row], rules: Sequence[Row]) -> list[Row]:
+    """The columns of foreign keys with what happens when what they refer to is changed or goes."""
+    by_key = {tuple(row[:2]): tuple(row[2:]) for row in rules}
+    return [(*row[:2], *by_key.get(tuple(row[:2]), ("-", "-")), *row[2:]) for row in columns]
+
+
+async def _sequences(connection: Connection, place: Place, tables: Sequence[Row]) -> list[Row]:
+    """How each sequence was made: not its next number. MariaDB has them."""
+    names = [str(row[0]) for row in tables if row[1] == "SEQUENCE"]
+    return [row for name in names for row in await _rows(connection, place, f"SHOW CREATE SEQUENCE {backquoted(name)}")]
 
 
 class _Writing:
@@ -122,6 +145,7 @@ class _Writing:
         lines = [Line(self._text("database", row), "database") for row in found["database"]]
         for kind in _kinds(mariadb):
             lines += [self._line(kind, row) for row in found[kind.name]]
+        lines += [Line(self._text("sequence", row), str(row[0])) for row in found["sequence"]]
         lines += self._joined("index", found["index"], 6)
         lines += self._joined("foreign key", [self._at_home(row) for row in found["foreign key"]], 6)
         return lines
@@ -143,7 +167,7 @@ class _Writing:
         return (*row[:4], "<database>" if row[4] == self._database else row[4], *row[5:])
 
     def _person(self, name: Any) -> str:
-        return "<migrator>" if name == self._user else self._own.sub("<tenant>", str(name))
+        return "<migrator>" if name == self._user else marked(str(name), self._own.sub("<tenant>", str(name)))
 
     def _text(self, kind: str, row: Row) -> str:
         text = " | ".join([kind, *("-" if value is None else str(value) for value in row)])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -13,14 +14,21 @@ from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import Place
 from orchestrator.databases.catalogs import Claimed
 from orchestrator.databases.connecting import in_words, translated
+from orchestrator.databases.postgresql_spelling import respelled
 from orchestrator.plan.catalog import Catalog, Line
 
 # Of a session that reads a catalog: it changes nothing, whatever it is sent.
 SETTINGS = {"default_transaction_read_only": "on"}
-# Names are written as the session's search path and role have them: both are made the same for all.
-_SET = "RESET ROLE; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {milliseconds}"
+# Names and values are written as the session's settings have them, which a database or a role may have of its own: they
+# are made the same for all.
+_SET = """RESET ROLE; SET LOCAL search_path = pg_catalog; SET LOCAL statement_timeout = {milliseconds};
+    SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres';
+    SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL quote_all_identifiers = off;
+    SET LOCAL standard_conforming_strings = on; SET LOCAL xmlbinary = 'base64'; SET LOCAL jit = off"""
 # Rows that are taken at a time: others have their turn between.
 _ROWS = 500
+# A setting of a function, as its text tells it.
+_PATH = re.compile(r"^ SET search_path TO .*$", re.MULTILINE)
 
 
 async def read(
@@ -49,6 +57,21 @@ async def read(
     return catalogs.catalog(place, server, before, after, lines, tables)
 
 
+def _own_path(schema: str | None) -> Callable[[str], str]:
+    """What gives a tenant's schema another name where it stands in the search path of a function."""
+    if schema is None:
+        return lambda line: line
+    name = "'" + schema.replace("'", "''") + "'"
+    own = re.compile(rf"(?<=[ ]){re.escape(name)}(?=, '|$)")
+
+    def renamed(line: str) -> str:
+        if not line.startswith("function | "):
+            return line
+        return _PATH.sub(lambda found: own.sub("'<schema>'", found[0]), line, count=1)
+
+    return renamed
+
+
 async def _claimed(connection: asyncpg.Connection[Any], place: Place, beside: Sequence[Place]) -> Claimed:
     heads = await version_tables.read(connection, place)
     return heads, tuple([(one.target.track, await version_tables.read(connection, one) or ()) for one in beside])
@@ -60,14 +83,19 @@ async def _lines(
     schema = place.target.schema
     others = place.neighbours().schemas if schema is None else ()
     question = fingerprint.query(schema, others, catalogs.names_of(place))
-    renamed = fingerprint.renaming(tables, schema)
+    renamed, own_path = fingerprint.renaming(tables, schema), _own_path(schema)
     lines: list[Line] = []
     async with connection.transaction(readonly=True):
         await connection.execute(_SET.format(milliseconds=round(seconds * 1000)))
         cursor = await connection.cursor(question)
         while rows := await cursor.fetch(_ROWS):
             lines += [
-                Line(renamed(text), relation or "", part or "", "" if space is None or space == schema else space)
+                Line(
+                    respelled(own_path(renamed(text))),
+                    relation or "",
+                    part or "",
+                    "" if space is None or space == schema else space,
+                )
                 for text, space, relation, part in rows
             ]
     return lines

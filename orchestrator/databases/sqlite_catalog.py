@@ -2,14 +2,15 @@
 
 SQLite keeps each statement that made something as it was written, and hardly tells more than that. So the statements
 are compared, word by word: spaces, comments, the way names are quoted and small letters do not count, nor does the
-order of a table's columns.
+order of a table's columns. A text in double quotes, as SQLite allows it where no such name is, keeps its capitals.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from orchestrator.plan.catalog import Line
 
@@ -25,6 +26,7 @@ _WORD = re.compile(
 # A table's elements that begin so tell of the table rather than of a column.
 _OF_TABLES = frozenset({"constraint", "primary", "unique", "check", "foreign"})
 _CREATE_TABLE = ("create", "table")
+_BEFORE_NAMES = frozenset({"constraint", "references", "collate"})
 
 
 def lines(connection: sqlite3.Connection, tables: Mapping[str, str]) -> list[Line]:
@@ -32,19 +34,29 @@ def lines(connection: sqlite3.Connection, tables: Mapping[str, str]) -> list[Lin
     (encoding,) = connection.execute("PRAGMA encoding").fetchone()
     found = [Line(f"database | {encoding}", "database")]
     folded = {name.lower(): known for name, known in tables.items()}
-    for kind, name, table, sql in connection.execute(_OBJECTS).fetchall():
-        if sql is not None:  # an index that a constraint brings has none
-            found += of_statement(kind, name, table, sql, folded)
+    rows = [
+        row for row in connection.execute(_OBJECTS).fetchall() if row[3] is not None
+    ]  # a constraint's index has none
+    names = {name.lower() for row in rows for name in row[1:3]}.union(*(_named(words_of(row[3])) for row in rows))
+    for kind, name, table, sql in rows:
+        found += of_statement(kind, name, table, sql, folded, names)
     return found
 
 
-def of_statement(kind: str, name: str, table: str, sql: str, tables: Mapping[str, str] | None = None) -> Iterator[Line]:
-    """The lines for what one statement has made.
+def of_statement(
+    kind: str,
+    name: str,
+    table: str,
+    sql: str,
+    tables: Mapping[str, str] | None = None,
+    names: Collection[str] | None = None,
+) -> Iterator[Line]:
+    """The lines for what one statement has made. `names`: what in double quotes is a name; None: everything is.
 
     >>> [line.text for line in of_statement("table", "t", "t", 'CREATE TABLE "t" (id INTEGER, CHECK (id>0)) STRICT')]
     ['table | t | strict', 'column | t | id integer', 'constraint | t | check ( id > 0 )']
     """
-    words = [(tables or {}).get(word, word) for word in words_of(sql)]
+    words = [(tables or {}).get(word, word) for word in words_of(sql, names)]
     if kind == "table" and tuple(words[:2]) == _CREATE_TABLE and "(" in words:
         yield from _of_table(name, words)
         return
@@ -78,18 +90,36 @@ def _elements(words: Sequence[str]) -> tuple[list[list[str]], Sequence[str]]:
     return found, ()
 
 
-def words_of(sql: str) -> list[str]:
-    """
+def _named(words: Sequence[str]) -> Iterator[str]:
+    """The names of a table's columns and constraints, and of what these refer to."""
+    for before, word in pairwise(words):
+        if before in _BEFORE_NAMES:
+            yield word
+    if tuple(words[:2]) == _CREATE_TABLE and "(" in words:
+        yield from (element[0] for element in _elements(words)[0] if element)
+
+
+def words_of(sql: str, names: Collection[str] | None = None) -> list[str]:
+    """Its words, in small letters but for texts.
+
+    >>> words_of('x TEXT DEFAULT "Open" CHECK ("X" <> "No")', {"x"})
+    ['x', 'text', 'default', '"Open"', 'check', '(', 'x', '<>', '"No"', ')']
     >>> words_of('CREATE TABLE [A b] ("x" TEXT DEFAULT \\'It\\') -- why')
     ['create', 'table', 'a b', '(', 'x', 'text', 'default', "'It'", ')']
     """
-    found = []
+    found: list[str] = []
     for match in _WORD.finditer(sql):
         if match["text"] is not None:
             found.append(match["text"])
         elif match["quoted"] is not None:
-            quote = match["quoted"][-1]
-            found.append(match["quoted"][1:-1].replace(quote * 2, quote).lower())
+            found.append(_unquoted(match["quoted"], names if found[-1:] != ["default"] else ()))
         elif match["word"] is not None or match["sign"] is not None:
             found.append((match["word"] or match["sign"]).lower())
     return found
+
+
+def _unquoted(quoted: str, names: Collection[str] | None) -> str:
+    quote = quoted[-1]
+    word = quoted[1:-1].replace(quote * 2, quote)
+    is_name = names is None or quote != '"' or word.lower() in names
+    return word.lower() if is_name or word == word.lower() else quoted

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol
 
 from orchestrator.backfill import pace
-from orchestrator.backfill.model import Answer, Backfill, Go, Ran, Report, Stop, Wait
+from orchestrator.backfill.model import Answer, Backfill, Go, Progress, Ran, Report, Stop, Wait
+from orchestrator.backfill.records import Record
 from orchestrator.registry.backfills import Rules
 from orchestrator.registry.model import Target
 from orchestrator.rollout.interruptions import Interruption
@@ -36,6 +37,18 @@ class Throttle(Protocol):
         `held` is shown as held."""
         ...
 
+    async def left(self, rollout: str, target: Target) -> Sequence[Record]:
+        """Backfills of the target in this rollout that are not known to have come to their end."""
+        ...
+
+    def found_finished(self, record: Record, progress: Progress) -> None:
+        """One of these had, as its checkpoint says; whoever ran it did not live to tell."""
+        ...
+
+    async def kept(self) -> None:
+        """Return when all that was told of backfills is durable. Raises StoreError."""
+        ...
+
 
 class Unthrottled:
     """Batches as large as their durations let them be, where nobody throttles."""
@@ -43,6 +56,15 @@ class Unthrottled:
     @contextmanager
     def turn(self, rollout: str, target: Target, stop: Callable[[], Interruption | None]) -> Iterator[Turn]:
         yield _Adapting()
+
+    async def left(self, rollout: str, target: Target) -> Sequence[Record]:
+        return ()
+
+    def found_finished(self, record: Record, progress: Progress) -> None:
+        pass
+
+    async def kept(self) -> None:
+        pass
 
 
 class _Adapting:
@@ -86,13 +108,22 @@ class Backfilling:
         self._rows[report.backfill] = report.progress.changed
 
         def stop() -> Interruption | None:
-            return self._control.interrupts(migration, backfilling=not report.progress.finished)
+            return self._control.interrupts(migration)
 
         if self._turn is None:
             self._turn = self._open.enter_context(self._throttle.turn(migration.rollout, target, stop))
         answer = await self._turn.ask(report)
         self.interrupted = stop()  # as it is by now
-        return joined(self.interrupted, answer)
+        decided = joined(self.interrupted, answer)
+        if report.progress.finished and isinstance(decided, Go):
+            self._control.interrupts(migration, backfilling=False)
+        return decided
+
+    def found_finished(self, record: Record, progress: Progress) -> None:
+        """One that an earlier attempt had underway has ended, though nobody was told."""
+        self.any = True
+        self._rows[record.view.backfill] = progress.changed
+        self._throttle.found_finished(record, progress)
 
     @property
     def rows(self) -> int:

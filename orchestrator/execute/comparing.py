@@ -19,7 +19,7 @@ from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth, by_shard
 from orchestrator.plan import catalog as catalogs
 from orchestrator.plan import drift, drifted_lines
 from orchestrator.plan.catalog import Catalog, Line
-from orchestrator.plan.drift import Seen, Standing, Verdict
+from orchestrator.plan.drift import Group, Seen, Standing, Verdict
 from orchestrator.plan.drifted_lines import Difference
 from orchestrator.registry.model import Registry, Target, TargetKey
 
@@ -48,19 +48,26 @@ class Comparer:
 
     async def judge(self, registry: Registry, targets: Iterable[Target], reference: str | None = None) -> list[Verdict]:
         """A verdict on each target, in the order of tenants. `reference` names the tenant that is right."""
-        seen: list[Seen] = []
+        seen: dict[TargetKey, Seen] = {}
         unread: list[Verdict] = []
+        common: dict[Group | None, frozenset[str]] = {}
 
         async def found(target: Target, read: Catalog | TargetError) -> None:
+            seen.pop(target.key, None)
             if isinstance(read, TargetError):
                 unread.append(Verdict(target.key, Standing.UNREAD, why=read.message))
                 return
-            ignore = registry.tracks[target.track].drift.ignore
-            printed = await anyio.to_thread.run_sync(_printed, read.lines, ignore)
-            seen.append(Seen(target.key, drift.group_of(target.track, read), printed))
+            ignore, group = registry.tracks[target.track].drift.ignore, drift.group_of(target.track, read)
+            known = common.get(group, frozenset())
+            printed = await anyio.to_thread.run_sync(_printed, read.told(known), ignore)
+            seen[target.key] = Seen(target.key, group, printed, read.roles, read.owned - known)
 
         await self._read(registry, targets, found)
-        return sorted([*drift.judge(seen, reference), *unread], key=lambda verdict: verdict.key)
+        # A role that most have is no tenant's own, whatever that one is called: where it was taken for one, look again.
+        common |= drift.common_roles(seen.values())
+        mistaken = [one.key for one in seen.values() if not one.doubtful.isdisjoint(common[one.group])]
+        await self._read(registry, _known(registry, mistaken), found)
+        return sorted([*drift.judge(seen.values(), reference), *unread], key=lambda verdict: verdict.key)
 
     async def differences(
         self, registry: Registry, verdicts: Iterable[Verdict], most: int
@@ -81,18 +88,18 @@ class Comparer:
         self, registry: Registry, reference: TargetKey, members: Sequence[Verdict], most: int
     ) -> dict[TargetKey, Difference]:
         """The same of targets that have one reference, and so one group."""
-        group = members[0].group
+        group, common = members[0].group, members[0].common
         right: list[Line] = []
         made: dict[TargetKey, Difference] = {}
 
         async def of_reference(target: Target, read: Catalog | TargetError) -> None:
             if isinstance(read, Catalog) and drift.group_of(target.track, read) == group:
-                right.extend(catalogs.without(read.lines, registry.tracks[target.track].drift.ignore))
+                right.extend(catalogs.without(read.told(common), registry.tracks[target.track].drift.ignore))
 
         async def of_member(target: Target, read: Catalog | TargetError) -> None:
             if isinstance(read, Catalog) and drift.group_of(target.track, read) == group:
                 ignore = registry.tracks[target.track].drift.ignore
-                found = await anyio.to_thread.run_sync(_different, right, read.lines, ignore, most)
+                found = await anyio.to_thread.run_sync(_different, right, read.told(common), ignore, most)
                 if found.total:
                     made[target.key] = found
 

@@ -291,8 +291,15 @@ class _One:
             cut_short=self.cut_short,
             bound=way.bound is not None,
             on_batch=partial(self._asked, target),
+            unfinished=partial(self.drive.throttle.left, self.migration.rollout, target) if self._has_left() else None,
+            on_finished=self.backfilling.found_finished,
             left_alone=way.bound is not None and not (self.migration.planned and self.migration.planned.steps),
         )
+
+    def _has_left(self) -> bool:
+        """Whether an attempt before may have had backfills."""
+        history = self.drive.route.ways[self.migration.track].history
+        return self.migration.attempts > 1 and bool(history.backfills("upgrade") | history.backfills("downgrade"))
 
     def _occasion(self) -> Occasion:
         rollout, wave = self.drive.share.rollout, self.migration.wave
@@ -357,6 +364,8 @@ class _One:
         counted = migration.counted if migration.failure is not None and touched else None
         way = BACKFILL if self.backfilling.any else self.attempt.execution
         self.migration = replace(migration, execution=way, finished_at=events.now(), counted=counted)
+        if self.backfilling.any:  # who finds the migration at its end finds its backfills so
+            await self.drive.throttle.kept()
         self.spent.seconds, self.spent.backfill_rows = time.monotonic() - self.began, self.backfilling.rows
         await self.drive.control.record(self.migration, tell.finished(self.migration, self.spent))
 

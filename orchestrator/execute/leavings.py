@@ -101,11 +101,19 @@ async def _unfinished(
         .limit(ROWS)
     )
     found: list[Left] = []
-    while answer := await _answers(place, guard, asked.offset(len(found))):
+    while answer := await answers(place, guard, asked.offset(len(found))):
         found += [_left(row) for row in answer]
         if len(answer) < ROWS:
             break
     return found
+
+
+async def crossed(place: Place, guard: Guard, direction: Direction) -> bool:
+    """Whether backfills that went the other way were begun and not brought to their end. Of these more is to be seen to
+    than SQL that was compiled for all targets can tell: see `history.lives`. Raises TargetError."""
+    table = checkpoints.table_of(place.target.version_table, place.target.version_table_schema or place.target.schema)
+    theirs = table.c.direction != direction, table.c.applied.is_(sa.false())
+    return bool(await answers(place, guard, sa.select(table.c.revision).where(*theirs)))
 
 
 def _left(row: Sequence[object]) -> Left:
@@ -117,11 +125,11 @@ def _left(row: Sequence[object]) -> Left:
 async def _is_there(place: Place, guard: Guard, schema: str | None, table: str) -> bool:
     """Whether the table is: the way back may have removed it."""
     known = sa.table(table, schema=schema or place.target.schema)
-    return bool(await _answers(place, guard, sa.select(sa.exists(sa.select(sa.literal(1)).select_from(known)))))
+    return bool(await answers(place, guard, sa.select(sa.exists(sa.select(sa.literal(1)).select_from(known)))))
 
 
-async def _answers(place: Place, guard: Guard, question: sa.Select[Any]) -> Sequence[tuple[object, ...]]:
-    """The first two rows; none where there is no such table."""
+async def answers(place: Place, guard: Guard, question: sa.Select[Any]) -> Sequence[tuple[object, ...]]:
+    """The first two rows; none where there is no such table. Raises TargetError."""
     # Named parameters, so that a percent sign in a name stays as it is.
     made: Callable[..., sa.Dialect] = URL.create(place.url.get_backend_name()).get_dialect()
     dialect = made(paramstyle="named")

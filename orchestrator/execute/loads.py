@@ -112,12 +112,16 @@ class Load:
         if not any(cause.reason == LOST for cause in found):
             found += self._unread(ruling.of_server, ruling.shared, now)
         found += run.table_holds(ruling.of_table, now)
-        if (order := ruling.standing.paused) is not None:
-            found.append(Cause(PAUSED, f"paused by {ordered(order)}"))
+        found += self.paused(ruling)
         opening = self._hours(ruling.standing.rules, moment)
         if not opening.open:
             found.append(Cause(HOURS, rules.told(ruling.standing.rules, opening), shared=True))
         return found
+
+    def paused(self, ruling: Ruling) -> Sequence[Cause]:
+        """None, or the one order that holds it."""
+        order = ruling.standing.paused
+        return [] if order is None else [Cause(PAUSED, f"paused by {ordered(order)}")]
 
     def draw(self, run: Run, ruling: Ruling, now: float) -> tuple[int, float]:
         """The rows that its next batch may have, and the seconds after which to ask again; 0.0: it may go."""

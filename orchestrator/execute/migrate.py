@@ -24,7 +24,7 @@ from orchestrator.errors import (
     TargetLockedError,
 )
 from orchestrator.events import Event, LockWaited
-from orchestrator.execute import leavings, leftovers, newcomers
+from orchestrator.execute import leavings, leftovers, newcomers, untold
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
@@ -60,7 +60,8 @@ class Work:
     it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
     table before the first change.
     `bound`: only what was planned may run; `left_alone`: that is nothing. `on_batch`: asked before each batch of a
-    backfill; None: they pace themselves.
+    backfill; None: they pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be
+    told of by `on_finished`; None: there can be none.
     """
 
     registry: Registry
@@ -82,6 +83,8 @@ class Work:
     bound: bool = False
     left_alone: bool = False
     on_batch: OnBatch | None = None
+    unfinished: untold.Left | None = None
+    on_finished: untold.OnFinished | None = None
 
     @property
     def reverting(self) -> bool:
@@ -198,6 +201,8 @@ class Migrator:
                 ours.begins(plan)
                 await work.on_heads(plan)
                 await doubts.judge(plan)
+                if work.unfinished is not None and work.on_finished is not None:
+                    await untold.tell(place, guard, plan, work.unfinished, work.on_finished)
                 if not plan.steps:
                     attempt.to_heads = plan.heads
                     await precautions.after(plan, plan.heads)
@@ -206,6 +211,7 @@ class Migrator:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
+                replayable = replayable and not await _crossed(work, place, guard, plan)
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
                 async with work.courses.turn(work.registry, work.target, plan, version) as turn:
                     await doubts.begins(plan)
@@ -442,11 +448,17 @@ async def _heads_if_possible(guard: Guard) -> Heads | None:
         return None
 
 
+async def _crossed(work: Work, place: Place, guard: Guard, plan: Plan) -> bool:
+    """Whether the way leads past backfills that were going the other way. Before an upgrade, that is asked only where
+    there are such: it is a question for each target."""
+    if plan.direction == "upgrade" and not work.history.backfills("downgrade"):
+        return False
+    return await leavings.crossed(place, guard, plan.direction)
+
+
 async def _left(work: Work, place: Place, guard: Guard, plan: Plan) -> Failure | None:
     """Rows that stay changed on the way back of a target; None: none, or it is not on its way back."""
     if not isinstance(work.planner, Return) or work.since is None:
         return None
     steps, direction = work.planner.forward(work.since)
-    if not (backfills := work.history.backfills(direction).intersection(steps)):
-        return None
-    return await leavings.left(place, guard, backfills, direction, moved=bool(plan.steps))
+    return await leavings.left(place, guard, steps, direction, moved=bool(plan.steps)) if steps else None

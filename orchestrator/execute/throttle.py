@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 from orchestrator.backfill import effects, orders
 from orchestrator.backfill.effects import Effect
+from orchestrator.backfill.model import Progress
+from orchestrator.backfill.records import Record
 from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import TargetError
@@ -17,6 +19,7 @@ from orchestrator.execute.loads import Load, Member
 from orchestrator.execute.runs import Run
 from orchestrator.execute.surroundings import Surroundings
 from orchestrator.execute.turns import Stopping, Turn
+from orchestrator.execute.untold import finished
 from orchestrator.registry.model import Target
 
 
@@ -54,6 +57,16 @@ class Throttle:
             if not load.turns:
                 del self._loads[target.shard]
                 self._end(load)
+
+    async def left(self, rollout: str, target: Target) -> Sequence[Record]:
+        return await self._around.left(rollout, target.tenant, target.track)
+
+    def found_finished(self, record: Record, progress: Progress) -> None:
+        for event in finished(record, progress):
+            self._around.publish(event)
+
+    async def kept(self) -> None:
+        await self._around.kept()
 
     def _end(self, load: Load) -> None:
         ending = load.end()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.backfill import orders
-from orchestrator.backfill.model import Answer, Go, Report, Stop, Wait
+from orchestrator.backfill.model import Answer, Backfill, Go, Report, Stop, Wait
 from orchestrator.backfill.orders import Who
 from orchestrator.backfill.steering import Order
 from orchestrator.execute.holding import BUDGET, DUTY, REFUSED, ROLLOUT, WRITERS, Cause
@@ -34,7 +33,7 @@ class Turn:
         self._around, self._load, self._stop = around, load, stop
         self.rollout, self.target = rollout, target
         self.run: Run | None = None
-        self._aborted: Order | None = None
+        self._over: tuple[Backfill, Answer] | None = None
         self.ruling: Ruling | None = None
         self._ruled("")  # its signals are read from now on
 
@@ -43,18 +42,15 @@ class Turn:
         around = self._around
         now = around.clock()
         ends = now + LONGEST_SECONDS
+        if self._over is not None and self._over[0] == report.backfill:
+            return self._over[1]  # whoever asked did not hear it
         run = self._heard(report, now)
-        if report.progress.finished:
-            # An abort that came in its last batch ends the migration before its next backfill.
-            self._aborted = run.aborted
-            self._load.budget.leave(run.flow, now)
-            run.finish(now, around.moment())
-            self.run = None
-            return Go(run.pace.size)
-        while isinstance(answer := self._decided(run, report.waits, now), Wait) and now < ends and not report.waits:
+        while isinstance(answer := self._decided(run, report, now), Wait) and now < ends and not report.waits:
             await self._load.wait(min(answer.seconds, ends - now))
             now = around.clock()
-        if isinstance(answer, Stop):
+        if report.progress.finished and not isinstance(answer, Wait):
+            self._finish(run, answer, now)
+        elif isinstance(answer, Stop):
             self._end(run, answer.kind, answer.reason)
         return Wait(min(answer.seconds, HELD_SECONDS)) if isinstance(answer, Wait) else answer
 
@@ -62,6 +58,11 @@ class Turn:
         """Its migration is over."""
         if self.run is not None:
             self._end(self.run, "failed", reason)
+
+    def _finish(self, run: Run, answer: Answer, now: float) -> None:
+        self._load.budget.leave(run.flow, now)
+        run.finish(now, self._around.moment())
+        self.run, self._over = None, (run.backfill, answer)
 
     def _end(self, run: Run, kind: str, reason: str) -> None:
         now = self._around.clock()
@@ -77,8 +78,7 @@ class Turn:
         if run is None:
             load, rules = self._load, ruling.standing.rules
             run = self.run = Run(self.rollout, self.target, report, rules, load.readings, load.shared, self._around)
-            order, self._aborted = self._aborted, None
-            run.aborted = order if order is not None and orders.concerns(order, run.who) else None
+            self._over = None
         self._load.settle(run, report.last, now)
         run.hear(report, now, self._around.moment())
         return run
@@ -88,13 +88,15 @@ class Turn:
         self.ruling = self._load.ruling(self.ruling, who)
         return self.ruling
 
-    def _decided(self, run: Run, waits: str | None, now: float) -> Answer:
+    def _decided(self, run: Run, report: Report, now: float) -> Answer:
         load, ruling, moment = self._load, self._ruled(run.backfill.revision), self._around.moment()
         run.adjust(ruling.standing.rules)
-        interruption = self._stop()
+        waits, interruption = report.waits, self._stop()
         if (stop := _stopped(interruption) or run.stop or _aborted(run.aborted)) is not None:
             return stop
-        causes = load.causes(run, ruling, now, moment)
+        # After the last batch only people hold it, for the sake of what comes next.
+        over = report.progress.finished
+        causes = load.paused(ruling) if over else load.causes(run, ruling, now, moment)
         if interruption is not None:
             causes = [*causes, Cause(ROLLOUT, interruption.reason)]
         if waits is not None:
@@ -104,6 +106,8 @@ class Turn:
             run.hold(causes, now, moment)
             self._look_at_deadline(run, now)
             return Wait(HELD_SECONDS)
+        if over:
+            return Go(run.pace.size)
         if run.rest_until > now:
             run.hold([Cause(run.rest, _RESTS[run.rest], routine=True)], now, moment)
             return Wait(run.rest_until - now)

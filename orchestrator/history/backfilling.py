@@ -59,7 +59,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             found = keyset.find(connection, op.table, op.schema, op.key)
             change = make(found)
             _refuse_unsafe(connection, found, change)
-            table = table_of_checkpoints(context)
+            table = checkpoints.of_context(context)
             table.create(connection, checkfirst=True)
         columns = tuple(column.name for column in found.columns)
         backfill = Backfill(
@@ -198,7 +198,7 @@ def _ordinal(context: MigrationContext) -> int:
 
 def _mark_when_applied(context: MigrationContext, now: Running) -> None:
     """Once the version table shows the revision, its checkpoints are done with: if it runs again, then anew."""
-    table = table_of_checkpoints(context)
+    table = checkpoints.of_context(context)
 
     def applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
         if now.revision not in step.up_revision_ids:
@@ -216,10 +216,6 @@ def _mark_when_applied(context: MigrationContext, now: Running) -> None:
     context.on_version_apply_callbacks = (*context.on_version_apply_callbacks, applied)
 
 
-def table_of_checkpoints(context: MigrationContext) -> sa.Table:
-    return checkpoints.table_of(context.version_table, context.version_table_schema)
-
-
 @contextmanager
 def _between_transactions(context: MigrationContext, connection: Connection) -> Iterator[None]:
     """Commit what Alembic has open, as its own `autocommit_block` does, and begin again afterwards."""
@@ -227,6 +223,16 @@ def _between_transactions(context: MigrationContext, connection: Connection) -> 
         raise CommandError(
             "env.py has begun a transaction of its own around the migrations, and a backfill commits batch by batch: "
             "let env.py give Alembic a connection without an open transaction"
+        )
+    level = connection.get_execution_options().get("isolation_level")
+    if (
+        level == "AUTOCOMMIT"
+        and context.impl.transactional_ddl
+        and not context._transaction
+        and connection.in_transaction()
+    ):
+        raise CommandError(
+            "a backfill stands in an `autocommit_block`, and commits batch by batch by itself: call it outside of that"
         )
     transaction, before = context._transaction, _works_as(connection)
     if transaction is not None:

@@ -23,11 +23,11 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.backfill.model import Backfill, Go, Pacer, Progress, Ran, Refused, Report, Stop, Wait
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import keyset, owners, servers
+from orchestrator.history import keyset, owners, servers, touched
 from orchestrator.history.changes import Change
 from orchestrator.history.checkpoints import Checkpoint
 from orchestrator.history.keyset import Keyset
-from orchestrator.history.lives import DOUBTED, touched
+from orchestrator.history.lives import DOUBTED
 
 log = logging.getLogger("alembic.orchestrator.backfill")
 
@@ -106,7 +106,7 @@ class Loop:
             state = self._resumed() or self._begun()
             while not state.finished:
                 state = self._sweep(state)
-            self._pacer.ask(self._told(state, None))
+            self._ask(state)  # it may have been paused, or ended, in its last batch
             return state.changed
 
     @contextmanager
@@ -134,7 +134,8 @@ class Loop:
                 definition=self._definition,
                 table_name=self._backfill.table,
                 batch_size=self._backfill.batch_size,
-                touched=touched(self._keyset.table, self._change.columns),
+                touched=touched.written(self._keyset.table, self._change.columns),
+                numbers=self._server.numbers(self._connection),
                 **_kept(state),
             )
         return state
@@ -144,15 +145,18 @@ class Loop:
         with self._transaction():
             row = self._checkpoint.read(self._connection)
             self._prove()
+            if (other := self._checkpoint.others(self._connection)) is not None:
+                raise self._crossed(other)
             if row is None or row["applied"] or self._is_corrected(row):
                 return None
-            if row["state"] == DOUBTED:
+            numbers = self._server.numbers(self._connection)
+            if row["state"] == DOUBTED or self._is_another(row, numbers):
                 raise self._doubted(row)
             if row["definition"] != self._definition:
                 raise self._changed(row)
             if self._is_at_work(row):
                 raise servers.taken(self._backfill)
-            self._checkpoint.take(self._connection)
+            self._checkpoint.take(self._connection, numbers)
             self._touched = row["touched"]
         state = _State.of(row)
         if state.finished:
@@ -170,6 +174,21 @@ class Loop:
         has no last key, too."""
         return row["definition"] != self._definition and not row["rows_seen"] and row["state"] != "finished"
 
+    def _is_another(self, row: sa.RowMapping, numbers: str | None) -> bool:
+        """Whether what it has changed was made anew since, which nobody has seen."""
+        kept = row["numbers"]
+        return bool(kept and numbers and row["rows_seen"] and touched.is_another(kept, numbers, row["touched"]))
+
+    def _crossed(self, other: sa.RowMapping) -> CommandError:
+        done = "changed" if other["direction"] == "upgrade" else "put back"
+        return CommandError(
+            f"the {other['direction']} of revision {other['revision']} has {done} {other['rows_changed']} rows of "
+            f"{other['table_name']!r} and did not come to its end, so some rows are as it leaves them, and some are "
+            f"not. Let it come to its end first: stamp the database with where it began, and {other['direction']} "
+            "again. Or put the rows right by SQL, and delete its row of "
+            f"{self._checkpoint.name!r} (direction {other['direction']!r})"
+        )
+
     def _changed(self, row: sa.RowMapping) -> CommandError:
         return CommandError(
             f"the backfill of {self._backfill.table!r} was changed after it had begun on this database: it has come "
@@ -183,9 +202,10 @@ class Loop:
         on, anew = self._checkpoint.deciding(self._connection)
         return CommandError(
             f"the backfill of {self._backfill.table!r} had come to {keys.told(row['last_key'])}, with "
-            f"{row['rows_changed']} rows changed, when this database was downgraded to before it. Whether these rows "
-            f"are as it has left them cannot be told from here. If they are, let it go on: {on}. If they were "
-            f"made anew or put back, let it begin anew: {anew}"
+            f"{row['rows_changed']} rows changed, when this database was led past it ({row['direction']} was stopped, "
+            "and other revisions went the other way), or what it fills was made anew. Whether these rows are as it has "
+            f"left them cannot be told from here. If they are, let it go on: {on}. If they were made anew or put "
+            f"back, let it begin anew: {anew}"
         )
 
     def _is_at_work(self, row: sa.RowMapping) -> bool:
@@ -271,7 +291,7 @@ class Loop:
                 changed=state.changed + changed,
                 sweep_changed=state.sweep_changed + changed,
             )
-            changes = touched(self._keyset.table, self._change.columns, self._touched)
+            changes = touched.written(self._keyset.table, self._change.columns, self._touched)
             kept = _kept(after)
             self._checkpoint.move(self._connection, _place(state), batch_size=size, touched=changes, **kept)
         return after, Ran(size, seen, changed, time.monotonic() - began)

@@ -9,18 +9,24 @@ from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import IntegrityError
 
 from orchestrator.backfill.model import Direction
 from orchestrator.backfill.naming import checkpoints_of
 
+_SCHEMA = (
+    "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.oid = pg_catalog.to_regclass(:t)"
+)
+
 
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
 def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
-    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched`: see
-    `lives`."""
+    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched`, and on
+    PostgreSQL `numbers`: see `touched`."""
     return sa.Table(
         checkpoints_of(version_table),
         sa.MetaData(),
@@ -41,12 +47,23 @@ def table_of(version_table: str, schema: str | None) -> sa.Table:
         sa.Column("batch_size", sa.Integer, nullable=False),
         sa.Column("owner", sa.String(255), nullable=False),
         sa.Column("touched", sa.Text, nullable=False),
+        sa.Column("numbers", sa.Text),
         sa.Column("started_at", sa.DateTime, nullable=False),
         sa.Column("updated_at", sa.DateTime, nullable=False),
         sa.Column("finished_at", sa.DateTime),
         schema=schema,
         mysql_engine="InnoDB",
     )
+
+
+def of_context(context: MigrationContext) -> sa.Table:
+    """The table of checkpoints beside the version table that a run works on. Where that has no schema, it is the one in
+    which PostgreSQL finds it: another's on the search path may have checkpoints, and ours none yet."""
+    schema, connection = context.version_table_schema, context.connection
+    if schema is None and connection is not None and connection.dialect.name == "postgresql":
+        quoted = connection.dialect.identifier_preparer.quote(context.version_table)
+        schema = connection.execute(sa.text(_SCHEMA), {"t": quoted}).scalar()
+    return table_of(context.version_table, schema)
 
 
 class TakenOverError(Exception):
@@ -67,6 +84,10 @@ class Checkpoint:
         self._table, self._identity, self.owner = table, identity, owner
         self._made: dict[tuple[str, ...], sa.Update] = {}
         self._found: sa.RowMapping | None = None
+
+    @property
+    def name(self) -> str:
+        return self._table.fullname
 
     def read(self, connection: Connection) -> sa.RowMapping | None:
         """The row, if there is one, kept from others until the transaction ends."""
@@ -103,9 +124,17 @@ class Checkpoint:
         except IntegrityError:
             raise TakenOverError from None
 
-    def take(self, connection: Connection) -> None:
+    def others(self, connection: Connection) -> sa.RowMapping | None:
+        """What the same revision's way back (or forth) has begun and not brought to its end."""
+        it = self._table.c
+        theirs = it.revision == self._identity.revision, it.direction != self._identity.direction
+        begun = sa.select(self._table).where(*theirs, it.applied.is_(sa.false()), it.rows_changed > 0)
+        return connection.execute(begun.order_by(it.ordinal)).mappings().first()
+
+    def take(self, connection: Connection, numbers: str | None) -> None:
         """Become the owner of the row that an earlier run left."""
-        connection.execute(self._table.update().where(*self._is_ours()).values(owner=self.owner, updated_at=_now()))
+        new = {"owner": self.owner, "updated_at": _now(), "numbers": numbers}
+        connection.execute(self._table.update().where(*self._is_ours()).values(new))
 
     def move(self, connection: Connection, place: Mapping[str, int], **values: Any) -> None:
         """Write what the transaction has done, from `place` on. Raises TakenOverError where the row is not ours any
@@ -125,7 +154,8 @@ class Checkpoint:
     def deciding(self, connection: Connection) -> tuple[str, str]:
         """The SQL by which a person says that the rows are as this backfill has left them, and that they are not."""
         table, ours = self._to_be_pasted(connection)
-        return f"UPDATE {table} SET state = 'running' WHERE {ours}", f"DELETE FROM {table} WHERE {ours}"
+        on = f"UPDATE {table} SET state = 'running', numbers = NULL WHERE {ours}"
+        return on, f"DELETE FROM {table} WHERE {ours}"
 
     def _to_be_pasted(self, connection: Connection) -> tuple[str, str]:
         """The table, and the condition of its row, as a person sends them."""

@@ -24,7 +24,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, lives, session, tasklocal
+from orchestrator.history import applications, failures, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
@@ -94,16 +94,8 @@ class _Rendering:
         source = Path(revision.path).read_bytes()
         if holds_backfill(source, self.job.plan.direction):
             return IN_BATCHES
-        if self.job.plan.direction == "downgrade" and self._has_checkpoints(revision):
-            return "the checkpoints of a later revision's backfills are looked at"
         asked = asks_of_backfills(source)
         return f"it asks the database (`op.{asked}`)" if asked else None
-
-    def _has_checkpoints(self, revision: Script) -> bool:
-        """Whether it, or a revision after it, may have left some; see `lives`."""
-        revisions = self.scripts.revision_map
-        scripts = [revisions.get_revision(one) for one in lives.later(revisions, [revision.revision])]
-        return any(isinstance(one, Script) and holds_backfill(Path(one.path).read_bytes()) for one in scripts)
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`."""

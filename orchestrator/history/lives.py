@@ -1,23 +1,28 @@
-"""What becomes of checkpoints when a database goes back to before the revisions that wrote them.
+"""What becomes of checkpoints when a database is led past the revisions that wrote them, back or forth.
 
 A downgrade may take the columns away that a backfill has filled, and an upgrade make them again, empty: who went on
 then from where it was would leave rows out, and who began anew might change others twice. So each downgrade looks at
-the checkpoints of all later revisions: what is done with, or gone with its columns, is forgotten, and of the rest is
-kept that nobody can tell. A stamp runs nothing: there, only what has gone with its columns is forgotten.
+the upgrades' checkpoints of all later revisions, and each upgrade at the downgrades' of all earlier ones: what is done
+with, or gone with its columns, is forgotten, and of the rest is kept that nobody can tell. A stamp runs nothing: there,
+only what has gone with its columns is forgotten.
 
-Alembic tells nobody of a downgrade whose revisions hold nothing of ours, but it makes an `Operations` for each run.
+Alembic tells nobody of a revision that holds nothing of ours, but it makes an `Operations` for each run.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable
-from functools import wraps
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import sqlalchemy as sa
 from alembic.operations import Operations
+from alembic.util import CommandError
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from orchestrator.history import touched
 
 if TYPE_CHECKING:  # Alembic may be just importing them, and with them us
     from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -25,7 +30,12 @@ if TYPE_CHECKING:  # Alembic may be just importing them, and with them us
 
 # In the place of `running` and `finished`: the rows may, or may not, still be as the backfill has left them.
 DOUBTED = "doubted"
-_MARK = "_orchestrator_looks_at_downgrades"
+_MARK = "_orchestrator_looks_at_steps"
+_KEEPS_DDL = "mysql", "mariadb"
+# MySQL's: the table, or a row, is newer than the picture that the transaction has of the database.
+_NEWER = {1412, 1020}
+# Runs in whose database there are no checkpoints of the other way.
+_nothing: WeakSet[MigrationContext] = WeakSet()
 
 
 def install() -> None:
@@ -40,23 +50,105 @@ def install() -> None:
         if _applied not in migration_context.on_version_apply_callbacks:
             callbacks = *migration_context.on_version_apply_callbacks, _applied
             migration_context.on_version_apply_callbacks = callbacks
+            _look_before(migration_context)
 
     Operations.__init__ = made  # type: ignore[method-assign, assignment]
     setattr(Operations, _MARK, True)
 
 
+def _look_before(context: MigrationContext) -> None:
+    """On MySQL, a step that fails in its middle leaves what it has done: there it is looked first."""
+    steps: Any = getattr(context, "_migrations_fn", None)
+    if steps is None or context.dialect.name not in _KEEPS_DDL:
+        return
+
+    def looking(heads: Any, ctx: MigrationContext) -> Iterator[Any]:
+        for step in steps(heads, ctx):
+            if isinstance(ctx.connection, Connection) and not step.info.is_stamp:
+                look = partial(_look, ctx, ctx.connection, step.info, fails=True)
+                step.migration_fn = _marking(step.migration_fn, look)
+            yield step
+
+    context._migrations_fn = looking
+
+
+def _marking(run: Callable[..., None], look: Callable[[], None]) -> Callable[..., None]:
+    @wraps(run)
+    def marked(*args: Any, **options: Any) -> None:
+        look()
+        run(*args, **options)
+
+    return marked
+
+
 def _applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
     """Alembic's `on_version_apply`: the version table was brought along with a step."""
+    if isinstance(ctx.connection, Connection):  # offline, it stands for one
+        _look(ctx, ctx.connection, step)
+
+
+def _look(context: MigrationContext, connection: Connection, step: MigrationInfo, *, fails: bool = False) -> None:
+    """Whoever is at such a backfill just then finds that it is not its own any more. `fails`: the step has not run yet,
+    and may not come to its end."""
     # Plain Alembic imports this module, and needs the rest for this only.
     from orchestrator.history import checkpoints, owners, session
 
-    connection = ctx.connection
-    if step.is_upgrade or not isinstance(connection, Connection):  # offline, it stands for one
+    if context in _nothing:
         return
-    table = checkpoints.table_of(ctx.version_table, ctx.version_table_schema)
     with session.resumable():
-        if checkpoints.exists(connection, table):
-            _look(connection, table, step, owners.name())
+        table = checkpoints.of_context(context)
+        rows = _of(connection, table, "downgrade" if step.is_upgrade else "upgrade")
+        if not rows:  # a run leaves none of the other way
+            _nothing.add(context)
+            return
+        revisions = _beyond(step)
+        for row in rows:
+            if row["revision"] in revisions:
+                _judge(connection, table, row, owners.name(), stamped=bool(step.is_stamp), fails=fails)
+
+
+def _of(connection: Connection, table: sa.Table, direction: str) -> Sequence[sa.RowMapping]:
+    from orchestrator.history import checkpoints
+
+    if not checkpoints.exists(connection, table):
+        return ()
+    try:
+        return connection.execute(sa.select(table).where(table.c.direction == direction)).mappings().all()
+    except DBAPIError as exc:
+        number = getattr(exc.orig, "args", None) or (None,)
+        if number[0] not in _NEWER:
+            raise
+        raise CommandError(
+            "somebody else has migrated this database meanwhile: there are backfills that began after this run did. "
+            "See what is left to do, and run it again"
+        ) from exc
+
+
+def _judge(
+    connection: Connection, table: sa.Table, row: sa.RowMapping, owner: str, *, stamped: bool, fails: bool
+) -> None:
+    it = table.c
+    ours = it.revision == row["revision"], it.direction == row["direction"], it.ordinal == row["ordinal"]
+    is_gone = not fails and touched.is_gone(connection, row["touched"])
+    done = not stamped and not fails and (bool(row["applied"]) or not _has_changed(row))
+    if done or (is_gone and not row["applied"]):
+        connection.execute(table.delete().where(*ours))
+    elif not stamped and not row["applied"] and _has_changed(row) and row["state"] != DOUBTED:
+        connection.execute(table.update().where(*ours).values(state=DOUBTED, owner=owner))
+
+
+def _has_changed(row: sa.RowMapping) -> bool:
+    """A statement may do more than it counts."""
+    counted = "rows_seen" if touched.read(row["touched"])["columns"] is None else "rows_changed"
+    return bool(row[counted])
+
+
+def _beyond(step: MigrationInfo) -> Collection[str]:
+    """The revisions that a step leads past: those that come later, of a step back; the earlier ones, of one forth."""
+    if not step.is_upgrade:
+        return later(step.revision_map, step.up_revision_ids)
+    ids = step.up_revision_ids
+    return {one.revision for one in step.revision_map.iterate_revisions(ids, "base")} - set(ids)
 
 
 def later(revisions: RevisionMap, ids: Iterable[str]) -> Collection[str]:
@@ -69,42 +161,3 @@ def later(revisions: RevisionMap, ids: Iterable[str]) -> Collection[str]:
             script = revisions.get_revision(one)
             waiting += script._all_nextrev if script is not None else ()
     return found
-
-
-def _look(connection: Connection, table: sa.Table, step: MigrationInfo, owner: str) -> None:
-    """Whoever is at such a backfill just then finds that it is not its own any more."""
-    it = table.c
-    rows = connection.execute(sa.select(table).where(it.direction == "upgrade")).mappings().all()
-    revisions = later(step.revision_map, step.up_revision_ids) if rows else ()
-    for row in rows:
-        if row["revision"] not in revisions:
-            continue
-        ours = it.revision == row["revision"], it.direction == "upgrade", it.ordinal == row["ordinal"]
-        if _is_done_with(connection, row, stamped=bool(step.is_stamp)):
-            connection.execute(table.delete().where(*ours))
-        elif not step.is_stamp and row["state"] != DOUBTED:
-            connection.execute(table.update().where(*ours).values(state=DOUBTED, owner=owner))
-
-
-def _is_done_with(connection: Connection, row: sa.RowMapping, *, stamped: bool) -> bool:
-    if stamped:
-        return not row["applied"] and _is_gone(connection, row["touched"])
-    return bool(row["applied"]) or not row["rows_seen"] or _is_gone(connection, row["touched"])
-
-
-def touched(table: sa.Table, columns: Collection[str] | None, before: str | None = None) -> str:
-    """What a backfill changes, for its checkpoint, and what that says already. `columns`: None where nobody knows."""
-    known = None if columns is None else sorted({*columns, *((before and json.loads(before)["columns"]) or ())})
-    return json.dumps({"table": table.name, "schema": table.schema, "columns": known})
-
-
-def _is_gone(connection: Connection, text: str) -> bool:
-    """Whether nothing is left of what the backfill has changed: neither the table, nor one of the columns."""
-    it = json.loads(text)
-    if it["columns"] is None:
-        return False
-    try:
-        there = {one["name"] for one in sa.inspect(connection).get_columns(it["table"], schema=it["schema"])}
-    except sa.exc.NoSuchTableError:
-        return True
-    return there.isdisjoint(it["columns"])

@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from orchestrator.history import checkpoints, running
-from orchestrator.history.backfilling import connection_of, refuse_translated, table_of_checkpoints
+from orchestrator.history.backfilling import connection_of, refuse_translated
 from orchestrator.history.mixed import holds_backfill
 
 
@@ -27,7 +27,7 @@ def require(operations: Operations, revision: str, or_stamped: bool) -> None:
     asks = running.current(context).revision
     script = _found(context, asks, revision)
     revision = script.revision if script is not None else revision
-    table = table_of_checkpoints(context)
+    table = checkpoints.of_context(context)
     rows, undone = (_rows(connection, table, revision, way) for way in ("upgrade", "downgrade"))
     undone = [row for row in undone if row["rows_changed"]]
     if undone:

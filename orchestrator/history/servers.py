@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.backfill.model import Backfill, Refusal
-from orchestrator.history import failures, scanner, sqlite_indexes
+from orchestrator.history import failures, scanner, sqlite_indexes, touched
 
 # The longest that a batch may take, in seconds: it is tried with fewer rows then.
 BATCH_SECONDS = 30
@@ -134,6 +134,10 @@ class Server:
     def hides_rows(self, connection: Connection) -> bool:
         """Whether there may be rows that this role does not see."""
         return False
+
+    def numbers(self, connection: Connection) -> str | None:
+        """See `touched.numbers`; None where there are none."""
+        return None
 
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
         """A table that the statement names, and that is not taken back with its transaction."""
@@ -286,6 +290,9 @@ class PostgreSQL(Server):
             " WHERE i.inhparent = CAST(:t AS regclass) AND c.relkind = 'r')"
         )
         return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
+
+    def numbers(self, connection: Connection) -> str | None:
+        return touched.numbers(connection, self._quoted)
 
     def hides_rows(self, connection: Connection) -> bool:
         asked = sa.text("SELECT pg_catalog.row_security_active(CAST(CAST(:t AS regclass) AS oid))")

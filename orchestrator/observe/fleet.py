@@ -37,8 +37,8 @@ class Placed(Protocol):
 class TargetPicture:
     """A target as it was last seen.
 
-    `heads` and `read_at` (None: never read) are of the last successful reading. `pending_since` is when this
-    process first saw that the target has something to apply; it outlives readings that fail.
+    `heads` and `read_at` (None: never read) are of the last successful reading. `pending_since` is when it was first
+    seen, by this process or one before, that the target has something to apply; it outlives readings that fail.
     """
 
     shard: str
@@ -109,6 +109,7 @@ class Fleet:
         self._targets: dict[Key, TargetPicture] = {}
         self._pending: dict[Key, datetime] = {}
         self._goals: dict[str, frozenset[str]] = {}
+        self._recalled: dict[Key, datetime] = {}
         self._by_state: Counter[tuple[str, str, str]] = Counter()
         self._by_revision: Counter[tuple[str, str]] = Counter()
 
@@ -120,7 +121,21 @@ class Fleet:
         for key, shard in shards.items():
             picture = self._targets.get(key)
             if picture is None or picture.shard != shard:
-                self._put(key, TargetPicture(shard))
+                self._put(key, TargetPicture(shard, pending_since=self._recalled.pop(key, None)))
+
+    def recall_pending(self, since: Mapping[Key, datetime]) -> None:
+        """Take over what was known before this process: since when targets have had something to apply. It counts for
+        those that have by now, or were never read; and for those that are not among the targets yet, once they are."""
+        self._recalled = {key: moment for key, moment in since.items() if key not in self._targets}
+        for key in since.keys() & self._targets.keys():
+            picture = self._targets[key]
+            if picture.read_at is None or picture.pending_since is not None:
+                earliest = min(since[key], picture.pending_since or since[key])
+                self._put(key, replace(picture, pending_since=earliest))
+
+    def pending(self) -> Mapping[Key, datetime]:
+        """Since when targets have had something to apply."""
+        return self._pending
 
     def set_goals(self, goals: Mapping[str, Iterable[str]]) -> None:
         """The heads of each track's history. Counts for events from now on; states already seen stay."""
@@ -157,6 +172,13 @@ class Fleet:
     def by_state(self) -> Mapping[tuple[str, str, str], int]:
         """Targets by (track, shard, state)."""
         return self._by_state
+
+    def by_place(self) -> Mapping[tuple[str, str], int]:
+        """Targets by (track, shard)."""
+        found: Counter[tuple[str, str]] = Counter()
+        for (track, shard, _state), number in self._by_state.items():
+            found[track, shard] += number
+        return found
 
     def by_revision(self) -> Mapping[tuple[str, str], int]:
         """Targets by (track, revision); one with several heads counts for each."""

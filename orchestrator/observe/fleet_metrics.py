@@ -9,18 +9,19 @@ from datetime import datetime
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.observe.families import Sample, gauge
-from orchestrator.observe.fleet import FLEET_STATES, Fleet
+from orchestrator.observe.families import Sample, gauge, short
+from orchestrator.observe.fleet import FLEET_STATES, Fleet, revisions
+from orchestrator.observe.shard_labels import Shards, summed
 
 # A track's revisions beyond these are summed up as `other`: version tables are tenants' data, labels must be bounded.
-MAX_REVISIONS = 200
+MAX_REVISIONS = 60
 
 
 class FleetCollector(Collector):
     """Nothing is kept between scrapes. `laggards`: so many targets are named; 0 names none."""
 
-    def __init__(self, fleet: Fleet, clock: Callable[[], datetime], laggards: int = 0) -> None:
-        self._fleet, self._clock, self._most = fleet, clock, laggards
+    def __init__(self, fleet: Fleet, clock: Callable[[], datetime], laggards: int, shards: Shards) -> None:
+        self._fleet, self._clock, self._most, self._shards = fleet, clock, laggards, shards
 
     def collect(self) -> Iterator[Metric]:
         now = self._clock()
@@ -53,7 +54,7 @@ class FleetCollector(Collector):
             "how many are named; none, unless it is set.",
             ["tenant", "track", "shard", "state", "revision"],
             (
-                ((tenant, track, seen.shard, seen.state, ",".join(seen.heads) or "base"), 1)
+                ((tenant, track, seen.shard, seen.state, short(",".join(revisions(seen)) or "unknown")), 1)
                 for (tenant, track), seen in named
             ),
         )
@@ -65,15 +66,17 @@ class FleetCollector(Collector):
         )
 
     def _targets(self) -> Iterator[Sample]:
-        by_state = self._fleet.by_state()
+        by_state: Tally[tuple[str, str, str]] = Tally()
+        for (track, shard, state), number in self._fleet.by_state().items():
+            by_state[track, self._shards.wide(shard), state] += number
         places = {(track, shard) for track, shard, _state in by_state}
         for track, shard in sorted(places):
             for state in FLEET_STATES:
-                yield (track, shard, state), by_state.get((track, shard, state), 0)
+                yield (track, shard, state), by_state[track, shard, state]
 
-    def _in_progress(self) -> Mapping[str, int]:
+    def _in_progress(self) -> Mapping[str, float]:
         idle = {shard: 0 for _track, shard, _state in self._fleet.by_state()}
-        return idle | self._fleet.rollouts.in_progress()
+        return summed(idle | self._fleet.rollouts.in_progress(), self._shards.wide)
 
 
 def bounded(by_revision: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
@@ -82,6 +85,6 @@ def bounded(by_revision: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
         tracks.setdefault(track, Tally())[revision] = n
     for track, tally in tracks.items():
         shown = tally.most_common(MAX_REVISIONS)
-        yield from (((track, revision), n) for revision, n in shown)
+        yield from (((track, short(revision)), n) for revision, n in shown)
         if rest := tally.total() - sum(n for _revision, n in shown):
             yield (track, "other"), rest

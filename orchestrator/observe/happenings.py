@@ -32,7 +32,8 @@ def happened(event: events.Event) -> Happening | None:
         case events.MigrationStarted():
             return Happening("attempt", event.at, {"orchestrator.attempt": event.attempt})
         case events.LockWaited():
-            return Happening("lock_waited", event.at, {"orchestrator.seconds": event.seconds})
+            waited = {"orchestrator.seconds": event.seconds, "orchestrator.acquired": event.acquired}
+            return Happening("lock_waited", event.at, waited)
         case events.BackupTaken():
             return Happening("backup_taken", event.at, {"orchestrator.seconds": event.seconds})
         case events.BackupFailed():

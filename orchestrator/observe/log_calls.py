@@ -131,6 +131,13 @@ STORE: Sequence[Entry] = (
     call("schedule_not_started", "info", "schedule message", "Somebody was quicker with a run, or disabled it."),
     call("drift_not_recorded", "warning", "message remedy", "What was found of drift was not recorded.", _STORE),
     call(
+        "pending_not_recorded",
+        "warning",
+        "message remedy",
+        "Since when targets have had something to apply could not be read or recorded.",
+        _STORE,
+    ),
+    call(
         "drift_not_looked_for",
         "warning",
         "track message remedy",
@@ -168,6 +175,30 @@ DAEMON: Sequence[Entry] = (
     call("listening", "info", "url store targets", "The daemon answers at `url`."),
     call("stopping", "info", "signal", "The daemon was asked to stop."),
     call("stopped_at_once", "info", "signal", "It was asked twice, and ends. The next start goes on with what ran."),
+    call(
+        "store_lost",
+        "error",
+        "message remedy",
+        "The store could not be used, and the daemon ends for it, with exit code 5.",
+        "Look at the store's server and at the way to it, and see that the daemon is started again: it goes on with "
+        "what is recorded.",
+    ),
+    call(
+        "ended_by_error",
+        "error",
+        "message remedy",
+        "The daemon ends for what `message` says.",
+        "Mend that, and start it again.",
+    ),
+    call("ended_by_bug", "error", "exception", "The daemon ends by an error that nobody thought of.", _BUG),
+    call(
+        "ended_at_once",
+        "error",
+        "remedy",
+        "What ran did not end in time, not even by force, and the process ends with exit code 1.",
+        "The next start goes on with what ran. If it repeats, look for revisions that wait for something else than a "
+        "database.",
+    ),
     call("draining", "info", "rollouts grace_seconds", "What runs may end; nothing new is started."),
     call(
         "drained_by_force",

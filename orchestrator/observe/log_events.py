@@ -115,7 +115,7 @@ BACKFILLS: Sequence[Told] = (
 )
 
 FLEET: Sequence[Told] = (
-    told(events.LockWaited, "lock_waited", "debug", "A target's lock was taken."),
+    told(events.LockWaited, "lock_waited", "debug", "A target's lock was taken, or was not to be had in time."),
     told(
         events.ShardThrottled,
         "shard_throttled",
@@ -165,6 +165,14 @@ FLEET: Sequence[Told] = (
         "warning",
         "A target's schema is not as that of the others at its revision.",
         "`orchestrator drift TENANT` shows the lines that differ; docs/drift.md says how to mend them.",
+    ),
+    told(
+        events.DriftUndecided,
+        "drift_undecided",
+        "warning",
+        "Targets at one revision have no schema that most of them share: which of them drift cannot be told. One line "
+        "for all of them.",
+        "Say who is right: `orchestrator drift --reference TENANT` shows how the others differ from it.",
     ),
     told(
         events.DriftGone,

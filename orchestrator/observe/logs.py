@@ -91,7 +91,7 @@ def _handler(format: LogFormat, stream: TextIO) -> logging.Handler:
 
 def _renderer(format: LogFormat, stream: TextIO) -> Sequence[Processor]:
     if format == "json":
-        return (structlog.processors.JSONRenderer(allow_nan=False),)
+        return (plain.within(structlog.processors.JSONRenderer(allow_nan=False)),)
     console = structlog.dev.ConsoleRenderer(
         colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback, sort_keys=False
     )

@@ -1,17 +1,17 @@
 """Prometheus metrics: counters and histograms from events, gauges from the fleet's picture at each scrape.
 
-No metric has a tenant as a label, and a rollout's series go when it finishes: the number of series follows the
-number of shards and revisions, never the number of tenants or of releases.
+No metric has a tenant as a label, a rollout's series go when it finishes, and of many shards only some are named: the
+number of series follows neither tenants nor releases.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import choose_encoder
 
 from orchestrator import events
@@ -19,24 +19,23 @@ from orchestrator.observe.backfill_metrics import BackfillMetrics
 from orchestrator.observe.drift_metrics import DriftMetrics
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.fleet_metrics import FleetCollector
+from orchestrator.observe.migration_metrics import Exemplar, MigrationMetrics
 from orchestrator.observe.process_metrics import ProcessMetrics
 from orchestrator.observe.registry_metrics import RegistryMetrics, replace
 from orchestrator.observe.rollout_metrics import Eta, RolloutCollector
 from orchestrator.observe.rollouts import FINISHED
+from orchestrator.observe.shard_labels import Shards
 
-# What joins an event of a migration to its trace, as {"trace_id": …}; None while it has none.
-Exemplar = Callable[[events.Event], Mapping[str, str] | None]
-
-_MIGRATION_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600)
-_BACKUP_BUCKETS = (0.5, 5, 30, 60, 300, 900, 3600, 7200)
-_LOCK_BUCKETS = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 60)
+# How runs of schedules end: as in the ledger, which is not to be had from here.
+RUN_OUTCOMES = ("started", "nothing_pending", "skipped", "missed", "failed")
 
 
 class Metrics:
     """Subscribe `apply` to the bus; `render` is the scrape.
 
-    `laggards`: so many targets are named. `exemplar`: what goes with a migration's duration and its wait for the lock
-    into OpenMetrics, which is answered to whom `render` is told to accept it.
+    `laggards`: so many targets are named; `shards`: so many shards, None: as many as there is room for.
+    `exemplar`: what goes with a migration's duration and its wait for the lock into OpenMetrics, which is answered to
+    whom `render` is told to accept it.
     """
 
     def __init__(
@@ -46,57 +45,12 @@ class Metrics:
         eta: Eta | None = None,
         clock: Callable[[], datetime] = events.now,
         laggards: int = 0,
+        shards: int | None = None,
         exemplar: Exemplar | None = None,
     ) -> None:
-        self._exemplar = exemplar or _none
         # `…_created` series double the counters and tell nothing that is needed here. The switch is the library's.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
-        self.migrations = Counter(
-            "orchestrator_migrations",
-            "Migrations that ended, by outcome.",
-            ["track", "shard", "outcome"],
-            registry=registry,
-        )
-        self.durations = Histogram(
-            "orchestrator_migration_duration_seconds",
-            "Time from start to end of migrations that succeeded or failed, over all attempts.",
-            ["track", "shard", "execution"],
-            buckets=_MIGRATION_BUCKETS,
-            registry=registry,
-        )
-        self.retries = Counter(
-            "orchestrator_migration_retries",
-            "Attempts that failed and were followed by another.",
-            ["track", "shard", "reason"],
-            registry=registry,
-        )
-        self.fallbacks = Counter(
-            "orchestrator_replay_fallbacks",
-            "Targets where the server refused compiled SQL, and env.py was run instead.",
-            ["track", "shard"],
-            registry=registry,
-        )
-        self.lock_waits = Histogram(
-            "orchestrator_lock_wait_seconds",
-            "Time spent waiting for a target's lock, whether it was had or not.",
-            ["shard"],
-            buckets=_LOCK_BUCKETS,
-            registry=registry,
-        )
-        self.backups = Counter(
-            "orchestrator_backups",
-            "Backups before a change, by result: taken or failed.",
-            ["shard", "result"],
-            registry=registry,
-        )
-        self.backup_durations = Histogram(
-            "orchestrator_backup_duration_seconds",
-            "Time that backups took, checks included and turns not, however they ended.",
-            ["shard"],
-            buckets=_BACKUP_BUCKETS,
-            registry=registry,
-        )
         self.rollouts = Counter(
             "orchestrator_rollouts", "Rollouts that finished, by final state.", ["track", "outcome"], registry=registry
         )
@@ -120,18 +74,37 @@ class Metrics:
             "1 in the process that drives the store's rollouts, 0 in a standby.",
             registry=registry,
         )
-        self.backfills = BackfillMetrics(registry, clock)
-        self.of_registry = RegistryMetrics(registry, clock)
+        self._fleet, self._shards = fleet, Shards(shards)
+        self.migrations = MigrationMetrics(registry, self._shards, exemplar or _none)
+        self.backfills = BackfillMetrics(registry, clock, self._shards)
+        self.of_registry = RegistryMetrics(registry, clock, self._shards)
         self.drift = DriftMetrics(registry)
         self.process = ProcessMetrics(registry)
-        registry.register(FleetCollector(fleet, clock, laggards))
+        registry.register(FleetCollector(fleet, clock, laggards, self._shards))
         self.of_rollouts = RolloutCollector(fleet.rollouts, eta or _unknown, clock)
         registry.register(self.of_rollouts)
 
-    def describe_registry(self, *, limits: Mapping[str, int], targets: Mapping[str, int], read: bool = True) -> None:
-        """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …). `read`: its file
-        was read for it."""
+    def describe_registry(
+        self,
+        *,
+        limits: Mapping[str, int],
+        targets: Mapping[str, int],
+        tracks: Collection[str] = (),
+        replayed: Collection[str] = (),
+        read: bool = True,
+    ) -> None:
+        """Take over a registry, whose targets the fleet's picture has already: concurrency limit by shard, number of
+        targets by source (`file`, …). `tracks`: as rollouts have them; `replayed`: those whose plans may be replayed.
+        `read`: its file was read for it."""
+        places = self._fleet.by_place()
+        if self._shards.describe(limits, places):
+            self.migrations.forget_shards()
+            self.backfills.forget_shards()
         self.of_registry.describe(limits=limits, targets=targets, read=read)
+        self.migrations.begin(places, replayed)
+        self.backfills.begin(limits)
+        for track in tracks:
+            self._begin_rollouts(track)
 
     def describe_sources(
         self, *, stale: Mapping[str, bool], refreshed: Mapping[str, datetime], ignored: Mapping[str, int]
@@ -142,37 +115,19 @@ class Metrics:
     def describe_schedules(self, following: Mapping[str, float]) -> None:
         """Take over when each schedule starts next, in seconds of Unix time."""
         replace(self.next_runs, following)
+        for schedule in following:
+            for outcome in RUN_OUTCOMES:
+                self.schedule_runs.labels(schedule, outcome)
 
     def apply(self, event: events.Event) -> None:
+        self.migrations.apply(event)
         self.backfills.apply(event)
         self.of_registry.apply(event)
         match event:
             case events.ScheduleRan():
                 self.schedule_runs.labels(event.schedule, event.outcome).inc()
-            case events.MigrationFinished():
-                self.migrations.labels(event.track, event.shard, event.outcome).inc()
-                if event.outcome in ("succeeded", "failed"):
-                    self.durations.labels(event.track, event.shard, event.execution).observe(
-                        event.seconds, _plain(self._exemplar(event))
-                    )
-            case events.MigrationRetried():
-                self.retries.labels(event.track, event.shard, event.reason).inc()
-            case events.ReplayRefused():
-                self.fallbacks.labels(event.track, event.shard).inc()
-            case events.BackupTaken() | events.BackupFailed():
-                result = "taken" if isinstance(event, events.BackupTaken) else "failed"
-                self.backups.labels(event.shard, result).inc()
-                self.backup_durations.labels(event.shard).observe(event.seconds)
-            case events.LockWaited():
-                self.lock_waits.labels(event.shard).observe(event.seconds, _plain(self._exemplar(event)))
             case events.RolloutCreated():
-                for state in FINISHED:  # what is there for the first time with 1 has not increased, for Prometheus
-                    self.rollouts.labels(event.track, state)
-            case events.MigrationStarted():
-                for outcome in ("succeeded", "failed"):
-                    self.migrations.labels(event.track, event.shard, outcome)
-                for reason in ("contention", "transient"):
-                    self.retries.labels(event.track, event.shard, reason)
+                self._begin_rollouts(event.track)
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self.rollouts.labels(event.track, state).inc()
             case events.NotificationEvent():
@@ -181,6 +136,10 @@ class Metrics:
                 self.leader.set(1)
             case events.LeaderLost() | events.StoodBy():
                 self.leader.set(0)
+
+    def _begin_rollouts(self, track: str) -> None:
+        for state in FINISHED:  # what is there for the first time with 1 has not increased, for Prometheus
+            self.rollouts.labels(track, state)
 
     def render(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition in Prometheus' text format, or in one of those in `accept`, and its content type."""
@@ -196,10 +155,6 @@ def _result(event: events.NotificationEvent) -> str:
             return "dead" if wait is None else "failed"
         case _:
             return "dropped"
-
-
-def _plain(exemplar: Mapping[str, str] | None) -> dict[str, str] | None:
-    return None if exemplar is None else dict(exemplar)
 
 
 def _none(event: events.Event) -> None:

@@ -1,5 +1,5 @@
-"""Makes values that a line of the log can hold: valid JSON, whose texts are cut, and one line on a terminal. How many
-texts there are in a list is for those to bound who log it.
+"""Makes values that a line of the log can hold: valid JSON, whose texts are cut and which is not too long as a whole,
+and one line on a terminal.
 
 What tenants, databases and revisions are called, and what servers say in errors, is written by others. None of it may
 end a line, begin another, or speak to the terminal.
@@ -8,13 +8,18 @@ end a line, begin another, or speak to the terminal.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 
 from structlog.typing import EventDict, WrappedLogger
 
 # Characters. A container's runtime cuts a line after 16 KiB, and half a line is no JSON.
+LONGEST_LINE = 16_000
 LONGEST_TEXT = 4_000
 LONGEST_TRACE = 12_000
+# Where a line is longer all the same, its texts are cut to the first of these with which it is not, and of lists and
+# mappings only a tenth as many parts are kept.
+_SHORTER = (2_000, 700, 200, 60)
 _TRACES = ("exception", "stack")
 # Without these, a value can be told from the key that follows it.
 _AMBIGUOUS = frozenset(" =\"'")
@@ -50,6 +55,39 @@ def _bounded(value: object, longest: int = LONGEST_TEXT) -> object:
             return [_bounded(inner, longest) for inner in value]
         case _:
             return value
+
+
+def within(render: Callable[[WrappedLogger, str, EventDict], str | bytes]) -> Callable[..., str | bytes]:
+    """As `render`, and what comes of it is no longer than a line may be."""
+
+    def rendered(logger: WrappedLogger, method: str, event: EventDict) -> str | bytes:
+        line = render(logger, method, dict(event))
+        for longest in _SHORTER:
+            if len(line) <= LONGEST_LINE:
+                break
+            line = render(logger, method, {key: _shortened(value, longest) for key, value in event.items()})
+        return line
+
+    return rendered
+
+
+def _shortened(value: object, longest: int) -> object:
+    most = longest // 10
+    match value:
+        case str():
+            return cut(value, longest)
+        case Mapping():
+            kept = {cut(str(key), longest): _shortened(inner, longest) for key, inner in islice(value.items(), most)}
+            return kept | _left_out(len(value) - len(kept))
+        case list() | tuple():
+            kept_parts = [_shortened(inner, longest) for inner in value[:most]]
+            return [*kept_parts, *_left_out(len(value) - len(kept_parts))]
+        case _:
+            return value
+
+
+def _left_out(number: int) -> dict[str, object]:
+    return {f"… {number} left out …": None} if number > 0 else {}
 
 
 def cut(text: str, longest: int = LONGEST_TEXT) -> str:

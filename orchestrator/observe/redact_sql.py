@@ -6,22 +6,25 @@ import re
 
 from orchestrator.observe import redact
 
-_WORD = r"""(?:password|passwd|passphrase|pwd|secret|token|credential|
+_WORD = r"""(?:password|passwd|passphrase|pwd|secret|token|credential|identified\s+by|
     (?:api|access|private|signing|encryption|master|auth)[_-]?key)"""
 _SECRET_NAME = re.compile(rf"(?ix){_WORD}")
-_LITERAL = r"'(?:[^']|'')*'"
-_LITERALS = re.compile(_LITERAL)
-# A name, perhaps with a type or a cast, and then a literal.
-_GIVEN = re.compile(
-    rf"""(?ix)({_WORD}\w*[\w\s.:()"`\[\]]{{0,60}}?(?::=|=>|<>|!=|=|\bdefault\b|\bto\b)\s*[(e]?){_LITERAL}"""
-)
-_SETTING = re.compile(rf"(?i)(\bset_config\s*\(\s*'[^']*(?:key|pass|secret|token|credential)[^']*'\s*,\s*e?){_LITERAL}")
+_LITERALS = re.compile(r"'(?:[^']|'')*'")
+# Within another literal, with escapes as MySQL and E'…' have them, and in dollars.
+_LITERAL = r"""(?:''[^';]{1,200}''|e?'(?:[^'\\]|''|\\.)*'|\$\w*\$[^$]*\$\w*\$)"""
+# A name, a few other words, and then literals: to mask a list of states with them does less harm than to show one.
+_GIVEN = re.compile(rf"(?isx)({_WORD}\w*'?[^;'$]{{0,60}}?){_LITERAL}(?:\s*(?:\|\||,)\s*{_LITERAL})*")
+_SETTING = re.compile(rf"(?is)(\bset_config\s*\(\s*'[^']*(?:key|pass|secret|token|credential)[^']*'\s*,\s*){_LITERAL}")
 _CIPHER = re.compile(
-    rf"(?i)(\b(?:pgp_\w+crypt\w*|encrypt|decrypt|hmac|aes_encrypt|aes_decrypt)\s*\([^()]*?,\s*){_LITERAL}"
+    rf"(?is)(\b(?:pgp_\w+crypt\w*|encrypt|decrypt|hmac|aes_encrypt|aes_decrypt)\s*\([^()]*?,\s*){_LITERAL}"
 )
+_HASHED = re.compile(rf"(?is)(\b(?:crypt|md5|sha\d*|digest|hmac|password)\s*\(\s*){_LITERAL}")
 _AUTHORIZATION = re.compile(r"(?i)(\bauthorization\W{1,8}(?:basic|digest|token|apikey|negotiate)\s+)[\w.~+/=:-]+")
+_PRIVATE_KEY = re.compile(r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END|\Z)")
 # Keys that tell by how they begin.
-_KNOWN = re.compile(r"\b(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|AKIA)[\w-]{6,}")
+_KNOWN = re.compile(
+    r"\b(?:(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|AKIA)[\w-]{6,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+)"
+)
 
 # The default of a column as MySQL tells it, after whether it may be NULL.
 _UNQUOTED = re.compile(r"(\| (?:YES|NO) \| )(?!- \||NULL \|)[^|]+(?= \|)")
@@ -40,6 +43,6 @@ def text(value: str, column: str | None = None) -> str:
     if column is not None and _SECRET_NAME.search(column):
         value = _LITERALS.sub(redact.MASK, value)
         value = _UNQUOTED.sub(rf"\1{redact.MASK}", value)
-    for pattern in (_GIVEN, _SETTING, _CIPHER, _AUTHORIZATION):
+    for pattern in (_GIVEN, _SETTING, _CIPHER, _HASHED, _AUTHORIZATION, _PRIVATE_KEY):
         value = pattern.sub(rf"\1{redact.MASK}", value)
     return redact.text(_KNOWN.sub(redact.MASK, value))

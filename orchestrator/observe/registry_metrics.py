@@ -8,17 +8,21 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from orchestrator import events
+from orchestrator.observe.shard_labels import Shards, summed
 
 
 class RegistryMetrics:
     """Subscribe `apply` to the bus; the rest is told by who reads the registry."""
 
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], datetime]) -> None:
-        self._clock = clock
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], datetime], shards: Shards) -> None:
+        self._clock, self._shards = clock, shards
+        self._allowed: Mapping[str, int] = {}
         self._throttled: dict[str, int] = {}
         self.reloads = Counter(
             "orchestrator_registry_reloads", "Readings of the registry, by result.", ["result"], registry=registry
         )
+        for result in ("changed", "unchanged", "failed"):
+            self.reloads.labels(result)
         self.valid = Gauge(
             "orchestrator_registry_valid",
             "0 while the registry file has mistakes and the registry of before goes on, 1 otherwise.",
@@ -70,8 +74,9 @@ class RegistryMetrics:
         """Take over a registry: concurrency limit by shard, number of targets by source (`file`, …). `read`: its file
         was read for it; what a source answers says nothing of the file."""
         self._throttled = {shard: n for shard, n in self._throttled.items() if shard in limits}
-        replace(self.shard_limits, {shard: min(n, self._throttled.get(shard, n)) for shard, n in limits.items()})
-        replace(self.shard_allowed, limits)
+        self._allowed = dict(limits)
+        self._tell_limits()
+        replace(self.shard_allowed, summed(limits, self._shards.wide))
         replace(self.targets, targets)
         if read:
             self.read_at.set(self._clock().timestamp())
@@ -90,11 +95,15 @@ class RegistryMetrics:
                 self._throttled[event.shard] = event.limit
                 if event.reason is None:
                     del self._throttled[event.shard]
-                self.shard_limits.labels(event.shard).set(event.limit)
+                self._tell_limits()
             case events.RegistryReloaded():
                 self.reloads.labels(event.result).inc()
                 if event.result == "failed":
                     self.valid.set(0)
+
+    def _tell_limits(self) -> None:
+        now = {shard: min(n, self._throttled.get(shard, n)) for shard, n in self._allowed.items()}
+        replace(self.shard_limits, summed(now, self._shards.wide))
 
 
 def replace(gauge: Gauge, values: Mapping[str, float]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from orchestrator.observe.families import Sample, gauge
+from orchestrator.observe.families import Sample, gauge, short
 from orchestrator.observe.rollouts import MIGRATION_STATES, RolloutPicture, Rollouts
 
 # (total, counts by state, elapsed seconds) -> seconds to go, None when it cannot be told
@@ -52,10 +52,10 @@ class RolloutCollector(Collector):
         )
         yield gauge(
             "rollout_failures",
-            "Failed targets of an active rollout by signature; `untold`: failed before this process took it up.",
+            "Failed targets of an active rollout by signature; `untold`: of a cause that nobody has recorded.",
             ["rollout", "signature"],
             (
-                ((rollout, signature), n)
+                ((rollout, short(signature)), n)
                 for rollout, picture in detailed
                 for signature, n in commonest(picture.failures()).items()
             ),
@@ -83,7 +83,7 @@ class RolloutCollector(Collector):
         )
         yield gauge(
             "rollout_state_since_timestamp_seconds",
-            "Since when an active rollout is in its state, in Unix time, as far back as this process knows.",
+            "Since when an active rollout is in its state, in Unix time, restarts included.",
             ["rollout", "track", "state"],
             (((rollout, p.track, p.state), p.since.timestamp()) for rollout, p in active),
         )

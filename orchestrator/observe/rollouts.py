@@ -32,12 +32,22 @@ UNTOLD = "untold"
 Key = tuple[str, str]  # tenant, track
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known of a rollout from before this process took it up. `since`: when it came to its `state`."""
+
+    state: str
+    since: datetime | None = None
+    signatures: Mapping[Key, str] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class RolloutPicture:
     """An active rollout. The states of all waves together always sum to `total`.
 
-    `since`: when this process first saw it in its `state`. `moved_at`: when something last went on, or when it last had
-    a reason to wait. `resting`: all that it migrates is held. `allowed`: failures by wave that do not stop it yet.
+    `since`: when it came to its `state`, as far back as is known. `moved_at`: when something last went on, or when it
+    last had a reason to wait. `resting`: all that it migrates is held. `allowed`: failures by wave that do not stop it
+    yet.
     """
 
     track: str
@@ -124,6 +134,11 @@ class RolloutPicture:
         if not any(event.counts.get(state) for state in FAILURES):
             self.signatures.clear()
 
+    def recall(self, before: Before) -> None:
+        if before.state == self.state and before.since is not None:
+            self.since = min(self.since, before.since)
+        self.signatures = {**before.signatures, **self.signatures}
+
     def _move(self, wave: str, before: str, after: str) -> None:
         counts = self.waves.setdefault(wave, Counter())
         source = counts if counts[before] > 0 else self.waves.get(ONLY_WAVE, counts)
@@ -141,12 +156,20 @@ class Rollouts:
 
     def __init__(self) -> None:
         self._pictures: dict[str, RolloutPicture] = {}
+        self._recalled: dict[str, Before] = {}
 
     def items(self) -> Iterable[tuple[str, RolloutPicture]]:
         return self._pictures.items()
 
     def get(self, rollout: str) -> RolloutPicture | None:
         return self._pictures.get(rollout)
+
+    def recall(self, rollout: str, before: Before) -> None:
+        """Take over what was known of a rollout before this process takes it up. Before anything of it goes on."""
+        if picture := self._pictures.get(rollout):
+            picture.recall(before)
+        else:
+            self._recalled[rollout] = before
 
     def in_progress(self) -> Counter[str]:
         """Running migrations by shard."""
@@ -175,7 +198,10 @@ class Rollouts:
     def _add(
         self, event: events.RolloutEvent, state: str, total: int, started_at: datetime, waves: dict[str, Counter[str]]
     ) -> None:
-        self._pictures[event.rollout] = RolloutPicture(event.track, total, started_at, waves, state, event.at, event.at)
+        picture = RolloutPicture(event.track, total, started_at, waves, state, event.at, event.at)
+        if (before := self._recalled.pop(event.rollout, None)) is not None:
+            picture.recall(before)
+        self._pictures[event.rollout] = picture
 
 
 def _goes_on(event: events.RolloutEvent) -> bool:

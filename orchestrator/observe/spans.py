@@ -52,16 +52,22 @@ class Origin:
     parent_id: int | None
 
 
-def rollout(event: events.RolloutStateChanged, origin: Origin, happenings: Sequence[Happening]) -> Span:
-    """One that has just finished."""
+def rollout(
+    event: events.RolloutStateChanged,
+    origin: Origin,
+    began_at: datetime,
+    attempt: int,
+    happenings: Sequence[Happening],
+) -> Span:
+    """One run of it, which has just finished."""
     error = None if event.state == "succeeded" else event.state
     attributes: dict[str, Value] = {
         "orchestrator.rollout.id": event.rollout,
         "orchestrator.track": event.track,
         "orchestrator.rollout.state": event.state,
+        "orchestrator.attempt": attempt,
         **_counted(event.counts),
     }
-    began_at = event.at - timedelta(seconds=event.seconds)
     return _span(ROLLOUT, origin, began_at, event.at, attributes, error, happenings)
 
 
@@ -76,6 +82,7 @@ def wave(
     name: str,
     origin: Origin,
     began_at: datetime,
+    attempt: int,
     counts: Mapping[str, int],
     happenings: Sequence[Happening],
 ) -> Span:
@@ -85,6 +92,7 @@ def wave(
         "orchestrator.rollout.id": event.rollout,
         "orchestrator.track": event.track,
         "orchestrator.wave": name,
+        "orchestrator.attempt": attempt,
         **_counted(counts),
     }
     return _span(WAVE, origin, began_at, event.at, attributes, "targets_failed" if failed else None, happenings)

@@ -30,13 +30,17 @@ def of_rollout(rollout: str) -> int:
     return _derived(16, "trace", rollout)
 
 
-def of_span(rollout: str, wave: str | None = None) -> int:
-    """The id of a rollout's own span, or of a wave's.
+def of_span(rollout: str, wave: str | None = None, *, attempt: int = 1, visit: int = 1) -> int:
+    """The id of a rollout's own span, or of a wave's; `attempt` and `visit` count runs of the rollout, and visits to
+    the wave in that run.
 
     >>> shown_span(of_span("20261121-040506-abcd")), shown_span(of_span("20261121-040506-abcd", "canary"))
     ('aba300da50b521c3', 'dcac55e0eb8365ca')
     """
-    return _derived(8, "rollout", rollout) if wave is None else _derived(8, "wave", rollout, wave)
+    further = [f"run {attempt}"] if attempt > 1 else []
+    if wave is None:
+        return _derived(8, "rollout", rollout, *further)
+    return _derived(8, "wave", rollout, wave, *further, *([f"visit {visit}"] if visit > 1 else []))
 
 
 def shown_trace(trace_id: int) -> str:

@@ -16,6 +16,7 @@ from orchestrator.observe import spans, trace_ids
 from orchestrator.observe.happenings import MOST, Happening, happened
 from orchestrator.observe.rollouts import FAILURES, FINISHED, Rollouts
 from orchestrator.observe.spans import Origin, Span
+from orchestrator.observe.trace_runs import Runs
 
 # So many migrations that have ended are remembered: what is told of them may come a moment later.
 REMEMBERED = 5_000
@@ -58,7 +59,7 @@ class Tracing:
 
     `send` is given each span that has ended, `wanted` says whether a trace is kept at all. `detailed`: of so many
     targets of each wave, segments and statements are sent, and of those that fail or are tried again in any case.
-    `rollouts`: the active ones, as folded from the same events.
+    `rollouts`: the active ones, as folded from the same events. `runs`: told of rollouts that are taken up.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Tracing:
     ) -> None:
         self._send, self._rollouts, self._wanted = send, rollouts, wanted
         self._most, self._new_id = detailed, new_id
+        self.runs = Runs()
         self._told: dict[str, list[Happening]] = {}
         self._waves: dict[tuple[str, str], _Wave] = {}
         self._migrations: dict[Key, _Migration] = {}
@@ -94,7 +96,7 @@ class Tracing:
             return {}
         span_id = self._migration_span(event)
         if span_id is None:
-            span_id = trace_ids.of_span(rollout, event.wave if isinstance(event, events.WaveChanged) else None)
+            span_id = self.runs.span(rollout, event.wave if isinstance(event, events.WaveChanged) else None)
         return {"trace_id": trace, "span_id": trace_ids.shown_span(span_id)}
 
     def exemplar(self, event: events.Event) -> Mapping[str, str] | None:
@@ -131,6 +133,7 @@ class Tracing:
             case events.RolloutStateChanged(state=state) if state in FINISHED:
                 self._over(event)
             case events.RolloutStateChanged():
+                self.runs.begin(event.rollout, event.at)
                 _append(self._told.setdefault(event.rollout, []), event)
 
     def close(self, at: datetime) -> None:
@@ -143,7 +146,7 @@ class Tracing:
             self._send(spans.request(event, self._below(event.rollout), link))
 
     def _of_wave(self, event: events.WaveChanged) -> None:
-        wave = self._waves.setdefault((event.rollout, event.wave), _Wave(event.at))
+        wave = self._wave(event.rollout, event.wave, event.at)
         wave.began_at = min(wave.began_at, _before(event.at, event.seconds))
         _append(wave.happenings, event)
         if event.change == "passed":
@@ -151,13 +154,15 @@ class Tracing:
             self._passed(event, event.wave, picture.waves.get(event.wave, {}) if picture is not None else {})
 
     def _passed(self, event: events.RolloutEvent, name: str, counts: Mapping[str, int]) -> None:
-        wave = self._waves.pop((event.rollout, name))
-        origin = Origin(
-            trace_ids.of_rollout(event.rollout),
-            trace_ids.of_span(event.rollout, name),
-            trace_ids.of_span(event.rollout),
-        )
-        self._send(spans.wave(event, name, origin, wave.began_at, counts, wave.happenings))
+        rollout, wave = event.rollout, self._waves.pop((event.rollout, name))
+        origin = Origin(trace_ids.of_rollout(rollout), self.runs.span(rollout, name), self.runs.span(rollout))
+        began_at, attempt = self.runs.since(rollout, wave.began_at), self.runs.attempt(rollout)
+        self._send(spans.wave(event, name, origin, began_at, attempt, counts, wave.happenings))
+        self.runs.leave(rollout, name)
+
+    def _wave(self, rollout: str, name: str, at: datetime) -> _Wave:
+        self.runs.enter(rollout, name)
+        return self._waves.setdefault((rollout, name), _Wave(at))
 
     def _over(self, event: events.RolloutStateChanged) -> None:
         rollout = event.rollout
@@ -171,8 +176,10 @@ class Tracing:
             del self._backfills[backfill]  # nobody has told of its end
         happenings = self._told.pop(rollout, [])
         _append(happenings, event)
-        origin = Origin(trace_ids.of_rollout(rollout), trace_ids.of_span(rollout), None)
-        self._send(spans.rollout(event, origin, happenings))
+        origin = Origin(trace_ids.of_rollout(rollout), self.runs.span(rollout), None)
+        began_at, attempt = self.runs.since(rollout, _before(event.at, event.seconds)), self.runs.attempt(rollout)
+        self._send(spans.rollout(event, origin, began_at, attempt, happenings))
+        self.runs.end(rollout)
 
     def _of_migration(self, event: events.MigrationEvent) -> None:
         key = (event.rollout, event.tenant, event.track)
@@ -190,9 +197,9 @@ class Tracing:
     def _started(self, key: Key, event: events.MigrationStarted) -> None:
         one = self._migrations.get(key)
         if one is None:
+            self._wave(event.rollout, event.wave, event.at)  # after a restart, and on the way back, nobody tells
             origin = self._below(event.rollout, event.wave)
             one = self._migrations[key] = _Migration(event, origin, event.attempt)
-            self._waves.setdefault((event.rollout, event.wave), _Wave(event.at))  # after a restart, nobody tells
         one.attempt = event.attempt
         _append(one.happenings, event)
 
@@ -243,7 +250,7 @@ class Tracing:
                 # Of one whose beginning we have not seen, all that was changed is told.
                 done = self._backfills.pop(key, None) or _Backfill(0, event.shard)
                 parent = self._migration_span(event)
-                above = parent if parent is not None else trace_ids.of_span(event.rollout)
+                above = parent if parent is not None else self.runs.span(event.rollout)
                 origin = Origin(trace_ids.of_rollout(event.rollout), self._new_id(), above)
                 batches = done.batches + len(event.batches)
                 self._send(spans.backfill(event, origin, done.changed_before, batches, done.happenings))
@@ -265,7 +272,7 @@ class Tracing:
 
     def _below(self, rollout: str, wave: str | None = None) -> Origin:
         """A new span below the rollout's or a wave's."""
-        return Origin(trace_ids.of_rollout(rollout), self._new_id(), trace_ids.of_span(rollout, wave))
+        return Origin(trace_ids.of_rollout(rollout), self._new_id(), self.runs.span(rollout, wave))
 
 
 def _append(happenings: list[Happening], event: events.Event) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from orchestrator.plan import roles
 from orchestrator.plan.steps import Heads
 
 
@@ -38,12 +39,29 @@ class Line(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Catalog:
     """What one session has read of a target. `server`: kind and version, where these tell in the catalog's text.
-    `beside`: the heads of other tracks in the same place, whose tables are among the lines."""
+    `beside`: the heads of other tracks in the same place, whose tables are among the lines. `roles`: who is named in
+    them; `owned`: those whose names have the tenant's in them; `doubtful`: the lines, by number, with these marked."""
 
     server: str
     heads: Heads | None
     lines: tuple[Line, ...]
     beside: tuple[tuple[str, Heads], ...] = ()
+    roles: frozenset[str] = frozenset()
+    owned: frozenset[str] = frozenset()
+    doubtful: tuple[tuple[int, Line], ...] = ()
+
+    def told(self, common: Collection[str]) -> Sequence[Line]:
+        """The lines, with `common` roles by their names: all tenants have them, whatever one of these is called.
+
+        >>> read(["a | " + roles.marked("app_ro", "<tenant>_ro")], "fake", None).told({"app_ro"})[0].text
+        'a | app_ro'
+        """
+        if not self.doubtful or self.owned.isdisjoint(common):
+            return self.lines
+        lines = list(self.lines)
+        for number, line in self.doubtful:
+            lines[number] = line._replace(text=roles.told(line.text, common))
+        return lines
 
 
 class Fingerprint(NamedTuple):
@@ -51,6 +69,27 @@ class Fingerprint(NamedTuple):
 
     digest: str
     lines: int
+
+
+def read(
+    lines: Iterable[Line | str], server: str, heads: Heads | None, beside: tuple[tuple[str, Heads], ...] = ()
+) -> Catalog:
+    """A catalog of lines in which roles are marked."""
+    told: list[Line] = []
+    doubtful: list[tuple[int, Line]] = []
+    names: set[str] = set()
+    owned: set[str] = set()
+    for number, one in enumerate(lines):
+        line = Line(one) if isinstance(one, str) else one
+        if not roles.is_marked(line.text):
+            told.append(line)
+            continue
+        names |= roles.named(line.text)
+        if found := roles.owned(line.text):
+            owned |= found
+            doubtful.append((number, line))
+        told.append(line._replace(text=roles.told(line.text)))
+    return Catalog(server, heads, tuple(told), beside, frozenset(names), frozenset(owned), tuple(doubtful))
 
 
 def without(lines: Iterable[Line], ignore: Sequence[str]) -> list[Line]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from orchestrator.plan import roles
 from orchestrator.plan.catalog import Catalog, Fingerprint
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import TargetKey
@@ -42,16 +43,20 @@ class Group(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """A target that could be read. `group` is None where it claims no revision."""
+    """A target that could be read. `group` is None where it claims no revision. `roles`: who is named in its catalog;
+    `doubtful`: those whose names have the tenant's in them, so far as they were told without it."""
 
     key: TargetKey
     group: Group | None
     fingerprint: Fingerprint
+    roles: frozenset[str] = frozenset()
+    doubtful: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`reference`: a target that is as this one should be; `why`, where it cannot be judged, or could not be read."""
+    """`reference`: a target that is as this one should be; `why`, where it cannot be judged, or could not be read.
+    `common`: roles that most of its group have."""
 
     key: TargetKey
     standing: Standing
@@ -59,6 +64,7 @@ class Verdict:
     fingerprint: Fingerprint | None = None
     reference: TargetKey | None = None
     why: str | None = None
+    common: frozenset[str] = frozenset()
 
 
 def group_of(track: str, catalog: Catalog) -> Group | None:
@@ -66,6 +72,14 @@ def group_of(track: str, catalog: Catalog) -> Group | None:
     if not catalog.heads:
         return None
     return Group(track, catalog.server, tuple(sorted(catalog.heads)), tuple(sorted(catalog.beside)))
+
+
+def common_roles(seen: Iterable[Seen]) -> dict[Group | None, frozenset[str]]:
+    """By group, the roles that most of its members have: they are no tenant's own."""
+    groups: defaultdict[Group | None, list[frozenset[str]]] = defaultdict(list)
+    for one in seen:
+        groups[one.group].append(one.roles)
+    return {group: roles.common(each) for group, each in groups.items()}
 
 
 def judge(seen: Iterable[Seen], reference: str | None = None) -> list[Verdict]:
@@ -90,6 +104,7 @@ def _judged(group: Group, members: Sequence[Seen], reference: str | None) -> lis
         kinds = len({one.fingerprint for one in members})
         why = f"no majority: {kinds} kinds among {len(members)} targets"
         return [Verdict(one.key, Standing.UNDECIDED, group, one.fingerprint, why=why) for one in members]
+    common = roles.common(one.roles for one in members)
     if len(members) == 1:
         why = "no other target is at its revision, on a server of its kind and version"
         return [Verdict(members[0].key, Standing.ALONE, group, members[0].fingerprint, why=why)]
@@ -100,6 +115,7 @@ def _judged(group: Group, members: Sequence[Seen], reference: str | None) -> lis
             group,
             one.fingerprint,
             right.key,
+            common=common,
         )
         for one in members
     ]

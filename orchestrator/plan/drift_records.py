@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from orchestrator.events import DriftEvent, DriftFound, DriftGone
-from orchestrator.plan.drift import DIFFERING, Standing, Verdict
+from orchestrator.events import DriftEvent, DriftFound, DriftGone, DriftUndecided
+from orchestrator.plan.drift import DIFFERING, Group, Standing, Verdict
 from orchestrator.plan.drifted_lines import Difference
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import TargetKey
 
 # Lines of a difference that are kept.
 KEPT_LINES = 20
+# Names of targets that are told of together.
+NAMED = 10
 # Nobody has seen that such a target is well.
 _UNJUDGED = frozenset({Standing.UNREAD, Standing.ALONE, Standing.UNPROVISIONED})
 
@@ -47,7 +50,7 @@ class Followed:
     """The records after a look, and what is to be told of it."""
 
     records: tuple[Record, ...]
-    events: tuple[DriftEvent, ...]
+    events: tuple[DriftEvent | DriftUndecided, ...]
 
 
 def follow(
@@ -59,15 +62,19 @@ def follow(
 ) -> Followed:
     """Take account of a look. Targets that are not among the `verdicts` stay as they were, if `shards` knows them."""
     records = {key: record for key, record in before.items() if key in shards}
-    told: list[DriftEvent] = []
+    told: list[DriftEvent | DriftUndecided] = []
+    undecided: defaultdict[Group | None, list[Record]] = defaultdict(list)
     for verdict in verdicts:
         if verdict.key not in shards:
             continue
         was = before.get(verdict.key)
         record = _record(verdict, differences.get(verdict.key), was, shards[verdict.key], at)
         records[verdict.key] = record
-        event = _event(was, record)
-        told += [event] if event is not None else []
+        if record.standing is Standing.UNDECIDED:
+            undecided[verdict.group] += [record] if _is_new(was, record) else []
+        elif (event := _event(was, record)) is not None:
+            told.append(event)
+    told += [_undecided(found) for found in undecided.values() if found]
     return Followed(tuple(records[key] for key in sorted(records)), tuple(told))
 
 
@@ -93,13 +100,31 @@ def _record(verdict: Verdict, found: Difference | None, was: Record | None, shar
     )
 
 
+def _is_new(was: Record | None, record: Record) -> bool:
+    """Whether one that differs did not, or differs otherwise."""
+    return was is None or was.drifted_since is None or (was.digest, was.heads) != (record.digest, record.heads)
+
+
+def _undecided(found: Sequence[Record]) -> DriftUndecided:
+    """What is told of the targets of one group."""
+    first = found[0]
+    return DriftUndecided(
+        at=first.looked_at,
+        track=first.track,
+        heads=first.heads,
+        count=len(found),
+        tenants=tuple(record.tenant for record in found[:NAMED]),
+        reason=first.message,
+    )
+
+
 def _event(was: Record | None, record: Record) -> DriftEvent | None:
     """Only what has changed is told: that a target drifts otherwise than before, too."""
     since = was.drifted_since if was is not None else None
     if record.standing in _UNJUDGED:
         return None
     if record.standing in DIFFERING:
-        if was is not None and since is not None and (was.digest, was.heads) == (record.digest, record.heads):
+        if not _is_new(was, record):
             return None
         return DriftFound(
             at=record.looked_at,
@@ -110,7 +135,6 @@ def _event(was: Record | None, record: Record) -> DriftEvent | None:
             heads=record.heads,
             reference=record.reference,
             differing=record.differing,
-            reason=record.message,
         )
     if since is None:
         return None

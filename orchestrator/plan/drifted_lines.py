@@ -13,6 +13,8 @@ from orchestrator.plan.catalog import Line
 LONGEST = 300
 # Characters that are shown before two texts part.
 _BEFORE = 60
+# Characters around the place where they part that secrets are looked for in: a function's text may have millions.
+_LOOKED_BEFORE, _LOOKED_AFTER = 64_000, 16_000
 
 
 class Changed(NamedTuple):
@@ -56,22 +58,46 @@ def _order(line: Line) -> tuple[str, ...]:
 
 
 def _shown(number: int, line: Line, other: Line | None) -> Changed:
-    text = _written(line)
+    plain, others = _plain(line), _plain(other) if other is not None else None
+    parting = _common(plain, others) if others is not None else 0
+    text = _written(line, _near(plain, parting))
     if len(text) > LONGEST:
-        start = 0 if other is None else _common(text, _written(other))
+        start = (
+            _common(text, _written(other, _near(others, parting))) if other is not None and others is not None else 0
+        )
         text = _cut(text, max(0, start - _BEFORE))
     return Changed("+" if number else "-", text)
 
 
-def _written(line: Line) -> str:
+def _plain(line: Line) -> str:
+    return " ".join(line.text.split())
+
+
+def _near(text: str, place: int) -> str:
+    """The text's beginning, which says what it is, and what is near to a place in it."""
+    start, end = place - _LOOKED_BEFORE, place + _LOOKED_AFTER
+    return text[:end] if start <= LONGEST else f"{text[:LONGEST]} … {text[start:end]}"
+
+
+def _written(line: Line, text: str) -> str:
     column = line.part if line.text.startswith("column |") else None
-    return escaped(redact_sql.text(" ".join(line.text.split()), column))
+    return escaped(redact_sql.text(text, column))
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters two texts have in common before they part."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+    """How many characters two texts have in common before they part.
+
+    >>> _common("abcd", "abxd"), _common("ab", "abc"), _common("a", "b")
+    (2, 2, 0)
+    """
+    same, most = 0, min(len(one), len(other))
+    while same < most:
+        middle = (same + most + 1) // 2
+        if one[same:middle] == other[same:middle]:
+            same = middle
+        else:
+            most = middle - 1
+    return same
 
 
 def _cut(text: str, start: int) -> str:

@@ -19,11 +19,12 @@ from orchestrator.registry import selector
 from orchestrator.registry.model import Target
 from orchestrator.registry.source import RegistrySource
 from orchestrator.service import door as doors
-from orchestrator.service import notifying
+from orchestrator.service import ending, notifying
 from orchestrator.service.door import Door
 from orchestrator.service.drift_watch import DriftWatch
 from orchestrator.service.leading import Lead, standing
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.pending_watch import PendingWatch
 from orchestrator.service.scheduling import Scheduler
 from orchestrator.service.wiring import Parts, assembled, limits
 from orchestrator.settings import Settings
@@ -44,15 +45,21 @@ async def serve(settings: Settings, *, announce: Callable[[str], None] = lambda 
     Raises ConfigurationError, RegistryError, StoreError before anything was started.
     """
     source = await opened(settings)
+    with ending.telling():
+        await _serve(settings, source, announce)
+
+
+async def _serve(settings: Settings, source: RegistrySource, announce: Callable[[str], None]) -> None:
     async with (
         assembled(settings, source) as parts,
         standing(parts) as candidate,
         anyio.create_task_group() as background,
     ):
         door = doors.opened(settings, parts.store.tokens)
-        async with working(parts, settings) as service:
-            daemon = _Daemon(service, parts, settings, candidate, door)
-            await daemon.run(background, announce)
+        with ending.telling():  # closing may take its time
+            async with working(parts, settings) as service:
+                daemon = _Daemon(service, parts, settings, candidate, door)
+                await daemon.run(background, announce)
         if candidate is not None:
             await candidate.release()  # nothing of ours runs any more: another may take over while we close
         # HTTP answers until the last migration has ended: whoever watches a drain must see its end.
@@ -89,6 +96,7 @@ async def working(parts: Parts, settings: Settings) -> AsyncIterator[Orchestrato
                 log.info("draining", rollouts=len(service.active), grace_seconds=grace)
             scope.deadline = anyio.current_time() + grace
             exit_hard_after(grace + HARD_EXIT_SECONDS)
+    await parts.keeper.close()  # while we lead still: of backfills that have just ended, too
     if scope.cancelled_caught:
         log.warning("drained_by_force", remedy="the next start goes on with what was cancelled")
 
@@ -99,7 +107,7 @@ def _hard_exit() -> Iterator[Callable[[float], None]]:
     timers: list[threading.Timer] = []
 
     def after(seconds: float) -> None:
-        timers.append(threading.Timer(seconds, os._exit, (1,)))
+        timers.append(threading.Timer(seconds, ending.at_once))
         timers[-1].daemon = True
         timers[-1].start()
 
@@ -143,6 +151,7 @@ class _Daemon:
         background.start_soon(self._door.watch)
         background.start_soon(Scheduler(self._parts, self._service).run)
         background.start_soon(DriftWatch(self._parts, self._service).run)
+        background.start_soon(PendingWatch(self._parts, self._service).run)
         background.start_soon(notifying.notifier(self._parts, lambda: self._service.steering.leads).run)
         log.info("listening", url=url, store=str(self._parts.store.place), targets=len(self._service.registry.targets))
         announce(url)

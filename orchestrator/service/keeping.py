@@ -12,7 +12,7 @@ import anyio
 import structlog
 
 from orchestrator.backfill.model import Progress
-from orchestrator.backfill.records import Key, Record, key_of, standing
+from orchestrator.backfill.records import UNFINISHED, Key, Record, State, key_of, standing
 from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import LeadershipLostError, OrchestratorError
@@ -28,7 +28,7 @@ from orchestrator.events import (
     RolloutEvent,
     now,
 )
-from orchestrator.store.backfills import StoreBackfills
+from orchestrator.store.backfills import Field, StoreBackfills
 from orchestrator.store.lifetime import beside
 
 # Progress is written this often, and so much is lost of it with the process: the checkpoints on the targets count.
@@ -37,6 +37,8 @@ EVERY_SECONDS = 5.0
 GATHER_SECONDS = 0.5
 CLOSE_SECONDS = 10.0
 
+# Of what nobody is at: anything but `finished`.
+LEFT: Sequence[State] = (*UNFINISHED, "stopped")
 GONE = "it ended without a word, or before its first batch: its checkpoint tells how far it came"
 
 log = structlog.get_logger(__name__)
@@ -100,6 +102,7 @@ class Keeper:
         self._records, self._publish, self._clock = records, publish, clock
         self._known: dict[Key, Record] = {}
         self._ended: dict[Key, Record] = {}
+        self._left: dict[Key, Record] = {}
         self._events: list[RolloutEvent] = []
         self._more = anyio.Event()
         self._written_at = float("-inf")
@@ -121,14 +124,26 @@ class Keeper:
         key = Key(event.rollout, event.tenant, event.track, event.revision, event.direction, event.ordinal)  # type: ignore[arg-type]
         if isinstance(event, BackfillStarted):
             self._ended.pop(key, None)
-        elif isinstance(event, BackfillFinished | BackfillStopped) and (view := self._view(key)) is not None:
-            self._ended[key] = ended(view, event)
+        elif isinstance(event, BackfillFinished | BackfillStopped):
+            if (view := self._view(key)) is not None:
+                self._ended[key] = ended(view, event)
+            self._left.pop(key, None)
 
     def _view(self, key: Key) -> Underway | None:
         view = self.throttle.of(key.rollout, key.tenant, key.track)
         if view is not None and key_of(view) == key:
             return view
-        return self._known[key].view if key in self._known else None
+        known = self._known.get(key) or self._left.get(key)
+        return None if known is None else known.view
+
+    async def left(self, rollout: str, tenant: str, track: str) -> Sequence[Record]:
+        """The backfills of a target that nobody is at now, and that have not come to their end as far as the store
+        knows: the end of any of them may be published from now on. Raises StoreError."""
+        await self.catch_up()
+        only: Mapping[Field, str] = {"rollout": rollout, "tenant": tenant, "track": track}
+        found = await self._records.listed(only=only, states=LEFT)
+        self._left.update({record.key: record for record in found})
+        return found
 
     async def run(self) -> None:
         """Write until cancelled. Raises StoreError: what cannot be recorded is not done."""
@@ -142,10 +157,19 @@ class Keeper:
                 return
 
     async def catch_up(self) -> None:
-        """Write what has begun or ended, before somebody looks. Where another process leads by now, it knows better."""
-        if self._events:
+        """Return when what has begun or ended is written. Where another process leads by now, it knows better."""
+        if self._events or self._one_at_a_time.locked():  # what is on its way is not there yet
             with suppress(LeadershipLostError):
                 await self.flush()
+
+    async def close(self) -> None:
+        """Write all that is left to be written, for some seconds at most. To be called while the process has the lead
+        still, when nothing runs any more."""
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            try:
+                await self.flush(all_of_it=True)
+            except OrchestratorError as exc:  # the lead was lost, say: whoever has it now tells of them
+                log.warning("backfills_not_kept", message=exc.message)
 
     async def flush(self, *, all_of_it: bool = False) -> None:
         """Write what begins, has ended or is held otherwise, and, when it is time or all is asked for, all progress."""
@@ -179,11 +203,7 @@ class Keeper:
 
         async def stop() -> None:
             scope.cancel()
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                try:
-                    await self.flush(all_of_it=True)
-                except OrchestratorError as exc:  # the lead was lost, say: whoever has it now tells of them
-                    log.warning("backfills_not_kept", message=exc.message)
+            await self.close()
 
         async with beside(run, stop):
             yield

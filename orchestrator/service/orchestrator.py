@@ -44,7 +44,7 @@ from orchestrator.rollout.state import (
     RolloutState,
     summed,
 )
-from orchestrator.service import appearing, binding, looking, plans, predicting, reopening, requests
+from orchestrator.service import appearing, binding, looking, plans, predicting, recalling, reopening, requests
 from orchestrator.service.backfilling import Backfilling
 from orchestrator.service.drifting import Drifting
 from orchestrator.service.freezing import Freezing
@@ -463,6 +463,7 @@ class Orchestrator:
     async def _carry_out(self, controller: Controller) -> None:
         rollout = controller.rollout
         try:
+            await recalling.recall(self._parts, rollout)
             await predicting.prime(self._parts, self.registry, rollout.aims)
             await controller.run()
         except OrchestratorError as exc:
@@ -542,7 +543,14 @@ class Orchestrator:
         sources = self.sources()
         targets = {source.name: source.targets for source in sources}
         named = len(self.registry.targets) - sum(targets.values())
-        self._parts.metrics.describe_registry(limits=limits, targets={FILE: named, **targets}, read=read)
+        tracks = self.registry.tracks
+        self._parts.metrics.describe_registry(
+            limits=limits,
+            targets={FILE: named, **targets},
+            tracks=[*tracks, EVERY] if len(tracks) > 1 else [*tracks],
+            replayed=[name for name, track in tracks.items() if track.execution != "online"],
+            read=read,
+        )
         self._parts.metrics.describe_sources(
             stale={source.name: source.stale_since is not None for source in sources},
             refreshed={source.name: source.refreshed_at for source in sources if source.refreshed_at is not None},

@@ -55,7 +55,7 @@ from orchestrator.store.engine import Store, open_store
 CLOSE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything that lives as long as the process works, with its store open."""
 
@@ -103,6 +103,7 @@ async def assembled(
             fleet,
             eta=progress.eta_seconds,
             laggards=settings.metrics_laggards,
+            shards=settings.metrics_shards,
             exemplar=tracing.exemplar if tracing is not None else None,
         )
         bus.subscribe(fleet.apply)
@@ -158,7 +159,15 @@ def _joined(
     gate = Gate(predictions, store.freeze.current, clock)
     keeper = Keeper(store.backfills.records, publish)
     throttle = Throttle(
-        Surroundings(lambda: source.current, limits(settings), keeper.publish, on_deadline=_nobody, moment=clock)
+        Surroundings(
+            lambda: source.current,
+            limits(settings),
+            keeper.publish,
+            on_deadline=_nobody,
+            moment=clock,
+            left=keeper.left,
+            kept=keeper.catch_up,
+        )
     )
     keeper.throttle = throttle
     metrics.backfills.throttled, metrics.backfills.signals = throttle.throttled_seconds, throttle.signals
@@ -175,25 +184,25 @@ def _joined(
     compile_plan = partial(render.compile_plan, workers)
     dispatcher = LocalDispatcher(lambda: source.current, histories, driver, surveyor, publish, is_behind, compile_plan)
     return Parts(
-        settings,
-        source,
-        bus,
-        fleet,
-        metrics,
-        store,
-        histories,
-        surveyor,
-        dispatcher,
-        workers,
-        databases,
-        WaveChecks(lambda: source.current, limits(settings), total),
-        gate,
-        predictions,
-        clock,
-        throttle,
-        keeper,
-        migrator,
-        tracing,
+        settings=settings,
+        source=source,
+        bus=bus,
+        fleet=fleet,
+        metrics=metrics,
+        store=store,
+        histories=histories,
+        surveyor=surveyor,
+        dispatcher=dispatcher,
+        workers=workers,
+        databases=databases,
+        checks=WaveChecks(lambda: source.current, limits(settings), total),
+        gate=gate,
+        predictions=predictions,
+        clock=clock,
+        throttle=throttle,
+        keeper=keeper,
+        migrator=migrator,
+        tracing=tracing,
     )
 
 

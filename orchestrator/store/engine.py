@@ -19,6 +19,7 @@ from orchestrator.store.freezing import StoreFreeze
 from orchestrator.store.leadership import Candidate
 from orchestrator.store.ledger import StoreLedger
 from orchestrator.store.outbox import StoreOutbox
+from orchestrator.store.pending import StorePending
 from orchestrator.store.place import Place, locate
 from orchestrator.store.plans import StorePlans
 from orchestrator.store.process import Identity, purpose, this_process
@@ -46,6 +47,7 @@ class Store:
         self.audit = StoreAudit(connections, writer)
         self.backfills = Backfilling(StoreBackfills(connections, writer), StoreBackfillOrders(connections, writer))
         self.drift = StoreDrift(connections, writer)
+        self.pending = StorePending(connections, writer)
         self.commands = Commands(connections, fence)
         self.outbox = StoreOutbox(connections, writer, fence)
         self._me, self._fence, self.lease_seconds = me, fence, lease_seconds

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import RowMapping, Select, func, select, tuple_
+from sqlalchemy import Connection, RowMapping, Select, func, select, tuple_
 
-from orchestrator.events import RolloutEvent, now
+from orchestrator.events import RolloutEvent, RolloutStateChanged, WaveChanged, now
 from orchestrator.rollout.ports import MigrationField, RolloutField, StoredEvent
 from orchestrator.rollout.state import (
     FAILURES,
+    FINISHED,
     FailureGroup,
     Migration,
     MigrationState,
@@ -29,6 +31,14 @@ from orchestrator.store.writer import Writer
 
 # Rows of a long listing that are read at once; between two pages the daemon's loop does other work.
 PAGE = 1_000
+
+
+class Run(NamedTuple):
+    """What a rollout is at: its runs are counted from 1, and by a retry after its end. `passed`: how often, by wave."""
+
+    attempt: int
+    since: datetime | None
+    passed: Mapping[str, int]
 
 
 class StoreLedger:
@@ -168,6 +178,31 @@ class StoreLedger:
     async def events(self, rollout_id: str, *, after: int = 0, limit: int = 500) -> Sequence[StoredEvent]:
         wanted = select(events).where(events.c.rollout == rollout_id, events.c.sequence > after)
         return [event_from(row) for row in await self._rows(wanted.order_by(events.c.sequence).limit(limit))]
+
+    async def state_since(self, rollout_id: str, state: RolloutState) -> datetime | None:
+        """When the rollout came to this state, if it has been in it ever since; None: its stream does not tell."""
+        it, said = events.c, events.c.data["state"].as_string()
+        told = it.rollout == rollout_id, it.name == RolloutStateChanged.__name__
+        other = select(func.max(it.sequence)).where(*told, said != str(state)).scalar_subquery()
+        wanted = select(func.min(it.at)).where(*told, it.sequence > func.coalesce(other, 0))
+        return await self._connections.read(lambda connection: connection.scalar(wanted))
+
+    async def runs(self, rollout_id: str) -> Run:
+        """How often it has ended, since when it goes on after that, and which waves have passed since."""
+        it, data = events.c, events.c.data
+        moved = it.rollout == rollout_id, it.name == RolloutStateChanged.__name__
+        ended = (*moved, data["state"].as_string().in_(sorted(FINISHED)))
+        last = select(func.coalesce(func.max(it.sequence), 0)).where(*ended).scalar_subquery()
+        wave = data["wave"].as_string()
+        passed = it.rollout == rollout_id, it.name == WaveChanged.__name__, data["change"].as_string() == "passed"
+
+        def read(connection: Connection) -> Run:
+            number = connection.scalar(select(func.count()).where(*ended)) or 0
+            since = connection.scalar(select(func.min(it.at)).where(*moved, it.sequence > last))
+            waves = select(wave, func.count()).where(*passed, it.sequence > last).group_by(wave)
+            return Run(number + 1, since, {str(name): n for name, n in connection.execute(waves)})
+
+        return await self._connections.read(read)
 
     async def _rows(self, wanted: Select[Any]) -> Sequence[RowMapping]:
         return await self._connections.read(lambda connection: connection.execute(wanted).mappings().all())

@@ -375,6 +375,15 @@ drift = Table(
     Column("drifted_since", UtcDateTime),
 )
 
+# Since when targets have had something to apply, as the leaders saw it.
+pending_targets = Table(
+    "pending_targets",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("track", Text, primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
+)
+
 # What counts until it is taken back; a scope that does not name something has "" there.
 backfill_orders = Table(
     "backfill_orders",

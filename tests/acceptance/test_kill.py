@@ -19,6 +19,7 @@ REVISIONS = [f"step{number}" for number in range(5)]
 # Kills and targets: whole for the soak, and short where another kind has its ten.
 SOAK = os.environ.get("SOAK")
 MANY, FEW = ((60, 40), (60, 40)) if SOAK else ((10, 40), (4, 24))
+LONG = (60, 100) if SOAK else FEW  # replay goes on sooner after a kill
 
 
 @pytest.mark.soak
@@ -28,7 +29,7 @@ MANY, FEW = ((60, 40), (60, 40)) if SOAK else ((10, 40), (4, 24))
     [
         ("thread", "online", "time.sleep(random.uniform(0, 0.6))", MANY),
         ("process", "online", "time.sleep(random.uniform(0, 0.6))", FEW),
-        ("thread", "replay", "op.execute('SELECT pg_sleep(random() * 0.6)')", FEW),
+        ("thread", "replay", "op.execute('SELECT pg_sleep(random() * 0.6)')", LONG),
     ],
 )
 async def test_a_daemon_killed_again_and_again_applies_each_revision_once_on_every_target(

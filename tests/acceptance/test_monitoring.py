@@ -20,7 +20,7 @@ import httpx2 as httpx
 import yaml
 
 from deploy.grafana import generate
-from orchestrator.databases.embedded import Server
+from orchestrator.databases.embedded import Server, free_port
 from tests import engine, environments, prometheus
 from tests.daemon import Daemon, write_registry
 from tests.dashboards import page
@@ -32,8 +32,8 @@ from tests.servers import MakeDatabases
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yml"
 # What dashboards have in place of `$…`.
-VARIABLES = {"$__rate_interval": "5s", "$__range": "1h"}
-SHORTER = {"> 900": "> 1", "> 1800": "> 1", "> 14400": "> 1", "> 604800": "> 1", "[5m]": "[5s]"}
+VARIABLES = {"$__rate_interval": "5s", "$__range": "1h", "$job": "orchestrator"}
+SHORTER = {"> 900": "> 1", "> 1800": "> 1", "> 14400": "> 1", "> 604800": "> 1", "[5m]": "[5s]", "[12m]": "[3s]"}
 CANARIES, TENANTS = 22, 44
 FAILING, AHEAD = range(5), 5
 ROWS = 120
@@ -223,9 +223,13 @@ async def the_daemon_has_trouble(scraping: Scraping, daemon: Daemon, watched: Wa
         connection.execute("ALTER TABLE mislaid RENAME TO audit")
     await watched.fires("StoreErrors")
 
-    async with Daemon(daemon.config, f"sqlite:///{folder}/other.db", daemon.environ) as second:
+    again = ("--port", str(free_port()))
+    async with Daemon(daemon.config, f"sqlite:///{folder}/other.db", daemon.environ, again) as second:
         scraping.aim(daemon.url, second.url)
         await watched.fires("TwoLeaders")
+        second.kill()
+        await second.start()
+        await watched.fires("Restarted")
     await watched.fires("Down")
 
 

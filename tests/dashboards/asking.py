@@ -33,7 +33,11 @@ class Prometheus:
 
     async def answered(self, dashboard: Json, window: Window, chosen: Chosen | None = None) -> Answered:
         chosen = chosen or {}
-        choices = [replace(one, values=await self._values(one, window)) for one in variables.choices(dashboard)]
+        choices: list[Choice] = []
+        for one in variables.choices(dashboard):
+            before = {choice.name: variables.written(choice, chosen) for choice in choices}
+            narrowed = replace(one, metric=variables.filled(one.metric, before))
+            choices.append(replace(one, values=await self._values(narrowed, window)))
         asked = questions.of_dashboard(dashboard, choices, chosen, window)
         answers = {where: await self.ask(question) for where, question in asked.items()}
         return Answered(dashboard, window, choices, chosen, asked, answers)

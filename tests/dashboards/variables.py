@@ -17,7 +17,7 @@ _LABEL_VALUES = re.compile(r"label_values\(\s*(?:(?P<metric>.+?)\s*,\s*)?(?P<lab
 @dataclass(frozen=True)
 class Choice:
     """A variable that is asked of Prometheus: the values of `label` among the series that `metric` selects.
-    `instead`: what `All` becomes where the dashboard says so."""
+    `instead`: what `All` becomes where the dashboard says so. `single`: one at a time, and the first unless chosen."""
 
     name: str
     title: str
@@ -26,6 +26,7 @@ class Choice:
     instead: str = ""
     hidden: bool = False
     values: Sequence[str] = field(default=())
+    single: bool = False
 
 
 def choices(dashboard: Json) -> list[Choice]:
@@ -39,9 +40,8 @@ def _choice(variable: Json) -> Choice:
         raise ValueError(f"variable {variable['name']}: not known how to ask for its values")
     title = variable.get("label") or variable["name"]
     hidden = bool(variable.get("hide"))
-    return Choice(
-        variable["name"], title, found["label"], found["metric"] or "", variable.get("allValue") or "", hidden
-    )
+    instead, single = variable.get("allValue") or "", not variable.get("multi")
+    return Choice(variable["name"], title, found["label"], found["metric"] or "", instead, hidden, single=single)
 
 
 def written(choice: Choice, chosen: Chosen) -> str:
@@ -52,6 +52,8 @@ def written(choice: Choice, chosen: Chosen) -> str:
     ('.*', 'a\\\\\\\\.b', '(app|a\\\\\\\\.b)')
     """
     taken = chosen.get(choice.name)
+    if choice.single:
+        return next(iter(taken or choice.values), "")
     if taken is None and choice.instead:
         return choice.instead
     escaped = [_escaped(value) for value in (choice.values if taken is None else taken)]
@@ -65,6 +67,8 @@ def _escaped(value: str) -> str:
 
 
 def shown(choice: Choice, chosen: Chosen) -> str:
+    if choice.single:
+        return written(choice, chosen)
     return " + ".join(chosen.get(choice.name, ["All"]))
 
 

@@ -14,6 +14,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{- /* Releases of one name in two namespaces are two installations. */ -}}
+{{- define "orchestrator.job" -}}
+{{- .Values.serviceMonitor.job | default (printf "%s/%s" .Release.Namespace (include "orchestrator.name" .)) }}
+{{- end }}
+
 {{- define "orchestrator.serviceAccount" -}}
 {{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "orchestrator.name" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
 {{- end }}

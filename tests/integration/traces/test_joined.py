@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
+from deploy.grafana import generate
 from orchestrator.databases.embedded import Server
 from orchestrator.observe import trace_ids
 from tests import environments, live
@@ -19,6 +23,7 @@ from tests.engine import until
 from tests.prometheus import scraping
 from tests.servers import MakeDatabases
 
+SOURCES = Path(__file__).parents[3] / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yaml"
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 ASKER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -89,17 +94,24 @@ async def test_logs_exemplars_and_the_api_name_the_same_trace(
 
 
 async def _scraped(url: str, trace: str) -> None:
-    """A Prometheus that scrapes the daemon keeps the exemplars."""
+    """A Prometheus that scrapes the daemon has exemplars for the graphs that ask for them, with the label by which
+    Grafana's data source finds the trace."""
+    [source] = yaml.safe_load(SOURCES.read_text())["datasources"]
+    [destination] = source["jsonData"]["exemplarTraceIdDestinations"]
+    panels = [panel for dashboard in generate.dashboards().values() for panel in dashboard["panels"]]
+    asking = [target["expr"] for panel in panels for target in panel["targets"] if target.get("exemplar")]
+    assert asking
     async with scraping("groups: []", "--enable-feature=exemplar-storage") as prometheus:
         prometheus.aim(url)
-        asked = {"query": "orchestrator_migration_duration_seconds_bucket", "start": "0", "end": "9999999999"}
 
-        async def kept() -> bool:
+        async def kept(promql: str) -> bool:
+            asked = {"query": promql, "start": "0", "end": "9999999999"}
             answer = await prometheus.client.post(f"{prometheus.url}/api/v1/query_exemplars", data=asked)
             found = [one for series in answer.json()["data"] for one in series["exemplars"]]
-            return any(one["labels"]["trace_id"] == trace for one in found)
+            return any(one["labels"][destination["name"]] == trace for one in found)
 
-        await until(kept)
+        for promql in asking:
+            await until(partial(kept, re.sub(r"\$\w+", ".*", promql.replace("$job", "orchestrator"))))
 
 
 async def test_a_request_whose_traceparent_is_none_is_answered_all_the_same(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from deploy.grafana.panels import dashboard, graph, number, variable
+from deploy.grafana.panels import dashboard, graph, number
+from deploy.grafana.variables import variable
 from tests.dashboards import questions, variables
 from tests.dashboards.questions import Window
 from tests.dashboards.variables import Choice
@@ -32,6 +34,14 @@ def asked(promql: str, chosen: variables.Chosen, window: Window, **options: Any)
 def test_a_variable_becomes_a_part_of_a_regular_expression(chosen: variables.Chosen, written: str) -> None:
     promql = asked('m{track=~"$track"} + n{track=~"${track:regex}"}', chosen, Window(0, 60)).promql
     assert promql == f'm{{track=~"{written}"}} + n{{track=~"{written}"}}'
+
+
+@pytest.mark.parametrize(("chosen", "written"), [({}, "eu/a.b"), ({"job": ["us/a.b"]}, "us/a.b")])
+def test_a_choice_of_one_at_a_time_is_the_first_and_stands_as_it_is(chosen: variables.Chosen, written: str) -> None:
+    [found] = variables.choices(dashboard("u", "t", "", [], []))
+    job = replace(found, values=("eu/a.b", "us/a.b"))
+    assert (job.name, variables.written(job, chosen), variables.shown(job, chosen)) == ("job", written, written)
+    assert variables.written(found, {}) == "", "nothing was ever scraped"
 
 
 def test_without_a_word_for_all_every_value_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from orchestrator.service.daemon import CLOSING_SECONDS, HARD_EXIT_SECONDS
@@ -55,7 +56,7 @@ def test_ours_run_without_rights_and_change_nothing_of_their_file_system() -> No
 
 def test_only_this_machine_reaches_it() -> None:
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(ports) == 3
+    assert len(ports) == 4
     assert all(port.startswith("127.0.0.1:") for port in ports)
     assert COMPOSE["networks"]["databases"]["internal"]
 
@@ -75,6 +76,29 @@ def test_prometheus_and_grafana_find_what_they_are_given() -> None:
     assert source["url"] == "http://prometheus:9090"
     [provider] = deployment.load("grafana/provisioning/dashboards/orchestrator.yaml")["providers"]
     mounts = dict(volume.split(":")[:2][::-1] for volume in SERVICES["grafana"]["volumes"])
+    assert (DEPLOY / mounts["/etc/grafana/provisioning"] / "datasources" / "prometheus.yaml").is_file()
     dashboards = DEPLOY / mounts[provider["options"]["path"]]
     home = SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"].rpartition("/")[2]
     assert (dashboards / home).is_file()
+
+
+def test_exemplars_lead_to_the_trace() -> None:
+    """`${NAME}` is an environment variable to Grafana, and `$$` a dollar sign, where it reads provisioning files."""
+    [source] = deployment.load("grafana/provisioning/datasources/prometheus.yaml")["datasources"]
+    [destination] = source["jsonData"]["exemplarTraceIdDestinations"]
+    assert destination["name"] == "trace_id"
+    environment = SERVICES["grafana"]["environment"]
+    read = re.sub(r"(?<!\$)\$\{(\w+)\}", lambda found: environment[found[1]], destination["url"]).replace("$$", "$")
+    assert read == "http://localhost:16686/trace/${__value.raw}"
+    assert SERVICES["jaeger"]["ports"] == ["127.0.0.1:16686:16686"]
+    assert "--enable-feature=exemplar-storage" in SERVICES["prometheus"]["command"]
+
+
+def test_traces_are_off_unless_somebody_asks_for_them() -> None:
+    environment = SERVICES["orchestrator"]["environment"]
+    assert environment["ORCHESTRATOR_TRACES"] == "${TRACES:-off}"
+    assert environment["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://jaeger:4318"
+    assert SERVICES["jaeger"]["profiles"] == ["traces"]
+    assert set(SERVICES["jaeger"]["networks"]) & set(SERVICES["orchestrator"]["networks"])
+    for value in ("off", "otlp"):
+        assert Settings.model_validate_strings({"traces": value}).traces == value

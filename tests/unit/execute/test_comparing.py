@@ -14,7 +14,8 @@ from sqlalchemy.engine import make_url
 from orchestrator.errors import TargetUnreachableError
 from orchestrator.execute.comparing import AT_ONCE, Comparer
 from orchestrator.execute.slots import Slots
-from orchestrator.plan.catalog import Catalog, Line
+from orchestrator.plan import roles
+from orchestrator.plan.catalog import Catalog, Line, read
 from orchestrator.plan.drift import Standing
 from orchestrator.registry.model import Registry, Shard, Target, TargetKey, Track
 
@@ -109,3 +110,46 @@ async def test_what_was_mended_before_its_lines_were_read_has_no_difference() ->
     verdicts = await comparer.judge(fleet, fleet.targets)
     reader.odd = frozenset()
     assert await comparer.differences(fleet, verdicts, 20) == {}
+
+
+@dataclass
+class GrantedReader(FakeReader):
+    """Each tenant has a role of its own, and all have one that is named as if it were t0001's; `without`: but these."""
+
+    without: frozenset[str] = frozenset()
+
+    async def catalog(self, registry: Registry, target: Target) -> Catalog:
+        await super().catalog(registry, target)
+        own = roles.marked(f"app_{target.tenant}", "app_<tenant>")
+        short = "<tenant>_ro" if target.tenant == "t0001" else "t0001_ro"
+        common = "" if target.tenant in self.without else f"{roles.BETWEEN}{roles.marked('t0001_ro', short)}"
+        granted = f"relation | orders | {roles.FIRST}{own}{common}{roles.LAST}"
+        return read([granted, *LINES], "fake", ("b2",))
+
+
+async def test_only_who_was_mistaken_for_the_owner_of_a_common_role_is_read_again() -> None:
+    fleet, reader = registry(100, 4, 16), GrantedReader()
+    verdicts = await Comparer(reader, Slots(1000)).judge(fleet, fleet.targets)
+    assert {one.standing for one in verdicts} == {Standing.EQUAL}
+    assert {tenant: n for tenant, n in reader.reads.items() if n > 1} == {"t0001": 2}
+
+
+async def test_who_lacks_a_common_role_has_drifted_and_its_name_is_shown() -> None:
+    fleet, reader = registry(20, 1, 16), GrantedReader(without=frozenset({"t0001", "t0007"}))
+    comparer = Comparer(reader, Slots(1000))
+    verdicts = await comparer.judge(fleet, fleet.targets)
+    assert [one.key.tenant for one in verdicts if one.standing is Standing.DRIFTED] == ["t0001", "t0007"]
+    for difference in (await comparer.differences(fleet, verdicts, 20)).values():
+        assert [str(line) for line in difference.lines] == [
+            "- relation | orders | app_<tenant>, t0001_ro",
+            "+ relation | orders | app_<tenant>",
+        ]
+
+
+async def test_a_role_of_another_tenant_makes_only_that_target_drift_that_has_it() -> None:
+    """Few have it, so it is not common, and its owner stays as all are."""
+    fleet = registry(20, 1, 16)
+    reader = GrantedReader(without=frozenset(one.tenant for one in fleet.targets if one.tenant != "t0003"))
+    verdicts = await Comparer(reader, Slots(1000)).judge(fleet, fleet.targets)
+    assert [one.key.tenant for one in verdicts if one.standing is Standing.DRIFTED] == ["t0003"]
+    assert max(reader.reads.values()) == 1

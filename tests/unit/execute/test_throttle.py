@@ -268,24 +268,35 @@ async def test_an_abort_between_two_backfills_of_a_migration_concerns_neither(se
     assert bench.throttle.orders == ()
 
 
-@pytest.mark.parametrize(("scope", "stopped"), [(Scope(tenant="acme"), True), (Scope(revision="4d5e6f"), False)])
-async def test_an_abort_in_the_last_batch_ends_the_migration_before_its_next_backfill(
-    server: Server, scope: Scope, stopped: bool
+@pytest.mark.parametrize("scope", [Scope(tenant="acme"), Scope(revision="4d5e6f")])
+async def test_an_abort_in_the_last_batch_ends_the_migration_before_what_comes_next(
+    server: Server, scope: Scope
 ) -> None:
     bench = Bench(RULES, server)
     async with bench.loop() as loop:
         await loop.go()
         assert order(bench, "abort", scope, reason="x") == 1
         loop.progress = Progress(finished=True)
-        await loop.ask()
-        assert len(bench.of(BackfillFinished)) == 1
-        loop.revision, loop.progress = "another", Progress(estimated=1000)
-        if stopped:
-            assert (await loop.ask()) == Stop("aborted", "aborted by user:ann: x")
-        else:
-            await loop.go()
+        for _ in range(2):  # the second time, whoever asked has not heard the answer
+            assert await loop.ask() == Stop("aborted", "aborted by user:ann: x")
+        assert len(bench.of(BackfillStarted)) == len(bench.of(BackfillFinished)) == 1
+        assert bench.of(BackfillStopped) == []
     async with bench.loop() as loop:
         await loop.go()
+
+
+async def test_a_pause_in_the_last_batch_holds_what_comes_next(server: Server) -> None:
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        await loop.go()
+        assert order(bench, "pause", Scope(shard="pg"), reason="x") == 1
+        loop.progress = Progress(finished=True)
+        assert isinstance(await loop.ask(), Wait)
+        assert reasons(bench) == {"paused"}
+        assert bench.of(BackfillFinished) == []
+        assert order(bench, "resume", Scope(shard="pg")) == 1
+        assert isinstance(await loop.ask(), Go)
+        assert len(bench.of(BackfillFinished)) == 1
 
 
 async def test_thresholds_sizes_and_budgets_change_while_it_runs(server: Server) -> None:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import time
+from typing import Any
+
+import pytest
 
 from orchestrator import events
 from orchestrator.observe.fleet import FLEET_STATES
 from orchestrator.observe.rollouts import MIGRATION_STATES, OUTCOMES
+from orchestrator.observe.shard_labels import OTHER
 from tests.unit.observe import samples
 from tests.unit.observe.samples import Place
 from tests.unit.observe.test_metrics import Observed
 
-SHARDS, REVISIONS, ROLLOUTS, LAGGARDS = 16, 30, 3, 10
+REVISIONS, ROLLOUTS, LAGGARDS = 30, 3, 10
 MOST_SERIES, MOST_SECONDS = 2_000, 0.2
 WAVES = ("canary", "tenth", "everyone")
 
 
-def large(count: int, *, laggards: int = LAGGARDS) -> Observed:
+def large(count: int, *, laggards: int = LAGGARDS, on: int = 16, **options: Any) -> Observed:
     """Tenants in every state and of thirty revisions, three rollouts of three waves over them that come to every end,
     and on every shard backfills and backups."""
-    it = Observed(*(Place(f"tenant-{n}", shard=f"pg-{n % SHARDS}") for n in range(count)), laggards=laggards)
-    shards = {f"pg-{n}": 8 for n in range(SHARDS)}
+    it = Observed(*(Place(f"tenant-{n}", shard=f"pg-{n % on}") for n in range(count)), laggards=laggards, **options)
+    shards = {f"pg-{n}": 8 for n in range(on)}
     it.metrics.describe_registry(limits=shards, targets={"file": count})
     it.metrics.describe_sources(stale={"saas": False}, refreshed={}, ignored={"saas": 0})
     it.metrics.backfills.signals = lambda: {(shard, f"signal {n}"): 1.0 for shard in shards for n in range(6)}
@@ -28,14 +32,14 @@ def large(count: int, *, laggards: int = LAGGARDS) -> Observed:
         waves = {wave: count // (ROLLOUTS * len(WAVES)) for wave in WAVES}
         it.tell(samples.created(rollout=f"r{number}", total=sum(waves.values()), waves=waves))
     for n in range(count):
-        _tell(it, n)
+        _tell(it, n, on)
     for shard in shards:
         _burden(it, shard)
     return it
 
 
-def _tell(it: Observed, n: int) -> None:
-    tenant, shard, kind = f"tenant-{n}", f"pg-{n % SHARDS}", n // SHARDS
+def _tell(it: Observed, n: int, shards: int) -> None:
+    tenant, shard, kind = f"tenant-{n}", f"pg-{n % shards}", n // shards
     wave, rollout = WAVES[kind % len(WAVES)], f"r{kind % ROLLOUTS}"
     it.tell(
         samples.observed(tenant, FLEET_STATES[kind % 6], shard=shard, heads=(f"revision {kind % REVISIONS}",)),
@@ -61,16 +65,65 @@ def series(it: Observed) -> int:
     return sum(len(family.samples) for family in it.families().values())
 
 
-def test_ten_thousand_tenants_have_the_series_of_two_thousand_and_no_more_than_are_promised() -> None:
-    many, few = large(10_000), large(2_000)
+@pytest.mark.parametrize("shards", [16, 50])
+def test_ten_thousand_tenants_have_the_series_of_few_and_no_more_than_are_promised(shards: int) -> None:
+    many, few = large(10_000, on=shards), large(125 * shards, on=shards)
     assert series(many) == series(few)
     assert series(many) <= MOST_SERIES, series(many)
     states = {sample.labels["state"] for sample in many.families()["orchestrator_rollout_targets"].samples}
     assert states == set(MIGRATION_STATES)
 
 
-def test_a_scrape_of_ten_thousand_tenants_is_quick() -> None:
-    it = large(10_000)
+def named(it: Observed, family: str) -> set[str]:
+    return {sample.labels["shard"] for sample in it.families()[f"orchestrator_{family}"].samples}
+
+
+def test_of_fifty_shards_all_are_named_and_some_in_histograms() -> None:
+    it = large(10_000, on=50)
+    for family in ("targets", "migrations", "migrations_in_progress", "shard_concurrency_limit", "backfill_rows"):
+        assert named(it, family) == {f"pg-{n}" for n in range(50)}
+    for family in ("migration_duration_seconds", "lock_wait_seconds", "backfill_batch_duration_seconds"):
+        assert named(it, family) >= {"pg-0", "pg-1", OTHER}
+        assert len(named(it, family)) < 16
+
+
+@pytest.mark.parametrize("shards", [200, 600])
+def test_more_shards_make_no_more_series_and_nothing_is_left_out(shards: int) -> None:
+    it = large(10_000, on=shards)
+    assert series(it) <= MOST_SERIES, series(it)
+    targets = it.families()["orchestrator_targets"].samples
+    assert sum(sample.value for sample in targets) == 10_000
+    assert sum(sample.value for sample in it.families()["orchestrator_shard_concurrency_limit"].samples) == 8 * shards
+    durations = it.families()["orchestrator_migration_duration_seconds"].samples
+    migrations = it.families()["orchestrator_migrations"].samples
+    timed = sum(sample.value for sample in migrations if sample.labels["outcome"] in ("succeeded", "failed"))
+    assert sum(sample.value for sample in durations if sample.name.endswith("_count")) == timed
+
+
+def test_of_several_tracks_as_many_shards_are_named_as_there_is_room_for() -> None:
+    places = [Place(f"tenant-{n}", f"track-{n % 3}", f"pg-{n % 50}") for n in range(9_000)]
+    it = Observed(*places)
+    it.metrics.describe_registry(limits={f"pg-{n}": 8 for n in range(50)}, targets={"file": 9_000})
+    for n, place in enumerate(places):
+        outcome = OUTCOMES[n // 150 % len(OUTCOMES)]
+        it.tell(samples.finished(place.tenant, outcome, track=place.track, shard=place.shard, execution="online"))
+        it.tell(samples.finished(place.tenant, "failed", track=place.track, shard=place.shard, execution="replay"))
+    for n in range(50):
+        _burden(it, f"pg-{n}")
+    assert 10 <= len(named(it, "targets")) < 50
+    assert series(it) <= MOST_SERIES, series(it)
+
+
+def test_whoever_wants_more_or_fewer_shards_named_says_so() -> None:
+    assert len(named(large(2_000, on=20, shards=5), "targets")) == 6
+    few, all_of_them = large(2_000, on=100, shards=20), large(2_000, on=100, shards=100)
+    assert len(named(few, "migration_duration_seconds")) == 21
+    assert len(named(all_of_them, "migration_duration_seconds")) == 100
+
+
+@pytest.mark.parametrize("shards", [16, 50, 200])
+def test_a_scrape_of_ten_thousand_tenants_is_quick(shards: int) -> None:
+    it = large(10_000, on=shards)
     took = []
     for _ in range(5):
         start = time.process_time()
@@ -82,6 +135,6 @@ def test_a_scrape_of_ten_thousand_tenants_is_quick() -> None:
 def test_tenants_are_named_only_where_somebody_has_asked_for_it() -> None:
     quiet = large(100, laggards=0)
     assert b'tenant="' not in quiet.metrics.render()[0]
-    named = large(100).families()["orchestrator_laggard_info"].samples
-    assert len(named) == LAGGARDS
-    assert {sample.labels["state"] for sample in named} <= {"behind", "unprovisioned"}
+    laggards = large(100).families()["orchestrator_laggard_info"].samples
+    assert len(laggards) == LAGGARDS
+    assert {sample.labels["state"] for sample in laggards} <= {"behind", "unprovisioned"}

@@ -148,3 +148,27 @@ def test_a_rollout_never_loses_or_invents_a_target(happened: list[events.Event])
             assert active.counts.total() in (active.total, 2)  # 2: an event that itself told of another sum
             assert all(n >= 0 for counts in active.waves.values() for n in counts.values())
             assert 0.0 <= active.progress_ratio <= 1.0
+
+
+def test_since_when_targets_are_pending_outlives_the_process_that_saw_it() -> None:
+    it = make("acme", "globex", "initech")
+    it.apply(samples.observed("globex", state="behind", at=at(50)))
+    it.apply(samples.observed("initech", state="up_to_date", at=at(50)))
+    it.recall_pending({(tenant, "app"): at(10) for tenant in ("acme", "globex", "initech", "later")})
+    assert it.pending() == {("acme", "app"): at(10), ("globex", "app"): at(10)}, "initech has been read since"
+    assert it.oldest_pending_seconds(at(110)) == {"app": 100.0}
+    it.set_targets(map(Place, ("acme", "globex", "initech", "later", "new")))
+    assert it.pending().get(("later", "app")) == at(10), "its source has named it only now"
+    for tenant in ("acme", "globex", "later"):
+        it.apply(samples.observed(tenant, state="unreachable", heads=(), message="refused", at=at(60)))
+    assert len(it.pending()) == 3
+    it.apply(samples.observed("acme", state="behind", at=at(70)))
+    it.apply(samples.observed("globex", state="up_to_date", at=at(70)))
+    assert it.pending() == {("acme", "app"): at(10), ("later", "app"): at(10)}
+
+
+def test_what_was_seen_before_the_earlier_process_counts() -> None:
+    it = make("acme")
+    it.apply(samples.observed(state="behind", at=at(5)))
+    it.recall_pending({("acme", "app"): at(10)})
+    assert it.pending() == {("acme", "app"): at(5)}

@@ -182,3 +182,32 @@ def test_a_line_stays_short_enough_to_be_kept_whole() -> None:
     assert len(line["message"]) < 4_000
     assert line["message"].startswith("begin")
     assert line["message"].endswith("end")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"examples": [f"tenant-{n}: it cannot be" for n in range(50_000)]},
+        {"counts": {f"signature {n}": n for n in range(50_000)}},
+        {f"text_{n}": "\U0001f418" * 4_000 for n in range(9)},
+        {"failures": [{"tenants": ["ü" * 300] * 300, "message": "x" * 4_000}] * 300},
+        {"exception": "trace" * 9_000, "message": "é" * 9_000, "remedy": "r" * 9_000},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_however_much_it_is_given_a_line_is_no_longer_than_runtimes_keep(values: dict[str, Any]) -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    structlog.get_logger().warning("it_happened", rollout="r1", tenant="acme", **values)
+    assert len(stream.getvalue().encode()) <= 16 * 1024
+    (line,) = told(stream)
+    assert (line["event"], line["rollout"], line["tenant"]) == ("it_happened", "r1", "acme")
+    assert values.keys() <= line.keys()
+    assert "left out" in stream.getvalue()
+
+
+def test_a_line_that_fits_is_as_it_was_given() -> None:
+    logs.configure("json", stream=(stream := io.StringIO()))
+    given = {"tenants": [f"t{n:04}" for n in range(1_000)], "message": "m" * 3_900}
+    structlog.get_logger().warning("it_happened", **given)
+    (line,) = told(stream)
+    assert {key: line[key] for key in given} == given

@@ -13,10 +13,13 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import events
+from orchestrator.observe.backfill_metrics import KEPT_SECONDS
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.fleet_metrics import MAX_REVISIONS
-from orchestrator.observe.metrics import Exemplar, Metrics
+from orchestrator.observe.metrics import Metrics
+from orchestrator.observe.migration_metrics import Exemplar
+from orchestrator.observe.rollouts import OUTCOMES
 from orchestrator.rollout import progress
 from tests.engine import until
 from tests.unit.observe import samples
@@ -26,11 +29,19 @@ from tests.unit.observe.samples import Place, at
 class Observed:
     """A bus with the fleet and the metrics listening, as the service wires them."""
 
-    def __init__(self, *targets: Place, laggards: int = 0, exemplar: Exemplar | None = None) -> None:
-        self.fleet = Fleet()
+    def __init__(
+        self, *targets: Place, laggards: int = 0, shards: int | None = None, exemplar: Exemplar | None = None
+    ) -> None:
+        self.seconds, self.fleet = 100.0, Fleet()
         self.fleet.set_targets(targets)
-        more = {} if exemplar is None else {"exemplar": exemplar}
-        self.metrics = Metrics(self.fleet, eta=progress.eta_seconds, clock=lambda: at(100), laggards=laggards, **more)
+        self.metrics = Metrics(
+            self.fleet,
+            eta=progress.eta_seconds,
+            clock=lambda: at(self.seconds),
+            laggards=laggards,
+            shards=shards,
+            exemplar=exemplar,
+        )
         self.bus = Bus()
         self.bus.subscribe(self.fleet.apply)
         self.bus.subscribe(self.metrics.apply)
@@ -106,6 +117,14 @@ def test_counters_follow_the_events() -> None:
     assert it.value("migrations_total", track="app", shard="pg-1", outcome="failed") == 1
     assert it.value("migration_duration_seconds_sum", track="app", shard="pg-1", execution="online") == 3.5
     assert it.value("migration_retries_total", track="app", shard="pg-1", reason="lock_timeout") == 1
+
+
+def test_a_lock_that_was_not_to_be_had_counts_as_waited_for() -> None:
+    it = Observed(Place("acme"))
+    for acquired in (True, False):
+        it.tell(events.LockWaited(shard="pg-1", seconds=4.0, acquired=acquired))
+    assert it.value("lock_wait_seconds_count", shard="pg-1") == 2
+    assert it.value("lock_wait_seconds_sum", shard="pg-1") == 8
 
 
 def test_what_a_shard_may_count_is_there_with_0_before_it_happens() -> None:
@@ -281,3 +300,80 @@ def test_a_registry_with_mistakes_is_told_until_it_is_read_again() -> None:
     assert it.value("registry_valid") == 0
     it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1})
     assert it.value("registry_valid") == 1
+
+
+def test_what_a_registry_lets_be_counted_begins_at_0_when_it_is_read() -> None:
+    """A rollout may begin and end between two scrapes: Prometheus must have seen the series before."""
+    it = Observed(Place("acme"), Place("globex", shard="pg-2"))
+    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 8}, targets={"file": 2}, tracks=["app"], replayed=["app"])
+    for shard in ("pg-1", "pg-2"):
+        for outcome in OUTCOMES:
+            assert it.value("migrations_total", track="app", shard=shard, outcome=outcome) == 0
+        for execution in ("online", "replay"):
+            assert it.value("migration_duration_seconds_count", track="app", shard=shard, execution=execution) == 0
+        assert it.value("lock_wait_seconds_count", shard=shard) == 0
+        assert it.value("backfill_batch_duration_seconds_count", shard=shard) == 0
+    for outcome in ("succeeded", "failed", "aborted", "rolled_back"):
+        assert it.value("rollouts_total", track="app", outcome=outcome) == 0
+    it.metrics.describe_schedules({"nightly": 5.0})
+    assert it.value("schedule_runs_total", schedule="nightly", outcome="missed") == 0
+    assert it.value("registry_reloads_total", result="failed") == 0
+
+
+def test_a_shard_keeps_its_name_while_others_come_and_go_and_loses_it_with_its_place() -> None:
+    it = Observed(Place("acme"), Place("globex", shard="pg-2"), shards=1)
+    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 4}, targets={"file": 2})
+    it.tell(samples.finished("acme"), samples.finished("globex", shard="pg-2"))
+    assert it.value("migrations_total", track="app", shard="pg-1", outcome="succeeded") == 1
+    assert it.value("migrations_total", track="app", shard="other", outcome="succeeded") == 1
+    it.fleet.set_targets([Place("acme"), *(Place(f"t{n}", shard="pg-3") for n in range(9))])
+    it.metrics.describe_registry(limits={"pg-1": 8, "pg-3": 9}, targets={"file": 10})
+    assert it.value("migrations_total", track="app", shard="pg-1", outcome="succeeded") == 1
+    assert it.value("targets", track="app", shard="other", state="unknown") == 9
+    assert it.value("shard_concurrency_limit", shard="other") == 9
+    it.fleet.set_targets([Place("t0", shard="pg-3")])
+    it.metrics.describe_registry(limits={"pg-3": 9}, targets={"file": 1})
+    assert it.value("migrations_total", track="app", shard="pg-1", outcome="succeeded") is None
+    assert it.value("migrations_total", track="app", shard="pg-3", outcome="succeeded") == 0
+    assert it.value("migration_duration_seconds_count", track="app", shard="pg-1", execution="online") is None
+
+
+def test_a_limit_of_shards_without_a_name_is_a_sum_that_throttling_lowers() -> None:
+    it = Observed(Place("acme"), shards=1)
+    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 4, "pg-3": 4}, targets={"file": 1})
+    it.tell(events.ShardLimitChanged(shard="pg-3", limit=1, allowed=4, reason="no room"))
+    assert it.value("shard_concurrency_limit", shard="other") == 5
+    assert it.value("shard_concurrency_allowed", shard="other") == 8
+
+
+def test_rows_of_a_revision_go_some_time_after_the_last_rollout_with_it() -> None:
+    it, labels = Observed(Place("acme")), {"track": "app", "shard": "pg-1", "revision": "4d5e6f"}
+    started = samples.backfill_started()
+    rows = {**labels, "revision": started.revision}
+    for rollout in ("r1", "r2"):
+        it.tell(samples.backfill_started(rollout=rollout), samples.backfill_progressed(rollout=rollout, rows=10))
+    it.tell(samples.changed("succeeded", rollout="r1", at=at(100)))
+    it.seconds = 100 + 2 * KEPT_SECONDS
+    it.families()
+    assert it.value("backfill_rows_total", **rows) == 20, "another rollout has it still"
+    it.tell(samples.changed("failed", rollout="r2", at=at(it.seconds)))
+    it.families()
+    assert it.value("backfill_rows_total", **rows) == 20, "a scrape must see what it came to"
+    it.seconds += KEPT_SECONDS
+    it.families()
+    assert it.value("backfill_rows_total", **rows) is None
+    it.tell(samples.backfill_progressed(rollout="r2", rows=3))  # it was retried
+    assert it.value("backfill_rows_total", **rows) == 3
+
+
+def test_what_tenants_databases_hold_makes_no_long_labels() -> None:
+    it = Observed(Place("acme"), Place("globex"), laggards=2)
+    long = "a" * 5_000
+    it.tell(
+        samples.observed("acme", "behind", heads=(long,)), samples.observed("globex", "behind", heads=(long + "b",))
+    )
+    it.tell(samples.created(), samples.started(), samples.finished(outcome="failed", signature=f"{long} 42P07"))
+    it.tell(samples.backfill_started(revision=long), samples.backfill_progressed(revision=long, rows=1))
+    values = [v for family in it.families().values() for sample in family.samples for v in sample.labels.values()]
+    assert max(map(len, values)) <= 64
+    assert len(it.families()["orchestrator_target_revisions"].samples) == 2, "two that differ stay so"

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from orchestrator.observe.rollouts import RolloutPicture, Rollouts
+import pytest
+
+from orchestrator.observe.rollouts import Before, RolloutPicture, Rollouts
 from tests.unit.observe import samples
 from tests.unit.observe.samples import at
 
@@ -75,3 +77,22 @@ def test_an_empty_rollout_is_complete() -> None:
     it = Rollouts()
     it.apply(samples.created(total=0))
     assert active(it).progress_ratio == 1.0
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+def test_a_rollout_that_is_taken_up_is_as_old_and_as_broken_as_before(told_first: bool) -> None:
+    it, before = Rollouts(), Before("awaiting_approval", at(-900), {("acme", "app"): "b2 42P07"})
+    taken_up = samples.changed("awaiting_approval", counts={"failed": 2, "pending": 1}, total=3, at=at(10))
+    for step in (it.apply, it.recall) if told_first else (it.recall, it.apply):
+        step(taken_up) if step == it.apply else step("r1", before)  # type: ignore[call-arg, arg-type]
+    assert active(it).since == at(-900)
+    assert active(it).failures() == {"b2 42P07": 1, "untold": 1}
+    it.apply(samples.changed("running", counts={"failed": 2, "pending": 1}, total=3, at=at(20)))
+    assert active(it).since == at(20)
+
+
+def test_what_was_known_of_another_state_does_not_count() -> None:
+    it = Rollouts()
+    it.recall("r1", Before("running", at(-900)))
+    it.apply(samples.changed("paused", at=at(10)))
+    assert active(it).since == at(10)

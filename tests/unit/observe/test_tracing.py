@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator import events
-from orchestrator.observe import spans, trace_ids
+from orchestrator.observe import spans, trace_ids, trace_runs
 from orchestrator.observe.rollouts import Rollouts
 from orchestrator.observe.spans import Span
 from orchestrator.observe.tracing import Tracing
@@ -215,3 +215,65 @@ def test_nothing_is_kept_of_a_rollout_that_has_ended() -> None:
     traced.tell(events.BackfillStarted(at=at(5), **BACKFILL), samples.changed("aborted", at=at(9), seconds=9.0))
     kept = {name: value for name, value in vars(traced.tracing).items() if isinstance(value, dict) and value}
     assert kept.keys() == {"_ended"}, "which is bounded"
+
+
+def failing(end: float) -> Iterator[events.Event]:
+    """One target fails, and so does the rollout."""
+    yield wave("started", when=at(end - 4))
+    yield samples.started("acme", at=at(end - 3))
+    yield samples.finished("acme", "failed", at=at(end - 2), signature="s")
+    yield wave("passed", end - 1, at(end - 1))
+    yield samples.changed("failed", at=at(end), seconds=end, total=1, counts={"failed": 1})
+
+
+def test_a_rollout_that_is_retried_has_a_span_for_each_run() -> None:
+    traced = Traced()
+    traced.tell(samples.created(total=1, waves={"everyone": 1}), samples.changed(total=1), *failing(10))
+    traced.tell(samples.changed(at=at(90), total=1, counts={"pending": 1}), *failing(100))
+    first, second = traced.named(spans.ROLLOUT)
+    assert [one.attributes["orchestrator.attempt"] for one in (first, second)] == [1, 2]
+    assert (first.span_id, first.began_at, first.ended_at) == (trace_ids.of_span("r1"), at(0), at(10))
+    assert (second.began_at, second.ended_at) == (at(90), at(100))
+    waves = traced.named(spans.WAVE)
+    assert [one.parent_id for one in waves] == [first.span_id, second.span_id]
+    assert [one.attributes["orchestrator.attempt"] for one in waves] == [1, 2]
+    assert waves[1].began_at == at(90), "it was first begun in the run before"
+    assert [one.parent_id for one in traced.named(spans.MIGRATION)] == [one.span_id for one in waves]
+    assert len({one.span_id for one in traced.spans}) == len(traced.spans)
+
+
+def test_a_wave_that_is_gone_through_again_has_a_further_span() -> None:
+    traced = Traced()
+    traced.tell(samples.created(total=1, waves={"everyone": 1}), samples.changed(total=1))
+    traced.tell(*list(failing(10))[:-1])
+    traced.tell(samples.started("acme", at=at(20)), samples.finished("acme", "rolled_back", at=at(25)))
+    traced.tell(samples.changed("rolled_back", at=at(30), seconds=30.0, total=1, counts={"rolled_back": 1}))
+    there, back = traced.named(spans.WAVE)
+    assert there.span_id == trace_ids.of_span("r1", "everyone") != back.span_id
+    assert [one.parent_id for one in traced.named(spans.MIGRATION)] == [there.span_id, back.span_id]
+
+
+def test_who_takes_a_rollout_up_goes_on_in_its_run() -> None:
+    one = Traced()
+    one.tell(samples.created(total=1, waves={"everyone": 1}), samples.changed(total=1), *failing(10))
+    one.tell(samples.changed(at=at(90), total=1, counts={"pending": 1}), *failing(100))
+    other = Traced()
+    other.tracing.runs.recall("r1", 2, at(90), {})
+    other.tell(samples.changed(at=at(92), total=1, counts={"pending": 1}), *failing(100))
+    (same,), (again,) = one.named(spans.ROLLOUT)[1:], other.named(spans.ROLLOUT)
+    assert (again.span_id, again.began_at) == (same.span_id, same.began_at)
+    assert other.named(spans.WAVE)[0].span_id == one.named(spans.WAVE)[1].span_id
+    later = Traced()
+    later.tracing.runs.recall("r1", 1, at(0), {"everyone": 1})
+    later.tell(samples.changed(total=1), samples.started("acme", at=at(20)))
+    later.tell(samples.changed("aborted", at=at(30), total=1))
+    assert later.named(spans.WAVE)[0].span_id != trace_ids.of_span("r1", "everyone"), "that was sent when it passed"
+
+
+def test_of_rollouts_that_are_over_so_many_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_runs, "REMEMBERED", 3)
+    runs = trace_runs.Runs()
+    for number in range(10):
+        runs.begin(f"r{number}", at(0))
+        runs.end(f"r{number}")
+    assert list(runs._runs) == ["r7", "r8", "r9"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orchestrator.events import DriftFound, DriftGone
+from orchestrator.events import DriftFound, DriftGone, DriftUndecided
 from orchestrator.plan.catalog import Catalog, Fingerprint, Line, fingerprint, without
 from orchestrator.plan.drift import Group, Seen, Standing, Verdict, apart, group_of, judge, sums
-from orchestrator.plan.drift_records import Record, follow
+from orchestrator.plan.drift_records import NAMED, Record, follow
 from orchestrator.plan.drifted_lines import LONGEST, difference
 from orchestrator.registry.model import TargetKey
 
@@ -148,7 +149,8 @@ LATER = MOMENT + timedelta(hours=6)
     [
         (None, verdict(Standing.EQUAL), None, None),
         (None, verdict(Standing.DRIFTED), DriftFound, LATER),
-        (record(Standing.EQUAL), verdict(Standing.UNDECIDED), DriftFound, LATER),
+        (record(Standing.EQUAL), verdict(Standing.UNDECIDED), DriftUndecided, LATER),
+        (record(Standing.UNDECIDED, since=MOMENT), verdict(Standing.UNDECIDED), None, MOMENT),
         (record(Standing.DRIFTED, since=MOMENT), verdict(Standing.DRIFTED), None, MOMENT),
         (record(Standing.DRIFTED, "y", MOMENT), verdict(Standing.DRIFTED), DriftFound, MOMENT),
         (record(Standing.DRIFTED, since=MOMENT), UNREAD, None, MOMENT),
@@ -167,6 +169,30 @@ def test_only_changes_are_told(
     assert [type(event) for event in followed.events] == ([told] if told is not None else [])
     [kept] = followed.records
     assert (kept.standing, kept.drifted_since, kept.looked_at) == (now.standing, since, LATER)
+
+
+def test_targets_of_which_none_is_right_are_told_of_together() -> None:
+    groups = [Group("app", "postgresql 16", (heads,)) for heads in ("b2", "c3")]
+    found = [
+        Verdict(
+            TargetKey(f"t{n:03}", "app"), Standing.UNDECIDED, groups[n % 2], Fingerprint(str(n), 3), why="no majority"
+        )
+        for n in range(500)
+    ]
+    shards = {one.key: "pg" for one in found}
+    followed = follow({}, found, {}, shards, MOMENT)
+    told = [event for event in followed.events if isinstance(event, DriftUndecided)]
+    assert len(followed.events) == 2
+    assert [(one.heads, one.count, one.tenants[:2], one.reason) for one in told] == [
+        (("b2",), 250, ("t000", "t002"), "no majority"),
+        (("c3",), 250, ("t001", "t003"), "no majority"),
+    ]
+    assert max(len(one.tenants) for one in told) <= NAMED
+    before = {one.key: one for one in followed.records}
+    changed = [replace(found[0], fingerprint=Fingerprint("other", 3)), *found[1:]]
+    (again,) = follow(before, changed, {}, shards, LATER).events
+    assert isinstance(again, DriftUndecided)
+    assert (again.count, again.tenants) == (1, ("t000",)), "the others are as they were"
 
 
 def test_targets_that_were_not_looked_at_stay_and_those_that_are_gone_leave() -> None:
@@ -188,12 +214,33 @@ def test_targets_that_were_not_looked_at_stay_and_those_that_are_gone_leave() ->
         (Line("column | t | api_key | varchar(9) | YES | hunter2 | - | - | - | -", "t", "api_key"), "hunter2"),
         (Line("column | t | password varchar(9) default 'hunter2'", "t", "password"), "hunter2"),
         (Line("index | CREATE INDEX i ON t (id) WHERE ((token)::text = 'hunter2'::text)", "t", "i"), "hunter2"),
+        (Line("function | f | api_token := $$hunter2 x$$", "f"), "hunter2"),
+        (Line("function | f | v_password text := $q$hunter2$q$", "f"), "hunter2"),
+        (Line("function | f | EXECUTE 'ALTER ROLE x PASSWORD ''hunter2'''", "f"), "hunter2"),
+        (Line("routine | f | CREATE USER x IDENTIFIED BY 'hunter2'", "f"), "hunter2"),
+        (Line("function | f | password := E'x\\'hunter2'", "f"), "hunter2"),
+        (Line("function | f | secret := 'a' || 'hunter2'", "f"), "hunter2"),
+        (Line("function | f | crypt('hunter2', gen_salt('bf'))", "f"), "hunter2"),
+        (Line("function | f | jsonb_build_object('api_key', 'hunter2')", "f"), "hunter2"),
+        (Line("function | f | '-----BEGIN RSA PRIVATE KEY----- hunter2 -----END'", "f"), "hunter2"),
+        (Line("function | f | use('eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.hunter2')", "f"), "hunter2"),
     ],
 )
 def test_secrets_in_a_schema_are_masked(line: Line, secret: str) -> None:
     [shown] = difference([], [line], 9).lines
     assert secret not in shown.text
     assert "***" in shown.text
+
+
+def test_long_texts_are_shown_where_they_part_without_what_is_secret_before() -> None:
+    filler = "perform nothing('x'); " * 30_000
+    one, other = (Line(f"function | f | {filler} token := 'hunter{n}'; n := {n}; {filler}", "f") for n in (1, 2))
+    found = difference([one], [other], 9).lines
+    assert all(len(line.text) <= LONGEST for line in found)
+    assert [line.text[:15] for line in found] == ["function | f | "] * 2
+    assert "n := 1" in found[0].text
+    assert "n := 2" in found[1].text
+    assert "hunter" not in str(found)
 
 
 def test_what_is_no_secret_is_shown() -> None:
