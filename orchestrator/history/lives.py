@@ -97,7 +97,11 @@ def _look(context: MigrationContext, connection: Connection, step: MigrationInfo
         return
     with session.resumable():
         table = checkpoints.of_context(context)
-        rows = _of(connection, table, "downgrade" if step.is_upgrade else "upgrade")
+        rows = _of(connection, table)
+        if step.is_stamp:
+            _see_stamped(connection, table, rows)
+        other = "downgrade" if step.is_upgrade else "upgrade"
+        rows = [row for row in rows if row["direction"] == other]
         if not rows:  # a run leaves none of the other way
             _nothing.add(context)
             return
@@ -107,13 +111,21 @@ def _look(context: MigrationContext, connection: Connection, step: MigrationInfo
                 _judge(connection, table, row, owners.name(), stamped=bool(step.is_stamp), fails=fails)
 
 
-def _of(connection: Connection, table: sa.Table, direction: str) -> Sequence[sa.RowMapping]:
+def _see_stamped(connection: Connection, table: sa.Table, rows: Iterable[sa.RowMapping]) -> None:
+    """That the version table was written by it means nothing to what is unfinished."""
+    for row in rows:
+        if not row["applied"] and row["numbers"]:
+            numbers = touched.without_versions(row["numbers"])
+            connection.execute(table.update().where(*_itself(table, row)).values(numbers=numbers))
+
+
+def _of(connection: Connection, table: sa.Table) -> Sequence[sa.RowMapping]:
     from orchestrator.history import checkpoints
 
     if not checkpoints.exists(connection, table):
         return ()
     try:
-        return connection.execute(sa.select(table).where(table.c.direction == direction)).mappings().all()
+        return connection.execute(sa.select(table)).mappings().all()
     except DBAPIError as exc:
         number = getattr(exc.orig, "args", None) or (None,)
         if number[0] not in _NEWER:
@@ -127,14 +139,18 @@ def _of(connection: Connection, table: sa.Table, direction: str) -> Sequence[sa.
 def _judge(
     connection: Connection, table: sa.Table, row: sa.RowMapping, owner: str, *, stamped: bool, fails: bool
 ) -> None:
-    it = table.c
-    ours = it.revision == row["revision"], it.direction == row["direction"], it.ordinal == row["ordinal"]
+    ours = _itself(table, row)
     is_gone = not fails and touched.is_gone(connection, row["touched"])
     done = not stamped and not fails and (bool(row["applied"]) or not _has_changed(row))
     if done or (is_gone and not row["applied"]):
         connection.execute(table.delete().where(*ours))
     elif not stamped and not row["applied"] and _has_changed(row) and row["state"] != DOUBTED:
         connection.execute(table.update().where(*ours).values(state=DOUBTED, owner=owner))
+
+
+def _itself(table: sa.Table, row: sa.RowMapping) -> Sequence[sa.ColumnElement[bool]]:
+    it = table.c
+    return it.revision == row["revision"], it.direction == row["direction"], it.ordinal == row["ordinal"]
 
 
 def _has_changed(row: sa.RowMapping) -> bool:
