@@ -9,13 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
+from orchestrator.backfill.changes import GONE, changed
 from orchestrator.backfill.model import Progress
 from orchestrator.backfill.records import Record, standing
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import LeadershipLostError, StoreError
 from orchestrator.events import Event
 from orchestrator.service import keeping
-from orchestrator.service.keeping import Keeper, changed
+from orchestrator.service.keeping import Keeper
 from tests.engine import until
 from tests.unit.api.fake_backfills import LAG, START, underway
 from tests.unit.observe import samples
@@ -49,7 +50,7 @@ def test_progress_is_written_when_it_is_time() -> None:
 
 def test_what_is_gone_without_an_end_has_stopped() -> None:
     [record] = changed(of(standing(underway(holds=(LAG,)))), {}, START, progress=False)
-    assert (record.state, record.reason, record.finished_at) == ("stopped", keeping.GONE, START)
+    assert (record.state, record.reason, record.finished_at) == ("stopped", GONE, START)
     assert (record.view.holds, record.view.rows_per_second, record.view.progress.seen) == ((), None, 250)
 
 
@@ -142,7 +143,7 @@ async def test_one_that_ends_while_it_is_still_listed_is_written_once_and_runs_a
     assert [record.state for record in scene.records.saved[1][0]] == ["running"]
     scene.throttle.views = []
     await keeper.flush()
-    assert [record.reason for record in scene.records.saved[2][0]] == [keeping.GONE]
+    assert [record.reason for record in scene.records.saved[2][0]] == [GONE]
 
 
 async def test_one_that_begins_and_ends_while_others_are_written_is_written_next() -> None:
