@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from orchestrator.backfill.changes import GONE, changed
@@ -62,9 +63,14 @@ class Records:
     failing: Exception | None = None
     asked: int = 0
     meanwhile: Callable[[], None] | None = None
+    left: Sequence[Record] = ()
+
+    async def listed(self, *, only: Mapping[str, str], states: Sequence[str]) -> Sequence[Record]:
+        return [one for one in self.left if only["tenant"] == one.key.tenant and one.state in states]
 
     async def save(self, records: Sequence[Record], events: Sequence[Event] = ()) -> None:
         self.asked += 1
+        await anyio.lowlevel.checkpoint()
         if self.meanwhile is not None:
             self.meanwhile()
         if self.failing is not None:
@@ -193,6 +199,48 @@ async def test_hundreds_of_them_share_few_transactions(monkeypatch: pytest.Monke
         keeper.publish(samples.held("replication_lag"))
         await until(lambda: len(scene.records.saved) == 2)
         assert {record.state for record in scene.records.saved[1][0]} == {"held"}
+
+
+async def test_hundreds_that_wait_until_their_ends_are_written_wait_for_few_writes() -> None:
+    scene = Scene()
+    keeper = scene.keeper()
+
+    async def end(tenant: str) -> None:
+        keeper.publish(started(tenant))
+        keeper.publish(ended(tenant))
+        await keeper.catch_up()
+        assert ended(tenant) in [event for _, events in scene.records.saved for event in events]
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(300):
+            tasks.start_soon(end, f"t{number}")
+    assert scene.records.asked <= 3
+
+
+async def test_what_is_left_of_a_target_counts_until_it_is_asked_again_or_its_rollout_has_ended() -> None:
+    """The last known of a backfill that nobody is at goes into its record when its end is told."""
+
+    async def recorded(*happened: Event | None) -> list[str]:
+        scene = Scene(Records(left=[stopped]))
+        keeper = scene.keeper()
+        assert await keeper.left("r001", "acme", "app") == [stopped]
+        await keeper.left("r001", "other", "app")
+        for event in happened:
+            if event is None:
+                scene.records.left = []
+                await keeper.left("r001", "acme", "app")
+            else:
+                keeper.forget(event)
+        keeper.publish(ended())
+        await keeper.flush()
+        return [record.state for records, _ in scene.records.saved for record in records]
+
+    stopped = replace(RUNS, state="stopped")
+    assert await recorded() == ["finished"]
+    assert await recorded(samples.changed("running", rollout="r001")) == ["finished"]
+    assert await recorded(samples.changed("failed", rollout="r002")) == ["finished"]
+    assert await recorded(samples.changed("failed", rollout="r001")) == []
+    assert await recorded(None) == []
 
 
 async def test_what_is_left_is_written_at_the_end() -> None:
