@@ -21,6 +21,7 @@ _PLUGIN = {
     "orchestrator.history.lives",
     "orchestrator.history.operations",
     "orchestrator.history.plugin",
+    "orchestrator.history.touched",
 }
 
 
