@@ -53,7 +53,7 @@ def missed(job: str) -> dict[str, Any]:
 def test_rules_look_only_at_jobs_of_ours() -> None:
     written = expressions(yaml.safe_load(RULES.read_text()))
     selected = [found for promql in written for found in _SELECTED.findall(promql)]
-    assert len(selected) > 40
+    assert len(selected) > 30
     for metric, labels in selected:
         assert ANY in labels, metric
 
@@ -108,12 +108,13 @@ def test_prometheus_takes_the_rules_of_both_and_mixes_up_nothing(
         ),
     ]
     sums = [
-        {"labels": f'orchestrator:pending_targets:sum{{job="{job}", track="t"}}', "value": 2} for job in (lost, kept)
+        {"labels": f'orchestrator:targets:sum{{job="{job}", track="t", shard="s", state="behind"}}', "value": 2}
+        for job in (lost, kept)
     ]
     test = {
         "interval": "1m",
         "input_series": input_series,
-        "promql_expr_test": [{"expr": "orchestrator:pending_targets:sum", "eval_time": "5m", "exp_samples": sums}],
+        "promql_expr_test": [{"expr": "orchestrator:targets:sum", "eval_time": "5m", "exp_samples": sums}],
         "alert_rule_test": [
             {"eval_time": "5m", "alertname": "OrchestratorTwoLeaders", "exp_alerts": []},
             {"eval_time": "5m", "alertname": "OrchestratorNoLeader", "exp_alerts": []},
