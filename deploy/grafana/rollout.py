@@ -152,7 +152,7 @@ def _work() -> list[Panel]:
                     "{{shard}} running",
                     f"sum by (shard) (orchestrator_migrations_in_progress{SHARD} {LEADER})",
                 ),
-                ("{{shard}} limit", f"min by (shard) (orchestrator_shard_concurrency_limit{SHARD})"),
+                ("{{shard}} limit", f"min by (shard) (orchestrator_shard_concurrency_limit{SHARD} {LEADER})"),
             ],
             "A limit below the registry's says that the server has no room for more. A target that waits for its next "
             "attempt counts as running, and needs no room meanwhile.",
