@@ -114,14 +114,16 @@ class Fleet:
         self._by_revision: Counter[tuple[str, str]] = Counter()
 
     def set_targets(self, targets: Iterable[Placed]) -> None:
-        """The registry's targets: new ones are `unknown`, so are those whose shard changed; others leave."""
+        """The registry's targets: new ones are `unknown`, so are those whose shard changed, which stay
+        pending; others leave."""
         shards = {(target.tenant, target.track): target.shard for target in targets}
         for key in self._targets.keys() - shards.keys():
             self._put(key, None)
         for key, shard in shards.items():
             picture = self._targets.get(key)
             if picture is None or picture.shard != shard:
-                self._put(key, TargetPicture(shard, pending_since=self._recalled.pop(key, None)))
+                since = picture.pending_since if picture else self._recalled.pop(key, None)
+                self._put(key, TargetPicture(shard, pending_since=since))
 
     def recall_pending(self, since: Mapping[Key, datetime]) -> None:
         """Take over what was known before this process: since when targets have had something to apply. It counts for

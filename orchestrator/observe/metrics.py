@@ -24,7 +24,7 @@ from orchestrator.observe.process_metrics import ProcessMetrics
 from orchestrator.observe.registry_metrics import RegistryMetrics, replace
 from orchestrator.observe.rollout_metrics import Eta, RolloutCollector
 from orchestrator.observe.rollouts import FINISHED
-from orchestrator.observe.shard_labels import Shards
+from orchestrator.observe.shard_labels import Shards, forget
 
 # How runs of schedules end: as in the ledger, which is not to be had from here.
 RUN_OUTCOMES = ("started", "nothing_pending", "skipped", "missed", "failed")
@@ -76,7 +76,7 @@ class Metrics:
         )
         self._fleet, self._shards = fleet, Shards(shards)
         self.migrations = MigrationMetrics(registry, self._shards, exemplar or _none)
-        self.backfills = BackfillMetrics(registry, clock, self._shards)
+        self.backfills = BackfillMetrics(registry, clock, self._shards, self._is_active)
         self.of_registry = RegistryMetrics(registry, clock, self._shards)
         self.drift = DriftMetrics(registry)
         self.process = ProcessMetrics(registry)
@@ -91,20 +91,26 @@ class Metrics:
         targets: Mapping[str, int],
         tracks: Collection[str] = (),
         replayed: Collection[str] = (),
+        schedules: Collection[str] = (),
+        backups: bool = False,
         read: bool = True,
     ) -> None:
         """Take over a registry, whose targets the fleet's picture has already: concurrency limit by shard, number of
-        targets by source (`file`, …). `tracks`: as rollouts have them; `replayed`: those whose plans may be replayed.
-        `read`: its file was read for it."""
+        targets by source (`file`, …). `tracks`: as rollouts have them; `replayed`: those whose plans may be replayed;
+        `backups`: some strategy makes them. `read`: its file was read for it."""
         places = self._fleet.by_place()
         if self._shards.describe(limits, places):
             self.migrations.forget_shards()
             self.backfills.forget_shards()
         self.of_registry.describe(limits=limits, targets=targets, read=read)
-        self.migrations.begin(places, replayed)
+        self.migrations.begin(places, replayed, backups=backups)
         self.backfills.begin(limits)
         for track in tracks:
             self._begin_rollouts(track)
+        forget(self.schedule_runs, ["schedule", "outcome"], lambda labels: labels["schedule"] not in schedules)
+        for schedule in schedules:
+            for outcome in RUN_OUTCOMES:
+                self.schedule_runs.labels(schedule, outcome)
 
     def describe_sources(
         self, *, stale: Mapping[str, bool], refreshed: Mapping[str, datetime], ignored: Mapping[str, int]
@@ -115,9 +121,6 @@ class Metrics:
     def describe_schedules(self, following: Mapping[str, float]) -> None:
         """Take over when each schedule starts next, in seconds of Unix time."""
         replace(self.next_runs, following)
-        for schedule in following:
-            for outcome in RUN_OUTCOMES:
-                self.schedule_runs.labels(schedule, outcome)
 
     def apply(self, event: events.Event) -> None:
         self.migrations.apply(event)
@@ -136,6 +139,9 @@ class Metrics:
                 self.leader.set(1)
             case events.LeaderLost() | events.StoodBy():
                 self.leader.set(0)
+
+    def _is_active(self, rollout: str) -> bool:
+        return self._fleet.rollouts.get(rollout) is not None
 
     def _begin_rollouts(self, track: str) -> None:
         for state in FINISHED:  # what is there for the first time with 1 has not increased, for Prometheus

@@ -17,6 +17,7 @@ _MIGRATION_BUCKETS = (0.05, 0.2, 1, 5, 15, 60, 300, 1800)
 _BACKUP_BUCKETS = (0.5, 5, 30, 60, 300, 900, 3600, 7200)
 _LOCK_BUCKETS = (0.01, 0.1, 0.5, 2, 10, 60)
 RETRIES = ("contention", "transient")
+TAKEN, FAILED = RESULTS = ("taken", "failed")
 
 
 class MigrationMetrics:
@@ -69,19 +70,26 @@ class MigrationMetrics:
             registry=registry,
         )
 
-    def begin(self, places: Iterable[tuple[str, str]], replayed: Collection[str] = ()) -> None:
+    def begin(
+        self, places: Iterable[tuple[str, str]], replayed: Collection[str] = (), *, backups: bool = False
+    ) -> None:
         """Begin what a track may count on a shard at 0: what is there for the first time with 1 has not increased, for
-        Prometheus, and a rollout may be quicker than two scrapes."""
-        for track, shard in places:
-            wide, detailed = self._shards.wide(shard), self._shards.detailed(shard)
+        Prometheus, and a rollout may be quicker than two scrapes. `backups`: they may be made there, too."""
+        places = list(places)
+        for track, shard in {(track, self._shards.wide(shard)) for track, shard in places}:
             for outcome in OUTCOMES:
-                self.migrations.labels(track, wide, outcome)
+                self.migrations.labels(track, shard, outcome)
             for reason in RETRIES:
-                self.retries.labels(track, wide, reason)
+                self.retries.labels(track, shard, reason)
+        detailed = {(track, self._shards.detailed(shard)) for track, shard in places}
+        for track, shard in detailed:
             for execution in ("online", "replay") if track in replayed else ("online",):
-                self.durations.labels(track, detailed, execution)
-            self.fallbacks.labels(track, detailed)
-            self.lock_waits.labels(detailed)
+                self.durations.labels(track, shard, execution)
+            self.fallbacks.labels(track, shard)
+        for shard in {shard for _track, shard in detailed}:
+            self.lock_waits.labels(shard)
+            for result in RESULTS if backups else ():
+                self.backups.labels(shard, result)
 
     def forget_shards(self) -> None:
         """Remove the series of shards that have no name, or no place in the registry, any more."""
@@ -115,7 +123,7 @@ class MigrationMetrics:
             case events.ReplayRefused():
                 self.fallbacks.labels(event.track, shards.detailed(event.shard)).inc()
             case events.BackupTaken() | events.BackupFailed():
-                result = "taken" if isinstance(event, events.BackupTaken) else "failed"
+                result = TAKEN if isinstance(event, events.BackupTaken) else FAILED
                 self.backups.labels(shards.detailed(event.shard), result).inc()
                 self.backup_durations.observe(event.seconds)
             case events.LockWaited():

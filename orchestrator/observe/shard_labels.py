@@ -7,7 +7,7 @@ many: so they may name fewer.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol
 
 from prometheus_client import Metric
@@ -61,8 +61,8 @@ class Shards:
 
     def __init__(self, most: int | None = None) -> None:
         self._most = most
-        self._wide: Sequence[str] | None = None
-        self._detailed: Sequence[str] | None = None
+        self._wide: frozenset[str] | None = None
+        self._detailed: frozenset[str] | None = None
 
     def describe(self, shards: Iterable[str], targets: Mapping[tuple[str, str], int]) -> bool:
         """Take over the registry's shards, and the number of targets by track and shard; whether a shard is named
@@ -73,8 +73,9 @@ class Shards:
             sizes[shard] += number
         found = room(len(names), max(len(names), len(targets)), self._most)
         before = self._wide, self._detailed
-        self._wide = chosen(self._wide or (), names, sizes, found.wide)
-        self._detailed = chosen(self._detailed or (), self._wide, sizes, found.detailed)
+        wide = chosen(self._wide or frozenset(), names, sizes, found.wide)
+        detailed = chosen(self._detailed or frozenset(), wide, sizes, found.detailed)
+        self._wide, self._detailed = frozenset(wide), frozenset(detailed)
         return before != (self._wide, self._detailed)
 
     def wide(self, shard: str) -> str:
@@ -86,9 +87,9 @@ class Shards:
         return shard if self._detailed is None or shard in self._detailed else OTHER
 
 
-def chosen(before: Collection[str], names: Sequence[str], sizes: Mapping[str, int], most: int) -> Sequence[str]:
+def chosen(before: Set[str], names: Sequence[str], sizes: Mapping[str, int], most: int) -> Sequence[str]:
     """
-    >>> chosen(["b"], ["a", "b", "c"], {"a": 1, "c": 2}, 2)
+    >>> chosen({"b"}, ["a", "b", "c"], {"a": 1, "c": 2}, 2)
     ['b', 'c']
     """
     largest_first = sorted(names, key=lambda name: -sizes.get(name, 0))
@@ -99,7 +100,8 @@ def summed(values: Mapping[str, float], label: Callable[[str], str]) -> Mapping[
     """By label: the sums of what belongs to shards."""
     found: dict[str, float] = {}
     for shard, value in values.items():
-        found[label(shard)] = found.get(label(shard), 0) + value
+        name = label(shard)
+        found[name] = found.get(name, 0) + value
     return found
 
 

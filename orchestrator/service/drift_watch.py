@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-import anyio
 import structlog
 
 from orchestrator.errors import OrchestratorError, StoreError
@@ -16,6 +15,7 @@ from orchestrator.plan.drift import Standing
 from orchestrator.plan.drift_records import Record
 from orchestrator.registry.model import Registry, Track
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.repeating import again_and_again
 from orchestrator.service.wiring import Parts
 
 LOOK_SECONDS = 1.0
@@ -38,17 +38,11 @@ class DriftWatch:
 
     async def run(self, *, look_seconds: float = LOOK_SECONDS) -> None:
         """For ever."""
-        told = False
-        while True:
-            try:
-                if self._service.steering.leads and not self._service.readiness():
-                    await self.once()
-                told = False
-            except StoreError as exc:
-                if not told:
-                    log.warning("drift_not_recorded", message=exc.message, remedy=exc.remedy)
-                told = True
-            await anyio.sleep(look_seconds)
+        await again_and_again(self._once_led, _tell, look_seconds)
+
+    async def _once_led(self) -> None:
+        if self._service.steering.leads and not self._service.readiness():
+            await self.once()
 
     async def once(self) -> None:
         """Look at one track, if any is due: one that somebody has asked for, or else the one that is due first. No
@@ -108,6 +102,10 @@ class DriftWatch:
             {name: unread[name] for name in known},
             {name: max(record.looked_at for record in records) for name, records in known.items()},
         )
+
+
+def _tell(exc: StoreError) -> None:
+    log.warning("drift_not_recorded", message=exc.message, remedy=exc.remedy)
 
 
 def _watched(registry: Registry) -> Sequence[Track]:

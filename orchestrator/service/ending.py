@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ from orchestrator.errors import ConfigurationError, LeadershipLostError, Orchest
 
 # What was told of an error, is noted on it: it comes by more than once on its way out.
 _TOLD = "_orchestrator_told"
+
+# Whoever writes to a pipe that nobody reads waits for ever, and keeps the log's lock.
+TELLING_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +46,14 @@ def _tell(exc: Exception) -> None:
 
 
 def at_once() -> None:
-    """End the process: what runs does not end by itself."""
+    """End the process: what runs does not end by itself. The log has a second to take that down, and no more."""
+    try:
+        told = threading.Thread(target=_tell_at_once, daemon=True)
+        told.start()
+        told.join(TELLING_SECONDS)
+    finally:
+        os._exit(1)
+
+
+def _tell_at_once() -> None:
     log.error("ended_at_once", remedy="the next start goes on with what ran")
-    os._exit(1)

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
 
 import anyio
 import structlog
 
-from orchestrator.backfill.model import Progress
+from orchestrator.backfill.changes import changed, ended
 from orchestrator.backfill.records import UNFINISHED, Key, Record, State, key_of, standing
 from orchestrator.backfill.steering import Order
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import LeadershipLostError, OrchestratorError
 from orchestrator.events import (
-    BackfillAdvanced,
     BackfillEvent,
     BackfillFinished,
     BackfillHoldEvent,
@@ -26,8 +24,10 @@ from orchestrator.events import (
     BackfillStopped,
     Event,
     RolloutEvent,
+    RolloutStateChanged,
     now,
 )
+from orchestrator.rollout.state import FINISHED
 from orchestrator.store.backfills import Field, StoreBackfills
 from orchestrator.store.lifetime import beside
 
@@ -39,7 +39,8 @@ CLOSE_SECONDS = 10.0
 
 # Of what nobody is at: anything but `finished`.
 LEFT: Sequence[State] = (*UNFINISHED, "stopped")
-GONE = "it ended without a word, or before its first batch: its checkpoint tells how far it came"
+
+Place = tuple[str, str, str]  # rollout, tenant, track
 
 log = structlog.get_logger(__name__)
 
@@ -102,7 +103,7 @@ class Keeper:
         self._records, self._publish, self._clock = records, publish, clock
         self._known: dict[Key, Record] = {}
         self._ended: dict[Key, Record] = {}
-        self._left: dict[Key, Record] = {}
+        self._left: dict[Place, dict[Key, Record]] = {}
         self._events: list[RolloutEvent] = []
         self._more = anyio.Event()
         self._written_at = float("-inf")
@@ -127,14 +128,19 @@ class Keeper:
         elif isinstance(event, BackfillFinished | BackfillStopped):
             if (view := self._view(key)) is not None:
                 self._ended[key] = ended(view, event)
-            self._left.pop(key, None)
+            self._left.get(_place(key), {}).pop(key, None)
 
     def _view(self, key: Key) -> Underway | None:
         view = self.throttle.of(key.rollout, key.tenant, key.track)
         if view is not None and key_of(view) == key:
             return view
-        known = self._known.get(key) or self._left.get(key)
+        known = self._known.get(key) or self._left.get(_place(key), {}).get(key)
         return None if known is None else known.view
+
+    def forget(self, event: Event) -> None:
+        """Subscribe this to the bus. A rollout that has ended has no backfills whose end may be published yet."""
+        if isinstance(event, RolloutStateChanged) and event.state in FINISHED:
+            self._left = {place: found for place, found in self._left.items() if place[0] != event.rollout}
 
     async def left(self, rollout: str, tenant: str, track: str) -> Sequence[Record]:
         """The backfills of a target that nobody is at now, and that have not come to their end as far as the store
@@ -142,7 +148,7 @@ class Keeper:
         await self.catch_up()
         only: Mapping[Field, str] = {"rollout": rollout, "tenant": tenant, "track": track}
         found = await self._records.listed(only=only, states=LEFT)
-        self._left.update({record.key: record for record in found})
+        self._left[rollout, tenant, track] = {record.key: record for record in found}
         return found
 
     async def run(self) -> None:
@@ -160,7 +166,9 @@ class Keeper:
         """Return when what has begun or ended is written. Where another process leads by now, it knows better."""
         if self._events or self._one_at_a_time.locked():  # what is on its way is not there yet
             with suppress(LeadershipLostError):
-                await self.flush()
+                async with self._one_at_a_time:
+                    if self._events:  # else who wrote meanwhile has written ours, too
+                        await self._write()
 
     async def close(self) -> None:
         """Write all that is left to be written, for some seconds at most. To be called while the process has the lead
@@ -174,23 +182,27 @@ class Keeper:
     async def flush(self, *, all_of_it: bool = False) -> None:
         """Write what begins, has ended or is held otherwise, and, when it is time or all is asked for, all progress."""
         async with self._one_at_a_time:
-            self._more = anyio.Event()
-            due = all_of_it or anyio.current_time() - self._written_at >= EVERY_SECONDS
-            events, self._events = self._events, []
-            current = {key_of(view): standing(view) for view in self.throttle.underway()}
-            ended = dict(self._ended)  # others end while these are written
-            records = changed(self._known, {**current, **ended}, self._clock(), progress=due)
-            try:
-                await self._records.save(records, events)
-            except OrchestratorError:  # whoever writes next fails in the same way, or has it written
-                self._events = [*events, *self._events]
-                self._more.set()
-                raise
-            if due:
-                self._written_at = anyio.current_time()
-            self._known.update({record.key: record for record in records})
-            self._ended = {k: record for k, record in self._ended.items() if k in current or ended.get(k) is not record}
-            self._known = {k: record for k, record in self._known.items() if not record.finished_at or k in self._ended}
+            await self._write(all_of_it=all_of_it)
+
+    async def _write(self, *, all_of_it: bool = False) -> None:
+        """While `_one_at_a_time` is held."""
+        self._more = anyio.Event()
+        due = all_of_it or anyio.current_time() - self._written_at >= EVERY_SECONDS
+        events, self._events = self._events, []
+        current = {key_of(view): standing(view) for view in self.throttle.underway()}
+        ended = dict(self._ended)  # others end while these are written
+        records = changed(self._known, {**current, **ended}, self._clock(), progress=due)
+        try:
+            await self._records.save(records, events)
+        except OrchestratorError:  # whoever writes next fails in the same way, or has it written
+            self._events = [*events, *self._events]
+            self._more.set()
+            raise
+        if due:
+            self._written_at = anyio.current_time()
+        self._known.update({record.key: record for record in records})
+        self._ended = {k: record for k, record in self._ended.items() if k in current or ended.get(k) is not record}
+        self._known = {k: record for k, record in self._known.items() if not record.finished_at or k in self._ended}
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
@@ -209,49 +221,5 @@ class Keeper:
             yield
 
 
-def ended(view: Underway, event: BackfillFinished | BackfillStopped) -> Record:
-    reason = None if isinstance(event, BackfillFinished) else event.reason
-    finished = reason is None
-    last = replace(view, progress=_progress(view, event, finished), rows_per_second=None, eta_seconds=None, holds=())
-    return Record(
-        replace(last, updated_at=event.at), "finished" if finished else "stopped", reason, finished_at=event.at
-    )
-
-
-def _progress(view: Underway, event: BackfillAdvanced, finished: bool) -> Progress:
-    before = view.progress
-    return replace(
-        before,
-        finished=finished,
-        seen=event.seen,
-        changed=event.changed,
-        estimated=event.estimated if event.estimated is not None else before.estimated,
-        sweep=event.sweep,
-        dead_rows=event.dead_rows if event.dead_rows is not None else before.dead_rows,
-    )
-
-
-def changed(
-    before: Mapping[Key, Record], current: Mapping[Key, Record], at: datetime, *, progress: bool
-) -> list[Record]:
-    """What is to be written: what is new, in another state, or held for another reason; with `progress`, whatever is
-    otherwise. What is gone without an end has stopped."""
-    found = [record for key, record in current.items() if _differs(before.get(key), record, progress)]
-    return [*found, *_gone(before, current, at)]
-
-
-def _differs(before: Record | None, record: Record, progress: bool) -> bool:
-    if before is None or progress or record.finished_at is not None:
-        return before != record
-    return before.state != record.state or _reasons(before) != _reasons(record)
-
-
-def _reasons(record: Record) -> set[str]:
-    return {hold.reason for hold in record.view.holds}
-
-
-def _gone(before: Mapping[Key, Record], current: Mapping[Key, Record], at: datetime) -> Iterable[Record]:
-    for key, record in before.items():
-        if key not in current:
-            last = replace(record.view, rows_per_second=None, eta_seconds=None, holds=(), updated_at=at)
-            yield Record(last, "stopped", GONE, at)
+def _place(key: Key) -> Place:
+    return key.rollout, key.tenant, key.track

@@ -555,11 +555,14 @@ class Orchestrator:
         targets = {source.name: source.targets for source in sources}
         named = len(self.registry.targets) - sum(targets.values())
         tracks = self.registry.tracks
+        waves = [wave for strategy in self.registry.strategies.values() for wave in strategy.waves]
         self._parts.metrics.describe_registry(
             limits=limits,
             targets={FILE: named, **targets},
             tracks=[*tracks, EVERY] if len(tracks) > 1 else [*tracks],
             replayed=[name for name, track in tracks.items() if track.execution != "online"],
+            schedules=self.registry.schedules,
+            backups=any(wave.backup is not None for wave in waves),
             read=read,
         )
         self._parts.metrics.describe_sources(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-import anyio
 import structlog
 
 from orchestrator.errors import StoreError
 from orchestrator.registry.model import TargetKey
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.repeating import again_and_again
 from orchestrator.service.wiring import Parts
 
 LOOK_SECONDS = 5.0
@@ -29,16 +29,7 @@ class PendingWatch:
 
     async def run(self, *, look_seconds: float = LOOK_SECONDS) -> None:
         """For ever."""
-        told = False
-        while True:
-            try:
-                await self.once()
-                told = False
-            except StoreError as exc:
-                if not told:
-                    log.warning("pending_not_recorded", message=exc.message, remedy=exc.remedy)
-                told = True
-            await anyio.sleep(look_seconds)
+        await again_and_again(self.once, _tell, look_seconds)
 
     async def once(self) -> None:
         """Take over what is known, where it was not yet; write what is otherwise. Raises StoreError."""
@@ -59,6 +50,10 @@ class PendingWatch:
         """Whether a target that is not pending is not so for good: one that a source has yet to name may be."""
         registry = self._service.registry
         return key in registry.by_key or not registry.unanswered
+
+
+def _tell(exc: StoreError) -> None:
+    log.warning("pending_not_recorded", message=exc.message, remedy=exc.remedy)
 
 
 def changed(

@@ -11,7 +11,7 @@ async def recall(parts: Parts, rollout: Rollout) -> None:
     """Let the picture of a rollout that is taken up know since when it is in its state, and why targets have failed.
     Raises StoreError."""
     if rollout.started_at is None:
-        return  # it has just been made
+        return  # nothing of it has begun
     ledger = parts.store.ledger
     failed = await ledger.migrations(rollout.id, states=sorted(FAILURES))
     signatures = {(one.tenant, one.track): one.failure.signature for one in failed if one.failure is not None}

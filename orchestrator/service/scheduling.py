@@ -5,6 +5,8 @@ That none is started twice is not decided here but by the store: a run's row is 
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import anyio.abc
 import structlog
@@ -17,6 +19,7 @@ from orchestrator.registry.times import Schedule
 from orchestrator.rollout.schedules import ON_TIME_SECONDS, Due, RunOutcome, due, jitter, upcoming
 from orchestrator.rollout.state import Scheduled
 from orchestrator.service.orchestrator import Orchestrator
+from orchestrator.service.repeating import again_and_again
 from orchestrator.service.timetable import definition, overlap
 from orchestrator.service.wiring import Parts
 
@@ -37,18 +40,12 @@ class Scheduler:
 
     async def run(self, *, look_seconds: float = LOOK_SECONDS) -> None:
         """For ever. While the store gives no answer, nothing is started."""
-        told = False
         async with anyio.create_task_group() as tasks:
-            while True:
-                try:
-                    if self._service.steering.leads and not self._service.readiness():
-                        await self.look(tasks)
-                    told = False
-                except StoreError as exc:
-                    if not told:
-                        log.warning("schedules_not_read", message=exc.message, remedy=exc.remedy)
-                    told = True
-                await anyio.sleep(look_seconds)
+            await again_and_again(partial(self._look_led, tasks), _tell, look_seconds)
+
+    async def _look_led(self, tasks: anyio.abc.TaskGroup) -> None:
+        if self._service.steering.leads and not self._service.readiness():
+            await self.look(tasks)
 
     async def look(self, tasks: anyio.abc.TaskGroup) -> None:
         """Begin what is due now, each run in a task of its own. Raises StoreError."""
@@ -113,3 +110,7 @@ class Scheduler:
     def _is_on_time(self, schedule: Schedule, found: Due) -> bool:
         start = found.planned_at + jitter(schedule, found.planned_at)
         return (self._parts.clock() - start).total_seconds() < ON_TIME_SECONDS
+
+
+def _tell(exc: StoreError) -> None:
+    log.warning("schedules_not_read", message=exc.message, remedy=exc.remedy)

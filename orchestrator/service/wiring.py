@@ -158,6 +158,7 @@ def _joined(
     bus.subscribe(partial(gates.remember, predictions))
     gate = Gate(predictions, store.freeze.current, clock)
     keeper = Keeper(store.backfills.records, publish)
+    bus.subscribe(keeper.forget)
     throttle = Throttle(
         Surroundings(
             lambda: source.current,

@@ -78,6 +78,7 @@ PURE = [
     "observe/trace_ids.py",
     "databases/sqlite_catalog.py",
     "backfill/rules.py",
+    "backfill/changes.py",
     "backfill/records.py",
     "backfill/pace.py",
     "backfill/budget.py",

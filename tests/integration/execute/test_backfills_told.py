@@ -139,6 +139,7 @@ async def test_a_backfill_whose_end_was_not_written_is_known_as_finished_after_t
         stored = await running.service.events(view.rollout.id)
         names = [event.name for event in stored]
         assert names.index("BackfillFinished") < names.index("MigrationFinished")
+        assert running.parts.keeper._left == {}, "the rollout has ended"
 
 
 async def test_who_finds_a_migration_at_its_end_finds_its_backfills_so(

@@ -101,7 +101,9 @@ async def test_a_backup_holds_what_was_there_before_and_can_be_restored(
         assert {event.tenant for event in taken} == {"t000", "t001", "t002"}
         stored = [event for event in await running.service.events(view.rollout.id) if event.name == "BackupTaken"]
         assert len(stored) == 3
-        assert b'orchestrator_backups_total{result="taken",shard="pg"} 3.0' in running.parts.metrics.render()[0]
+        metrics, _ = running.parts.metrics.render()
+        assert b'orchestrator_backups_total{result="taken",shard="pg"} 3.0' in metrics
+        assert b'orchestrator_backups_total{result="failed",shard="pg"} 0.0' in metrics
     found = whole(tmp_path / "kept" / "here")
     assert sorted(str(one.file) for one in found) == sorted(event.path for event in taken)
     assert [one.about["heads"] for one in found] == [["alpha"]] * 3

@@ -103,6 +103,7 @@ async def test_a_scheduled_rollout_starts_by_itself(make_scene: MakeScene) -> No
         metrics, _ = running.parts.metrics.render()
         assert b'orchestrator_schedule_next_run_timestamp_seconds{schedule="nightly"} 1.7953' in metrics
         assert b'orchestrator_schedule_runs_total{outcome="started",schedule="nightly"} 1.0' in metrics
+        assert b'orchestrator_schedule_runs_total{outcome="missed",schedule="nightly"} 0.0' in metrics
 
 
 async def test_with_nothing_pending_nothing_is_started_and_that_is_recorded(make_scene: MakeScene) -> None:

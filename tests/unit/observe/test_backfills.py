@@ -3,10 +3,12 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import events
-from orchestrator.observe.backfill_metrics import MAX_REASONS, bounded
+from orchestrator.observe.backfill_metrics import MAX_REASONS
 from orchestrator.observe.backfills import Backfills
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.metrics import Metrics
+from orchestrator.observe.running_totals import RunningTotals
+from orchestrator.observe.shard_labels import Shards
 from tests.unit.observe import samples
 from tests.unit.observe.samples import at
 
@@ -132,10 +134,34 @@ def test_a_target_that_ends_lets_go_of_its_own_holds_only() -> None:
 
 def test_reasons_are_bounded_on_each_shard() -> None:
     many = {("pg-1", f"probe {n}"): 1.0 for n in range(MAX_REASONS + 5)} | {("pg-2", "lag"): 2.0}
-    shown = bounded(many)
+    totals = RunningTotals(Shards(), MAX_REASONS)
+    shown = totals.follow(many)
     assert len(shown) == MAX_REASONS + 2
     assert shown["pg-1", "other"] == 5.0
     assert shown["pg-2", "lag"] == 2.0
+    assert totals.follow(many) == shown
+    assert totals.follow({pair: n + 1 for pair, n in many.items()})["pg-1", "other"] == 10.0
+
+
+def test_the_time_of_waiting_never_falls_while_shards_get_and_lose_names() -> None:
+    metrics = Metrics(Fleet(), clock=lambda: at(100), shards=1)
+    waited = {("pg-1", "lag"): 1.0, ("pg-2", "lag"): 100.0, ("pg-3", "lag"): 50.0}
+    metrics.backfills.throttled = lambda: waited
+
+    def shown(*shards: str) -> dict[str, float]:
+        metrics.describe_registry(limits=dict.fromkeys(shards, 8), targets={})
+        metrics.render()
+        value, name = metrics.registry.get_sample_value, "orchestrator_backfill_throttled_seconds_total"
+        found = {shard: value(name, {"shard": shard, "reason": "lag"}) for shard in ("pg-1", "pg-2", "pg-3", "other")}
+        return {shard: seconds for shard, seconds in found.items() if seconds is not None}
+
+    assert shown("pg-1", "pg-2", "pg-3") == {"pg-1": 1, "other": 150}
+    waited["pg-2", "lag"] = 107.0
+    assert shown("pg-2", "pg-3") == {"pg-2": 7, "other": 150}, "what it has waited before is in `other`"
+    waited["pg-3", "lag"] = 49.0  # a moment of the clock's
+    assert shown("pg-2", "pg-3") == {"pg-2": 7, "other": 150}
+    waited["pg-3", "lag"] = 52.0
+    assert shown("pg-3") == {"pg-3": 2, "other": 150}
 
 
 def test_who_knows_better_tells_of_the_time_of_waiting() -> None:

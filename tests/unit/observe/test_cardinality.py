@@ -25,7 +25,7 @@ def large(count: int, *, laggards: int = LAGGARDS, on: int = 16, **options: Any)
     and on every shard backfills and backups."""
     it = Observed(*(Place(f"tenant-{n}", shard=f"pg-{n % on}") for n in range(count)), laggards=laggards, **options)
     shards = {f"pg-{n}": 8 for n in range(on)}
-    it.metrics.describe_registry(limits=shards, targets={"file": count})
+    it.metrics.describe_registry(limits=shards, targets={"file": count}, backups=True)
     it.metrics.describe_sources(stale={"saas": False}, refreshed={}, ignored={"saas": 0})
     it.metrics.backfills.signals = lambda: {(shard, f"signal {n}"): 1.0 for shard in shards for n in range(6)}
     for number in range(ROLLOUTS):
@@ -103,7 +103,7 @@ def test_more_shards_make_no_more_series_and_nothing_is_left_out(shards: int) ->
 def test_of_several_tracks_as_many_shards_are_named_as_there_is_room_for() -> None:
     places = [Place(f"tenant-{n}", f"track-{n % 3}", f"pg-{n % 50}") for n in range(9_000)]
     it = Observed(*places)
-    it.metrics.describe_registry(limits={f"pg-{n}": 8 for n in range(50)}, targets={"file": 9_000})
+    it.metrics.describe_registry(limits={f"pg-{n}": 8 for n in range(50)}, targets={"file": 9_000}, backups=True)
     for n, place in enumerate(places):
         outcome = OUTCOMES[n // 150 % len(OUTCOMES)]
         it.tell(samples.finished(place.tenant, outcome, track=place.track, shard=place.shard, execution="online"))

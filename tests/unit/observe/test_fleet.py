@@ -100,13 +100,19 @@ def test_targets_that_left_the_registry_leave_the_sums() -> None:
     assert it.oldest_pending_seconds(at(100)) == {"app": 0.0}
 
 
-def test_a_target_that_stays_keeps_its_picture_and_one_that_moved_does_not() -> None:
+def test_a_target_that_stays_keeps_its_picture_and_of_one_that_moved_only_since_when_it_is_pending() -> None:
     it = make("acme", "globex")
     it.apply(samples.observed("acme", "behind"))
-    it.apply(samples.observed("globex", "behind"))
+    it.apply(samples.observed("globex", "behind", at=at(5)))
     it.set_targets([Place("acme"), Place("globex", shard="pg-2")])
     assert picture(it).state == "behind"
-    assert picture(it, "globex") == TargetPicture("pg-2")
+    it.set_targets([Place("globex", shard="pg-2")])
+    assert picture(it, "globex") == TargetPicture("pg-2", pending_since=at(5))
+    it.apply(samples.observed("globex", "behind", shard="pg-2", at=at(9)))
+    assert it.oldest_pending_seconds(at(105)) == {"app": 100.0}
+    it.set_targets([Place("globex", shard="pg-3")])
+    it.apply(samples.observed("globex", "up_to_date", shard="pg-3", at=at(10)))
+    assert it.pending() == {}
 
 
 def test_a_target_with_several_heads_counts_for_each_and_one_without_for_base() -> None:

@@ -9,18 +9,21 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
-from prometheus_client import Metric
+from prometheus_client import Counter, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator import events
-from orchestrator.observe.backfill_metrics import KEPT_SECONDS
+from orchestrator.observe.backfill_rows import KEPT_SECONDS
+from orchestrator.observe.backfill_rows import MAX_REVISIONS as MAX_ROWS
 from orchestrator.observe.bus import Bus
 from orchestrator.observe.fleet import Fleet
 from orchestrator.observe.fleet_metrics import MAX_REVISIONS
-from orchestrator.observe.metrics import Metrics
-from orchestrator.observe.migration_metrics import Exemplar
+from orchestrator.observe.metrics import RUN_OUTCOMES, Metrics
+from orchestrator.observe.migration_metrics import RETRIES, Exemplar
 from orchestrator.observe.rollouts import OUTCOMES
+from orchestrator.observe.shard_labels import OTHER, Shards, summed
 from orchestrator.rollout import progress
+from orchestrator.rollout.schedules import RunOutcome
 from tests.engine import until
 from tests.unit.observe import samples
 from tests.unit.observe.samples import Place, at
@@ -305,19 +308,93 @@ def test_a_registry_with_mistakes_is_told_until_it_is_read_again() -> None:
 def test_what_a_registry_lets_be_counted_begins_at_0_when_it_is_read() -> None:
     """A rollout may begin and end between two scrapes: Prometheus must have seen the series before."""
     it = Observed(Place("acme"), Place("globex", shard="pg-2"))
-    it.metrics.describe_registry(limits={"pg-1": 8, "pg-2": 8}, targets={"file": 2}, tracks=["app"], replayed=["app"])
+    it.metrics.describe_registry(
+        limits={"pg-1": 8, "pg-2": 8},
+        targets={"file": 2},
+        tracks=["app"],
+        replayed=["app"],
+        schedules=["nightly"],
+        backups=True,
+    )
     for shard in ("pg-1", "pg-2"):
         for outcome in OUTCOMES:
             assert it.value("migrations_total", track="app", shard=shard, outcome=outcome) == 0
         for execution in ("online", "replay"):
             assert it.value("migration_duration_seconds_count", track="app", shard=shard, execution=execution) == 0
         assert it.value("lock_wait_seconds_count", shard=shard) == 0
+        for result in ("taken", "failed"):
+            assert it.value("backups_total", shard=shard, result=result) == 0
         assert it.value("backfill_batch_duration_seconds_count", shard=shard) == 0
     for outcome in ("succeeded", "failed", "aborted", "rolled_back"):
         assert it.value("rollouts_total", track="app", outcome=outcome) == 0
-    it.metrics.describe_schedules({"nightly": 5.0})
     assert it.value("schedule_runs_total", schedule="nightly", outcome="missed") == 0
     assert it.value("registry_reloads_total", result="failed") == 0
+
+
+def test_backups_are_not_told_of_where_nobody_makes_any() -> None:
+    it = Observed(Place("acme"))
+    it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1})
+    assert it.value("backups_total", shard="pg-1", result="taken") is None
+
+
+def test_the_runs_of_a_schedule_go_with_it_and_stay_while_it_is_disabled() -> None:
+    it = Observed()
+    it.metrics.describe_registry(limits={}, targets={}, schedules=["nightly", "weekly"])
+    it.metrics.describe_schedules({"nightly": 5.0, "weekly": 6.0})
+    it.tell(events.ScheduleRan(schedule="weekly", planned_at=at(0), outcome="started", rollout="r1"))
+    it.metrics.describe_schedules({"nightly": 5.0})
+    assert it.value("schedule_runs_total", schedule="weekly", outcome="started") == 1
+    it.metrics.describe_registry(limits={}, targets={}, schedules=["weekly"])
+    assert it.value("schedule_runs_total", schedule="weekly", outcome="started") == 1
+    assert it.value("schedule_runs_total", schedule="nightly", outcome="started") is None
+
+
+def test_the_outcomes_of_runs_are_those_of_the_schedules() -> None:
+    assert list(RUN_OUTCOMES) == list(RunOutcome)
+
+
+def test_each_label_is_begun_once_however_many_shards_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = Observed(*(Place(f"t{n}", shard=f"pg-{n}") for n in range(500)), shards=1)
+    labels, asked = Counter.labels, []
+
+    def counted(self: Counter, *values: Any) -> Counter:
+        asked.append(values)
+        return labels(self, *values)
+
+    monkeypatch.setattr(Counter, "labels", counted)
+    it.metrics.describe_registry(limits={f"pg-{n}": 8 for n in range(500)}, targets={"file": 500})
+    assert len(asked) == 2 * (len(OUTCOMES) + len(RETRIES) + 1), "of one shard with a name, and of the others"
+
+
+def test_a_shards_label_is_not_looked_for_among_all_names() -> None:
+    compared = 0
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    names, shards = [Name(f"pg-{n}") for n in range(500)], Shards(400)
+    shards.describe(names, {})
+    compared = 0
+    for name in names:
+        shards.wide(name)
+        shards.detailed(name)
+    assert compared < 500
+
+
+def test_a_sum_asks_for_each_label_once() -> None:
+    asked = []
+
+    def label(shard: str) -> str:
+        asked.append(shard)
+        return OTHER
+
+    assert summed({"a": 1, "b": 2}, label) == {OTHER: 3}
+    assert asked == ["a", "b"]
 
 
 def test_a_shard_keeps_its_name_while_others_come_and_go_and_loses_it_with_its_place() -> None:
@@ -351,7 +428,11 @@ def test_rows_of_a_revision_go_some_time_after_the_last_rollout_with_it() -> Non
     started = samples.backfill_started()
     rows = {**labels, "revision": started.revision}
     for rollout in ("r1", "r2"):
-        it.tell(samples.backfill_started(rollout=rollout), samples.backfill_progressed(rollout=rollout, rows=10))
+        it.tell(
+            samples.created(rollout=rollout),
+            samples.backfill_started(rollout=rollout),
+            samples.backfill_progressed(rollout=rollout, rows=10),
+        )
     it.tell(samples.changed("succeeded", rollout="r1", at=at(100)))
     it.seconds = 100 + 2 * KEPT_SECONDS
     it.families()
@@ -362,8 +443,41 @@ def test_rows_of_a_revision_go_some_time_after_the_last_rollout_with_it() -> Non
     it.seconds += KEPT_SECONDS
     it.families()
     assert it.value("backfill_rows_total", **rows) is None
-    it.tell(samples.backfill_progressed(rollout="r2", rows=3))  # it was retried
+    it.tell(samples.changed("running", rollout="r2"), samples.backfill_progressed(rollout="r2", rows=3))  # retried
+    it.seconds += 2 * KEPT_SECONDS
+    it.families()
     assert it.value("backfill_rows_total", **rows) == 3
+
+
+def test_what_is_told_of_backfills_after_their_rollout_has_ended_counts_and_goes() -> None:
+    it, row = Observed(Place("acme")), {"track": "app", "shard": "pg-1", "revision": "b2"}
+    it.tell(samples.created(), samples.backfill_started(), samples.changed("aborted", at=at(100)))
+    it.tell(samples.backfill_stopped(rows=7, at=at(200)))
+    it.seconds = 199 + KEPT_SECONDS
+    it.families()
+    assert it.value("backfill_rows_total", **row) == 7
+    it.seconds += 1
+    it.families()
+    assert it.value("backfill_rows_total", **row) is None
+
+
+def test_revisions_are_named_as_long_as_there_is_room_and_again_when_others_have_gone() -> None:
+    it = Observed(Place("acme"), Place("globex", shard="pg-2"), shards=2)
+    row = {"track": "app", "shard": "pg-1"}
+    it.tell(samples.created(), samples.created(rollout="r2"))
+    for n in range(MAX_ROWS):
+        for shard in ("pg-1", "pg-2"):
+            it.tell(samples.backfill_progressed(revision=f"b{n}", shard=shard, rows=1))
+    it.tell(samples.backfill_progressed(revision="late", rows=1, rollout="r2"))
+    assert (it.value("backfill_rows_total", **row, revision="other")) == 1
+    it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1})
+    it.tell(samples.backfill_progressed(revision="later", rows=1, rollout="r2"))
+    assert it.value("backfill_rows_total", **row, revision="other") == 2, "each has its row on pg-1 still"
+    it.tell(samples.changed("succeeded", at=at(100)))
+    it.seconds = 100 + KEPT_SECONDS
+    it.families()
+    it.tell(samples.backfill_progressed(revision="last", rows=1, rollout="r2"))
+    assert it.value("backfill_rows_total", **row, revision="last") == 1
 
 
 def test_what_tenants_databases_hold_makes_no_long_labels() -> None:

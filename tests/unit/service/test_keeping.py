@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
+from orchestrator.backfill.changes import GONE, changed
 from orchestrator.backfill.model import Progress
 from orchestrator.backfill.records import Record, standing
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import LeadershipLostError, StoreError
 from orchestrator.events import Event
 from orchestrator.service import keeping
-from orchestrator.service.keeping import Keeper, changed
+from orchestrator.service.keeping import Keeper
 from tests.engine import until
 from tests.unit.api.fake_backfills import LAG, START, underway
 from tests.unit.observe import samples
@@ -49,7 +51,7 @@ def test_progress_is_written_when_it_is_time() -> None:
 
 def test_what_is_gone_without_an_end_has_stopped() -> None:
     [record] = changed(of(standing(underway(holds=(LAG,)))), {}, START, progress=False)
-    assert (record.state, record.reason, record.finished_at) == ("stopped", keeping.GONE, START)
+    assert (record.state, record.reason, record.finished_at) == ("stopped", GONE, START)
     assert (record.view.holds, record.view.rows_per_second, record.view.progress.seen) == ((), None, 250)
 
 
@@ -61,9 +63,14 @@ class Records:
     failing: Exception | None = None
     asked: int = 0
     meanwhile: Callable[[], None] | None = None
+    left: Sequence[Record] = ()
+
+    async def listed(self, *, only: Mapping[str, str], states: Sequence[str]) -> Sequence[Record]:
+        return [one for one in self.left if only["tenant"] == one.key.tenant and one.state in states]
 
     async def save(self, records: Sequence[Record], events: Sequence[Event] = ()) -> None:
         self.asked += 1
+        await anyio.lowlevel.checkpoint()
         if self.meanwhile is not None:
             self.meanwhile()
         if self.failing is not None:
@@ -142,7 +149,7 @@ async def test_one_that_ends_while_it_is_still_listed_is_written_once_and_runs_a
     assert [record.state for record in scene.records.saved[1][0]] == ["running"]
     scene.throttle.views = []
     await keeper.flush()
-    assert [record.reason for record in scene.records.saved[2][0]] == [keeping.GONE]
+    assert [record.reason for record in scene.records.saved[2][0]] == [GONE]
 
 
 async def test_one_that_begins_and_ends_while_others_are_written_is_written_next() -> None:
@@ -192,6 +199,48 @@ async def test_hundreds_of_them_share_few_transactions(monkeypatch: pytest.Monke
         keeper.publish(samples.held("replication_lag"))
         await until(lambda: len(scene.records.saved) == 2)
         assert {record.state for record in scene.records.saved[1][0]} == {"held"}
+
+
+async def test_hundreds_that_wait_until_their_ends_are_written_wait_for_few_writes() -> None:
+    scene = Scene()
+    keeper = scene.keeper()
+
+    async def end(tenant: str) -> None:
+        keeper.publish(started(tenant))
+        keeper.publish(ended(tenant))
+        await keeper.catch_up()
+        assert ended(tenant) in [event for _, events in scene.records.saved for event in events]
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(300):
+            tasks.start_soon(end, f"t{number}")
+    assert scene.records.asked <= 3
+
+
+async def test_what_is_left_of_a_target_counts_until_it_is_asked_again_or_its_rollout_has_ended() -> None:
+    """The last known of a backfill that nobody is at goes into its record when its end is told."""
+
+    async def recorded(*happened: Event | None) -> list[str]:
+        scene = Scene(Records(left=[stopped]))
+        keeper = scene.keeper()
+        assert await keeper.left("r001", "acme", "app") == [stopped]
+        await keeper.left("r001", "other", "app")
+        for event in happened:
+            if event is None:
+                scene.records.left = []
+                await keeper.left("r001", "acme", "app")
+            else:
+                keeper.forget(event)
+        keeper.publish(ended())
+        await keeper.flush()
+        return [record.state for records, _ in scene.records.saved for record in records]
+
+    stopped = replace(RUNS, state="stopped")
+    assert await recorded() == ["finished"]
+    assert await recorded(samples.changed("running", rollout="r001")) == ["finished"]
+    assert await recorded(samples.changed("failed", rollout="r002")) == ["finished"]
+    assert await recorded(samples.changed("failed", rollout="r001")) == []
+    assert await recorded(None) == []
 
 
 async def test_what_is_left_is_written_at_the_end() -> None:
