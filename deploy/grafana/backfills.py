@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from deploy.grafana.panels import LEADER, dashboard, graph, number, table
-from deploy.grafana.variables import JOB, Json, variable
+from deploy.grafana.variables import JOB, OF_SHARD, SMALL_ONES, Json, variable
 
 PLACE = f'{{{JOB},track=~"$track",shard=~"$shard"}}'
 SHARD = f'{{{JOB},shard=~"$shard"}}'
-LAG = f'{{{JOB},shard=~"$shard",signal=~"replication_lag|replica_lag"}}'
+SOME = f"{{{JOB},{OF_SHARD}}}"
+LAG = f'{{{JOB},{OF_SHARD},signal=~"replication_lag|replica_lag"}}'
 OF_TRACK = f'{{{JOB},track=~"$track"}}'
 RATE = "[$__rate_interval]"
 NONE = "no backfill is underway"
@@ -81,10 +82,10 @@ def make() -> Json:
                     (
                         "{{shard}}",
                         "histogram_quantile(0.95, sum by (le, shard) "
-                        f"(rate(orchestrator_backfill_batch_duration_seconds_bucket{SHARD}{RATE})))",
+                        f"(rate(orchestrator_backfill_batch_duration_seconds_bucket{SOME}{RATE})))",
                     )
                 ],
-                "From a batch's first statement to its commit.",
+                f"From a batch's first statement to its commit. {SMALL_ONES}",
                 unit="s",
                 empty=NONE,
             ),
@@ -104,14 +105,14 @@ def make() -> Json:
             graph(
                 "Lag of replicas",
                 [("{{shard}} {{signal}}", f"max by (shard, signal) (orchestrator_backfill_signal{LAG})")],
-                "Of the slowest replica of each shard, read while backfills run there.",
+                f"Of the slowest replica of each shard, read while backfills run there. {SMALL_ONES}",
                 unit="s",
                 empty=f"{NONE}, or no lag is read",
             ),
             table(
                 "What backfills give way to, as of now",
-                f"max by (shard, signal) (orchestrator_backfill_signal{SHARD})",
-                "Each shard's signals, in their own units. Thresholds are in the registry.",
+                f"max by (shard, signal) (orchestrator_backfill_signal{SOME})",
+                f"Each shard's signals, in their own units. Thresholds are in the registry. {SMALL_ONES}",
                 {"shard": "shard", "signal": "signal", "Value": "value"},
                 largest_first=True,
                 empty=f"{NONE}, or the registry sets no thresholds",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from deploy.grafana.overrides import ROLLOUTS
 from deploy.grafana.panels import LEADER, SELDOM, Panel, dashboard, graph, number, table
-from deploy.grafana.variables import JOB, OF_TRACK, Json, variable
+from deploy.grafana.variables import JOB, OF_SHARD, OF_TRACK, SMALL_ONES, Json, variable
 
 HERE = f'{{{JOB},rollout=~"$rollout"}}'
 ROLLOUT = f'{{{JOB},rollout=~"$rollout",{OF_TRACK}}}'
 PLACE = f'{{{JOB},track=~"$track",shard=~"$shard"}}'
 SHARD = f'{{{JOB},shard=~"$shard"}}'
+# Of histograms.
+SOME_PLACES, SOME = f'{{{JOB},track=~"$track",{OF_SHARD}}}', f"{{{JOB},{OF_SHARD}}}"
 # Of the track, as what a rollout tells without naming its track.
 OURS = f"{LEADER} and on (job, instance, rollout) orchestrator_rollout_started_timestamp_seconds{ROLLOUT}"
 NONE = "no rollout is active"
@@ -152,7 +154,7 @@ def _work() -> list[Panel]:
                     "{{shard}} running",
                     f"sum by (shard) (orchestrator_migrations_in_progress{SHARD} {LEADER})",
                 ),
-                ("{{shard}} limit", f"min by (shard) (orchestrator_shard_concurrency_limit{SHARD})"),
+                ("{{shard}} limit", f"min by (shard) (orchestrator_shard_concurrency_limit{SHARD} {LEADER})"),
             ],
             "A limit below the registry's says that the server has no room for more. A target that waits for its next "
             "attempt counts as running, and needs no room meanwhile.",
@@ -169,10 +171,11 @@ def _trouble() -> list[Panel]:
                 (
                     "{{shard}} {{execution}}",
                     "histogram_quantile(0.95, sum by (le, shard, execution) "
-                    f"(rate(orchestrator_migration_duration_seconds_bucket{PLACE}{SELDOM})))",
+                    f"(rate(orchestrator_migration_duration_seconds_bucket{SOME_PLACES}{SELDOM})))",
                 )
             ],
-            "From start to end, over all attempts, of migrations that succeeded or failed in the last five minutes.",
+            "From start to end, over all attempts, of migrations that succeeded or failed in the last five minutes. "
+            + SMALL_ONES,
             unit="s",
             width=8,
             empty="no migration has ended",
@@ -183,10 +186,10 @@ def _trouble() -> list[Panel]:
                 (
                     "{{shard}}",
                     "histogram_quantile(0.95, sum by (le, shard) "
-                    f"(rate(orchestrator_lock_wait_seconds_bucket{SHARD}{SELDOM})))",
+                    f"(rate(orchestrator_lock_wait_seconds_bucket{SOME}{SELDOM})))",
                 )
             ],
-            "In the last five minutes, whether the lock was had or not.",
+            f"In the last five minutes, whether the lock was had or not. {SMALL_ONES}",
             unit="s",
             width=8,
             empty="no lock was asked for",

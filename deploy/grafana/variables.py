@@ -11,6 +11,9 @@ SOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 JOB = 'job="$job"'
 # Of rollouts: one over all tracks has `*` for its track.
 OF_TRACK = 'track=~"$track|[*]"'
+# Of histograms and signals: where there are many shards, small ones are told as one there, and by name elsewhere.
+OF_SHARD = 'shard=~"$shard|other"'
+SMALL_ONES = "Where there are many shards, small ones are one here: other."
 
 
 def variable(name: str, metric: str, *more: str) -> Json:

@@ -119,7 +119,8 @@ class BackfillMetrics(Collector):
             "What a shard says of its load while backfills run there (lag in seconds, for one), in the signal's unit.",
             labels=["shard", "signal"],
         )
-        for read, value in first(greatest(self.signals(), self._shards.detailed)).items():
+        told = self.signals()
+        for read, value in first(greatest(told, self._shards.of_signals(told))).items():
             signals.add_metric(read, value)
         yield signals
         throttled = CounterMetricFamily(

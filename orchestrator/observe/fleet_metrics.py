@@ -15,6 +15,8 @@ from orchestrator.observe.shard_labels import Shards, summed
 
 # A track's revisions beyond these are summed up as `other`: version tables are tenants' data, labels must be bounded.
 MAX_REVISIONS = 60
+# So many in all, where there are several tracks; of each of them at least the fewest.
+MAX_REVISIONS_OF_ALL, FEWEST_REVISIONS = 120, 3
 
 
 class FleetCollector(Collector):
@@ -83,8 +85,9 @@ def bounded(by_revision: Mapping[tuple[str, str], int]) -> Iterator[Sample]:
     tracks: dict[str, Tally[str]] = {}
     for (track, revision), n in by_revision.items():
         tracks.setdefault(track, Tally())[revision] = n
+    most = max(FEWEST_REVISIONS, min(MAX_REVISIONS, MAX_REVISIONS_OF_ALL // max(1, len(tracks))))
     for track, tally in tracks.items():
-        shown = tally.most_common(MAX_REVISIONS)
+        shown = tally.most_common(most)
         yield from (((track, short(revision)), n) for revision, n in shown)
         if rest := tally.total() - sum(n for _revision, n in shown):
             yield (track, "other"), rest

@@ -81,7 +81,9 @@ class Metrics:
         self.drift = DriftMetrics(registry)
         self.process = ProcessMetrics(registry)
         registry.register(FleetCollector(fleet, clock, laggards, self._shards))
-        self.of_rollouts = RolloutCollector(fleet.rollouts, eta or _unknown, clock)
+        self.of_rollouts = RolloutCollector(
+            fleet.rollouts, eta or _unknown, clock, lambda: self._shards.room.of_rollouts
+        )
         registry.register(self.of_rollouts)
 
     def describe_registry(

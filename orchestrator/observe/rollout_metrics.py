@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
@@ -10,43 +9,43 @@ from typing import Any
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
+from orchestrator.observe import rollout_detail
 from orchestrator.observe.families import Sample, gauge, short
 from orchestrator.observe.rollouts import MIGRATION_STATES, RolloutPicture, Rollouts
 
 # (total, counts by state, elapsed seconds) -> seconds to go, None when it cannot be told
 Eta = Callable[[int, Mapping[Any, int], float], float | None]
 
-# Of so many rollouts, the newest, there are series for each wave and state, or signature of failures.
-MAX_DETAILED = 20
-# The commonest signatures of a rollout; the rest is summed up as `other`.
-MAX_SIGNATURES = 10
-OTHER = "other"
-
 
 class RolloutCollector(Collector):
     """`resting` tells by rollout how many of its targets' backfills are held with a reason, `backing_up` how many of
-    its targets are backed up: neither is a standstill. Who knows puts them there."""
+    its targets are backed up: neither is a standstill. Who knows puts them there. `room`: how many series there may
+    be."""
 
-    def __init__(self, rollouts: Rollouts, eta: Eta, clock: Callable[[], datetime]) -> None:
-        self._rollouts, self._eta, self._clock = rollouts, eta, clock
+    def __init__(self, rollouts: Rollouts, eta: Eta, clock: Callable[[], datetime], room: Callable[[], int]) -> None:
+        self._rollouts, self._eta, self._clock, self._room = rollouts, eta, clock, room
         self.resting: Callable[[], Mapping[str, int]] = dict
         self.backing_up: Callable[[], Mapping[str, int]] = dict
 
     def collect(self) -> Iterator[Metric]:
         active, now = list(self._rollouts.items()), self._clock()
-        detailed = active[-MAX_DETAILED:]
+        newest = [(rollout, picture) for rollout, picture in reversed(active)]
+        told, by_wave = rollout_detail.detail([rollout_detail.series(picture) for _, picture in newest], self._room())
+        ordered = [(*one, number >= by_wave) for number, one in enumerate(newest)]
+        detailed = ordered[:told]
         resting, backing_up = self.resting(), self.backing_up()
         for rollout, picture in active:
             picture.look(now, resting=resting.get(rollout, 0), backing_up=backing_up.get(rollout, 0))
         yield gauge("rollouts_active", "Rollouts that have not ended.", [], [((), len(active))])
         yield gauge(
             "rollout_targets",
-            "Targets of an active rollout by the state of their migration.",
+            "Targets of an active rollout by the state of their migration; where there is no room for its waves, they "
+            "are one, `other`.",
             ["rollout", "track", "wave", "state"],
             (
                 ((rollout, picture.track, wave, state), counts[state])
-                for rollout, picture in detailed
-                for wave, counts in picture.waves.items()
+                for rollout, picture, summed_up in detailed
+                for wave, counts in rollout_detail.waves(picture, summed_up=summed_up).items()
                 for state in MIGRATION_STATES
             ),
         )
@@ -56,8 +55,9 @@ class RolloutCollector(Collector):
             ["rollout", "signature"],
             (
                 ((rollout, short(signature)), n)
-                for rollout, picture in detailed
-                for signature, n in commonest(picture.failures()).items()
+                for rollout, picture, summed_up in detailed
+                for signature, n in rollout_detail.commonest(picture.failures()).items()
+                if not summed_up
             ),
         )
         yield gauge(
@@ -67,8 +67,8 @@ class RolloutCollector(Collector):
             ["rollout", "wave"],
             (
                 ((rollout, wave), ratio)
-                for rollout, picture in detailed
-                for wave, ratio in picture.budgets_used().items()
+                for rollout, picture, summed_up in ordered
+                for wave, ratio in rollout_detail.budgets(picture, summed_up=summed_up).items()
             ),
         )
         yield from self._moments(active)
@@ -127,14 +127,3 @@ class RolloutCollector(Collector):
             seconds = self._eta(picture.total, picture.counts, picture.age_seconds(now))
             if seconds is not None:
                 yield (rollout,), seconds
-
-
-def commonest(failures: Counter[str]) -> dict[str, int]:
-    """
-    >>> commonest(Counter({f"cause {n}": 1 for n in range(12)}))["other"]
-    2
-    """
-    shown = dict(failures.most_common(MAX_SIGNATURES))
-    if rest := failures.total() - sum(shown.values()):
-        shown[OTHER] = shown.get(OTHER, 0) + rest
-    return shown

@@ -1,52 +1,66 @@
 """Which shards /metrics names, so that there are not more series than a monitoring system is asked to keep.
 
 What belongs to other shards is summed up as `other`. Counters and gauges take few series of each shard, histograms
-many: so they may name fewer.
+many: so they may name fewer. What shards leave is for active rollouts.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol
 
 from prometheus_client import Metric
 
 OTHER = "other"
-# As many series as there should be at most, and how many of them belong to no shard: tracks, revisions, some active
-# rollouts, the process.
-MOST_SERIES, OF_NO_SHARD = 2_000, 300
+# As many series as there should be at most, and how many of them belong to no shard: the process and a track with its
+# revisions; further tracks, and their revisions; as many as active rollouts have in any case.
+MOST_SERIES, OF_PROCESS, OF_FURTHER_TRACK, OF_REVISIONS, OF_ROLLOUTS = 2_000, 110, 9, 60, 190
+# Signals of load that a shard has, as a rule.
+SIGNALS = 3
 # What a shard may come to: counters and gauges, for itself and for each track that has targets there (a test counts).
-WIDE, WIDE_OF_TRACK = 9, 18
+WIDE, WIDE_OF_TRACK = 9 + SIGNALS, 18
 # The same of histograms, and of what else only some shards are named for.
-DETAILED, DETAILED_OF_TRACK = 27, 23
+DETAILED, DETAILED_OF_TRACK = 21 + SIGNALS, 23
 # Even of many shards, so many have histograms of their own.
 FEWEST_DETAILED = 3
 
 
 class Room(NamedTuple):
-    """How many shards are named, and how many of them in histograms, too."""
+    """How many shards are named, and how many of them in histograms, too; how many series rollouts may have."""
 
     wide: int
     detailed: int
+    of_rollouts: int = MOST_SERIES
 
 
-def room(shards: int, places: int, most: int | None = None) -> Room:
+def room(shards: int, places: int, tracks: int = 1, most: int | None = None) -> Room:
     """For `places` pairs of track and shard. `most`: name so many, however many series that makes.
 
-    >>> room(16, 16), room(50, 50), room(200, 200)
-    (Room(wide=16, detailed=16), Room(wide=50, detailed=6), Room(wide=54, detailed=3))
-    >>> room(200, 200, 20), room(0, 0)
-    (Room(wide=20, detailed=20), Room(wide=0, detailed=0))
+    >>> room(1, 1), room(16, 16)
+    (Room(wide=1, detailed=1, of_rollouts=1813), Room(wide=16, detailed=16, of_rollouts=658))
+    >>> room(50, 50), room(200, 200)
+    (Room(wide=50, detailed=3, of_rollouts=202), Room(wide=49, detailed=3, of_rollouts=202))
+    >>> room(16, 128, 8)
+    Room(wide=3, detailed=3, of_rollouts=311)
+    >>> room(200, 200, most=20), room(0, 0)
+    (Room(wide=20, detailed=20, of_rollouts=273), Room(wide=0, detailed=0, of_rollouts=1890))
     """
+    of_each = places / shards if shards else 1
+    wide, detailed = WIDE + WIDE_OF_TRACK * of_each, DETAILED + DETAILED_OF_TRACK * of_each
+    left = MOST_SERIES - OF_PROCESS - OF_FURTHER_TRACK * (tracks - 1) - OF_REVISIONS * (tracks > 1)
     if most is not None:
-        return Room(min(shards, most), min(shards, most))
-    tracks = places / shards if shards else 1
-    wide, detailed = WIDE + WIDE_OF_TRACK * tracks, DETAILED + DETAILED_OF_TRACK * tracks
-    left: float = MOST_SERIES - OF_NO_SHARD
-    named = _fits(shards, shards, left - (FEWEST_DETAILED + 1) * detailed, wide)
-    left -= (named + (named < shards)) * wide
-    return Room(named, max(min(FEWEST_DETAILED, named), _fits(named, shards, left, detailed)))
+        named = some = min(shards, most)
+    else:
+        named = _fits(shards, shards, left - OF_ROLLOUTS - (FEWEST_DETAILED + 1) * detailed, wide)
+        for_some = left - OF_ROLLOUTS - _with_other(named, shards) * wide
+        some = max(min(FEWEST_DETAILED, named), _fits(named, shards, for_some, detailed))
+    taken = _with_other(named, shards) * wide + _with_other(some, shards) * detailed
+    return Room(named, some, max(OF_ROLLOUTS, int(left - taken)))
+
+
+def _with_other(named: int, shards: int) -> int:
+    return named + (named < shards)
 
 
 def _fits(wanted: int, shards: int, left: float, each: float) -> int:
@@ -63,6 +77,7 @@ class Shards:
         self._most = most
         self._wide: frozenset[str] | None = None
         self._detailed: frozenset[str] | None = None
+        self.room = Room(0, 0)
 
     def describe(self, shards: Iterable[str], targets: Mapping[tuple[str, str], int]) -> bool:
         """Take over the registry's shards, and the number of targets by track and shard; whether a shard is named
@@ -71,7 +86,8 @@ class Shards:
         sizes: Counter[str] = Counter()
         for (_track, shard), number in targets.items():
             sizes[shard] += number
-        found = room(len(names), max(len(names), len(targets)), self._most)
+        tracks = len({track for track, _shard in targets})
+        self.room = found = room(len(names), max(len(names), len(targets)), max(1, tracks), self._most)
         before = self._wide, self._detailed
         wide = chosen(self._wide or frozenset(), names, sizes, found.wide)
         detailed = chosen(self._detailed or frozenset(), wide, sizes, found.detailed)
@@ -85,6 +101,14 @@ class Shards:
     def detailed(self, shard: str) -> str:
         """Its label in histograms, and where only some are named."""
         return shard if self._detailed is None or shard in self._detailed else OTHER
+
+    def of_signals(self, read: Collection[tuple[str, str]]) -> Callable[[str], str]:
+        """How shards are labelled in what was `read` of their load, pairs of shard and signal."""
+        if self._wide is None:
+            return self.wide
+        found = {(self.wide(shard), signal) for shard, signal in read}
+        most = SIGNALS * (len(self._wide) + len(self._detailed or ()) + 2)
+        return self.wide if len(found) <= most else self.detailed
 
 
 def chosen(before: Set[str], names: Sequence[str], sizes: Mapping[str, int], most: int) -> Sequence[str]:

@@ -189,6 +189,7 @@ async def test_every_query_has_an_answer_every_alert_fires_and_the_numbers_are_t
         await steer(daemon, rollout, "resume")
         assert (await order(daemon, "adjust", reset=True)).status_code == 200
         ended = await daemon.ended(rollout)
+        await watched.fires("RolloutFailed")
         await counted_what_the_api_says(scraping, daemon, ended)
 
         await engine.execute(pg, roomy[-1], "ALTER TABLE tickets ADD COLUMN by_hand integer")

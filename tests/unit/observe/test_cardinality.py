@@ -74,6 +74,60 @@ def test_ten_thousand_tenants_have_the_series_of_few_and_no_more_than_are_promis
     assert states == set(MIGRATION_STATES)
 
 
+def busy(it: Observed, rollouts: int) -> None:
+    """As many more rollouts of five waves that fail for many reasons."""
+    for number in range(rollouts):
+        of = {"rollout": f"more-{number}", "track": "app"}
+        waves = {f"wave {n}": 20 for n in range(5)}
+        it.tell(samples.created(**of, total=100, waves=waves))
+        allowed = dict.fromkeys(waves, 3)
+        counts = {"pending": 100}
+        by_wave = {wave: {"pending": total} for wave, total in waves.items()}
+        it.tell(samples.changed("running", **of, total=100, counts=counts, waves=by_wave, allowed=allowed))
+        for n in range(15):
+            it.tell(samples.finished(f"tenant-{n}", "failed", signature=f"cause {n}", wave="wave 0", **of))
+
+
+@pytest.mark.parametrize("shards", [1, 16, 50])
+def test_twenty_rollouts_of_five_waves_are_within_what_is_promised(shards: int) -> None:
+    it = large(10_000, on=shards)
+    busy(it, 20)
+    assert series(it) <= MOST_SERIES, series(it)
+    told = it.families()["orchestrator_rollout_targets"].samples
+    assert {sample.labels["rollout"] for sample in told} >= {"more-19"}
+    assert sum(sample.value for sample in told if sample.labels["rollout"] == "more-19") == 100
+    budgets = it.families()["orchestrator_rollout_failure_budget_used_ratio"].samples
+    assert {sample.labels["rollout"] for sample in budgets} >= {f"more-{n}" for n in range(20)}, "an alert looks at it"
+
+
+def test_the_newest_rollouts_are_told_wave_by_wave_and_older_ones_in_sum() -> None:
+    it = large(10_000, on=16)
+    busy(it, 20)
+    told = it.families()["orchestrator_rollout_targets"].samples
+    waves = {
+        rollout: {sample.labels["wave"] for sample in told if sample.labels["rollout"] == rollout}
+        for rollout in ("more-0", "more-19")
+    }
+    assert waves["more-19"] == {f"wave {n}" for n in range(5)}
+    assert waves["more-0"] == {OTHER}
+    failed = [one.value for one in told if (one.labels["rollout"], one.labels["state"]) == ("more-0", "failed")]
+    assert failed == [15]
+
+
+def test_many_tracks_with_many_rollouts_and_revisions_are_within_what_is_promised() -> None:
+    places = [Place(f"tenant-{n}", f"track-{n % 20}", f"pg-{n // 20 % 16}") for n in range(6_400)]
+    it = Observed(*places)
+    it.metrics.describe_registry(limits={f"pg-{n}": 8 for n in range(16)}, targets={"file": 6_400}, backups=True)
+    for n, place in enumerate(places):
+        of = {"track": place.track, "shard": place.shard}
+        it.tell(samples.observed(place.tenant, "behind", heads=(f"revision {n // 20 % 60}",), **of))
+        it.tell(samples.finished(place.tenant, "failed", execution="online", **of))
+    for n in range(16):
+        _burden(it, f"pg-{n}")
+    busy(it, 20)
+    assert series(it) <= MOST_SERIES, series(it)
+
+
 def named(it: Observed, family: str) -> set[str]:
     return {sample.labels["shard"] for sample in it.families()[f"orchestrator_{family}"].samples}
 

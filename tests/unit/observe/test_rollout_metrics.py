@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestrator import events
-from orchestrator.observe.rollout_metrics import MAX_DETAILED, MAX_SIGNATURES
+from orchestrator.observe.rollout_detail import MAX_DETAILED, MAX_SIGNATURES
 from tests.unit.observe import samples
 from tests.unit.observe.samples import Place, at
 from tests.unit.observe.test_metrics import Observed

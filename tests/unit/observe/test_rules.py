@@ -97,6 +97,12 @@ def test_a_command_of_a_runbook_is_one_of_ours(page: str, line: str) -> None:
     assert {word for word in ours if word.startswith("-")} <= documents.options(COMMANDS[name])
 
 
+@pytest.mark.parametrize("where", [name for name in QUERIES if "shard_concurrency" in QUERIES[name]])
+def test_how_much_a_shard_may_is_asked_of_the_leader_only(where: str) -> None:
+    """One that stands by may have another registry, and gives other shards a name."""
+    assert "orchestrator_leader" in QUERIES[where]
+
+
 def test_the_dashboards_are_those_that_the_code_makes() -> None:
     made = {name: generate.text(dashboard) for name, dashboard in generate.dashboards().items()}
     there = {file.name: file.read_text() for file in generate.FOLDER.glob("*.json")}
