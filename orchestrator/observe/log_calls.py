@@ -86,6 +86,7 @@ ROLLOUTS: Sequence[Entry] = (
     ),
     call("asking_for_head_room_crashed", "error", "shard exception", "A server's room could not be asked for.", _BUG),
     call("rendering_crashed", "error", "exception", "A plan could not be compiled; env.py carries it out.", _BUG),
+    call("measuring_crashed", "error", "shard database exception", "Sizes of tables could not be read.", _BUG),
     call("comparing_crashed", "error", "tenant track shard exception", "A target's schema could not be read.", _BUG),
     call("reading_heads_crashed", "error", "tenant track shard exception", "Heads could not be read.", _BUG),
 )
