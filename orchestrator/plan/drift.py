@@ -1,8 +1,8 @@
 """Which targets' schemas differ from those of the others at their revision. Pure.
 
 Targets of one track that claim the same heads should be alike. Which of them are right nobody tells, so most of them
-are: more than half. Where there is no such majority, all of them are undecided, which is no better than drifted. Those that
-cannot be read now have their say, too, as they were seen last.
+are: more than half. Where there is no such majority, all of them are undecided, which is no better than drifted. Those
+that cannot be read now have their say, too, as they were seen last.
 """
 
 from __future__ import annotations
@@ -114,9 +114,7 @@ def _unprovisioned(one: Seen) -> Verdict:
     return Verdict(one.key, Standing.UNPROVISIONED, fingerprint=one.fingerprint, why=why)
 
 
-def _judged(
-    group: Group, members: Sequence[Seen], reference: str | None, absent: Sequence[str] = ()
-) -> list[Verdict]:
+def _judged(group: Group, members: Sequence[Seen], reference: str | None, absent: Sequence[str] = ()) -> list[Verdict]:
     """`absent`: digests of members that were not seen."""
     digests = Counter([*(one.fingerprint.digest for one in members), *absent])
     named = _named(members, reference)

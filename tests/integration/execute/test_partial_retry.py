@@ -14,9 +14,7 @@ from tests import engine, environments
 from tests.engine import Engine
 from tests.servers import MakeDatabases
 
-FIRST = Wave(
-    "first", select="tenant in (t000,t001,t002)", approval=True, on_failure=FailureBudget(5, same_signature=9)
-)
+FIRST = Wave("first", select="tenant in (t000,t001,t002)", approval=True, on_failure=FailureBudget(5, same_signature=9))
 CAREFUL = Strategy("careful", 4, (FIRST, Wave("rest")))
 FAILING = """
 tenant = context.get_x_argument(as_dictionary=True)["tenant"]
