@@ -185,6 +185,16 @@ async def test_what_is_not_tried_again_is_told_as_its_target_has_it(
         names = [event.name for event in await running.service.events(rollout)]
         assert names.index("BackfillFinished") < names.index("MigrationFinished")
 
+        await running.service.retry(rollout, by="test")
+        with anyio.fail_after(90):
+            await running.service.finished(rollout)
+        [done] = await running.service.migrations(rollout)
+        assert (done.state, done.to_heads) == ("succeeded", ("zeta",))
+        assert [(one.state, one.view.progress.changed) for one in await running.service.backfills.listed()] == [
+            ("finished", ROWS)
+        ]
+        assert len(running.of(BackfillFinished)) == 1
+
 
 async def test_what_cannot_be_read_is_told_as_not_known(
     pg: Server, make_databases: MakeDatabases, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
