@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
+# Of a field that is for this process only: neither kept nor told to others.
+UNTOLD = "untold"
+
 
 def now() -> datetime:
     return datetime.now(UTC)
@@ -32,8 +35,8 @@ class Event:
         return type(self).__name__
 
     def as_dict(self) -> dict[str, Any]:
-        """The event for JSON: plain values, times as text."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        """The event for JSON: plain values, times as text; without what is for this process only."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if UNTOLD not in f.metadata}
         return {key: timestamp(value) if isinstance(value, datetime) else value for key, value in values.items()}
 
 
@@ -67,7 +70,8 @@ class RolloutStateChanged(RolloutEvent):
     `waiting` says what it waits for. `by`: who has paused it, if it was not paused by what it found. `allowed`: so many
     targets of a wave may fail before the rollout reacts, where a number of them is all that its budget sets;
     `accepted`: so many of a wave's failures somebody has seen, and gone on in spite of. `ending`:
-    what its last line in the log tells besides, once it has ended."""
+    what its last line in the log tells besides, once it has ended. `again`: tenants and tracks of failed targets that
+    are pending again, for this process only: there may be thousands, and the ledger has them."""
 
     state: str
     reason: str | None
@@ -80,6 +84,7 @@ class RolloutStateChanged(RolloutEvent):
     allowed: dict[str, int] = field(default_factory=dict)
     accepted: dict[str, int] = field(default_factory=dict)
     ending: dict[str, Any] | None = None
+    again: frozenset[tuple[str, str]] = field(default=frozenset(), metadata={UNTOLD: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

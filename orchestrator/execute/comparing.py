@@ -6,7 +6,7 @@ read a second time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -19,7 +19,7 @@ from orchestrator.execute.survey import BESIDE_ROLLOUTS, ShardHealth, by_shard
 from orchestrator.plan import catalog as catalogs
 from orchestrator.plan import drift, drifted_lines
 from orchestrator.plan.catalog import Catalog, Line
-from orchestrator.plan.drift import Group, Seen, Standing, Verdict
+from orchestrator.plan.drift import Absent, Group, Seen, Standing, Verdict
 from orchestrator.plan.drifted_lines import Difference
 from orchestrator.registry.model import Registry, Target, TargetKey
 
@@ -46,8 +46,15 @@ class Comparer:
         self._reader, self._slots = reader, slots
         self._room = anyio.CapacityLimiter(AT_ONCE)
 
-    async def judge(self, registry: Registry, targets: Iterable[Target], reference: str | None = None) -> list[Verdict]:
-        """A verdict on each target, in the order of tenants. `reference` names the tenant that is right."""
+    async def judge(
+        self,
+        registry: Registry,
+        targets: Iterable[Target],
+        reference: str | None = None,
+        last: Mapping[TargetKey, Absent] | None = None,
+    ) -> list[Verdict]:
+        """A verdict on each target, in the order of tenants; none on those of which nothing can be said. `reference`
+        names the tenant that is right; `last`: how those that cannot be read count."""
         seen: dict[TargetKey, Seen] = {}
         unread: list[Verdict] = []
         common: dict[Group | None, frozenset[str]] = {}
@@ -67,7 +74,8 @@ class Comparer:
         common |= drift.common_roles(seen.values())
         mistaken = [one.key for one in seen.values() if not one.doubtful.isdisjoint(common[one.group])]
         await self._read(registry, _known(registry, mistaken), found)
-        return sorted([*drift.judge(seen.values(), reference), *unread], key=lambda verdict: verdict.key)
+        absent = [last[one.key] for one in unread if one.key in last] if last is not None else ()
+        return sorted([*drift.judge(seen.values(), reference, absent), *unread], key=lambda verdict: verdict.key)
 
     async def differences(
         self, registry: Registry, verdicts: Iterable[Verdict], most: int

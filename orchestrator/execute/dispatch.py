@@ -23,7 +23,7 @@ from orchestrator.plan.back import Return
 from orchestrator.plan.bound import BoundPlanner
 from orchestrator.plan.steps import Planner
 from orchestrator.registry.model import Registry, Target, Track
-from orchestrator.rollout.ports import Control, Reading, Share
+from orchestrator.rollout.ports import Aftermath, Control, Reading, Share
 from orchestrator.rollout.state import Aim, FleetState, Migration, Rollout
 
 SURVEY_SECONDS = 15.0
@@ -175,6 +175,11 @@ class LocalExpedition:
             return Reading(migration, failure=classify.failure(exc), state=classify.outcome(exc))
         plan = self._route.ways[migration.track].planner_for(migration).plan(heads, migration.from_heads)
         return Reading(migration, plan=plan)
+
+    async def aftermath(self, migrations: Sequence[Migration]) -> Sequence[Aftermath]:
+        registry = self._route.registry()
+        histories = {track: way.history for track, way in self._route.ways.items()}
+        return await self._driver.lookback(self._surveyor.slots).read(registry, histories, migrations)
 
     def limit(self, most: int | None) -> None:
         self._driver.allow(self._route, most)

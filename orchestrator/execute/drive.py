@@ -27,7 +27,9 @@ from orchestrator.execute import classify
 from orchestrator.execute.admission import LOOK_SECONDS, Admission
 from orchestrator.execute.backfilling import Backfilling, Throttle, Unthrottled
 from orchestrator.execute.courses import Courses
+from orchestrator.execute.frozen import find_target
 from orchestrator.execute.gate import Gate
+from orchestrator.execute.lookback import LookBack
 from orchestrator.execute.migrate import Attempt, Done, Migrator, Work
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.retry import Retries, RetryPolicy
@@ -97,6 +99,10 @@ class Driver:
     def allow(self, route: Route, most: int | None) -> None:
         """Let so many migrations of the rollout run at once from now on; None: as many as there are slots."""
         self._slots.allow(route.part, most)
+
+    def lookback(self, slots: Slots) -> LookBack:
+        """Whoever tells what has become of migrations that are not driven any more, with `slots` of its own."""
+        return LookBack(self._migrator, slots, self._throttle)
 
     async def run(self, share: Share, route: Route, control: Control) -> None:
         """Start the share's migrations one by one; return when all that were started have ended."""
@@ -212,7 +218,7 @@ class _One:
         if (refusal := self.drive.admission.refusal) is not None:
             raise refusal
         registry = self.drive.route.registry()  # each time: it may change
-        target = _find(registry, self.migration)
+        target = find_target(registry, self.migration)
         self.migration = replace(self.migration, place=registry.place_of(target))
         try:
             await self._start()
@@ -368,41 +374,6 @@ class _One:
             await self.drive.throttle.kept()
         self.spent.seconds, self.spent.backfill_rows = time.monotonic() - self.began, self.backfilling.rows
         await self.drive.control.record(self.migration, tell.finished(self.migration, self.spent))
-
-
-def _find(registry: Registry, migration: Migration) -> Target:
-    """The target's place in the registry as it is now; a frozen target is never silently moved or dropped."""
-    target = registry.by_key.get(migration.key)
-    if target is None and registry.unanswered:
-        raise TargetUnreachableError(
-            f"no source names the tenant, and {', '.join(registry.unanswered)} gave no good answer since the start",
-            kind="undiscovered",
-            remedy="mend the source (`orchestrator tenants` says what is wrong), then retry",
-            retriable=True,
-        )
-    if target is None:
-        raise TargetError(
-            "the tenant is no longer in the registry; nothing was touched",
-            kind="vanished",
-            remedy="put it back and retry, or leave it out of the next rollout",
-        )
-    if target.shard != migration.shard or not _is_there(registry, target, migration):
-        raise TargetError(
-            f"the registry has moved the tenant since the rollout began: from {migration.shard}, {migration.place} to "
-            f"{target.shard}, {registry.place_of(target)}; nothing was touched",
-            kind="moved",
-            remedy="start a rollout for it where it is now",
-        )
-    return target
-
-
-def _is_there(registry: Registry, target: Target, migration: Migration) -> bool:
-    """Whether the registry has the target where it was frozen. A way past a pooler that was refused is no other place,
-    as long as nothing is known of the target that could have been read elsewhere."""
-    if registry.place_of(target) == migration.place:
-        return True
-    untouched = migration.from_heads is None and migration.planned is None
-    return untouched and registry.place_of(target, pooled=True) == migration.place
 
 
 def _bug(exc: Exception) -> TargetError:

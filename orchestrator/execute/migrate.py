@@ -173,6 +173,22 @@ class Migrator:
         place = self._place(registry, target)
         return await self._databases[place.url.get_backend_name()].occupancy(place)
 
+    async def look_back(
+        self,
+        registry: Registry,
+        target: Target,
+        history: History,
+        left: untold.Left,
+        on_finished: untold.OnFinished,
+    ) -> Heads:
+        """The heads of a target on which nothing is run any more, after what a killed run left behind was ended;
+        `on_finished` is called as by `untold.tell`. Raises TargetError."""
+        place = self._place(registry, history.env_py.settled(target))
+        async with self._databases[place.url.get_backend_name()].guard(place) as guard:
+            heads = await guard.heads() or ()
+            await untold.tell(place, guard, None, left, on_finished)
+            return heads
+
     async def attempt(self, work: Work, attempt: Attempt) -> Done:
         """Try once to bring the target to the goal; what is learned on the way is noted in `attempt`.
 

@@ -23,12 +23,12 @@ Left = Callable[[], Awaitable[Sequence[Record]]]
 OnFinished = Callable[[Record, Progress], None]
 
 
-async def tell(place: Place, guard: Guard, plan: Plan, left: Left, on_finished: OnFinished) -> None:
-    """Ask the target's checkpoints for what an earlier attempt had underway and the plan does not run any more; call
-    `on_finished` for each that has ended. What cannot be read stays as it is: the migration does not depend on it.
-    Raises StoreError."""
+async def tell(place: Place, guard: Guard, plan: Plan | None, left: Left, on_finished: OnFinished) -> None:
+    """Ask the target's checkpoints for what an earlier attempt had underway and the plan does not run any more (None:
+    nothing is run any more); call `on_finished` for each that has ended. What cannot be read stays as it is: the
+    migration does not depend on it. Raises StoreError."""
     for record in await left():
-        if record.key.revision in plan.steps and record.key.direction == plan.direction:
+        if plan is not None and record.key.revision in plan.steps and record.key.direction == plan.direction:
             continue  # its own loop tells, whatever its checkpoint says
         try:
             progress = await _ended(place, guard, record)

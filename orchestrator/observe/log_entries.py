@@ -30,7 +30,7 @@ RENAMED: Mapping[type[events.Event], Mapping[str, str]] = {
     events.RegistryReloaded: {"result": "outcome"},
 }
 # What is not for the log: a number for each batch, a text for each statement, what the rollout's last line tells apart.
-LEFT_OUT = frozenset({"at", "batches", "statements", "unnamed", "ending"})
+LEFT_OUT = frozenset({"at", "batches", "statements", "unnamed", "ending", "again"})
 
 
 @dataclass(frozen=True, slots=True)

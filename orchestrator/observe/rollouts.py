@@ -131,8 +131,10 @@ class RolloutPicture:
         self.total = event.total
         if sum(event.counts.values()) == self.total:
             self.waves = _waves(event.waves, event.counts)
-        if not any(event.counts.get(state) for state in FAILURES):
-            self.signatures.clear()
+            if not any(event.counts.get(state) for state in FAILURES):
+                self.signatures.clear()
+        for key in event.again:
+            self.signatures.pop(key, None)
 
     def recall(self, before: Before) -> None:
         if before.state == self.state and before.since is not None:

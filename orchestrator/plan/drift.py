@@ -1,7 +1,8 @@
 """Which targets' schemas differ from those of the others at their revision. Pure.
 
 Targets of one track that claim the same heads should be alike. Which of them are right nobody tells, so most of them
-are: more than half. Where there is no such majority, all of them are undecided, which is no better than drifted.
+are: more than half. Where there is no such majority, all of them are undecided, which is no better than drifted. Those
+that cannot be read now have their say, too, as they were seen last.
 """
 
 from __future__ import annotations
@@ -53,6 +54,15 @@ class Seen(NamedTuple):
     doubtful: frozenset[str] = frozenset()
 
 
+class Absent(NamedTuple):
+    """A target that cannot be read now, as it was seen last: it counts among those that were alike then."""
+
+    track: str
+    server: str
+    heads: Heads
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """`reference`: a target that is as this one should be; `why`, where it cannot be judged, or could not be read.
@@ -82,14 +92,20 @@ def common_roles(seen: Iterable[Seen]) -> dict[Group | None, frozenset[str]]:
     return {group: roles.common(each) for group, each in groups.items()}
 
 
-def judge(seen: Iterable[Seen], reference: str | None = None) -> list[Verdict]:
-    """A verdict on each, in the order of tenants. `reference` names the tenant that is right, in its groups."""
+def judge(seen: Iterable[Seen], reference: str | None = None, absent: Iterable[Absent] = ()) -> list[Verdict]:
+    """A verdict on each, in the order of tenants. `reference` names the tenant that is right, in its groups. Where what
+    most have is had by none of those that were `seen`, nothing is said of them: it may be long past, or soon back."""
     groups: defaultdict[Group | None, list[Seen]] = defaultdict(list)
     for one in sorted(seen):
         groups[one.group].append(one)
+    away = list(absent)
     found: list[Verdict] = []
     for group, members in groups.items():
-        found += [_unprovisioned(one) for one in members] if group is None else _judged(group, members, reference)
+        if group is None:
+            found += [_unprovisioned(one) for one in members]
+        else:
+            beside = [one.digest for one in away if one[:3] == (group.track, group.server, group.heads)]
+            found += _judged(group, members, reference, beside)
     return sorted(found, key=lambda verdict: verdict.key)
 
 
@@ -98,23 +114,28 @@ def _unprovisioned(one: Seen) -> Verdict:
     return Verdict(one.key, Standing.UNPROVISIONED, fingerprint=one.fingerprint, why=why)
 
 
-def _judged(group: Group, members: Sequence[Seen], reference: str | None) -> list[Verdict]:
-    right = _named(members, reference) or _majority(members)
+def _judged(group: Group, members: Sequence[Seen], reference: str | None, absent: Sequence[str] = ()) -> list[Verdict]:
+    """`absent`: digests of members that were not seen."""
+    digests = Counter([*(one.fingerprint.digest for one in members), *absent])
+    named = _named(members, reference)
+    right = named.fingerprint.digest if named is not None else _majority(digests)
     if right is None:
-        kinds = len({one.fingerprint for one in members})
-        why = f"no majority: {kinds} kinds among {len(members)} targets"
+        why = f"no majority: {len(digests)} kinds among {digests.total()} targets"
         return [Verdict(one.key, Standing.UNDECIDED, group, one.fingerprint, why=why) for one in members]
+    example = named or next((one for one in members if one.fingerprint.digest == right), None)
+    if example is None:
+        return []
     common = roles.common(one.roles for one in members)
-    if len(members) == 1:
+    if digests.total() == 1:
         why = "no other target is at its revision, on a server of its kind and version"
         return [Verdict(members[0].key, Standing.ALONE, group, members[0].fingerprint, why=why)]
     return [
         Verdict(
             one.key,
-            Standing.EQUAL if one.fingerprint == right.fingerprint else Standing.DRIFTED,
+            Standing.EQUAL if one.fingerprint.digest == right else Standing.DRIFTED,
             group,
             one.fingerprint,
-            right.key,
+            example.key,
             common=common,
         )
         for one in members
@@ -136,12 +157,10 @@ def _named(members: Sequence[Seen], reference: str | None) -> Seen | None:
     return next((one for one in members if one.key.tenant == reference), None)
 
 
-def _majority(members: Sequence[Seen]) -> Seen | None:
-    """The first of the members that are as more than half of them are; None where there is no such half."""
-    fingerprint, count = Counter(one.fingerprint for one in members).most_common(1)[0]
-    if 2 * count <= len(members):
-        return None
-    return next(one for one in members if one.fingerprint == fingerprint)
+def _majority(digests: Counter[str]) -> str | None:
+    """What more than half of them have; None where there is no such half."""
+    [(digest, count)] = digests.most_common(1)
+    return digest if 2 * count > digests.total() else None
 
 
 def sums(verdicts: Iterable[Verdict]) -> dict[Standing, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from orchestrator.events import DriftEvent, DriftFound, DriftGone, DriftUndecided
-from orchestrator.plan.drift import DIFFERING, Group, Standing, Verdict
+from orchestrator.plan.drift import DIFFERING, Absent, Group, Standing, Verdict
 from orchestrator.plan.drifted_lines import Difference
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import TargetKey
@@ -43,6 +43,13 @@ class Record:
     @property
     def key(self) -> TargetKey:
         return TargetKey(self.tenant, self.track)
+
+    @property
+    def last(self) -> Absent | None:
+        """How it counts where it cannot be read; None: it was never read, or claimed no revision."""
+        if self.server is None or self.digest is None or not self.heads:
+            return None
+        return Absent(self.track, self.server, self.heads, self.digest)
 
 
 @dataclass(frozen=True, slots=True)

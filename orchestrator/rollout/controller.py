@@ -16,7 +16,7 @@ from orchestrator.rollout import decide, step, tell
 from orchestrator.rollout.budgets import Stop
 from orchestrator.rollout.gatekeeper import Gatekeeper
 from orchestrator.rollout.interruptions import Interruption, interruption
-from orchestrator.rollout.ports import Checks, Dispatcher, Expedition, Ledger, Share
+from orchestrator.rollout.ports import Aftermath, Checks, Dispatcher, Expedition, Ledger, Share
 from orchestrator.rollout.standing import Standing
 from orchestrator.rollout.state import Migration, MigrationState, Override, Rollout, RolloutState
 from orchestrator.rollout.waiting import Waiting
@@ -393,12 +393,28 @@ class Controller:
             rest = await self._standing.pending()
             if rest and not self.rollout.aborting:
                 return False
-            await self._standing.save(decide.cancelled(rest, events.now()))
+            await self._cancel(rest)
             reason = self.rollout.reason if self.rollout.aborting or self.rollout.rolling_back else None
             if self.rollout.rolling_back:
                 reason = tell.what_stays(reason, await self._ledger.failures(self.rollout.id, tenants=1))
             await self._standing.move(decide.final_state(self.rollout, self._standing.tally), reason)
         return True
+
+    async def _cancel(self, rest: Sequence[Migration]) -> None:
+        """Those that were found running are not carried out again: their targets tell what they have come to."""
+        cut = [migration for migration in rest if decide.is_unknown(migration)]
+        found = await self._aftermath(cut)
+        keys = {migration.key for migration in cut}
+        await self._standing.save(decide.cancelled([m for m in rest if m.key not in keys], events.now()))
+        for migration, one in zip(cut, found, strict=True):
+            [ended] = decide.cancelled([decide.known(migration, one)], events.now())
+            spent = tell.Spent(backfill_rows=one.rows or 0)
+            await self._standing.record(ended, tell.finished(ended, spent))
+
+    async def _aftermath(self, cut: Sequence[Migration]) -> Sequence[Aftermath]:
+        if self._expedition is None:
+            return [Aftermath(problem="the files of its track cannot be used")] * len(cut)
+        return await self._expedition.aftermath(cut) if cut else ()
 
     async def _halt(self, stop: Stop) -> None:
         """React of ourselves; harmless when the rollout is paused, being aborted or taken back, or over."""

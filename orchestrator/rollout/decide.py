@@ -13,9 +13,10 @@ from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout import step, waves
 from orchestrator.rollout.budgets import Stop
-from orchestrator.rollout.ports import Reading
+from orchestrator.rollout.ports import Aftermath, Reading
 from orchestrator.rollout.state import (
     AT_GOAL,
+    BACKFILL,
     FAILURES,
     FINISHED,
     INTERRUPTED,
@@ -157,6 +158,28 @@ def _interrupted(migration: Migration, why: str) -> Migration:
 
 def cancelled(migrations: Sequence[Migration], now: datetime) -> Sequence[Migration]:
     return [replace(m, state=MigrationState.CANCELLED, finished_at=now) for m in migrations]
+
+
+def is_unknown(migration: Migration) -> bool:
+    """Whether nobody knows what has become of it, since it was cut short and not begun again."""
+    return migration.attempts > 0 and migration.was_cut_short and migration.to_heads is None
+
+
+_UNKNOWN = "; what it has come to is not known: "
+
+
+def known(migration: Migration, found: Aftermath) -> Migration:
+    """The migration that was cut short, as its target tells; or told that nobody knows."""
+    failure = migration.failure or Failure(INTERRUPTED, "it was cut short")
+    said = failure.message.partition(_UNKNOWN)[0]
+    if found.heads is None:
+        remedy = "look at its version table: `orchestrator tenants`, as soon as it can be read"
+        told = replace(failure, message=f"{said}{_UNKNOWN}{found.problem}", remedy=remedy)
+        return replace(migration, failure=told)
+    at = f"its version table holds {', '.join(found.heads) or 'nothing'}"
+    execution = migration.execution if found.rows is None else BACKFILL
+    told = replace(failure, message=f"{said}; {at}", remedy=None)
+    return replace(migration, failure=told, to_heads=found.heads, execution=execution)
 
 
 def skipped(

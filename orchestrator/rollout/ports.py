@@ -165,12 +165,27 @@ class Reading:
     state: MigrationState | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What a migration has come to that was cut short and is not tried again. `heads` None: it could not be read, and
+    why (`problem`). `rows`: changed by backfills of which nobody knew that they had ended; None: there are none."""
+
+    heads: tuple[str, ...] | None = None
+    problem: str | None = None
+    rows: int | None = None
+
+
 class Expedition(Protocol):
     """One rollout, ready to be carried out: its history is read and does not change any more."""
 
     async def survey(self, migrations: Sequence[Migration], *, every: bool = False) -> Sequence[Reading]:
         """Read the heads of the targets, in bounded time whatever the servers do; those not read are left out. Unless
         `every` one is wanted, so are those that were just seen to be behind."""
+        ...
+
+    async def aftermath(self, migrations: Sequence[Migration]) -> Sequence[Aftermath]:
+        """What each of these has come to, in bounded time whatever the servers do. Nothing of them is carried out now;
+        their backfills that have ended are told of, durably, before this returns."""
         ...
 
     def lasting(self, readings: Sequence[Reading]) -> Mapping[str, Mapping[str, str]]:

@@ -10,9 +10,10 @@ import anyio
 
 from orchestrator import events
 from orchestrator.errors import StoreError
+from orchestrator.registry.model import TargetKey
 from orchestrator.rollout import decide, tell
 from orchestrator.rollout.ports import Ledger
-from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, covered
+from orchestrator.rollout.state import FAILURES, Migration, MigrationState, Rollout, RolloutState, covered
 from orchestrator.rollout.tally import Tally
 
 
@@ -26,6 +27,8 @@ class Standing:
         self.lock = anyio.Lock()
         self.changed = anyio.Event()
         self.loaded = False
+        # Failed targets that are pending again, until the rollout's next state tells so.
+        self._again: set[TargetKey] = set()
 
     async def load(self, why: str | None = None) -> Sequence[Migration]:
         """Read the ledger; what was left running is pending again, and returned."""
@@ -43,6 +46,7 @@ class Standing:
 
     async def record(self, migration: Migration, event: events.RolloutEvent | None = None) -> None:
         await self.ledger.save_migration(migration, event)
+        self._again.discard(migration.key)
         self.tally.note(migration)
 
     async def save(self, migrations: Sequence[Migration]) -> None:
@@ -50,7 +54,12 @@ class Standing:
         ended = [tell.finished(migration) for migration in migrations if migration.state.finished]
         await self.ledger.save_migrations(migrations, ended)
         for migration in migrations:
+            if migration.state is MigrationState.PENDING and self._may_have_failed(migration.key):
+                self._again.add(migration.key)
             self.tally.note(migration)
+
+    def _may_have_failed(self, key: TargetKey) -> bool:
+        return key not in self.tally or self.tally.state(key) in FAILURES
 
     async def move(self, state: RolloutState, reason: str | None, *, by: str | None = None, **changes: Any) -> None:
         """Write the rollout's new state, then act on it. The caller holds the lock. `by`: who has paused it.
@@ -76,7 +85,9 @@ class Standing:
             },
         )
         failures = await self.ledger.failures(moved.id, tenants=1) if state.finished else ()
-        await self.ledger.save_rollout(moved, tell.state_changed(moved, self.tally.by_wave(), by, failures))
+        again, self._again = self._again, set()
+        told = tell.state_changed(moved, self.tally.by_wave(), by, failures, again)
+        await self.ledger.save_rollout(moved, told)
         self.rollout = moved
         self.wake()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator import events
 from orchestrator.observe import trace_ids
+from orchestrator.registry.model import TargetKey
 from orchestrator.rollout.budgets import allowed
 from orchestrator.rollout.state import (
     BACKFILL_LEFT,
@@ -131,8 +132,10 @@ def state_changed(
     by_wave: Mapping[str, Mapping[MigrationState, int]],
     by: str | None = None,
     failures: Sequence[FailureGroup] = (),
+    again: Iterable[TargetKey] = (),
 ) -> events.RolloutStateChanged:
-    """A rollout's new state, with its counts at that moment. `failures`: of one that has ended."""
+    """A rollout's new state, with its counts at that moment. `failures`: of one that has ended; `again`: failed targets
+    that are pending again."""
     counts = summed(by_wave)
     return events.RolloutStateChanged(
         rollout=rollout.id,
@@ -148,6 +151,7 @@ def state_changed(
         allowed=_allowed(rollout, by_wave),
         accepted={wave.name: wave.accepted for wave in rollout.waves if wave.accepted},
         ending=_ending(rollout, failures) if rollout.state.finished else None,
+        again=frozenset((key.tenant, key.track) for key in again),
     )
 
 

@@ -91,14 +91,16 @@ class Drifting:
     # The daemon's looks
 
     async def look(self, registry: Registry, track: Track) -> Sequence[Record]:
-        """Compare the targets of the registry's track, but for those that a rollout holds, and write down what was
-        found; returns all that is known. Raises StoreError."""
+        """Compare the targets of the registry's track, and write down what was found, but for those that a rollout
+        holds: it may have changed them since. They count among those that should be alike: most of the fleet may be
+        held for days, and what is left has no majority of its own. Returns all that is known. Raises StoreError."""
         store = self._parts.store.drift
         held = await store.held(track.name)
-        targets = [one for one in registry.targets if one.track == track.name and one.tenant not in held]
+        targets = [one for one in registry.targets if one.track == track.name]
         await self._settle(registry, {track.name})
-        verdicts = await self._comparer.judge(registry, targets)
         before = {record.key: record for record in await store.listed(track=track.name)}
+        last = {key: record.last for key, record in before.items() if record.last is not None}
+        verdicts = await self._comparer.judge(registry, targets, last=last)
         held |= await store.held(track.name)  # by a rollout that has begun meanwhile, and may have changed them
         verdicts = [one for one in verdicts if one.key.tenant not in held]
         found = await self._comparer.differences(registry, verdicts, KEPT_LINES)

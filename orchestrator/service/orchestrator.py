@@ -45,6 +45,7 @@ from orchestrator.rollout.state import (
     summed,
 )
 from orchestrator.service import (
+    abandoned,
     appearing,
     binding,
     examining,
@@ -437,9 +438,9 @@ class Orchestrator:
     async def _close(self, rollout: Rollout) -> None:
         """End a rollout whose process is gone; its targets' version tables tell how far they came."""
         rest = await self._ledger.migrations(rollout.id, states=[MigrationState.PENDING, MigrationState.RUNNING])
+        gone = await abandoned.ended(self._parts, rollout, rest)
+        await self._ledger.save_migrations([migration for migration, _ in gone], [event for _, event in gone])
         moment, reason = now(), "the terminal that ran it ended"
-        gone = decide.cancelled(rest, moment)
-        await self._ledger.save_migrations(gone, [tell.finished(migration) for migration in gone])
         counts = await self._ledger.by_wave(rollout.id)
         ended = replace(rollout, state=RolloutState.ABORTED, reason=reason, aborting=True, finished_at=moment)
         failures = await self._ledger.failures(rollout.id, tenants=1)

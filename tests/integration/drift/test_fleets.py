@@ -19,7 +19,7 @@ from orchestrator.events import DriftFound, DriftGone
 from orchestrator.plan.drift import Standing
 from orchestrator.plan.drift_records import Record
 from orchestrator.registry.drifts import Drift
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.registry.model import Registry, Strategy, Target, Track, Wave
 from orchestrator.rollout.state import RolloutState
 from orchestrator.service.drift_watch import DriftWatch
 from orchestrator.service.drifting import COMMAND, Compared, Question
@@ -231,6 +231,39 @@ async def test_targets_that_a_rollout_holds_are_left_out(
             await fleet.service.abort(view.rollout.id, by="a test", force=True)
         await fleet.service.finished(view.rollout.id)
     assert set(found) == {"t001", "t002"}
+
+
+async def test_what_a_rollout_holds_goes_on_to_say_who_is_right(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """The rollout waits over most of the fleet; two that have drifted alike are left, and later a healthy one."""
+    databases = await make_databases(6)
+    gated = Strategy("gated", waves=(Wave("first", select="tenant=t000", approval=True), Wave("rest")))
+    registry = replace(watched(pg, tmp_path, databases), strategies={"gated": gated})
+    async with running(registry) as fleet:
+        await fleet.rollout()
+        watch = DriftWatch(fleet.parts, fleet.service)
+        for database in databases[4:]:
+            await engine.execute(pg, database, "DROP INDEX ix_note")
+        await looked(fleet, watch)
+        assert [event.tenant for event in fleet.of(DriftFound)] == ["t004", "t005"]
+        environments.add_revision(tmp_path / "project", "b2", "a1", "op.execute('SELECT 1')")
+        for select in ("tenant in (t000,t001,t002,t003)", "tenant in (t000,t001,t002)"):
+            view, _ = await fleet.service.start_rollout(head(strategy="gated", select=select))
+            await fleet.reaches(view.rollout.id, RolloutState.AWAITING_APPROVAL)
+            async with engine.held_target(pg, databases[1]), engine.held_target(pg, databases[2]):
+                found = await looked(fleet, watch)  # so those count as they were seen last
+            assert {tenant: str(one.standing) for tenant, one in found.items() if tenant != "t000"} == {
+                "t001": "equal",
+                "t002": "equal",
+                "t003": "equal",
+                "t004": "drifted",
+                "t005": "drifted",
+            }
+            assert await metric(fleet, "orchestrator_drifted_targets") == {"app": 2}
+            await fleet.service.abort(view.rollout.id, by="a test")
+            await fleet.service.finished(view.rollout.id)
+        assert (len(fleet.of(DriftFound)), fleet.of(DriftGone)) == (2, [])
 
 
 async def test_what_is_ignored_may_differ(pg: Server, make_databases: MakeDatabases, tmp_path: Path) -> None:

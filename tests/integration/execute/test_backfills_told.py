@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.backfill.records import Record
 from orchestrator.databases.embedded import Server
-from orchestrator.events import BackfillFinished
+from orchestrator.events import BackfillFinished, MigrationFinished
 from orchestrator.registry.backfills import Rules
 from orchestrator.registry.model import Registry
 from orchestrator.registry.source import RegistrySource
@@ -102,6 +102,32 @@ async def _at(pg: Server, database: str, revision: str) -> bool:
     return await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == [(revision,)]
 
 
+async def _cut_short(
+    pg: Server,
+    database: str,
+    project: Path,
+    store: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    foreground: bool = False,
+) -> tuple[Registry, str]:
+    """A rollout whose process is killed in the revision after a backfill, of whose end it had not told."""
+    environments.add_revision(project.parent, "zeta", "delta", 'op.execute("SELECT * FROM held")')
+    await engine.execute(pg, database, "CREATE TABLE held (id int)")
+    await engine.provision(pg, database)
+    registry = _registry(project, pg, [database])
+    async with engine.locked_table(pg, database, "held"):
+        async with engine.running(registry, store_url=store, shutdown_grace_seconds=0) as running:
+            monkeypatch.setattr(running.parts.throttle._around, "kept", anyio.lowlevel.checkpoint)
+            view, _ = await running.service.start_rollout(engine.head(foreground=foreground))
+            await until(lambda: bool(running.parts.throttle.underway()))
+            await running.parts.keeper.flush()
+            survive = _killed(monkeypatch)
+            await until(lambda: _at(pg, database, "delta"))
+        survive()
+    return registry, view.rollout.id
+
+
 async def test_a_backfill_whose_end_was_not_written_is_known_as_finished_after_the_restart(
     pg: Server,
     make_databases: MakeDatabases,
@@ -110,36 +136,84 @@ async def test_a_backfill_whose_end_was_not_written_is_known_as_finished_after_t
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its revision is in the version table when the next process looks, so that nothing runs it again."""
-    environments.add_revision(project.parent, "zeta", "delta", 'op.execute("SELECT * FROM held")')
     [database], store = await make_databases(1), f"sqlite:///{tmp_path}/store.db"
-    await engine.execute(pg, database, "CREATE TABLE held (id int)")
-    await engine.provision(pg, database)
-    registry = _registry(project, pg, [database])
-    async with engine.locked_table(pg, database, "held"):
-        async with engine.running(registry, store_url=store, shutdown_grace_seconds=0) as running:
-            monkeypatch.setattr(running.parts.throttle._around, "kept", anyio.lowlevel.checkpoint)
-            view, _ = await running.service.start_rollout(engine.head())
-            await until(lambda: bool(running.parts.throttle.underway()))
-            await running.parts.keeper.flush()
-            survive = _killed(monkeypatch)
-            await until(lambda: _at(pg, database, "delta"))
-        survive()
+    registry, rollout = await _cut_short(pg, database, project, store, monkeypatch)
     async with engine.running(registry, store_url=store) as running:
         await running.service.resume_active()
         with anyio.fail_after(90):
-            await running.service.finished(view.rollout.id)
+            await running.service.finished(rollout)
         [kept] = await running.service.backfills.listed()
         assert (kept.state, kept.view.progress.seen, kept.view.progress.changed) == ("finished", ROWS, ROWS)
-        [sums] = await running.service.backfills.sums({"rollout": view.rollout.id})
+        [sums] = await running.service.backfills.sums({"rollout": rollout})
         assert (sums.states, sums.changed, sums.ratio) == ({"finished": 1}, ROWS, 1.0)
         [told] = running.of(BackfillFinished)
         assert 0 < told.rows <= ROWS, "rows that nobody was told of count now"
-        done = (await running.service.migrations(view.rollout.id))[0]
+        done = (await running.service.migrations(rollout))[0]
         assert (done.state, done.execution) == ("succeeded", "backfill")
-        stored = await running.service.events(view.rollout.id)
+        stored = await running.service.events(rollout)
         names = [event.name for event in stored]
         assert names.index("BackfillFinished") < names.index("MigrationFinished")
         assert running.parts.keeper._left == {}, "the rollout has ended"
+
+
+@pytest.mark.parametrize("foreground", [False, True], ids=["aborted at once", "its terminal is gone"])
+async def test_what_is_not_tried_again_is_told_as_its_target_has_it(
+    pg: Server,
+    make_databases: MakeDatabases,
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    foreground: bool,
+) -> None:
+    [database], store = await make_databases(1), f"sqlite:///{tmp_path}/store.db"
+    registry, rollout = await _cut_short(pg, database, project, store, monkeypatch, foreground=foreground)
+    async with engine.running(registry, store_url=store) as running:
+        await running.service.resume_active()
+        if not foreground:
+            await running.service.abort(rollout, by="test")
+            with anyio.fail_after(90):
+                await running.service.finished(rollout)
+        [kept] = await running.service.backfills.listed()
+        assert (kept.state, kept.view.progress.seen, kept.view.progress.changed) == ("finished", ROWS, ROWS)
+        [sums] = await running.service.backfills.sums({"rollout": rollout})
+        assert (sums.states, sums.changed, sums.ratio) == ({"finished": 1}, ROWS, 1.0)
+        [done] = await running.service.migrations(rollout)
+        assert (done.state, done.to_heads, done.execution) == ("cancelled", ("delta",), "backfill")
+        assert done.failure is not None
+        assert "its version table holds delta" in done.failure.message
+        [told] = running.of(MigrationFinished)
+        assert (told.to_heads, told.backfill_rows) == (("delta",), ROWS)
+        names = [event.name for event in await running.service.events(rollout)]
+        assert names.index("BackfillFinished") < names.index("MigrationFinished")
+
+        await running.service.retry(rollout, by="test")
+        with anyio.fail_after(90):
+            await running.service.finished(rollout)
+        [done] = await running.service.migrations(rollout)
+        assert (done.state, done.to_heads) == ("succeeded", ("zeta",))
+        assert [(one.state, one.view.progress.changed) for one in await running.service.backfills.listed()] == [
+            ("finished", ROWS)
+        ]
+        assert len(running.of(BackfillFinished)) == 1
+
+
+async def test_what_cannot_be_read_is_told_as_not_known(
+    pg: Server, make_databases: MakeDatabases, project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [database], store = await make_databases(1), f"sqlite:///{tmp_path}/store.db"
+    registry, rollout = await _cut_short(pg, database, project, store, monkeypatch)
+    monkeypatch.setattr("orchestrator.execute.lookback.SECONDS", 3.0)
+    settings: dict[str, Any] = {"store_url": store, "lock_wait_seconds": 0.1}
+    async with engine.held_target(pg, database), engine.running(registry, **settings) as running:
+        await running.service.resume_active()
+        await running.service.abort(rollout, by="test")
+        with anyio.fail_after(90):
+            await running.service.finished(rollout)
+        [done] = await running.service.migrations(rollout)
+        assert (done.state, done.to_heads) == ("cancelled", None)
+        assert done.failure is not None
+        assert "what it has come to is not known: " in done.failure.message
+        assert "somebody else" in done.failure.message
 
 
 async def test_who_finds_a_migration_at_its_end_finds_its_backfills_so(

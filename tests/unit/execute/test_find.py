@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from orchestrator.errors import TargetError
 from orchestrator.execute.classify import ErrorClass, classify, outcome
-from orchestrator.execute.drive import _find
+from orchestrator.execute.frozen import find_target
 from orchestrator.registry.model import Registry, Shard, Target, Track
 from orchestrator.rollout.state import Migration, MigrationState
 
@@ -22,21 +22,21 @@ MIGRATION = Migration("r1", "acme", "app", "pg", place=REGISTRY.place_of(TARGET)
 
 
 def test_it_is_found_whichever_source_names_it_by_now() -> None:
-    assert _find(REGISTRY, MIGRATION) is TARGET
+    assert find_target(REGISTRY, MIGRATION) is TARGET
     other = replace(TARGET, source="file")
-    assert _find(replace(REGISTRY, targets=(other,)), MIGRATION) is other
+    assert find_target(replace(REGISTRY, targets=(other,)), MIGRATION) is other
 
 
 def test_one_that_is_gone_has_vanished_for_good() -> None:
     with pytest.raises(TargetError) as caught:
-        _find(replace(REGISTRY, targets=()), MIGRATION)
+        find_target(replace(REGISTRY, targets=()), MIGRATION)
     assert caught.value.kind == "vanished"
     assert classify(caught.value) is ErrorClass.PERMANENT
 
 
 def test_one_that_a_source_may_name_which_has_not_answered_yet_is_tried_again_and_not_called_gone() -> None:
     with pytest.raises(TargetError) as caught:
-        _find(replace(REGISTRY, targets=(), unanswered=("saas",)), MIGRATION)
+        find_target(replace(REGISTRY, targets=(), unanswered=("saas",)), MIGRATION)
     assert "saas gave no good answer since the start" in caught.value.message
     assert classify(caught.value) is ErrorClass.TRANSIENT
     assert outcome(caught.value) is MigrationState.UNREACHABLE

@@ -65,6 +65,24 @@ def test_a_paused_rollout_that_is_retried_takes_over_the_new_counts() -> None:
     assert active(it).counts == {"pending": 2}
 
 
+def test_what_a_partial_retry_has_made_pending_has_no_cause_any_more() -> None:
+    it = Rollouts()
+    it.apply(samples.created(total=3))
+    for tenant, cause in (("acme", "b2 42P07"), ("globex", "b2 42P07"), ("initech", "b2 22012")):
+        it.apply(samples.finished(tenant, "failed", signature=cause))
+    again = frozenset({("acme", "app"), ("globex", "app")})
+    it.apply(samples.changed("running", total=3, counts={"failed": 1, "pending": 2}, again=again))
+    assert active(it).failures() == {"b2 22012": 1}
+
+
+def test_causes_are_kept_where_nobody_has_counted_yet() -> None:
+    it = Rollouts()
+    it.apply(samples.created(total=2))
+    it.apply(samples.finished("acme", "failed", signature="b2 42P07"))
+    it.apply(samples.changed("paused", counts={}))
+    assert active(it).failures() == {"b2 42P07": 1}
+
+
 def test_a_migration_put_back_to_pending_is_not_in_progress() -> None:
     it = Rollouts()
     it.apply(samples.created(total=2))

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.events import DriftFound, DriftGone, DriftUndecided
 from orchestrator.plan.catalog import Catalog, Fingerprint, Line, fingerprint, without
-from orchestrator.plan.drift import Group, Seen, Standing, Verdict, apart, group_of, judge, sums
+from orchestrator.plan.drift import Absent, Group, Seen, Standing, Verdict, apart, group_of, judge, sums
 from orchestrator.plan.drift_records import NAMED, Record, follow
 from orchestrator.plan.drifted_lines import LONGEST, difference
 from orchestrator.registry.model import TargetKey
@@ -29,6 +29,36 @@ def test_what_most_targets_have_is_right() -> None:
     found = judge([seen("a", "x"), seen("b", "y"), seen("c", "x")])
     assert [verdict.standing for verdict in found] == [Standing.EQUAL, Standing.DRIFTED, Standing.EQUAL]
     assert found[1].reference == TargetKey("a", "app")
+
+
+@pytest.mark.parametrize(
+    ("there", "away", "found"),
+    [
+        ("xxy", "yyyy", ["drifted", "drifted", "equal"]),
+        ("xx", "yyy", []),
+        ("xy", "x", ["equal", "drifted"]),
+        ("xx", "yy", ["undecided", "undecided"]),
+        ("x", "x", ["equal"]),
+        ("x", "", ["alone"]),
+        ("xxxy", "zzz", ["undecided"] * 4),
+        ("xxxy", "xz", ["equal", "equal", "equal", "drifted"]),
+    ],
+)
+def test_what_cannot_be_read_counts_as_it_was_seen_last(there: str, away: str, found: list[str]) -> None:
+    members = [seen(f"t{n}", schema) for n, schema in enumerate(there)]
+    absent = [Absent("app", "postgresql 16", ("b2",), digest) for digest in away]
+    others = [
+        Absent("app", "postgresql 16", ("a1",), "z"),
+        Absent("app", "postgresql 15", ("b2",), "z"),
+        Absent("else", "postgresql 16", ("b2",), "z"),
+    ]
+    assert [str(one.standing) for one in judge(members, absent=[*absent, *others * 9])] == found
+
+
+def test_who_is_named_is_right_whatever_those_had_that_cannot_be_read() -> None:
+    absent = [Absent("app", "postgresql 16", ("b2",), "y")] * 9
+    found = judge([seen("a", "x"), seen("b", "y")], "a", absent)
+    assert [str(one.standing) for one in found] == ["equal", "drifted"]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import FailureBudget
 from orchestrator.rollout import decide
 from orchestrator.rollout.budgets import over_budget
-from orchestrator.rollout.ports import Reading
+from orchestrator.rollout.ports import Aftermath, Reading
 from orchestrator.rollout.state import (
+    BACKFILL,
     INTERRUPTED,
     OUTCOMES,
     Failure,
@@ -149,3 +150,19 @@ def test_an_approval_says_where_the_names_that_were_compared_prove_nothing(
     told = decide.approval_told(rollout, by)
     assert told.startswith(f"approved by {by}")
     assert ("without tokens, both names are what clients say" in told) is warns
+
+
+def test_what_was_cut_short_and_is_not_tried_again_is_as_its_target_tells() -> None:
+    [cut] = decide.interrupted([replace(PENDING, state=S.RUNNING, attempts=1, from_heads=("a",))])
+    assert decide.is_unknown(cut)
+    lost = decide.known(decide.known(cut, Aftermath(problem="no answer")), Aftermath(problem="no answer"))
+    assert lost.failure is not None
+    assert lost.failure.message.count("not known: no answer") == 1
+    assert (lost.to_heads, decide.is_unknown(lost), lost.was_cut_short) == (None, True, True)
+    found = decide.known(lost, Aftermath(("b",), rows=0))
+    assert found.failure is not None
+    assert found.failure.message.endswith("ended in the middle; its version table holds b")
+    assert (found.to_heads, found.execution, found.touched) == (("b",), BACKFILL, True)
+    assert not decide.is_unknown(found)
+    assert decide.known(cut, Aftermath(())).execution is None
+    assert not decide.is_unknown(replace(PENDING, attempts=1, from_heads=("a",)))
