@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import anyio
+import anyio.to_thread
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
@@ -273,7 +274,8 @@ async def _catalog(connection: Connection, place: Place, beside: Sequence[Place]
     if holder is not None:
         raise catalogs.changing(place, f"it is being migrated by {await sessions.in_words(connection, holder)}")
     server = f"{'mariadb' if is_mariadb(connection) else 'mysql'} {'.'.join(version.split('.')[:2])}"
-    return catalogs.catalog(place, server, before, await claimed(), lines, tables)
+    after = await claimed()
+    return await anyio.to_thread.run_sync(catalogs.catalog, place, server, before, after, lines, tables)
 
 
 async def _heads(connection: Connection, place: Place) -> Heads | None:

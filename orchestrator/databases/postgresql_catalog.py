@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import asyncpg
 
 from orchestrator.databases import catalogs, fingerprint, version_tables
@@ -25,7 +26,7 @@ _SET = """RESET ROLE; SET LOCAL search_path = pg_catalog; SET LOCAL statement_ti
     SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO, YMD'; SET LOCAL intervalstyle = 'postgres';
     SET LOCAL extra_float_digits = 1; SET LOCAL bytea_output = 'hex'; SET LOCAL quote_all_identifiers = off;
     SET LOCAL standard_conforming_strings = on; SET LOCAL xmlbinary = 'base64'; SET LOCAL jit = off"""
-# Rows that are taken at a time: others have their turn between.
+# Rows that are taken at a time.
 _ROWS = 500
 # A setting of a function, as its text tells it.
 _PATH = re.compile(r"^ SET search_path TO .*$", re.MULTILINE)
@@ -54,7 +55,7 @@ async def read(
     if scope.cancelled_caught:
         raise catalogs.too_slow(place, seconds)
     server = f"postgresql {connection.get_server_version().major}"
-    return catalogs.catalog(place, server, before, after, lines, tables)
+    return await anyio.to_thread.run_sync(catalogs.catalog, place, server, before, after, lines, tables)
 
 
 def _own_path(schema: str | None) -> Callable[[str], str]:
@@ -83,19 +84,26 @@ async def _lines(
     schema = place.target.schema
     others = place.neighbours().schemas if schema is None else ()
     question = fingerprint.query(schema, others, catalogs.names_of(place))
-    renamed, own_path = fingerprint.renaming(tables, schema), _own_path(schema)
+    line_of = _line_of(fingerprint.renaming(tables, schema), schema)
+
+    def read(rows: Sequence[asyncpg.Record]) -> list[Line]:
+        return [line_of(*row) for row in rows]
+
     lines: list[Line] = []
     async with connection.transaction(readonly=True):
         await connection.execute(_SET.format(milliseconds=round(seconds * 1000)))
         cursor = await connection.cursor(question)
         while rows := await cursor.fetch(_ROWS):
-            lines += [
-                Line(
-                    respelled(own_path(renamed(text))),
-                    relation or "",
-                    part or "",
-                    "" if space is None or space == schema else space,
-                )
-                for text, space, relation, part in rows
-            ]
+            lines += await anyio.to_thread.run_sync(read, rows)  # a view's text may have megabytes
     return lines
+
+
+def _line_of(renamed: Callable[[str], str], schema: str | None) -> Callable[..., Line]:
+    """What makes a line of a row."""
+    own_path = _own_path(schema)
+
+    def line_of(text: str, space: str | None, relation: str | None, part: str | None) -> Line:
+        space = "" if space is None or space == schema else space
+        return Line(respelled(own_path(renamed(text))), relation or "", part or "", space)
+
+    return line_of

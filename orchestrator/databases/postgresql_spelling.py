@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 # A body in a text of its own is kept as it was written; so is a comment.
 _BODY = re.compile(r"\nAS \$|\nAS '")
-_WORTH = re.compile(r"\(ARRAY\[|\(\(.* (?:AND|OR) ", re.DOTALL)
-_TYPE = r"""(?:"(?:[^"]|"")*"|[\w. ]){1,200}?(?:\(\d+(?:,\d+)?\))?"""
+# What is in quotes is read in one way only: a name may have as many quotes in it as fit, and be of a tenant's making.
+_TYPE = r"""(?:"(?:[^"]|"")*+"|[\w. ]){1,200}?(?:\(\d+(?:,\d+)?\))?"""
 _TOKEN = re.compile(
-    rf"""'(?:[^']|'')*'|"(?:[^"]|"")*"|[ ]AND[ ]|[ ]OR[ ]|,[ ]|::{_TYPE}\[\]|[()\[\]]|[^'"()\[\],: ]+|.""",
+    rf"""'(?:[^']|'')*+'|"(?:[^"]|"")*+"|[ ]AND[ ]|[ ]OR[ ]|,[ ]|::{_TYPE}\[\]|[()\[\]]|[^'"()\[\],: ]+|.""",
     re.DOTALL | re.VERBOSE,
 )
 _CONNECTIVES = (" AND ", " OR ")
@@ -49,7 +49,12 @@ def respelled(line: str) -> str:
         return line
     body = _BODY.search(line) if line.startswith("function | ") else None
     text, rest = (line[: body.start()], line[body.start() :]) if body is not None else (line, "")
-    return _respelled(text) + rest if _WORTH.search(text) else line
+    return _respelled(text) + rest if _is_worth_it(text) else line
+
+
+def _is_worth_it(text: str) -> bool:
+    """Most lines have nothing that might be written in two ways."""
+    return "(ARRAY[" in text or ("((" in text and any(connective in text for connective in _CONNECTIVES))
 
 
 def _respelled(text: str) -> str:

@@ -6,7 +6,7 @@ read a second time.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import anyio
@@ -59,7 +59,7 @@ class Comparer:
                 return
             ignore, group = registry.tracks[target.track].drift.ignore, drift.group_of(target.track, read)
             known = common.get(group, frozenset())
-            printed = await anyio.to_thread.run_sync(_printed, read.told(known), ignore)
+            printed = await anyio.to_thread.run_sync(_printed, read, known, ignore)
             seen[target.key] = Seen(target.key, group, printed, read.roles, read.owned - known)
 
         await self._read(registry, targets, found)
@@ -94,12 +94,13 @@ class Comparer:
 
         async def of_reference(target: Target, read: Catalog | TargetError) -> None:
             if isinstance(read, Catalog) and drift.group_of(target.track, read) == group:
-                right.extend(catalogs.without(read.told(common), registry.tracks[target.track].drift.ignore))
+                ignore = registry.tracks[target.track].drift.ignore
+                right.extend(await anyio.to_thread.run_sync(_told, read, common, ignore))
 
         async def of_member(target: Target, read: Catalog | TargetError) -> None:
             if isinstance(read, Catalog) and drift.group_of(target.track, read) == group:
                 ignore = registry.tracks[target.track].drift.ignore
-                found = await anyio.to_thread.run_sync(_different, right, read.told(common), ignore, most)
+                found = await anyio.to_thread.run_sync(_different, right, read, common, ignore, most)
                 if found.total:
                     made[target.key] = found
 
@@ -150,9 +151,15 @@ def _known(registry: Registry, keys: Iterable[TargetKey]) -> list[Target]:
     return [registry.by_key[key] for key in keys if key in registry.by_key]
 
 
-def _printed(lines: Sequence[Line], ignore: Sequence[str]) -> catalogs.Fingerprint:
-    return catalogs.fingerprint(catalogs.without(lines, ignore))
+def _told(read: Catalog, common: Collection[str], ignore: Sequence[str]) -> list[Line]:
+    return catalogs.without(read.told(common), ignore)
 
 
-def _different(right: Sequence[Line], lines: Sequence[Line], ignore: Sequence[str], most: int) -> Difference:
-    return drifted_lines.difference(right, catalogs.without(lines, ignore), most)
+def _printed(read: Catalog, common: Collection[str], ignore: Sequence[str]) -> catalogs.Fingerprint:
+    return catalogs.fingerprint(_told(read, common, ignore))
+
+
+def _different(
+    right: Sequence[Line], read: Catalog, common: Collection[str], ignore: Sequence[str], most: int
+) -> Difference:
+    return drifted_lines.difference(right, _told(read, common, ignore), most)

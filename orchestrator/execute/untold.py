@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import sqlalchemy as sa
+import structlog
 
 from orchestrator.backfill.model import Progress
 from orchestrator.backfill.records import Record
@@ -15,6 +16,8 @@ from orchestrator.events import BackfillEvent, BackfillFinished, BackfillStarted
 from orchestrator.execute import leavings
 from orchestrator.history import checkpoints
 from orchestrator.plan.steps import Plan
+
+log = structlog.get_logger(__name__)
 
 Left = Callable[[], Awaitable[Sequence[Record]]]
 OnFinished = Callable[[Record, Progress], None]
@@ -29,7 +32,16 @@ async def tell(place: Place, guard: Guard, plan: Plan, left: Left, on_finished: 
             continue  # its own loop tells, whatever its checkpoint says
         try:
             progress = await _ended(place, guard, record)
-        except TargetError:
+        except TargetError as exc:  # the others would not be read either
+            log.debug(
+                "backfill_ends_not_read",
+                rollout=record.key.rollout,
+                tenant=record.key.tenant,
+                track=record.key.track,
+                shard=record.view.shard,
+                message=exc.message,
+                remedy=exc.remedy,
+            )
             return
         if progress is not None:
             on_finished(record, progress)

@@ -16,8 +16,8 @@ _LOOP = str(Path(__file__).with_name("batches.py"))
 _CONSTRAINT, _DATA = "23", "22"
 _QUOTED = re.compile(r'".*"')
 # MySQL's, and those of asyncpg for what it does not even send. The value may itself have quotes.
-_DUPLICATE = re.compile(r"(Duplicate entry )'.*'( for key)", re.DOTALL)
-_VALUE = re.compile(r"( value: )'.*'", re.DOTALL)
+_DUPLICATE = "Duplicate entry '", "' for key"
+_VALUE = " value: '", "'"
 _ARGUMENT = re.compile(r"(input for query argument \$\d+): .*", re.DOTALL)
 
 
@@ -30,7 +30,7 @@ def left_out(said: str, code: str | None, in_backfill: bool) -> str:
     >>> print(left_out("Duplicate entry 'anna' for key 'email'", "1062", False))
     Duplicate entry '...' for key 'email'
     """
-    said = _DUPLICATE.sub(r"\1'...'\2", said.strip())
+    said = _emptied(said.strip(), *_DUPLICATE)
     kind = code[:2] if code and len(code) == 5 else None
     if kind == _CONSTRAINT or (kind == _DATA and in_backfill):
         first, *rest = said.splitlines() or [""]
@@ -38,8 +38,20 @@ def left_out(said: str, code: str | None, in_backfill: bool) -> str:
             first = _QUOTED.sub('"..."', first)
         said = f"{first} {LEFT_OUT}" if rest else first
     if in_backfill:
-        said = _ARGUMENT.sub(r"\1: ...", _VALUE.sub(r"\1'...'", said))
+        said = _ARGUMENT.sub(r"\1: ...", _emptied(said, *_VALUE))
     return said
+
+
+def _emptied(said: str, before: str, after: str) -> str:
+    """Without what stands between the first and the last of two texts.
+
+    >>> _emptied("a value: 'x'y' b", *_VALUE), _emptied("a value: 'x", *_VALUE)
+    ("a value: '...' b", "a value: 'x")
+    """
+    start, end = said.find(before), said.rfind(after)
+    if start < 0 or end < start + len(before):
+        return said
+    return f"{said[: start + len(before)]}...{said[end:]}"
 
 
 def is_in_backfill(exc: BaseException) -> bool:

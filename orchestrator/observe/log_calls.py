@@ -52,6 +52,12 @@ ROLLOUTS: Sequence[Entry] = (
         "`remedy` has the statements that drop them or build them anew.",
     ),
     call(
+        "backfill_ends_not_read",
+        "debug",
+        "rollout tenant track shard message remedy",
+        "Whether backfills of an earlier attempt have come to their end could not be read; the attempt goes on.",
+    ),
+    call(
         "backups_not_rotated",
         "warning",
         "tenant track shard message",

@@ -16,7 +16,8 @@ MASK = "***"
 SHORTEST_SECRET = 3
 
 # Up to the last `@` of the word: passwords with an unescaped `@`, `/` or `:` are real, and must not leak their tail.
-_URL_PASSWORD = re.compile(r"(://[^\s:@/]*:)\S+@")
+_BEFORE_PASSWORD = re.compile(r"://[^\s:@/]*:(?=.)")
+_WORD = re.compile(r"\S+")
 _SECRET_WORD = r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|credentials?)"
 _ASSIGNMENT = re.compile(rf"(?i)({_SECRET_WORD}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s&,;\"')}}\]]+)")
 _SQL_PASSWORD = re.compile(r"(?i)(\bpassword\s+)'[^']*'")
@@ -40,11 +41,18 @@ def text(value: str, *secrets: str | None) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET:
             value = value.replace(secret, MASK)
-    value = _URL_PASSWORD.sub(rf"\1{MASK}@", value)
+    if "://" in value:
+        value = _WORD.sub(_without_password, value)
     value = _ASSIGNMENT.sub(rf"\1{MASK}", value)
     value = _SQL_PASSWORD.sub(rf"\1{MASK}", value)
     value = _TOKEN.sub(rf"\1{MASK}", value)
     return _BEARER.sub(rf"\1{MASK}", value)
+
+
+def _without_password(word: re.Match[str]) -> str:
+    end = word[0].rfind("@")
+    before = _BEFORE_PASSWORD.search(word[0], 0, max(0, end))
+    return word[0] if before is None else f"{word[0][: before.end()]}{MASK}{word[0][end:]}"
 
 
 def is_secret(key: str) -> bool:

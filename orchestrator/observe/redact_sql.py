@@ -1,4 +1,8 @@
-"""Masks what looks like a secret in the text of a schema: in functions, defaults and settings. Pure."""
+"""Masks what looks like a secret in the text of a schema: in functions, defaults and settings. Pure.
+
+Tenants write that text. Nothing here may take longer than in proportion to its length: what has begun either matches,
+or fails within a bounded number of characters.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +14,25 @@ _WORD = r"""(?:password|passwd|passphrase|pwd|secret|token|credential|identified
     (?:api|access|private|signing|encryption|master|auth)[_-]?key)"""
 _SECRET_NAME = re.compile(rf"(?ix){_WORD}")
 _LITERALS = re.compile(r"'(?:[^']|'')*'")
+_IN_QUOTES = r"""(?:[^'\\]|''|\\.)"""
+# One that does not end is none where the text is soon over, and otherwise all the rest.
+_QUOTED = rf"""'(?:{_IN_QUOTES}{{1001,}}+(?:'|\\?\Z)|{_IN_QUOTES}{{0,1000}}')"""
 # Within another literal, with escapes as MySQL and E'…' have them, and in dollars.
-_LITERAL = r"""(?:''[^';]{1,200}''|e?'(?:[^'\\]|''|\\.)*'|\$\w*\$[^$]*\$\w*\$)"""
+_LITERAL = rf"""(?:''[^';]{{1,200}}''|e?{_QUOTED}|\$\w*\$[^$]*\$\w*\$)"""
 # A name, a few other words, and then literals: to mask a list of states with them does less harm than to show one.
-_GIVEN = re.compile(rf"(?isx)({_WORD}\w*'?[^;'$]{{0,60}}?){_LITERAL}(?:\s*(?:\|\||,)\s*{_LITERAL})*")
-_SETTING = re.compile(rf"(?is)(\bset_config\s*\(\s*'[^']*(?:key|pass|secret|token|credential)[^']*'\s*,\s*){_LITERAL}")
+_GIVEN = re.compile(rf"(?isx)({_WORD}\w{{0,60}}+'?[^;'$]{{0,60}}?){_LITERAL}(?:\s*(?:\|\||,)\s*{_LITERAL})*")
+_SETTING = re.compile(
+    rf"(?is)(\bset_config\s*\(\s*'(?=[^']*?(?:key|pass|secret|token|credential))[^']*+'\s*,\s*){_LITERAL}"
+)
 _CIPHER = re.compile(
-    rf"(?is)(\b(?:pgp_\w+crypt\w*|encrypt|decrypt|hmac|aes_encrypt|aes_decrypt)\s*\([^()]*?,\s*){_LITERAL}"
+    rf"(?is)(\b(?:pgp_(?=\w+crypt)\w++|encrypt|decrypt|hmac|aes_encrypt|aes_decrypt)\s*\([^()]*?,\s*){_LITERAL}"
 )
 _HASHED = re.compile(rf"(?is)(\b(?:crypt|md5|sha\d*|digest|hmac|password)\s*\(\s*){_LITERAL}")
 _AUTHORIZATION = re.compile(r"(?i)(\bauthorization\W{1,8}(?:basic|digest|token|apikey|negotiate)\s+)[\w.~+/=:-]+")
 _PRIVATE_KEY = re.compile(r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END|\Z)")
 # Keys that tell by how they begin.
 _KNOWN = re.compile(
-    r"\b(?:(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|AKIA)[\w-]{6,}|eyJ[\w-]{8,}\.[\w-]+\.[\w-]+)"
+    r"\b(?:(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|AKIA)[\w-]{6,}|eyJ[\w-]{8,}(?:\.[\w-]+){0,2})"
 )
 
 # The default of a column as MySQL tells it, after whether it may be NULL.

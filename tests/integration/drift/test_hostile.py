@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.databases import mysql_catalog, postgresql_catalog
+from orchestrator.databases import catalogs, mysql_catalog, postgresql_catalog
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.quoting import quoted
@@ -133,3 +134,41 @@ async def test_odd_names_everywhere(postgresql: Fleet) -> None:
     assert "SET search_path TO '<schema>'" in str(first)
     for lines in rest:
         assert lines == first
+
+
+@pytest.mark.parametrize("fleet", ["postgresql", "maria"], indirect=True)
+async def test_lines_are_made_beside_the_event_loop(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A catalog may have 100,000 of them, and a view's text megabytes: what else is underway goes on meanwhile."""
+    threads: dict[str, set[int]] = {}
+
+    def noted(module: Any, name: str) -> None:
+        work = getattr(module, name)
+
+        def noting(*arguments: Any) -> Any:
+            threads.setdefault(name, set()).add(threading.get_ident())
+            return work(*arguments)
+
+        monkeypatch.setattr(module, name, noting)
+
+    noted(catalogs, "catalog")
+    noted(postgresql_catalog, "respelled")
+    one, _ = fleet.names
+    await fleet.execute(one, VERSION, AT_HEAD, "CREATE TABLE t (a integer CHECK (a > 0))")
+    read = await fleet.read(one)
+    assert {line.relation for line in read.lines} >= {"t"}
+    assert threads.keys() >= {"catalog"}
+    assert fleet.kind.__class__ is not PostgreSQL or "respelled" in threads
+    assert threading.get_ident() not in set().union(*threads.values())
+
+
+async def test_a_name_of_nothing_but_quotes_is_read_at_once(postgresql: Fleet) -> None:
+    """Written twice each, they may be read as one name or as many, and there is a number for that with 18 digits."""
+    one, _ = postgresql.names
+    name = quoted('"' * 60)
+    await postgresql.execute(
+        one,
+        f"CREATE DOMAIN {name} AS text",
+        f"CREATE TABLE t (a text CHECK (a::{name} <> 'x' AND a <> 'y'))",
+    )
+    read = await postgresql.read(one)
+    assert [line.text for line in read.lines if f"::{name}" in line.text and " AND " in line.text]

@@ -108,12 +108,13 @@ def test_prometheus_takes_the_rules_of_both_and_mixes_up_nothing(
         ),
     ]
     sums = [
-        {"labels": f'orchestrator:pending_targets:sum{{job="{job}", track="t"}}', "value": 2} for job in (lost, kept)
+        {"labels": f'orchestrator:targets:sum{{job="{job}", track="t", shard="s", state="behind"}}', "value": 2}
+        for job in (lost, kept)
     ]
     test = {
         "interval": "1m",
         "input_series": input_series,
-        "promql_expr_test": [{"expr": "orchestrator:pending_targets:sum", "eval_time": "5m", "exp_samples": sums}],
+        "promql_expr_test": [{"expr": "orchestrator:targets:sum", "eval_time": "5m", "exp_samples": sums}],
         "alert_rule_test": [
             {"eval_time": "5m", "alertname": "OrchestratorTwoLeaders", "exp_alerts": []},
             {"eval_time": "5m", "alertname": "OrchestratorNoLeader", "exp_alerts": []},

@@ -224,6 +224,11 @@ def test_targets_that_were_not_looked_at_stay_and_those_that_are_gone_leave() ->
         (Line("function | f | jsonb_build_object('api_key', 'hunter2')", "f"), "hunter2"),
         (Line("function | f | '-----BEGIN RSA PRIVATE KEY----- hunter2 -----END'", "f"), "hunter2"),
         (Line("function | f | use('eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIx.hunter2')", "f"), "hunter2"),
+        (Line(f"function | f | token := 'hunter2{'x' * 2_000}", "f"), "hunter2"),  # its end is not among what is shown
+        (Line(f"function | f | token := '{'x' * 1_000}''hunter2{'y' * 2_000}'", "f"), "hunter2"),
+        (Line("function | f | set_config('my.key.of', 'hunter2', true)", "f"), "hunter2"),
+        (Line("function | f | pgp_pub_decrypt_bytea(x, k, 'hunter2')", "f"), "hunter2"),
+        (Line("function | f | IDENTIFIED BY 'hunter2''", "f"), "hunter2"),
     ],
 )
 def test_secrets_in_a_schema_are_masked(line: Line, secret: str) -> None:
