@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.observe import redact
+from orchestrator.observe import redact, redact_calls
 
 _WORD = r"""(?:password|passwd|passphrase|pwd|secret|token|credential|identified\s+by|
     (?:api|access|private|signing|encryption|master|auth)[_-]?key)"""
@@ -24,10 +24,6 @@ _GIVEN = re.compile(rf"(?isx)({_WORD}\w{{0,60}}+'?[^;'$]{{0,60}}?){_LITERAL}(?:\
 _SETTING = re.compile(
     rf"(?is)(\bset_config\s*\(\s*'(?=[^']*?(?:key|pass|secret|token|credential))[^']*+'\s*,\s*){_LITERAL}"
 )
-_CIPHER = re.compile(
-    rf"(?is)(\b(?:pgp_(?=\w+crypt)\w++|encrypt|decrypt|hmac|aes_encrypt|aes_decrypt)\s*\([^()]*?,\s*){_LITERAL}"
-)
-_HASHED = re.compile(rf"(?is)(\b(?:crypt|md5|sha\d*|digest|hmac|password)\s*\(\s*){_LITERAL}")
 _AUTHORIZATION = re.compile(r"(?i)(\bauthorization\W{1,8}(?:basic|digest|token|apikey|negotiate)\s+)[\w.~+/=:-]+")
 _PRIVATE_KEY = re.compile(r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END|\Z)")
 # Keys that tell by how they begin.
@@ -52,6 +48,7 @@ def text(value: str, column: str | None = None) -> str:
     if column is not None and _SECRET_NAME.search(column):
         value = _LITERALS.sub(redact.MASK, value)
         value = _UNQUOTED.sub(rf"\1{redact.MASK}", value)
-    for pattern in (_GIVEN, _SETTING, _CIPHER, _HASHED, _AUTHORIZATION, _PRIVATE_KEY):
+    value = redact_calls.masked(value)
+    for pattern in (_GIVEN, _SETTING, _AUTHORIZATION, _PRIVATE_KEY):
         value = pattern.sub(rf"\1{redact.MASK}", value)
     return redact.text(_KNOWN.sub(redact.MASK, value))
