@@ -1,9 +1,9 @@
 """Masks the literals among the arguments of functions that encrypt, hash or sign. Pure.
 
-Text of a schema may be cut anywhere, may stand in a literal of other text (`EXECUTE 'select encrypt(x, ' || …`), and does
-not say of which server it is. So a function is looked for by its name, wherever that stands, and its arguments are read
-up to the bracket that closes them. Where it is not plain what of them is a literal, all from the first quote to the
-last one is masked. Each character is read once, whatever the text.
+Text of a schema may be cut anywhere, may stand in a literal of other text (`EXECUTE 'select encrypt(x, ' || …`), and
+does not say of which server it is. So a function is looked for by its name, wherever that stands, and its arguments are
+read up to the bracket that closes them. Where it is not plain what of them is a literal, all from the first quote to
+the last one is masked. Each character is read once, whatever the text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CALL = re.compile(
     r"""(?ix)(?<![\w$])
     (?=[\w$]{0,60}?(?:crypt|cipher|hmac|digest|hash|md5|pgp_|password|passwd|jwt|keyring|kdf|scrypt|argon)
         | (?:[a-z0-9]{1,30}_){0,5}sha\d{0,3}(?:_[\w$]{0,30})?["`\]]?\s{0,20}\(
-        | (?:sign|verify|encode|decode|dearmor|create_secret|create_digest|(?:a?symmetric|url)_[a-z]{1,20})["`\]]?\s{0,20}\()
+        | (?:sign|verify|encode|decode|dearmor|create_secret|create_digest|a?symmetric_[a-z]{1,20})["`\]]?\s{0,20}\()
     [\w$]++["`\]]?\s{0,20}\("""
 )
 _DOLLAR = re.compile(r"\$(?:[A-Za-z_]\w{0,62})?\$")
@@ -34,7 +34,11 @@ _PLAIN = re.compile(
 )
 # Words that choose how it is done, and hide nothing.
 _HARMLESS = re.compile(r"(?i)\\?'(?:hex|base64|escape|utf-?8|sha-?\d{1,3}|md5|aes|bf)\\?'")
+# Characters between a call in a literal and the literal's end.
+_NEAR = 200
 _TWICE = re.compile(r'(?s)"(?:[^"\\]|""|\\.)*+(?:"|\\?\Z)')
+# `format('select encrypt(%I, %L)', …)`: the arguments of the call around it are its own.
+_PLACES = re.compile(r"%(?:\d{1,2}\$)?[sIL]")
 _NUMBER = re.compile(r"(?i)\b(?:0x[0-9a-f]+|\d{5,})\b")
 
 
@@ -45,6 +49,8 @@ def masked(text: str) -> str:
     "public.pgp_sym_decrypt((people.enc)::bytea, ***::text), 'shown'"
     >>> masked("md5(((p.ssn)::text || 'it''s'::text)) <> 'shown'"), masked('`aes_encrypt` (`a`, "key")')
     ("md5(((p.ssn)::text || ***::text)) <> 'shown'", '`aes_encrypt` (`a`, ***)')
+    >>> masked("format('select encrypt(%I, %L)', x, 'key')")
+    "format('select encrypt(%I, %L)', x, ***)"
     >>> masked("EXECUTE 'select encrypt(x, ' || quote_literal('key') || ')'")
     "EXECUTE 'select encrypt(x, ***)'"
     """
@@ -59,6 +65,12 @@ def _parts(text: str) -> Iterator[str]:
         end = ends.closing(call.end())
         place = len(text) if end is None else end
         yield _without_literals(text[call.end() : place], is_closed=end is not None)
+        quote = text.find("'", place, place + _NEAR) if _PLACES.search(text, call.end(), place) else -1
+        if quote >= 0:
+            yield text[place : quote + 1]
+            end = ends.closing(quote + 1)
+            place = len(text) if end is None else end
+            yield _without_literals(text[quote + 1 : place], is_closed=end is not None)
     yield text[place:]
 
 

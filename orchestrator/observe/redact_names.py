@@ -17,9 +17,9 @@ WORD = r"""(?:password|passwd|passphrase|passcode|pwd|secret|token|credential|be
     shared|ssh|pgp|gpg|sym|symmetric|data|license|client|app|account|deploy|bot|webhook|hash|sign|kek|dek)[_-]?key)"""
 _EDGES = r"(?<![a-z0-9])(?:{})(?![a-z0-9])"
 # Words that mean a secret where something is given to them, and hardly where they are compared.
-_SHORT = rf"(?:pass(?![a-z]){'|' + _EDGES.format('pw|psw|pswd|salt|pepper|hmac|webhook|cipher')})"
+SHORT = rf"(?:pass(?![a-z]){'|' + _EDGES.format('pw|psw|pswd|pin|otp|salt|pepper|hmac|webhook|cipher')})"
 _KEYS = rf"(?:{_EDGES.format('key|iv|kek|dek')}|@\w{{0,40}}key)"
-COLUMN = re.compile(rf"(?ix){WORD}|{_SHORT}")
+COLUMN = re.compile(rf"(?ix){WORD}|{SHORT}")
 
 _IN_QUOTES = r"""(?:[^'\\]|''|\\.)"""
 # One that does not end is none where the text is soon over, and otherwise all the rest.
@@ -34,8 +34,10 @@ _TYPE = r"[\w\s(),.\"`\[\]]{0,60}?"
 _BY_NAME = [
     # A name, a few other words, and then literals: to mask a list of states does less harm than to show one secret.
     (rf"{WORD}\w{{0,60}}+'?", rf"{_GAP}{_JOINED}"),
-    (rf"{_SHORT}\w{{0,60}}+[\"'`]?", rf"{_TYPE}(?::=|=>|=|\bdefault\b){_GAP}"),
+    (rf"{SHORT}\w{{0,60}}+[\"'`]?", rf"{_TYPE}(?::=|=>|=|\bdefault\b){_GAP}"),
     (rf"{_KEYS}\w{{0,60}}+[\"`]?", rf"{_TYPE}(?::=|=>|\bdefault\b){_GAP}"),
+    (rf"'\w{{0,20}}?{SHORT}\w{{0,20}}+'", r"\s*,\s*(?!'fail)"),
+    (r"\bx-[\w-]{0,40}?(?:auth|key|token|secret|signature)[\w-]{0,40}+'?", rf"{_GAP}{_JOINED}"),
     (r"@\w{0,40}key\w{0,40}+", rf"\s*=\s*{_GAP}"),
 ]
 _NAMES = [

@@ -26,19 +26,32 @@ _HEADER = re.compile(
 _PLAIN_HEADER = re.compile(
     r"(?i)(\b(?:x-[\w-]{0,40}?(?:auth|key|token|secret)[\w-]{0,40}|api-?key|cookie):\s{0,9})[^\s',;\"]++"
 )
+_IN_TWICE = r'"(?:[^"\\]|""|\\.){0,1000}+(?:"(?!\s?\.)|\\?\Z)'
 _TWICE = re.compile(
-    rf"""(?isx)({redact_names.WORD}\w{{0,60}}+["`]?(?:\s{{1,9}}|[\w\s()]{{0,60}}?(?::=|=>|=|\bdefault\b)\s{{0,9}}))
-    "(?:[^"\\]|""|\\.){{0,1000}}+(?:"(?!\s?\.)|\\?\Z)"""
+    rf"""(?isx)({redact_names.WORD}\w{{0,60}}+["`]?(?:\s{{1,9}}|[\w\s()]{{0,60}}?(?::=|=>|=|\bdefault\b)\s{{0,9}})
+    |(?:{redact_names.SHORT}|@\w{{0,40}}?key)\w{{0,40}}+\s{{0,9}}:?=\s{{0,9}}
+    |\b(?:json_\w{{1,20}}|concat(?:_ws)?)\s?\([^;]{{0,300}}?{redact_names.WORD}[^";]{{0,60}}["']\s{{0,9}},\s{{0,9}}){_IN_TWICE}"""
 )
-_OPTION = re.compile(r"""(?i)([{,"]\w{0,40}?(?:pass|pw|psw|salt|secret|token|_key)\w{0,40}+=)[^,}"]++""")
+_OPTION = re.compile(
+    r"""(?ix)(?:([{,]"\w{0,40}?(?:pass|pw|psw|salt|secret|token|_key)\w{0,40}+=)(?:[^"\\]|\\.){0,1000}+
+    |([{,]\w{0,40}?(?:pass|pw|psw|salt|secret|token|_key)\w{0,40}+=)[^,}"]++
+    |(\b\w{1,30}(?-i:Key|Signature|Secret)=)[^;,'"\s&]++)"""
+)
+# What is written to a table with such a column: all of it.
+_INSERT = re.compile(
+    rf"""(?isx)(\binsert\s{{1,9}}(?:into\s{{1,9}})?[^;'()]{{1,200}}\((?=[^)']{{0,2000}}?{redact_names.WORD})[^)']{{0,2000}}+\)[^;']{{0,500}})
+    '(?:[^;]*')?"""
+)
 # Whoever knows the address may call it.
 _URL = re.compile(r"(?i)\bhttps?://[^\s'\"]++")
+_USER = re.compile(r"(//)[^/?#@:]+@")
 _HOOK = re.compile(
     r"(?i)hook[^/]{0,60}/|/bot(?=\d)|[?&;][\w.-]{0,40}?(?:key|sig|token|auth|code|pass|secret)[\w.-]{0,40}="
 )
 # Keys that tell by how they begin.
 _KNOWN = re.compile(
-    r"\b(?:(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|AKIA)[\w-]{6,}|eyJ[\w-]{8,}(?:\.[\w-]+){0,2})"
+    r"""(?x)\b(?:(?:[spr]k_(?:live|test)_|gh[opsur]_|xox[abprs]-|xapp-|AKIA|ASIA|AIza|github_pat_|glpat-|npm_|pypi-|whsec_|shp(?:at|ss)_|hf_|dop_v1_)[\w-]{6,}
+    |sk-[\w-]{12,}|SG\.[\w-]{8,}\.[\w-]{8,}|eyJ[\w-]{8,}(?:\.[\w-]+){0,2})"""
 )
 
 # The default of a column as MySQL tells it, after whether it may be NULL.
@@ -61,11 +74,13 @@ def text(value: str, column: str | None = None) -> str:
         value = _LITERALS.sub(redact.MASK, value)
         value = _UNQUOTED.sub(rf"\1{redact.MASK}", value)
     value = redact_names.masked(redact_calls.masked(_URL.sub(_without_key, value)))
-    for pattern in (_SETTING, _AUTHORIZATION, _HEADER, _PLAIN_HEADER, _TWICE, _OPTION, _PRIVATE_KEY):
+    for pattern in (_SETTING, _AUTHORIZATION, _INSERT, _HEADER, _PLAIN_HEADER, _TWICE, _PRIVATE_KEY):
         value = pattern.sub(rf"\1{redact.MASK}", value)
+    value = _OPTION.sub(lambda found: f"{found[1] or found[2] or found[3]}{redact.MASK}", value)
     return redact.text(_KNOWN.sub(redact.MASK, value))
 
 
 def _without_key(address: re.Match[str]) -> str:
-    found = _HOOK.search(address[0])
-    return address[0] if found is None or found.end() == len(address[0]) else address[0][: found.end()] + redact.MASK
+    told = _USER.sub(rf"\1{redact.MASK}@", address[0])
+    found = _HOOK.search(told)
+    return told if found is None or found.end() == len(told) else told[: found.end()] + redact.MASK
