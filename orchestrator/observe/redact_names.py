@@ -18,7 +18,7 @@ WORD = r"""(?:password|passwd|passphrase|passcode|pwd|secret|token|credential|be
 _EDGES = r"(?<![a-z0-9])(?:{})(?![a-z0-9])"
 # Words that mean a secret where something is given to them, and hardly where they are compared.
 SHORT = rf"(?:pass(?![a-z]){'|' + _EDGES.format('pw|psw|pswd|pin|otp|salt|pepper|hmac|webhook|cipher')})"
-_KEYS = rf"(?:{_EDGES.format('key|iv|kek|dek')}|@\w{{0,40}}key)"
+KEYS = rf"(?:{_EDGES.format('key|iv|kek|dek')}|@\w{{0,40}}key)"
 COLUMN = re.compile(rf"(?ix){WORD}|{SHORT}")
 
 _IN_QUOTES = r"""(?:[^'\\]|''|\\.)"""
@@ -35,13 +35,17 @@ _BY_NAME = [
     # A name, a few other words, and then literals: to mask a list of states does less harm than to show one secret.
     (rf"{WORD}\w{{0,60}}+'?", rf"{_GAP}{_JOINED}"),
     (rf"{SHORT}\w{{0,60}}+[\"'`]?", rf"{_TYPE}(?::=|=>|=|\bdefault\b){_GAP}"),
-    (rf"{_KEYS}\w{{0,60}}+[\"`]?", rf"{_TYPE}(?::=|=>|\bdefault\b){_GAP}"),
+    (rf"{KEYS}\w{{0,60}}+[\"`]?", rf"{_TYPE}(?::=|=>|\bdefault\b){_GAP}"),
     (rf"'\w{{0,20}}?{SHORT}\w{{0,20}}+'", r"\s*,\s*(?!'fail)"),
     (r"\bx-[\w-]{0,40}?(?:auth|key|token|secret|signature)[\w-]{0,40}+'?", rf"{_GAP}{_JOINED}"),
     (r"@\w{0,40}key\w{0,40}+", rf"\s*=\s*{_GAP}"),
 ]
 _NAMES = [
-    (re.compile(rf"(?isx){name}"), re.compile(rf"(?isx){between}(?P<first>{LITERAL}){_MORE}"))
+    (
+        re.compile(rf"(?isx){name}"),
+        re.compile(rf"(?isx){between}({LITERAL}){_MORE}"),
+        re.compile(rf"(?isx){between}({LITERAL})"),
+    )
     for name, between in _BY_NAME
 ]
 
@@ -65,15 +69,14 @@ def masked(text: str) -> str:
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    for name, given in _NAMES:
+    for name, given, first in _NAMES:
         done = 0
         for found in name.finditer(text):
-            value = given.match(text, found.end())
+            # What stands among another's literals is read for its first one only: else all would be read again.
+            value = (first if found.start() < done else given).match(text, found.end())
             if value is None:
                 continue
-            # What stands within another's literals is read for its first one only: else all would be read again.
-            end = value.end() if found.start() >= done else value.end("first")
-            yield value.start("first"), end
-            if end == len(text):
+            yield value.start(1), value.end()
+            if value.end() == len(text):
                 break
-            done = max(done, end)
+            done = max(done, value.end())

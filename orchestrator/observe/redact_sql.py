@@ -18,7 +18,7 @@ _SETTING = re.compile(
     |\bset\s+(?:local\s+|session\s+|global\s+)?(?=["\w.]{{0,60}}?{_KEY})["\w.]{{1,120}}+\s*(?:=|\bto\b)\s*){redact_names.LITERAL}"""
 )
 _AUTHORIZATION = re.compile(r"(?i)(\bauthorization\W{1,8}(?:basic|digest|token|apikey|negotiate)\s+)[\w.~+/=:-]+")
-_PRIVATE_KEY = re.compile(r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(?:-----END|\Z)")
+_PRIVATE_KEY = re.compile(r"(?s)(-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----).*?(?:-----END|\Z)")
 # A header of a name as these in JSON; a value in double quotes; an option of a foreign table.
 _HEADER = re.compile(
     r"""(?i)("[\w-]{0,40}?(?:auth|[a-z_-]key|signature|cookie|pass|token)[\w-]{0,40}"\s*:\s*)"[^"]*+"?"""
@@ -29,8 +29,9 @@ _PLAIN_HEADER = re.compile(
 _IN_TWICE = r'"(?:[^"\\]|""|\\.){0,1000}+(?:"(?!\s?\.)|\\?\Z)'
 _TWICE = re.compile(
     rf"""(?isx)({redact_names.WORD}\w{{0,60}}+["`]?(?:\s{{1,9}}|[\w\s()]{{0,60}}?(?::=|=>|=|\bdefault\b)\s{{0,9}})
+    |(?:{redact_names.KEYS}|{redact_names.SHORT})\w{{0,40}}+[\w\s()]{{0,60}}?\bdefault\s{{1,9}}
     |(?:{redact_names.SHORT}|@\w{{0,40}}?key)\w{{0,40}}+\s{{0,9}}:?=\s{{0,9}}
-    |\b(?:json_\w{{1,20}}|concat(?:_ws)?)\s?\([^;]{{0,300}}?{redact_names.WORD}[^";]{{0,60}}["']\s{{0,9}},\s{{0,9}}){_IN_TWICE}"""
+    |\b(?:json_\w{{1,20}}|concat(?:_ws)?)\s?\([^;(]{{0,200}}?{redact_names.WORD}[^";]{{0,60}}["']\s{{0,9}},\s{{0,9}}){_IN_TWICE}"""
 )
 _OPTION = re.compile(
     r"""(?ix)(?:([{,]"\w{0,40}?(?:pass|pw|psw|salt|secret|token|_key)\w{0,40}+=)(?:[^"\\]|\\.){0,1000}+
@@ -39,8 +40,8 @@ _OPTION = re.compile(
 )
 # What is written to a table with such a column: all of it.
 _INSERT = re.compile(
-    rf"""(?isx)(\binsert\s{{1,9}}(?:into\s{{1,9}})?[^;'()]{{1,200}}\((?=[^)']{{0,2000}}?{redact_names.WORD})[^)']{{0,2000}}+\)[^;']{{0,500}})
-    '(?:[^;]*')?"""
+    rf"""(?isx)(\binsert\s{{1,9}}(?:into\s{{1,9}})?[\w."`]{{1,130}}+\s{{0,9}}
+    \((?=[^()']{{0,2000}}?{redact_names.WORD})[^()']{{0,2000}}+\)[^;']{{0,500}}+)'(?:[^;]*'|[^;]*)"""
 )
 # Whoever knows the address may call it.
 _URL = re.compile(r"(?i)\bhttps?://[^\s'\"]++")
