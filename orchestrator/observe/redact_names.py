@@ -58,7 +58,7 @@ def masked(text: str) -> str:
     >>> masked("x := '{\\"token\\": 1}'; api_key := 'b'; v_pass text := 'c'")
     'x := \\'{"token": 1}***; v_pass text := ***'
     """
-    parts, place = [], 0
+    parts, place = list[str](), 0
     for start, end in sorted(_spans(text)):
         if end <= place:
             continue
