@@ -171,4 +171,4 @@ async def test_a_name_of_nothing_but_quotes_is_read_at_once(postgresql: Fleet) -
         f"CREATE TABLE t (a text CHECK (a::{name} <> 'x' AND a <> 'y'))",
     )
     read = await postgresql.read(one)
-    assert [line.text for line in read.lines if f"::{name}" in line.text and " AND " in line.text]
+    assert [line.text for line in read.lines if f"::public.{name}" in line.text and " AND " in line.text]
