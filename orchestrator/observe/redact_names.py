@@ -24,12 +24,12 @@ COLUMN = re.compile(rf"(?ix){WORD}|{SHORT}")
 _IN_QUOTES = r"""(?:[^'\\]|''|\\.)"""
 # One that does not end is none where the text is soon over, and otherwise all the rest.
 _QUOTED = rf"""'(?:{_IN_QUOTES}{{1001,}}+(?:'|\\?\Z)|{_IN_QUOTES}{{0,1000}}')"""
-# Within another literal, with escapes as MySQL and E'…' have them, and in dollars.
-LITERAL = rf"""(?:''[^';]{{1,200}}''|e?{_QUOTED}|\$\w*\$[^$]*\$\w*\$)"""
+# As MySQL tells of checks, within another literal, with escapes as MySQL and E'…' have them, and in dollars.
+LITERAL = rf"""(?:(?<=\\)'[^'\\]{{0,1000}}\\'|''[^';]{{1,200}}''|e?{_QUOTED}|\$\w*\$[^$]*\$\w*\$)"""
 _MORE = rf"(?:\s*(?:\|\||,)\s*{LITERAL})*"
 # A text that ends here, and goes on with another one.
 _JOINED = r"(?:'\s{0,9}(?:\|\||,)\s{0,9}(?:\w{1,30}\s?\(\s?)?)?"
-_GAP = r"[^;'$]{0,60}?"
+_GAP = r"(?:[^;'$]|\$\d){0,60}?"
 _TYPE = r"[\w\s(),.\"`\[\]]{0,60}?"
 _BY_NAME = [
     # A name, a few other words, and then literals: to mask a list of states does less harm than to show one secret.

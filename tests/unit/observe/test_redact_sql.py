@@ -113,6 +113,8 @@ column | t | note text default aes_encrypt ( x , 'Hunter2' )
 crypt(pin, '$2a$06$Hunter2Hunter2')
 """
 OTHERS = [
+    r"CHECK (`api_key` <> _utf8mb4\'Hunter2\')",
+    "api_key := $1 || 'Hunter2'",
     "EXECUTE 'select pgp_sym_decrypt(x, ''' || 'Hunter2' || ''')'",
     "EXECUTE 'DO $x$ select encrypt(x, ''''Hunter2'''') $x$'",
     "hmac(x -- don't\n , 'Hunter2', 'x')",
