@@ -26,7 +26,9 @@ _IN_QUOTES = r"""(?:[^'\\]|''|\\.)"""
 _QUOTED = rf"""'(?:{_IN_QUOTES}{{1001,}}+(?:'|\\?\Z)|{_IN_QUOTES}{{0,1000}}')"""
 # As MySQL tells of checks, within another literal, with escapes as MySQL and E'…' have them, and in dollars.
 LITERAL = rf"""(?:(?<=\\)'[^'\\]{{0,1000}}\\'|''[^';]{{1,200}}''|e?{_QUOTED}|\$\w*\$[^$]*\$\w*\$)"""
-_MORE = rf"(?:\s*(?:\|\||,)\s*{LITERAL})*"
+# With casts, as PostgreSQL writes them.
+_CAST = r"(?:\)|::[\w. ]{1,40}(?:\(\d{1,6}\))?(?:\[\])?){0,6}"
+_MORE = rf"(?:{_CAST}\s*(?:\|\||,)\s*\({{0,3}}{LITERAL})*"
 # A text that ends here, and goes on with another one.
 _JOINED = r"(?:'\s{0,9}(?:\|\||,)\s{0,9}(?:\w{1,30}\s?\(\s?)?)?"
 _GAP = r"(?:[^;'$]|\$\d){0,60}?"

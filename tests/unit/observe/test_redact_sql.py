@@ -113,6 +113,8 @@ column | t | note text default aes_encrypt ( x , 'Hunter2' )
 crypt(pin, '$2a$06$Hunter2Hunter2')
 """
 OTHERS = [
+    "(api_key <> ALL (ARRAY[('Hunter2'::character varying(9))::text, ('Hunter2'::character varying(9))::text]))",
+    "nullif(t.api_token, ('Hunter2'::text || 'Hunter2'::text))",
     r"CHECK (`api_key` <> _utf8mb4\'Hunter2\')",
     "api_key := $1 || 'Hunter2'",
     "EXECUTE 'select pgp_sym_decrypt(x, ''' || 'Hunter2' || ''')'",
