@@ -58,19 +58,12 @@ def _order(line: Line) -> tuple[str, ...]:
 
 
 def _shown(number: int, line: Line, other: Line | None) -> Changed:
-    plain, others = _plain(line), _plain(other) if other is not None else None
-    parting = _common(plain, others) if others is not None else 0
-    text = _written(line, _near(plain, parting))
+    parting = _common(line.text, other.text) if other is not None else 0
+    text = _written(line, parting)
     if len(text) > LONGEST:
-        start = (
-            _common(text, _written(other, _near(others, parting))) if other is not None and others is not None else 0
-        )
+        start = _common(text, _written(other, parting)) if other is not None else 0
         text = _cut(text, max(0, start - _BEFORE))
     return Changed("+" if number else "-", text)
-
-
-def _plain(line: Line) -> str:
-    return " ".join(line.text.split())
 
 
 def _near(text: str, place: int) -> str:
@@ -79,9 +72,10 @@ def _near(text: str, place: int) -> str:
     return text[:end] if start <= LONGEST else f"{text[:LONGEST]} … {text[start:end]}"
 
 
-def _written(line: Line, text: str) -> str:
+def _written(line: Line, parting: int) -> str:
+    """On one line; it is masked before, since the end of a line ends a comment."""
     column = line.part if line.text.startswith("column |") else None
-    return escaped(redact_sql.text(text, column))
+    return escaped(" ".join(redact_sql.text(_near(line.text, parting), column).split()))
 
 
 def _common(one: str, other: str) -> int:

@@ -36,6 +36,9 @@ ALTER TABLE kinds ADD CONSTRAINT ex EXCLUDE USING gist (sp WITH &&) WHERE (statu
 ALTER TABLE kinds ADD CONSTRAINT nv CHECK (b > 5) NOT VALID;
 CREATE STATISTICS st (dependencies, ndistinct) ON status, b FROM kinds;
 CREATE STATISTICS stx ON lower(status), b FROM kinds;
+CREATE STATISTICS sti ON (status IN ('a', 'it''s, b')), b FROM kinds;
+CREATE TYPE priced AS (a varchar(3), b numeric(5,2)[]);
+CREATE TABLE prices (p priced DEFAULT ROW('a', ARRAY[1.5, 2]));
 CREATE TABLE ev (id bigint, at date NOT NULL, kind varchar(5), PRIMARY KEY (id, at, kind)) PARTITION BY RANGE (at);
 CREATE TABLE ev_1 PARTITION OF ev FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
 CREATE TABLE ev_2 PARTITION OF ev FOR VALUES FROM ('2021-01-01') TO ('2022-01-01') PARTITION BY LIST (kind);
