@@ -31,6 +31,8 @@ TIMEOUT_PART = 0.6
 LAST_TRIES = 3
 DEADLOCKS = 5
 SHORTEST_REST_SECONDS, LONGEST_REST_SECONDS = 0.1, 5.0
+# Whoever pauses it, or a signal, is heeded after this at the latest, where batches are small.
+UNASKED_SECONDS = 0.5
 _LEAST_SECONDS = 1e-6
 
 
@@ -93,7 +95,7 @@ def unasked_seconds(pace: Pace, last: Ran | Refused | None, rules: Rules) -> flo
     if not isinstance(last, Ran) or not last.seen == last.size == pace.size:
         return 0.0
     learns = pace.refused_size is not None or pace.slow or rules.duty < 1
-    return 0.0 if learns else max(0.0, rules.target_seconds - last.seconds)
+    return 0.0 if learns else max(0.0, min(rules.target_seconds, UNASKED_SECONDS) - last.seconds)
 
 
 def _learned(pace: Pace, last: Ran) -> float:

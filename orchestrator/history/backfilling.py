@@ -82,7 +82,8 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             until_empty=op.until_empty,
             unwatched=pacer is None,
             prove=partial(_prove_unmoved, context, connection, running.expected_heads(context)),
-            numbers=partial(_numbers, context, connection, now.from_revisions),
+            numbers=partial(_numbers, context, connection),
+            passed=partial(_passed, context, connection, running.step(context).revision_map),
         )
         try:
             return loop.run()
@@ -132,7 +133,7 @@ def refuse_translated(connection: Connection) -> None:
 def _prove_unmoved(context: MigrationContext, connection: Connection, expected: frozenset[str]) -> None:
     """To be called while nobody else can be at the backfill, after a look at its checkpoint: whoever was at it before
     may have come to its end, and brought the version table along."""
-    version = _version(context)
+    version = checkpoints.version_of(context)
     found = {str(head) for (head,) in connection.execute(sa.select(version.c.version_num))}
     if found != expected:
         raise CommandError(
@@ -142,14 +143,14 @@ def _prove_unmoved(context: MigrationContext, connection: Connection, expected: 
         )
 
 
-def _numbers(
-    context: MigrationContext, connection: Connection, revisions: Collection[str], server: servers.Server
-) -> str | None:
-    return server.numbers(connection, _version(context), revisions)
+def _numbers(context: MigrationContext, connection: Connection, server: servers.Server) -> str | None:
+    return server.numbers(connection, checkpoints.version_of(context))
 
 
-def _version(context: MigrationContext) -> sa.TableClause:
-    return sa.table(context.version_table, sa.column("version_num", sa.String()), schema=context.version_table_schema)
+def _passed(context: MigrationContext, connection: Connection, revisions: Any) -> Collection[str]:
+    """All revisions that the database has."""
+    heads = tuple(connection.execute(sa.select(checkpoints.version_of(context).c.version_num)).scalars())
+    return {one.revision for one in revisions.iterate_revisions(heads, "base")}
 
 
 def _listed(heads: Collection[str]) -> str:

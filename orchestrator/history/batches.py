@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -86,16 +86,17 @@ class Loop:
         unwatched: bool,
         prove: Callable[[], None],
         numbers: Callable[[servers.Server], str | None],
+        passed: Callable[[], Collection[str]],
     ) -> None:
         """`unwatched`: no lock of the orchestrator's keeps other runs out. `prove` raises CommandError where the
-        version table is not as this run has left it. `numbers`: see `touched`."""
+        version table is not as this run has left it. `numbers` and `passed`: see `touched`."""
         self._prove, self._touched = prove, None
         self._unwatched = unwatched
         self._connection, self._keyset, self._change = connection, rows, change
         self._backfill, self._checkpoint, self._pacer = backfill, checkpoint, pacer
         self._definition, self._until_empty = definition, until_empty
         self._server = servers.of(connection, rows.table)
-        self._numbers = partial(numbers, self._server)
+        self._numbers, self._passed = partial(numbers, self._server), passed
         self._looked = -LOOK_SECONDS
         self._vacuum: tuple[int | None, bool | None] = None, None
         self._swept: list[int] = []
@@ -137,7 +138,7 @@ class Loop:
                 definition=self._definition,
                 table_name=self._backfill.table,
                 batch_size=self._backfill.batch_size,
-                touched=touched.written(self._keyset.table, self._change.columns),
+                touched=touched.written(self._keyset.table, self._change.columns, self._change.reads),
                 numbers=self._numbers(),
                 **_kept(state),
             )
@@ -154,10 +155,10 @@ class Loop:
                 return None
             numbers = self._numbers()
             verdict = self._verdict(row, numbers)
-            if verdict == "gone":
-                return None
             if row["state"] == DOUBTED or verdict == "untold":
                 raise self._doubted(row)
+            if verdict == "gone":
+                return None
             if row["definition"] != self._definition:
                 raise self._changed(row)
             if self._is_at_work(row):
@@ -182,7 +183,9 @@ class Loop:
 
     def _verdict(self, row: sa.RowMapping, numbers: str | None) -> touched.Verdict:
         kept = row["numbers"]
-        return touched.verdict(kept, numbers, row["touched"]) if kept and numbers and row["rows_seen"] else "same"
+        if not kept or not numbers or not row["rows_seen"]:
+            return "same"
+        return touched.verdict(kept, numbers, row["touched"], self._passed)
 
     def _crossed(self, other: sa.RowMapping) -> CommandError:
         done = "changed" if other["direction"] == "upgrade" else "put back"
@@ -207,10 +210,9 @@ class Loop:
         on, anew = self._checkpoint.deciding(self._connection)
         return CommandError(
             f"the backfill of {self._backfill.table!r} had come to {keys.told(row['last_key'])}, with "
-            f"{row['rows_changed']} rows changed, when this database was led past it ({row['direction']} was stopped, "
-            "and other revisions went the other way), or what it fills was made anew. Whether these rows are as it has "
-            f"left them cannot be told from here. If they are, let it go on: {on}. If they were made anew or put "
-            f"back, let it begin anew: {anew}"
+            f"{row['rows_changed']} rows changed, and since then this database was led back past it, restored from a "
+            "dump, or its table or version table made anew. Whether these rows are as it has left them cannot be told "
+            f"from here. If they are, let it go on: {on}. If they were made anew or put back, let it begin anew: {anew}"
         )
 
     def _is_at_work(self, row: sa.RowMapping) -> bool:
@@ -296,7 +298,8 @@ class Loop:
                 changed=state.changed + changed,
                 sweep_changed=state.sweep_changed + changed,
             )
-            changes = touched.written(self._keyset.table, self._change.columns, self._touched)
+            change = self._change
+            changes = touched.written(self._keyset.table, change.columns, change.reads, self._touched)
             kept = _kept(after)
             self._checkpoint.move(self._connection, _place(state), batch_size=size, touched=changes, **kept)
         return after, Ran(size, seen, changed, time.monotonic() - began)

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
-from orchestrator.history import clauses, matches, scanner
+from orchestrator.history import clauses, infinities, matches, scanner
 from orchestrator.history.keyset import Keyset
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -34,6 +34,11 @@ class Change(Protocol):
     @property
     def columns(self) -> Collection[str] | None:
         """What it has changed of the table, or will; None where nobody knows."""
+        ...
+
+    @property
+    def reads(self) -> Collection[str] | None:
+        """Of which columns it makes what it writes; None where nobody knows."""
         ...
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
@@ -55,6 +60,8 @@ class SetColumns:
         made = {name: clauses.expression(value) for name, value in values.items()}
         self.where, told = _filter(keyset, where)
         listed = ", ".join(f"{name} = {clauses.written(value)}" for name, value in sorted(made.items()))
+        values_told = " ".join(clauses.written(value) for value in made.values())
+        self.reads = frozenset(it.name for it in keyset.table.columns if _names(values_told, it.name))
         self.definition = f"set {listed} where {told}"
         self.sql = "\n".join(clauses.text(it) for it in (self.where, *made.values()))
         self._values = {name: _value(keyset.table.columns[name], it) for name, it in made.items()}
@@ -68,6 +75,10 @@ class SetColumns:
         return change if self.where is None else change.where(self.where)
 
 
+def _names(sql: str, column: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(column)}(?!\w)", sql, re.IGNORECASE) is not None
+
+
 class TransformRows:
     """Rows are read and kept from others, a Python function says what becomes of them, and they are written."""
 
@@ -79,6 +90,7 @@ class TransformRows:
         names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
         self._columns = [keyset.table.columns[name] for name in names]
         self.columns: set[str] = set()
+        self.reads = frozenset(names)
         self.where, told = _filter(keyset, where)
         listed = ", ".join(column.name for column in self._columns)
         self.sql = clauses.text(self.where)
@@ -96,6 +108,7 @@ class TransformRows:
         by_columns: dict[tuple[str, ...], list[tuple[dict[str, Any], Key]]] = {}
         for row, change in zip(rows, changes, strict=True):
             if change:
+                self._refuse_mistaken(change)
                 key = self._keyset.key((row[column.name] for column in self._keyset.columns), equal=True)
                 by_columns.setdefault(tuple(sorted(change)), []).append((dict(change), key))
         writing = matches.Writing(connection, self._keyset)
@@ -105,6 +118,15 @@ class TransformRows:
             writing.prove(keys, connection.execute(self._update(names), values).rowcount)
             self.columns.update(names)
         return sum(map(len, by_columns.values()))
+
+    def _refuse_mistaken(self, change: Mapping[str, Any]) -> None:
+        for name, value in change.items():
+            if infinities.mistaken(value, self._keyset.driver, equal=True):
+                raise CommandError(
+                    f"the function of the backfill of {self._keyset.table.fullname!r} sets {name} to {value}, which "
+                    f"{self._keyset.driver} would write as an infinite one: set it by op.backfill, whose SQL has no "
+                    "such trouble, or let env.py use psycopg"
+                )
 
     def _wanted(self, first: bool) -> sa.Select[Any]:
         rows = sa.select(*self._columns).where(self._keyset.between(first=first)).order_by(*self._keyset.columns)
@@ -126,6 +148,7 @@ class Statement:
 
     where: sa.ColumnElement[bool] | None = None
     columns: Collection[str] | None = None
+    reads: Collection[str] | None = None
 
     def __init__(self, keyset: Keyset, statement: str) -> None:
         self._keyset = keyset

@@ -66,6 +66,11 @@ def of_context(context: MigrationContext) -> sa.Table:
     return table_of(context.version_table, schema)
 
 
+def version_of(context: MigrationContext) -> sa.TableClause:
+    """The version table that a run works on."""
+    return sa.table(context.version_table, sa.column("version_num", sa.String()), schema=context.version_table_schema)
+
+
 class TakenOverError(Exception):
     """Somebody else owns the checkpoint by now; the batch must not be committed."""
 

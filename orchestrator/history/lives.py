@@ -12,6 +12,8 @@ Alembic tells nobody of a revision that holds nothing of ours, but it makes an `
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -32,10 +34,13 @@ if TYPE_CHECKING:  # Alembic may be just importing them, and with them us
 DOUBTED = "doubted"
 _MARK = "_orchestrator_looks_at_steps"
 _KEEPS_DDL = "mysql", "mariadb"
+_KEEPS_NOTHING = "SELECT", "SHOW", "SET "
 # MySQL's: the table, or a row, is newer than the picture that the transaction has of the database.
 _NEWER = {1412, 1020}
 # Runs in whose database there are no checkpoints of the other way.
 _nothing: WeakSet[MigrationContext] = WeakSet()
+
+_Doubt = sa.Update
 
 
 def install() -> None:
@@ -65,20 +70,44 @@ def _look_before(context: MigrationContext) -> None:
     def looking(heads: Any, ctx: MigrationContext) -> Iterator[Any]:
         for step in steps(heads, ctx):
             if isinstance(ctx.connection, Connection) and not step.info.is_stamp:
-                look = partial(_look, ctx, ctx.connection, step.info, fails=True)
-                step.migration_fn = _marking(step.migration_fn, look)
+                look = partial(_look, ctx, ctx.connection, step.info, before=True)
+                step.migration_fn = _marking(step.migration_fn, ctx.connection, look)
             yield step
 
     context._migrations_fn = looking
 
 
-def _marking(run: Callable[..., None], look: Callable[[], None]) -> Callable[..., None]:
+def _marking(
+    run: Callable[..., None], connection: Connection, look: Callable[[], Sequence[_Doubt]]
+) -> Callable[..., None]:
     @wraps(run)
     def marked(*args: Any, **options: Any) -> None:
-        look()
-        run(*args, **options)
+        doubts = look()
+        done: list[str] = []
+
+        def executed(*told: Any) -> None:
+            if not told[2].lstrip().upper().startswith(_KEEPS_NOTHING):
+                done.append(told[2])
+
+        sa.event.listen(connection, "after_cursor_execute", executed)
+        try:
+            run(*args, **options)
+        except BaseException:
+            if not done:  # what is refused has committed the doubts all the same
+                with suppress(DBAPIError):
+                    _take_back(connection, doubts)
+            raise
+        finally:
+            sa.event.remove(connection, "after_cursor_execute", executed)
 
     return marked
+
+
+def _take_back(connection: Connection, doubts: Sequence[_Doubt]) -> None:
+    for doubt in doubts:
+        connection.execute(doubt)
+    if doubts:
+        connection.connection.commit()
 
 
 def _applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
@@ -87,36 +116,90 @@ def _applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
         _look(ctx, ctx.connection, step)
 
 
-def _look(context: MigrationContext, connection: Connection, step: MigrationInfo, *, fails: bool = False) -> None:
-    """Whoever is at such a backfill just then finds that it is not its own any more. `fails`: the step has not run yet,
-    and may not come to its end."""
+def _look(
+    context: MigrationContext, connection: Connection, step: MigrationInfo, *, before: bool = False
+) -> Sequence[_Doubt]:
+    """Whoever is at such a backfill just then finds that it is not its own any more. `before`: the step has not run
+    yet, and may fail. Returns what would put back what was doubted."""
     # Plain Alembic imports this module, and needs the rest for this only.
     from orchestrator.history import checkpoints, owners, session
 
     if context in _nothing:
-        return
+        return ()
     with session.resumable():
         table = checkpoints.of_context(context)
         rows = _of(connection, table)
         if step.is_stamp:
-            _see_stamped(connection, table, rows)
-        other = "downgrade" if step.is_upgrade else "upgrade"
-        rows = [row for row in rows if row["direction"] == other]
-        if not rows:  # a run leaves none of the other way
-            _nothing.add(context)
-            return
-        revisions = _beyond(step)
-        for row in rows:
-            if row["revision"] in revisions:
-                _judge(connection, table, row, owners.name(), stamped=bool(step.is_stamp), fails=fails)
+            _see_stamped(connection, table, rows, checkpoints.version_of(context))
+        rows = [row for row in rows if _may_be_passed(row, step)]
+        if not rows:  # a run leaves none such
+            if not step.is_stamp:
+                _nothing.add(context)
+            return ()
+        back, forth = _beyond(step)
+        passed = [row for row in rows if row["revision"] in (back if row["direction"] == "upgrade" else forth)]
+        looks = _Looks(connection, table, owners.name(), step, before)
+        return [doubt for row in passed if (doubt := looks.judge(row)) is not None]
 
 
-def _see_stamped(connection: Connection, table: sa.Table, rows: Iterable[sa.RowMapping]) -> None:
+def _may_be_passed(row: sa.RowMapping, step: MigrationInfo) -> bool:
+    """A step back leads past upgrades. One forth leads past downgrades; and where it leads up to an upgrade that has
+    begun, the database was led back unseen."""
+    if not step.is_upgrade:
+        return bool(row["direction"] == "upgrade")
+    return row["direction"] == "downgrade" or not (row["applied"] or step.is_stamp)
+
+
+def _beyond(step: MigrationInfo) -> tuple[Collection[str], Collection[str]]:
+    """The revisions whose upgrades, and whose downgrades, a step leads past."""
+    ids = step.up_revision_ids
+    after = later(step.revision_map, ids)
+    if not step.is_upgrade:
+        return after, ()
+    earlier = {one.revision for one in step.revision_map.iterate_revisions(ids, "base")}
+    return set(after) - set(ids), earlier - set(ids)
+
+
+def _see_stamped(
+    connection: Connection, table: sa.Table, rows: Iterable[sa.RowMapping], version: sa.FromClause
+) -> None:
     """That the version table was written by it means nothing to what is unfinished."""
     for row in rows:
         if not row["applied"] and row["numbers"]:
-            numbers = touched.without_versions(row["numbers"])
+            numbers = touched.seen_stamped(row["numbers"], connection, version)
             connection.execute(table.update().where(*_itself(table, row)).values(numbers=numbers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    connection: Connection
+    table: sa.Table
+    owner: str
+    step: MigrationInfo
+    before: bool
+
+    def judge(self, row: sa.RowMapping) -> _Doubt | None:
+        """What would put the row back, where it was doubted."""
+        if self._is_done_with(row):
+            self.connection.execute(self.table.delete().where(*_itself(self.table, row)))
+            return None
+        left = row["applied"] or not _has_changed(row) or row["state"] == DOUBTED
+        if left or self.step.is_stamp or self._is_its_own(row):
+            return None
+        ours = self.table.update().where(*_itself(self.table, row))
+        self.connection.execute(ours.values(state=DOUBTED, owner=self.owner))
+        return ours.values(state=row["state"], owner=row["owner"])
+
+    def _is_done_with(self, row: sa.RowMapping) -> bool:
+        if self.before or (self.step.is_upgrade and row["direction"] == "upgrade"):
+            return False
+        if not self.step.is_stamp and (row["applied"] or not _has_changed(row)):
+            return True
+        return not row["applied"] and touched.is_gone(self.connection, row["touched"], row["numbers"])
+
+    def _is_its_own(self, row: sa.RowMapping) -> bool:
+        """Before a step is run, what it goes on with."""
+        return self.before and row["revision"] in self.step.up_revision_ids
 
 
 def _of(connection: Connection, table: sa.Table) -> Sequence[sa.RowMapping]:
@@ -136,18 +219,6 @@ def _of(connection: Connection, table: sa.Table) -> Sequence[sa.RowMapping]:
         ) from exc
 
 
-def _judge(
-    connection: Connection, table: sa.Table, row: sa.RowMapping, owner: str, *, stamped: bool, fails: bool
-) -> None:
-    ours = _itself(table, row)
-    is_gone = not fails and touched.is_gone(connection, row["touched"])
-    done = not stamped and not fails and (bool(row["applied"]) or not _has_changed(row))
-    if done or (is_gone and not row["applied"]):
-        connection.execute(table.delete().where(*ours))
-    elif not stamped and not row["applied"] and _has_changed(row) and row["state"] != DOUBTED:
-        connection.execute(table.update().where(*ours).values(state=DOUBTED, owner=owner))
-
-
 def _itself(table: sa.Table, row: sa.RowMapping) -> Sequence[sa.ColumnElement[bool]]:
     it = table.c
     return it.revision == row["revision"], it.direction == row["direction"], it.ordinal == row["ordinal"]
@@ -157,14 +228,6 @@ def _has_changed(row: sa.RowMapping) -> bool:
     """A statement may do more than it counts."""
     counted = "rows_seen" if touched.read(row["touched"])["columns"] is None else "rows_changed"
     return bool(row[counted])
-
-
-def _beyond(step: MigrationInfo) -> Collection[str]:
-    """The revisions that a step leads past: those that come later, of a step back; the earlier ones, of one forth."""
-    if not step.is_upgrade:
-        return later(step.revision_map, step.up_revision_ids)
-    ids = step.up_revision_ids
-    return {one.revision for one in step.revision_map.iterate_revisions(ids, "base")} - set(ids)
 
 
 def later(revisions: RevisionMap, ids: Iterable[str]) -> Collection[str]:

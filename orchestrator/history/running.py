@@ -19,12 +19,11 @@ _RUN = MigrationContext.run_migrations.__code__
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """`file`: the revision's own, where it has one. `from_revisions`: those that its step starts from."""
+    """`file`: the revision's own, where it has one."""
 
     revision: str
     direction: Direction
     file: str | None
-    from_revisions: tuple[str, ...] = ()
 
 
 def current(context: MigrationContext) -> Running:
@@ -35,7 +34,7 @@ def current(context: MigrationContext) -> Running:
     return _of(known.get("step"))
 
 
-def step(context: MigrationContext) -> object:
+def step(context: MigrationContext) -> Any:
     """What Alembic runs right now: another object for each run, also of the same revision."""
     return (_run(context) or {}).get("step")
 
@@ -62,6 +61,4 @@ def _of(step: Any) -> Running:
     script = getattr(step, "revision", None)
     if script is None or not hasattr(step, "is_upgrade"):
         raise CommandError(_UNKNOWN)
-    direction: Direction = "upgrade" if step.is_upgrade else "downgrade"
-    starts = tuple(map(str, getattr(step, "from_revisions", ())))
-    return Running(str(script.revision), direction, getattr(script, "path", None), starts)
+    return Running(str(script.revision), "upgrade" if step.is_upgrade else "downgrade", getattr(script, "path", None))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -135,7 +135,7 @@ class Server:
         """Whether there may be rows that this role does not see."""
         return False
 
-    def numbers(self, connection: Connection, version: sa.FromClause, revisions: Collection[str]) -> str | None:
+    def numbers(self, connection: Connection, version: sa.FromClause) -> str | None:
         """See `touched.numbers`; None where there are none."""
         return None
 
@@ -291,8 +291,8 @@ class PostgreSQL(Server):
         )
         return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
 
-    def numbers(self, connection: Connection, version: sa.FromClause, revisions: Collection[str]) -> str | None:
-        return touched.numbers(connection, self._quoted, version, revisions)
+    def numbers(self, connection: Connection, version: sa.FromClause) -> str | None:
+        return touched.numbers(connection, self._quoted, version)
 
     def hides_rows(self, connection: Connection) -> bool:
         asked = sa.text("SELECT pg_catalog.row_security_active(CAST(CAST(:t AS regclass) AS oid))")

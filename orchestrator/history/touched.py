@@ -7,19 +7,24 @@ be a change of name counts as there, and where the database numbers its columns,
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 
-def written(table: sa.Table, columns: Collection[str] | None, before: str | None = None) -> str:
-    """For the checkpoint, which says `before` already. `columns`: those that are changed; None: nobody knows which."""
+def written(
+    table: sa.Table, columns: Collection[str] | None, reads: Collection[str] | None, before: str | None = None
+) -> str:
+    """For the checkpoint, which says `before` already. `columns`: those that are changed, `reads`: those of which the
+    new values are made; None: nobody knows which."""
     it = read(before) if before else {}
     known = None if columns is None else sorted({*columns, *(it.get("columns") or ())})
     there = it.get("there") or sorted(column.name for column in table.columns)
-    return json.dumps({"table": table.name, "schema": table.schema, "columns": known, "there": there})
+    read_from = None if reads is None else sorted(reads)
+    told = {"table": table.name, "schema": table.schema, "columns": known, "reads": read_from, "there": there}
+    return json.dumps(told)
 
 
 def read(text: str) -> dict[str, Any]:
@@ -27,60 +32,80 @@ def read(text: str) -> dict[str, Any]:
     return found
 
 
-def is_gone(connection: Connection, text: str) -> bool:
+def _builds_on_itself(it: dict[str, Any]) -> bool:
+    """Whether what it makes may be of what it has made: then who makes it again where it has been moved does it
+    twice."""
+    return it["columns"] is None or it["reads"] is None or not set(it["columns"]).isdisjoint(it["reads"])
+
+
+def is_gone(connection: Connection, text: str, numbers: str | None = None) -> bool:
     """Whether nothing is left of what the backfill has changed, neither the table nor one of the columns, and nothing
     has come that may be it under another name."""
     it = read(text)
-    if it["columns"] is None:
+    if _builds_on_itself(it):
         return False
     inspector, there = sa.inspect(connection), set(it["there"])
     try:
         names = {one["name"] for one in inspector.get_columns(it["table"], schema=it["schema"])}
     except sa.exc.NoSuchTableError:
+        if numbers is not None:
+            asked = sa.text("SELECT 1 FROM pg_catalog.pg_class WHERE CAST(oid AS text) = :oid")
+            return connection.execute(asked, {"oid": json.loads(numbers)["table"]}).first() is None
         others = inspector.get_multi_columns(schema=it["schema"]).values()
         return not any(there <= {one["name"] for one in columns} for columns in others)
     return names.isdisjoint(it["columns"]) and names <= there
 
 
-def numbers(connection: Connection, quoted: str, version: sa.FromClause, revisions: Collection[str]) -> str:
+def numbers(connection: Connection, quoted: str, version: sa.FromClause) -> str:
     """What PostgreSQL calls the table and its columns for itself, in a number that no other column of a table ever has;
-    and which transaction wrote these `revisions` into the version table. `quoted`: the table's name as in SQL."""
+    and which transactions wrote the version table's rows. `quoted`: the table's name as in SQL."""
     asked = sa.text(
         "SELECT CAST(CAST(CAST(:t AS regclass) AS oid) AS text), a.attname, a.attnum FROM pg_catalog.pg_attribute a"
         " WHERE a.attrelid = CAST(:t AS regclass) AND a.attnum > 0 AND NOT a.attisdropped"
     )
     rows = connection.execute(asked, {"t": quoted}).all()
     columns = {str(name): int(number) for _, name, number in rows}
+    return json.dumps({"table": rows[0][0], "columns": columns, "versions": _versions(connection, version)})
+
+
+def seen_stamped(numbers: str, connection: Connection, version: sa.FromClause) -> str:
+    """The same, with the version table as a stamp has left it."""
+    return json.dumps(json.loads(numbers) | {"versions": _versions(connection, version)})
+
+
+def _versions(connection: Connection, version: sa.FromClause) -> dict[str, str]:
     writer = sa.cast(sa.literal_column("xmin"), sa.Text())
-    written = sa.select(version.c.version_num, writer).where(version.c.version_num.in_(sorted(revisions)))
-    versions = {str(revision): str(by) for revision, by in connection.execute(written)}
-    return json.dumps({"table": rows[0][0], "columns": columns, "versions": versions})
-
-
-def without_versions(numbers: str) -> str:
-    """The same, where what is known of the version table does not count any more."""
-    return json.dumps(json.loads(numbers) | {"versions": None})
+    return {str(revision): str(by) for revision, by in connection.execute(sa.select(version.c.version_num, writer))}
 
 
 Verdict = Literal["same", "gone", "untold"]
 
 
-def verdict(kept: str, now: str, text: str) -> Verdict:
+def verdict(kept: str, now: str, text: str, passed: Callable[[], Collection[str]]) -> Verdict:
     """What has become of what a backfill has changed, since `numbers` were `kept`. `gone`: all that it had filled was
-    dropped. `untold`: what it fills was made anew in part, or other revisions were run meanwhile.
+    dropped. `untold`: what it fills was made anew in part, or the database was led back meanwhile. `passed`: all
+    revisions that it has by now; a head that was gone on from is one of them.
 
-    >>> text = '{"columns": ["n"]}'
+    >>> text = '{"columns": ["n"], "reads": ["id"]}'
     >>> kept = '{"table": "7", "columns": {"id": 1, "n": 2}, "versions": {"a1": "99"}}'
     >>> anew = '{"table": "7", "columns": {"id": 1, "n": 3}, "versions": {"a1": "99"}}'
-    >>> led_past = '{"table": "7", "columns": {"id": 1, "n": 2}, "versions": {"a1": "104"}}'
-    >>> [verdict(kept, later, text) for later in (kept, anew, led_past)]
-    ['same', 'gone', 'untold']
+    >>> led_back = '{"table": "7", "columns": {"id": 1, "n": 2}, "versions": {"a1": "104"}}'
+    >>> on = '{"table": "7", "columns": {"id": 1, "n": 2}, "versions": {"b2": "104"}}'
+    >>> [verdict(kept, later, text, lambda: {"a1", "b2"}) for later in (kept, anew, led_back, on)]
+    ['same', 'gone', 'untold', 'same']
     """
-    before, after, names = json.loads(kept), json.loads(now), read(text)["columns"]
+    before, after, it = json.loads(kept), json.loads(now), read(text)
+    names = it["columns"]
     if before["table"] != after["table"]:  # or the database is another one, with the same rows
         return "untold"
     filled = {before["columns"].get(name) for name in names or ()}
     if names and None not in filled and filled.isdisjoint(after["columns"].values()):
-        return "gone"
+        return "untold" if _builds_on_itself(it) else "gone"
     is_same = all(after["columns"].get(name) == before["columns"].get(name) for name in names or ())
-    return "same" if is_same and before["versions"] in (None, after["versions"]) else "untold"
+    return "same" if is_same and _is_only_on(before["versions"], after["versions"], passed) else "untold"
+
+
+def _is_only_on(before: dict[str, str], after: dict[str, str], passed: Callable[[], Collection[str]]) -> bool:
+    missing = set(before) - set(after)
+    stood = all(after[revision] == by for revision, by in before.items() if revision in after)
+    return stood and (not missing or missing <= set(passed()))

@@ -82,7 +82,7 @@ async def test_rows_that_may_still_be_changed_are_neither_changed_again_nor_left
     [before] = project.checkpoints()
     await project.downgrade("base")
     (project.folder / "flag").touch()
-    await fails(project, r"had come to \d+, with \d+ rows changed, when this database was led past it")
+    await fails(project, r"had come to \d+, with \d+ rows changed, and since then this database was led back")
     with pytest.raises(CommandError) as told:
         await project.upgrade()
     assert (project.checkpoints()[0]["last_key"], project.checkpoints()[0]["state"]) == (before["last_key"], "doubted")

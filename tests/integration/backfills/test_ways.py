@@ -314,3 +314,155 @@ def test_operations_are_made_as_alembic_has_them(monkeypatch: pytest.MonkeyPatch
         context = MigrationContext.configure(connection)
         Operations(migration_context=context)
         assert len(context.on_version_apply_callbacks) == 1
+
+
+SWAP = """
+op.add_column("accounts", sa.Column("wide", sa.BigInteger))
+op.execute("UPDATE accounts SET wide = balance")
+op.drop_column("accounts", "balance")
+op.alter_column("accounts", "wide", new_column_name="balance", existing_type=sa.BigInteger())
+"""
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "pymysql"])
+async def test_what_was_copied_into_another_column_is_not_made_twice(make_project: Make, driver: str) -> None:
+    """A column is widened by way of another one, there and back: the rows that were changed went with it."""
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("widened", None, SWAP, SWAP)
+    project.add("filled", "widened", half(project, "balance"), ASK)
+    await _half_done(project)
+    await project.downgrade("base")
+    (project.folder / "flag").touch()
+    on, _ = await _refused(project)
+    project.execute(on)
+    await project.upgrade()
+    assert _times(project) == [(100, 100)]
+
+
+@EACH
+async def test_what_a_downgrade_has_saved_elsewhere_is_not_made_twice(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add(
+        "expand",
+        None,
+        f'{ADD}\nop.execute("UPDATE accounts SET cents = balance")',
+        f'op.execute("UPDATE accounts SET balance = cents")\n{DROP}',
+    )
+    project.add("filled", "expand", half(project, "cents").replace('"balance"', '"cents"'), ASK)
+    await _half_done(project)
+    await project.downgrade("base")
+    (project.folder / "flag").touch()
+    on, _ = await _refused(project)
+    project.execute(on)
+    await project.upgrade()
+    assert _times(project, "cents") == [(100, 100)]
+
+
+@EACH
+@pytest.mark.parametrize("tied", ["branch", "depends_on"])
+async def test_another_branch_that_goes_on_meanwhile_is_no_way_past(make_project: Make, driver: str, tied: str) -> None:
+    """It takes the row of the version table that the backfill's revision began from."""
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("root", None, "pass")
+    project.add("filled", "root" if tied == "branch" else None, half(project, "balance"), ASK)
+    if tied == "depends_on":
+        file = next((project.folder / "alembic" / "versions").glob("filled*.py"))
+        file.write_text(file.read_text() + '\ndepends_on = "root"\n')
+    with pytest.raises((CommandError, RuntimeError), match="not yet"):
+        await project.upgrade("filled")
+    project.add("other", "root", "pass")
+    await project.upgrade("other")
+    (project.folder / "flag").touch()
+    await project.upgrade("filled")
+    assert _times(project) == [(100, 100)]
+
+
+async def test_a_dependency_that_was_led_back_unseen_is_noticed(postgres: Project) -> None:
+    """The backfill's revision began from a revision that is no head, so it has no row of its own."""
+    postgres.numbers(60)
+    postgres.add("one", None, "pass")
+    postgres.add("two", "one", "pass")
+    postgres.add("filled", None, half(postgres, "balance"), ASK)
+    file = next((postgres.folder / "alembic" / "versions").glob("filled*.py"))
+    file.write_text(file.read_text() + '\ndepends_on = "one"\n')
+    await postgres.upgrade("two")
+    with pytest.raises((CommandError, RuntimeError), match="not yet"):
+        await postgres.upgrade("filled")
+    postgres.execute("UPDATE alembic_version SET version_num = 'one'", "UPDATE alembic_version SET version_num = 'two'")
+    (postgres.folder / "flag").touch()
+    with pytest.raises(CommandError, match=UNTOLD):
+        await postgres.upgrade("filled")
+
+
+@EACH
+@pytest.mark.parametrize("how", ["sql", "purge"])
+async def test_what_was_led_back_by_hand_is_noticed_on_the_way_up(make_project: Make, driver: str, how: str) -> None:
+    """Revisions before it are run again, so their columns are made again."""
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("zero", None, "pass")
+    project.add("expand", "zero", ADD, DROP)
+    project.add("filled", "expand", half(project, "cents"), ASK)
+    await _half_done(project)
+    project.execute("ALTER TABLE accounts DROP COLUMN cents")
+    if how == "sql":
+        project.execute("UPDATE alembic_version SET version_num = 'zero'")
+    else:
+        await project.run(lambda config: command.stamp(config, "zero", purge=True))
+    (project.folder / "flag").touch()
+    _, anew = await _refused(project)
+    project.execute(anew)
+    await project.upgrade()
+    assert project.rows("SELECT count(*) FROM accounts WHERE cents = balance * 100") == [(60,)]
+
+
+async def test_a_step_back_that_was_refused_leaves_no_doubt(make_project: Make) -> None:
+    """Also on MySQL, which commits before it tries."""
+    project = await make_project("pymysql")
+    project.numbers(60)
+    wait = "op.execute('SET SESSION lock_wait_timeout = 1')"
+    project.add("expand", None, ADD, f"{wait}\n{DROP}")
+    project.add("filled", "expand", half(project, "cents"), ASK)
+    await _half_done(project)
+    with project.connected() as other:
+        other.execute(sa.text("SELECT count(*) FROM accounts")).all()  # its transaction holds the table's definition
+        with pytest.raises(sa.exc.OperationalError, match="Lock wait timeout"):
+            await project.downgrade("base")
+        other.rollback()
+    (project.folder / "flag").touch()
+    await project.upgrade()
+    assert project.rows("SELECT count(*) FROM accounts WHERE cents = balance * 100") == [(60,)]
+
+
+async def test_a_table_that_is_made_anew_beside_others_like_it_is_filled_anew(postgres: Project) -> None:
+    """PostgreSQL tells that it is gone, though another has columns of the same names."""
+    postgres.execute("CREATE TABLE others (id BIGINT PRIMARY KEY, name TEXT, done BIGINT)")
+    made = """
+    op.create_table("people", sa.Column("id", sa.BigInteger, primary_key=True), sa.Column("done", sa.BigInteger))
+    op.execute("INSERT INTO people (id) SELECT i FROM generate_series(1, 60) AS i")
+    """
+    postgres.add("made", None, made, 'op.drop_table("people")')
+    fill = half(postgres, "done").replace('"accounts"', '"people"').replace('"balance"', '"id"')
+    postgres.add("filled", "made", fill, ASK)
+    await _half_done(postgres)
+    await postgres.downgrade("base")
+    (postgres.folder / "flag").touch()
+    await postgres.upgrade()
+    assert _times(postgres, "done", "people") == [(100, 100)]
+
+
+async def test_a_value_that_asyncpg_would_write_as_infinite_is_refused(make_project: Make) -> None:
+    project = await make_project("asyncpg")
+    project.execute(
+        "CREATE TABLE accounts (id BIGINT PRIMARY KEY, until DATE, copied DATE)",
+        "INSERT INTO accounts SELECT i, '9999-12-31' FROM generate_series(1, 9) AS i",
+    )
+    copy = 'op.backfill_rows("accounts", ["until"], lambda rows: [{"copied": row["until"]} for row in rows])'
+    project.add("filled", None, copy)
+    await fails(project, "sets copied to 9999-12-31, which asyncpg would write as an infinite one")
+    project.add("filled", None, 'op.backfill("accounts", {"copied": "until"})')
+    await project.upgrade()
+    assert project.rows("SELECT DISTINCT CAST(copied AS text) FROM accounts") == [("9999-12-31",)]
