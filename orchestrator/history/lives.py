@@ -33,8 +33,8 @@ if TYPE_CHECKING:  # Alembic may be just importing them, and with them us
 # In the place of `running` and `finished`: the rows may, or may not, still be as the backfill has left them.
 DOUBTED = "doubted"
 _MARK = "_orchestrator_looks_at_steps"
-_KEEPS_DDL = "mysql", "mariadb"
-_KEEPS_NOTHING = "SELECT", "SHOW", "SET "
+_KEEPS_DDL = "mysql", "mariadb", "sqlite"
+_KEEPS_NOTHING = "SELECT", "SHOW", "SET ", "DESC", "EXPLAIN", "PRAGMA"
 # MySQL's: the table, or a row, is newer than the picture that the transaction has of the database.
 _NEWER = {1412, 1020}
 # Runs in whose database there are no checkpoints of the other way.
@@ -62,7 +62,7 @@ def install() -> None:
 
 
 def _look_before(context: MigrationContext) -> None:
-    """On MySQL, a step that fails in its middle leaves what it has done: there it is looked first."""
+    """On MySQL and SQLite, a step that fails in its middle leaves what it has done: there it is looked first."""
     steps: Any = getattr(context, "_migrations_fn", None)
     if steps is None or context.dialect.name not in _KEEPS_DDL:
         return
@@ -82,7 +82,9 @@ def _marking(
 ) -> Callable[..., None]:
     @wraps(run)
     def marked(*args: Any, **options: Any) -> None:
-        doubts = look()
+        doubts = () if _takes_ddl_back(connection) else look()
+        if doubts:  # MySQL would do so with the first DDL; SQLite would take DDL into the transaction
+            connection.connection.commit()
         done: list[str] = []
 
         def executed(*told: Any) -> None:
@@ -101,6 +103,11 @@ def _marking(
             sa.event.remove(connection, "after_cursor_execute", executed)
 
     return marked
+
+
+def _takes_ddl_back(connection: Connection) -> bool:
+    """On SQLite, where env.py has begun a transaction by itself."""
+    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
 
 
 def _take_back(connection: Connection, doubts: Sequence[_Doubt]) -> None:
