@@ -83,8 +83,10 @@ def _marking(
     @wraps(run)
     def marked(*args: Any, **options: Any) -> None:
         doubts = () if _takes_ddl_back(connection) else look()
-        if doubts:  # MySQL would do so with the first DDL; SQLite would take DDL into the transaction
-            connection.connection.commit()
+        if not doubts:
+            run(*args, **options)
+            return
+        connection.connection.commit()  # MySQL would do so with the first DDL; SQLite would take DDL into it
         done: list[str] = []
 
         def executed(*told: Any) -> None:
@@ -113,8 +115,7 @@ def _takes_ddl_back(connection: Connection) -> bool:
 def _take_back(connection: Connection, doubts: Sequence[_Doubt]) -> None:
     for doubt in doubts:
         connection.execute(doubt)
-    if doubts:
-        connection.connection.commit()
+    connection.connection.commit()
 
 
 def _applied(*, ctx: MigrationContext, step: MigrationInfo, **_: Any) -> None:
