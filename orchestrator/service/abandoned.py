@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.errors import HistoryError
 from orchestrator.events import MigrationFinished, now
@@ -16,8 +17,10 @@ Ended = tuple[Migration, MigrationFinished]
 
 async def ended(parts: Parts, rollout: Rollout, rest: Sequence[Migration]) -> Sequence[Ended]:
     """The migrations as they end, since nobody goes on with them, with what is told of each. Of those that were
-    running, their targets tell what they have come to. Raises StoreError."""
-    cut = decide.interrupted(rest)
+    running, their targets tell what they have come to. What was noted of them stays in doubt, and no more: who runs
+    the command again wants to go on. Raises StoreError."""
+    doubts = {one.key: one.doubt for one in rest}
+    cut = [replace(one, doubt=doubts[one.key]) for one in decide.interrupted(rest)]
     found = await _aftermath(parts, rollout, cut) if cut else ()
     known = {one.key: decide.known(one, aftermath) for one, aftermath in zip(cut, found, strict=True)}
     rows = {one.key: aftermath.rows or 0 for one, aftermath in zip(cut, found, strict=True)}
