@@ -60,7 +60,8 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             change = make(found)
             _refuse_unsafe(connection, found, change)
             table = checkpoints.of_context(context)
-            table.create(connection, checkfirst=True)
+            if not checkpoints.exists(connection, table):
+                table.create(connection)
         columns = tuple(column.name for column in found.columns)
         backfill = Backfill(
             now.revision,

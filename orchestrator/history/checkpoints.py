@@ -202,7 +202,15 @@ def apply(connection: Connection, table: sa.Table, revision: str, direction: Dir
 
 
 def exists(connection: Connection, table: sa.Table) -> bool:
-    return sa.inspect(connection).has_table(table.name, schema=table.schema)
+    """Also brings one along that an earlier release has made."""
+    try:
+        there = {one["name"] for one in sa.inspect(connection).get_columns(table.name, schema=table.schema)}
+    except sa.exc.NoSuchTableError:
+        return False
+    if table.c.numbers.name not in there:
+        preparer = connection.dialect.identifier_preparer
+        connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(table)} ADD COLUMN numbers TEXT")
+    return True
 
 
 def _now() -> datetime:

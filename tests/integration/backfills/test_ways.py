@@ -467,3 +467,25 @@ async def test_a_value_that_asyncpg_would_write_as_infinite_is_refused(make_proj
     project.add("filled", None, 'op.backfill("accounts", {"copied": "until"})')
     await project.upgrade()
     assert project.rows("SELECT DISTINCT CAST(copied AS text) FROM accounts") == [("9999-12-31",)]
+
+
+@EACH
+@pytest.mark.parametrize("way", ["on", "back"])
+async def test_checkpoints_of_an_earlier_release_are_brought_along(make_project: Make, driver: str, way: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("expand", None, ADD, DROP)
+    project.add("filled", "expand", half(project, "cents"), ASK)
+    await _half_done(project)
+    project.execute(
+        "ALTER TABLE alembic_version_backfills DROP COLUMN numbers",
+        """UPDATE alembic_version_backfills SET touched =
+           '{"table"\\: "accounts", "schema"\\: null, "columns"\\: ["cents"]}'""",
+    )
+    (project.folder / "flag").touch()
+    if way == "back":  # what it knew is not enough to say that nothing could be made twice
+        await project.downgrade("base")
+        _, anew = await _refused(project)
+        project.execute(anew)
+    await project.upgrade()
+    assert project.rows("SELECT count(*) FROM accounts WHERE cents = balance * 100") == [(60,)]
