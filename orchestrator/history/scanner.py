@@ -11,23 +11,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-_WORD = r"(?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)"
-_PLAIN, _ESCAPED = r"'(?:[^']|'')*'", r"'(?:[^'\\]|\\.|'')*'"
-_TWICE, _TWICE_ESCAPED = r'"(?:[^"]|"")*"', r'"(?:[^"\\]|\\.|"")*"'
-_BACKTICKS = r"`(?:[^`]|``)*`"
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD
 
 
 def _tokens(*kinds: str) -> re.Pattern[str]:
-    return re.compile(" | ".join([*kinds, _WORD]), re.VERBOSE | re.DOTALL)
+    return re.compile(" | ".join([*kinds, WORD]), re.VERBOSE | re.DOTALL)
 
 
 _POSTGRESQL = _tokens(
     r"(?P<line>--[^\n\r]*)",
     r"(?P<comment>/\*)",
     # A text goes on where another follows on a new line, and is read as the first.
-    rf"(?P<text>[eE]{_ESCAPED}(?:\s*[\n\r]\s*{_ESCAPED})*|{_PLAIN})",
-    rf"(?P<name>{_TWICE})",
-    r"(?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)",
+    rf"(?P<text>[eE]{ESCAPED}(?:\s*[\n\r]\s*{ESCAPED})*|{PLAIN})",
+    rf"(?P<name>{TWICE})",
+    DOLLAR,
     r"(?P<open>['\"])",
 )
 # What stands in `/*! … */` is code; in one that names a version, it is code to some servers.
@@ -35,15 +32,15 @@ _MYSQL = _tokens(
     r"(?P<line>\#[^\n]*|--(?=[\s\x00-\x1f]|$)[^\n]*)",
     r"(?P<inside>/\*!(?!\d))",
     r"(?P<comment>/\*)",
-    rf"(?P<text>{_ESCAPED}|{_TWICE_ESCAPED})",
-    rf"(?P<name>{_BACKTICKS})",
+    rf"(?P<text>{ESCAPED}|{TWICE_ESCAPED})",
+    rf"(?P<name>{BACKTICKS})",
     r"(?P<open>['\"`])",
 )
 _SQLITE = _tokens(
     r"(?P<line>--[^\n]*)",
     r"(?P<comment>/\*)",
-    rf"(?P<text>{_PLAIN})",
-    rf"(?P<name>{_TWICE}|{_BACKTICKS}|\[[^\]]*\])",
+    rf"(?P<text>{PLAIN})",
+    rf"(?P<name>{TWICE}|{BACKTICKS}|\[[^\]]*\])",
     r"(?P<open>['\"`\[])",
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}

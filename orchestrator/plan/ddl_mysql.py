@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.plan import mass_changes
 from orchestrator.plan.column_types import written
 from orchestrator.plan.locks import Command, Lock, Touch, Work
-from orchestrator.plan.tokens import Reader, Table, Token, Unread, has
+from orchestrator.plan.tokens import Reader, Table, Token, Unread
 
 _ENDS = (
     "not null default auto_increment comment collate character charset unique primary key first after generated as "
@@ -79,24 +80,8 @@ def _copied(table: Table, what: str) -> Touch:
     return Touch(table, Lock.SHARED, Work.REWRITE, what)
 
 
-def _update(it: Reader) -> Command:
-    return _all_rows(it, "UPDATE")
-
-
-def _delete(it: Reader) -> Command:
-    return _all_rows(it, "DELETE") if it.takes("from") else Command()
-
-
-def _all_rows(it: Reader, verb: str) -> Command:
-    table, rest = it.table(), it.rest()
-    if has(rest, "where") or has(rest, "limit") or has(rest, "join"):
-        return Command()
-    return Command((Touch(table, Lock.ROW_EXCLUSIVE, Work.CHANGE, f"{verb} without WHERE"),))
-
-
 COMMANDS: dict[str, Callable[[Reader], Command]] = {
     "create": _create,
     "alter": _alter,
-    "update": _update,
-    "delete": _delete,
+    **mass_changes.commands(Lock.ROW_EXCLUSIVE, "where", "limit", "join"),
 }

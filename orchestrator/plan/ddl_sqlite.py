@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.plan import mass_changes
 from orchestrator.plan.locks import COPY, Command, Lock, Touch, Work
-from orchestrator.plan.tokens import Reader, Unread, after_words, has
+from orchestrator.plan.tokens import Reader, Unread, after_words
 
 
 def _create(it: Reader) -> Command:
@@ -44,25 +45,9 @@ def _insert(it: Reader) -> Command:
     return Command((Touch(Reader(source).table(), Lock.FILE, Work.REWRITE, "copy in batch mode"),))
 
 
-def _update(it: Reader) -> Command:
-    return _all_rows(it, "UPDATE")
-
-
-def _delete(it: Reader) -> Command:
-    return _all_rows(it, "DELETE") if it.takes("from") else Command()
-
-
-def _all_rows(it: Reader, verb: str) -> Command:
-    table, rest = it.table(), it.rest()
-    if has(rest, "where") or has(rest, "limit") or has(rest, "from"):
-        return Command()
-    return Command((Touch(table, Lock.FILE, Work.CHANGE, f"{verb} without WHERE"),))
-
-
 COMMANDS: dict[str, Callable[[Reader], Command]] = {
     "create": _create,
     "alter": _alter,
     "insert": _insert,
-    "update": _update,
-    "delete": _delete,
+    **mass_changes.commands(Lock.FILE, "where", "limit", "from"),
 }

@@ -10,18 +10,15 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD
+
 # Characters of a statement that are looked at, and those that are shown at most.
 LOOKED_AT = 20_000
 LONGEST = 2_000
 CUT = " ..."
 
-_WORD = r"(?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)"
 # A parameter is shown as it is: what it stands for is sent apart.
 _REST = r"(?P<parameter>\$\d+|%\(\w+\)s|%s) | (?P<number>\.?\d[\w.]*(?:(?<=[eE])[+-]\d+)?) | (?P<space>\s+)"
-_PLAIN = r"'(?:[^']|'')*'"
-_ESCAPED = r"'(?:[^'\\]|\\.|'')*'"
-_TWICE = r'"(?:[^"]|"")*"'
-_TWICE_ESCAPED = r'"(?:[^"\\]|\\.|"")*"'
 
 
 def _tokens(*kinds: str) -> re.Pattern[str]:
@@ -30,27 +27,27 @@ def _tokens(*kinds: str) -> re.Pattern[str]:
 
 _POSTGRESQL = _tokens(
     r"(?P<comment>--[^\n\r]*|/\*)",
-    rf"(?P<escaped>[eE]{_ESCAPED})",
-    rf"(?P<literal>{_PLAIN})",
-    rf"(?P<name>{_TWICE})",
-    r"(?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)",
-    _WORD,
+    rf"(?P<escaped>[eE]{ESCAPED})",
+    rf"(?P<literal>{PLAIN})",
+    rf"(?P<name>{TWICE})",
+    DOLLAR,
+    WORD,
     r"(?P<open>['\"])",
 )
 # Text between double quotes is a literal unless the server's mode says otherwise.
 _MYSQL = _tokens(
     r"(?P<comment>\#[^\n\r]*|--[^\n\r]*|/\*)",
-    rf"(?P<literal>{_ESCAPED}|{_TWICE_ESCAPED})",
-    r"(?P<name>`(?:[^`]|``)*`)",
-    _WORD,
+    rf"(?P<literal>{ESCAPED}|{TWICE_ESCAPED})",
+    rf"(?P<name>{BACKTICKS})",
+    WORD,
     r"(?P<open>['\"`])",
 )
 # A name between double quotes is a literal to SQLite where nothing has that name.
 _SQLITE = _tokens(
     r"(?P<comment>--[^\n\r]*|/\*)",
-    rf"(?P<literal>{_PLAIN}|{_TWICE})",
-    r"(?P<name>`(?:[^`]|``)*`|\[[^\]]*\])",
-    _WORD,
+    rf"(?P<literal>{PLAIN}|{TWICE})",
+    rf"(?P<name>{BACKTICKS}|\[[^\]]*\])",
+    WORD,
     r"(?P<open>['\"`\[])",
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
