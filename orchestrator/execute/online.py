@@ -55,7 +55,7 @@ class OnlineRunner:
 
         `on_observed` is called from another thread, of a job that is `observed`; so is `on_recorded`, of one that is
         `recorded`. `on_lasting` is awaited before a
-        revision does the first thing that stays whatever becomes of it, and `on_batch` before each batch of a backfill;
+        revision does the first thing that stays whatever becomes of it, and `on_batch` before batches of a backfill;
         without it, backfills pace themselves. `alone`: in a process of its own.
         Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on the
         server and env.py's end is waited for: nothing of it runs on after this returns or raises, but for a thread of a

@@ -35,7 +35,7 @@ class Throttle:
     @contextmanager
     def turn(self, rollout: str, target: Target, stop: Stopping) -> Iterator[Turn]:
         """From a migration's first question to its end. `stop` tells why its rollout keeps it from going on; it is
-        asked before each batch, and while one waits. The shard's signals are read from the first turn to the last."""
+        asked before batches, and while one waits. The shard's signals are read from the first turn to the last."""
         load = self._loads.get(target.shard)
         if load is None:
             load = self._loads[target.shard] = Load(target.shard, self._around)

@@ -49,7 +49,7 @@ class Observer:
     """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; of a
     job that is `observed`, what env.py does besides; of one that is `recorded`, at its end, what was sent; and the
     revision that is about to do the first thing that stays whatever becomes of its transaction: `lasting` returns when
-    that is written down. Of a job that is `paced`, `batch` is asked before each batch of a backfill, and answers within
+    that is written down. Of a job that is `paced`, `batch` is asked before batches of a backfill, and answers within
     a second or two."""
 
     backend: Callable[[int], None]

@@ -16,7 +16,7 @@ from orchestrator.sessions import SessionRules
 class MigrateJob:
     """One target's online migration, along the history of this digest, which covers these `modules`. `url` and
     `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not. `paced`: ask
-    before each batch of a backfill. `recorded`: tell which statements were sent, and how long each took."""
+    before batches of a backfill. `recorded`: tell which statements were sent, and how long each took."""
 
     track: Track
     digest: str

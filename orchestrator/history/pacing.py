@@ -13,7 +13,7 @@ _current: ContextVar[Pacer | None] = ContextVar("migration_pacer", default=None)
 
 @contextmanager
 def applied(pacer: Pacer) -> Iterator[None]:
-    """Within this context, backfills ask this pacer before each batch."""
+    """Within this context, backfills ask this pacer before batches."""
     token = _current.set(pacer)
     try:
         yield

@@ -146,7 +146,7 @@ class Control(Protocol):
         ...
 
     def interrupts(self, migration: Migration, *, backfilling: bool = True) -> Interruption | None:
-        """Asked before each batch of a backfill: why it does not go on, if it does not. `backfilling` False: it has
+        """Asked before batches of a backfill: why it does not go on, if it does not. `backfilling` False: it has
         ended; between two batches a person may still leave the target out."""
         ...
 
