@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import dis
 import io
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, session, tasklocal
+from orchestrator.history import applications, failures, session, tasklocal, watching
 from orchestrator.history import config as configuration
 from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
@@ -48,7 +44,7 @@ def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
     try:
         with (
             session.refused(),
-            _watched_environ(job, rendering),
+            watching.environ(job.environment, rendering),
             applications.entered(scripts.dir),
             _Environment(config, scripts, job, rendering),
         ):
@@ -153,25 +149,6 @@ def _opted_out(module: Any) -> str | None:
     return "it says `execution = 'online'`" if getattr(module, "execution", None) == "online" else None
 
 
-@contextmanager
-def _watched_environ(job: CompileJob, rendering: _Rendering) -> Iterator[None]:
-    """Notice a revision that reads the tenant's own environment variables."""
-
-    class Watched(type(os.environ)):  # type: ignore[misc]
-        def __getitem__(self, key: str) -> str:
-            if key in job.environment and rendering.current is not None:
-                rendering.note(f"it reads the environment variable {key}")
-            value: str = super().__getitem__(key)
-            return value
-
-    kind: Any = type(os.environ)
-    os.environ.__class__ = Watched
-    try:
-        yield
-    finally:
-        os.environ.__class__ = kind
-
-
 def _nothing() -> None:
     pass
 
@@ -219,7 +196,7 @@ class _Arguments(dict[str, str]):
             self._noticed()
 
 
-class _Environment(EnvironmentContext):
+class _Environment(watching.WatchedEnvironment):
     """Offline mode, with our bind, our literals, and statements taken where they are emitted."""
 
     def __init__(self, config: Config, scripts: ScriptDirectory, job: CompileJob, rendering: _Rendering) -> None:
@@ -229,32 +206,17 @@ class _Environment(EnvironmentContext):
         self._job, self._rendering = job, rendering
         super().__init__(config, scripts, fn=rendering.walk, as_sql=True, **options)
 
-    def is_offline_mode(self) -> bool:
-        self._asked("whether it runs in offline mode")
-        return True
-
     def get_x_argument(self, as_dictionary: bool = False) -> Any:
-        self._asked("for -x arguments, which tell the tenant")
-        if not as_dictionary:
-            self._by_tenant()
-            return super().get_x_argument()
-        return _Arguments(super().get_x_argument(as_dictionary=True), self._by_tenant)
+        found = super().get_x_argument(as_dictionary)
+        if as_dictionary:
+            return _Arguments(found, self._by_tenant)
+        self._by_tenant()
+        return found
 
     def _by_tenant(self) -> None:
         self._rendering.everywhere = "env.py asks which tenant it is for, and may treat one unlike another"
 
-    @property
-    def config(self) -> Config:
-        """Where a revision may find the tenant's URL."""
-        self._asked("for the configuration, which tells the tenant's database")
-        return self._config
-
-    @config.setter
-    def config(self, config: Config) -> None:
-        self._config = config
-
-    def _asked(self, what: str) -> None:
-        """Two tenants' renderings may be alike, and a third one's not: what a revision makes of it is not known."""
+    def asked(self, what: str) -> None:
         if self._rendering.current is not None:
             self._rendering.note(f"it asks {what}")
 
@@ -318,45 +280,7 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     named: Any = context
     named.version_table = rendering.job.version_table
     named.version_table_schema = rendering.job.version_table_schema
-    context.__class__ = _watched(type(context), rendering, _CONTEXT)
-    replaced.__class__ = _watched(type(impl), rendering, _IMPLEMENTATION)
+    context.__class__ = watching.watched(type(context), rendering, watching.CONTEXT)
+    replaced.__class__ = watching.watched(type(impl), rendering, watching.IMPLEMENTATION)
     hidden: Any = dialect
-    hidden.__class__ = _watched(type(dialect), rendering, _DIALECT)
-
-
-# What a revision may ask, and what env.py's own connection would answer otherwise, or another tenant's.
-_CONTEXT = {"as_sql": "whether SQL is only rendered", "opts": "for the options of env.py, which may tell the tenant"}
-_IMPLEMENTATION = {"as_sql": "whether SQL is only rendered"}
-_DIALECT = {"default_schema_name": "for the default schema", "server_version_info": "for the server's version"}
-
-
-def _watched(kind: type, rendering: _Rendering, attributes: Mapping[str, str]) -> type:
-    """The class, noticing when somebody other than Alembic and SQLAlchemy reads one of these attributes."""
-
-    def watching(name: str, what: str) -> property:
-        inherited = getattr(kind, name, None)
-
-        def read(self: Any) -> Any:
-            asking = sys._getframe(1).f_globals.get("__name__", "")
-            if rendering.current is not None and asking.partition(".")[0] not in ("alembic", "sqlalchemy"):
-                rendering.note(f"it asks {what}")
-            return self.__dict__.get(name, inherited)
-
-        def write(self: Any, value: Any) -> None:
-            self.__dict__[name] = value
-
-        return property(read, write)
-
-    body: dict[str, Any] = {name: watching(name, what) for name, what in attributes.items()}
-    if issubclass(kind, MigrationContext):
-        body["get_current_heads"] = _heads_of(kind, rendering)
-    return type(kind.__name__, (kind,), body)
-
-
-def _heads_of(kind: type[MigrationContext], rendering: _Rendering) -> Any:
-    def get_current_heads(self: Any) -> tuple[str, ...]:
-        if rendering.current is not None:
-            rendering.note("it asks for the current heads")
-        return kind.get_current_heads(self)
-
-    return get_current_heads
+    hidden.__class__ = watching.watched(type(dialect), rendering, watching.DIALECT)
