@@ -55,6 +55,13 @@ STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE na
     'transaction_deferrable']) AND name !~ '^tcp_'
     UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
 
+# What answers of the catalog hang on beside the schema: where names are looked for, and what the role may see.
+STANDING = """SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n'),
+    (SELECT CASE WHEN r.rolsuper THEN 'superuser' ELSE coalesce((SELECT pg_catalog.string_agg(m.rolname, E'\\n'
+        ORDER BY m.rolname) FROM pg_catalog.pg_roles m WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'USAGE')
+        AND m.oid <> r.oid), '') END FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
+    pg_catalog.current_setting('server_version_num')"""
+
 CURRENT_SCHEMA = "SELECT pg_catalog.current_schema()::text"
 
 # An orphaned statement ends soon after its client: PostgreSQL 14 and newer look after the socket while they work.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import anyio
 import structlog
@@ -16,19 +16,27 @@ import structlog
 from orchestrator.errors import TargetError
 from orchestrator.execute.classify import ErrorClass, classify
 from orchestrator.history.jobs import Observed
+from orchestrator.plan import compiled as compiling
+from orchestrator.plan import recorded
 from orchestrator.plan.compiled import Compiled, Online
+from orchestrator.plan.recorded import LEAST, Recording
 
 log = structlog.get_logger(__name__)
 
 Fingerprint = tuple[str, ...]
 Render = Callable[[], Awaitable[Compiled]]
 Compare = Callable[[Fingerprint, Fingerprint], str]
+# A target's schema, and what else the catalog's answers hang on, before a plan is run; None where it cannot be read.
+Standing = tuple[str, ...]
+ReadStanding = Callable[[], Awaitable[Standing | None]]
 
 # A target waits so long for the verdict before it goes online.
 PATIENCE_SECONDS = 10.0
 # So many targets may fail while they are replayed for a proof, for reasons of their own, before nobody tries any more;
 # and so many may be refused once the plan is proved, and go through online, before it is no longer replayed.
 MOST_FAILED = 3
+# So many different schemas may have recordings of their own; targets with others go online.
+MOST_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +51,40 @@ class Verdict:
     differs: bool = False
 
 
+@dataclass(slots=True, eq=False)
+class Group:
+    """Targets that prove a plan together: all of it, or those whose schemas are equal before it."""
+
+    verdict: Verdict | None = None
+    compiled: Compiled | None = None
+    witnesses: int = 0
+    proving: bool = False
+    failed: int = 0
+    seen: list[Fingerprint] = field(default_factory=list)
+    recordings: list[Recording] = field(default_factory=list)
+
+    def lacks_witness(self, wanted: int) -> bool:
+        return self.witnesses + len(self.seen) < wanted
+
+    def as_witness(self, turn: Turn) -> Turn:
+        self.witnesses += 1
+        turn.watched, turn.group = True, self
+        return turn
+
+    def as_proof(self, turn: Turn) -> Turn:
+        self.proving = True
+        turn.compiled, turn.watched, turn.group = self.compiled, True, self
+        return turn
+
+
 @dataclass(slots=True)
 class Turn:
-    """How one target is brought along the plan. `compiled` None: online."""
+    """How one target is brought along the plan. `compiled` None: online. `standing`: its schema before."""
 
     compiled: Compiled | None = None
     watched: bool = False
+    group: Group | None = None
+    standing: Standing | None = None
     fingerprint: Fingerprint | None = None
     unreadable: str | None = None
     refused: str | None = None
@@ -84,6 +120,8 @@ class Turn:
 class Certification:
     """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof.
 
+    Where revisions of the plan may be recorded, targets are told apart by the schema that they have before it: each
+    `Group` comes to a verdict of its own. `on_apart` is told how the schema of a group differs from the first one's.
     Only ever used from one event loop.
     """
 
@@ -91,25 +129,31 @@ class Certification:
     render: Render
     compare: Compare
     on_verdict: Callable[[Verdict], None] = lambda verdict: None
+    on_apart: Callable[[str], None] = lambda difference: None
     patience: float = PATIENCE_SECONDS
     trusted: bool = False
-    verdict: Verdict | None = None
+    _whole: Group = field(default_factory=Group)
+    _apart: dict[Standing, Group] = field(default_factory=dict)
+    _early: list[Turn] = field(default_factory=list)
     _compiled: Compiled | None = None
     _rendering: bool = False
-    _witnesses: int = 0
-    _proving: bool = False
     _alone: str | None = None
-    _failed: int = 0
-    _seen: list[Fingerprint] = field(default_factory=list)
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """On all targets."""
+        return self._whole.verdict
+
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
+    async def turn(self, read: ReadStanding | None = None) -> AsyncIterator[Turn]:
         """A target's turn. It waits until it is known how: at most `patience` seconds for others, and as long as it
-        takes where it is the one that has the plan rendered."""
-        turn = await self._admitted(anyio.current_time() + self.patience)
-        done = False
+        takes where it is the one that has the plan rendered. `read`: tells of its schema before the plan; without it,
+        nothing that was recorded is replayed there."""
+        turn, done = await self._admitted(anyio.current_time() + self.patience, read), False
         try:
+            if turn.watched and self._compiled is None and read is not None:  # it may turn out to be asked for
+                turn.standing = await read()
             yield turn
             done = True
         except TargetError as exc:
@@ -118,98 +162,174 @@ class Certification:
         finally:
             self._leave(turn, done)
 
-    async def _admitted(self, deadline: float) -> Turn:
+    async def _admitted(self, deadline: float, read: ReadStanding | None) -> Turn:
+        turn = Turn()
         while anyio.current_time() < deadline:
-            if self.verdict is not None:
-                return Turn(self.verdict.compiled)
-            if not self.trusted and self._witnesses + len(self._seen) < self.wanted:
-                self._witnesses += 1
-                return Turn(watched=True)
+            group = await self._group_of(turn, read)
+            verdict = self._whole.verdict or (group.verdict if group is not None else None)
+            if group is None or verdict is not None:
+                turn.compiled, turn.group = verdict.compiled if verdict is not None else None, group
+                return turn
+            undecided = (
+                self._whole.witnesses if group is not self._whole else 0
+            )  # they may turn out to be of this group
+            if not self.trusted and group.lacks_witness(self._wanted - undecided):
+                return group.as_witness(turn)
             if self._compiled is None and not self._rendering:
                 await self._render()
             elif self._compiled is not None and self._alone not in (None, str(self._compiled.per_migration)):
-                self._decide(Verdict(reason="env.py begins its transactions otherwise in offline mode", differs=True))
-            elif self._compiled is not None and len(self._seen) >= self.wanted and not self._proving:
-                self._proving = True
-                return Turn(self._compiled, watched=True)
+                reason = "env.py begins its transactions otherwise in offline mode"
+                self._decide(self._whole, Verdict(reason=reason, differs=True))
+            elif self._compiled is not None and len(group.seen) >= self._wanted and not group.proving:
+                if group.compiled is not None:
+                    return group.as_proof(turn)
+                self._complete(group, self._compiled)
             else:
                 with anyio.CancelScope(deadline=deadline):
                     await self._changed.wait()
         return Turn()
+
+    @property
+    def _asks(self) -> bool:
+        """Whether something of the plan may be recorded, as far as it is known."""
+        return self._compiled is not None and self._compiled.asking is not None and not self.trusted
+
+    @property
+    def _wanted(self) -> int:
+        return max(self.wanted, LEAST) if self._asks else self.wanted
+
+    async def _group_of(self, turn: Turn, read: ReadStanding | None) -> Group | None:
+        """None: the target goes online, since it is not known whose schema it has."""
+        if not self._asks or self._whole.verdict is not None:
+            return self._whole
+        if turn.standing is None and read is not None:
+            turn.standing = await read()
+        return self._of_standing(turn.standing)
+
+    def _of_standing(self, standing: Standing | None) -> Group | None:
+        if not self._asks:  # it turned out while the schema was read
+            return self._whole
+        if standing is None:
+            return None
+        if (group := self._apart.get(standing)) is None:
+            if self._apart:
+                self.on_apart(self.compare(next(iter(self._apart)), standing))
+            if len(self._apart) >= MOST_GROUPS:
+                return None
+            group = self._apart[standing] = Group()
+        return group
 
     async def _render(self) -> None:
         self._rendering = True
         try:
             self._compiled = await self.render()
         except TargetError as exc:
-            self._decide(Verdict(reason=f"it cannot be rendered: {exc.message}"))
+            self._decide(self._whole, Verdict(reason=f"it cannot be rendered: {exc.message}"))
         except Exception as exc:  # a bug in what only saves time must not cost anybody their migration
             log.exception("rendering_crashed")
-            self._decide(Verdict(reason=f"rendering it failed: {type(exc).__name__}: {exc}"))
+            self._decide(self._whole, Verdict(reason=f"rendering it failed: {type(exc).__name__}: {exc}"))
         else:
-            if not self._compiled.replayable:
-                self._decide(Verdict(reason=_reasons(self._compiled)))
+            if not self._asks and not self._compiled.replayable:
+                self._decide(self._whole, Verdict(reason=_reasons(self._compiled)))
             elif self.trusted:
-                self._decide(Verdict(self._compiled))
+                self._decide(self._whole, Verdict(self._compiled))
+            self._whole.seen.clear()  # it is known now whom to compare with whom
+            for turn in self._early:
+                self._see(turn)
+            self._early.clear()
         finally:
             self._rendering = False
             self._wake()
 
     def _leave(self, turn: Turn, done: bool) -> None:
-        if not turn.watched:
+        group = turn.group
+        if group is None or not turn.watched:
             self._note_refusal(turn, done)
             return
         if turn.unreadable is not None:
-            self._decide(Verdict(reason=f"the schema cannot be read to compare it: {turn.unreadable}"))
+            reason = f"the schema cannot be read to compare it: {turn.unreadable}"
+            self._decide(self._whole, Verdict(reason=reason))
         if turn.objections:
-            self._decide(Verdict(reason="; ".join(turn.objections[:3]), differs=True))
+            self._decide(self._whole, Verdict(reason="; ".join(turn.objections[:3]), differs=True))
         if turn.compiled is None:
-            self._witnesses -= 1
+            group.witnesses -= 1
             self._alone = turn.alone or self._alone
             if turn.fingerprint is not None:
-                self._seen.append(turn.fingerprint)
-                self._look(turn.fingerprint, "targets that were migrated online differ from each other")
+                self._see(turn)
         else:
-            self._proving = False
-            self._judge(turn, done)
+            group.proving = False
+            self._judge(group, turn, done)
         self._wake()
 
-    def _judge(self, turn: Turn, done: bool) -> None:
+    def _see(self, turn: Turn) -> None:
+        """A target was brought to the goal online."""
+        assert turn.fingerprint is not None
+        group = self._of_standing(turn.standing)
+        if group is None or group.verdict is not None:
+            return
+        group.seen.append(turn.fingerprint)
+        if self._asks and turn.observed is not None and group.compiled is None:
+            group.recordings.append(turn.observed.recording)
+        if self._compiled is None:
+            self._early.append(turn)
+            if any(one.standing != turn.standing for one in self._early):
+                return  # whether they should have become alike is not known yet
+        self._look(group, turn.fingerprint, "targets that were migrated online differ from each other")
+
+    def _complete(self, group: Group, compiled: Compiled) -> None:
+        """All that were wanted have been seen: what is to be proved next."""
+        if compiled.asking is None:
+            group.compiled = compiled
+            return
+        found = compiling.compiled(compiled.plan, recorded.filled(compiled.asking, group.recordings))
+        group.recordings.clear()
+        if found.recorded:
+            group.compiled = replace(found, asking=None)
+            return
+        # Nothing of it can be: from now on it is a plan like any other, and nobody's schema is read before it.
+        self._compiled = replace(found, asking=None)
+        self._whole, self._apart = group, {}
+        if not found.replayable:
+            self._decide(group, Verdict(reason=_reasons(found)))
+
+    def _judge(self, group: Group, turn: Turn, done: bool) -> None:
         """What the one that was replayed tells."""
         if turn.fingerprint is not None and turn.refused is None:
-            if self._look(turn.fingerprint, "a replayed target differs from one that was migrated online"):
-                self._decide(Verdict(turn.compiled))
+            if self._look(group, turn.fingerprint, "a replayed target differs from one that was migrated online"):
+                self._decide(group, Verdict(turn.compiled))
             return
-        self._failed += 1
+        group.failed += 1
         if turn.refused is not None and done:
-            self._decide(_refuted(turn.refused))
+            self._decide(group, _refuted(turn.refused))
         elif turn.failed is not None and classify(turn.failed) is ErrorClass.PERMANENT:
-            self._decide(Verdict(reason=f"it failed where it was tried: {turn.failed.message}"))
-        elif self._failed >= MOST_FAILED:
-            self._decide(Verdict(reason="no target could be replayed"))
+            self._decide(group, Verdict(reason=f"it failed where it was tried: {turn.failed.message}"))
+        elif group.failed >= MOST_FAILED:
+            self._decide(group, Verdict(reason="no target could be replayed"))
 
     def _note_refusal(self, turn: Turn, done: bool) -> None:
         """A plan that is proved and still refused, again and again, where env.py goes through."""
         if turn.refused is None or not done:
             return
-        self._failed += 1
-        if self._failed >= MOST_FAILED and self.verdict is not None and self.verdict.compiled is not None:
-            self._decide(_refuted(turn.refused))
+        group = turn.group or self._whole
+        group.failed += 1
+        if group.failed >= MOST_FAILED and group.verdict is not None and group.verdict.compiled is not None:
+            self._decide(group, _refuted(turn.refused))
 
-    def _look(self, fingerprint: Fingerprint, what: str) -> bool:
+    def _look(self, group: Group, fingerprint: Fingerprint, what: str) -> bool:
         """Whether it equals those before; otherwise nothing is replayed."""
-        if not self._seen or fingerprint == self._seen[0]:
+        if not group.seen or fingerprint == group.seen[0]:
             return True
-        self._decide(Verdict(reason=f"{what}: {self.compare(self._seen[0], fingerprint)}", differs=True))
+        reason = f"{what}: {self.compare(group.seen[0], fingerprint)}"
+        self._decide(group, Verdict(reason=reason, differs=True))
         return False
 
-    def _decide(self, verdict: Verdict) -> None:
+    def _decide(self, group: Group, verdict: Verdict) -> None:
         """The first verdict stands; only a plan that was proved may be refuted later."""
-        if self.verdict is not None and (self.verdict.compiled is None or verdict.compiled is not None):
+        if group.verdict is not None and (group.verdict.compiled is None or verdict.compiled is not None):
             return
         if verdict.compiled is not None:
-            self._failed = 0
-        self.verdict = verdict
+            group.failed = 0
+        group.verdict = verdict
         self.on_verdict(verdict)
 
     def _wake(self) -> None:

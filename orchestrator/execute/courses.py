@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import structlog
+
 from orchestrator.databases import fingerprint
 from orchestrator.events import Event, PlanJudged
-from orchestrator.execute.certify import Certification, Turn, Verdict
+from orchestrator.execute.certify import Certification, ReadStanding, Turn, Verdict
 from orchestrator.history.revisions import History
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target, Track
+
+log = structlog.get_logger(__name__)
 
 Compile = Callable[[Registry, Target, History, Plan], Awaitable[Compiled]]
 Key = tuple[str, str, int, Plan]
@@ -36,10 +40,13 @@ class Courses:
         self._certifications: dict[Key, Certification] = {}
 
     @asynccontextmanager
-    async def turn(self, registry: Registry, target: Target, plan: Plan, version: int | None) -> AsyncIterator[Turn]:
+    async def turn(
+        self, registry: Registry, target: Target, plan: Plan, version: int | None, standing: ReadStanding | None = None
+    ) -> AsyncIterator[Turn]:
         """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
 
-        `version`: the major version of its server; None where compiled SQL is not taken at all.
+        `version`: the major version of its server; None where compiled SQL is not taken at all. `standing` reads its
+        schema as it is; None where nothing is recorded.
         """
         track = registry.tracks[target.track]
         if version is None or track.execution == "online":
@@ -52,7 +59,7 @@ class Courses:
         if certification is None:
             yield Turn()
             return
-        async with certification.turn() as turn:
+        async with certification.turn(standing) as turn:
             yield turn
 
     def _is_worth_it(self, track: Track) -> bool:
@@ -68,11 +75,15 @@ class Courses:
         def judged(verdict: Verdict) -> None:
             self._publish(self._told(track, plan, verdict))
 
+        def apart(difference: str) -> None:
+            log.info("schema_apart", rollout=self._rollout, track=track.name, message=difference)
+
         return Certification(
             track.certify,
             render,
             fingerprint.difference,
             judged,
+            apart,
             trusted=track.execution == "replay",
         )
 

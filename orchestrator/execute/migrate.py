@@ -24,7 +24,7 @@ from orchestrator.errors import (
     TargetLockedError,
 )
 from orchestrator.events import Event, LockWaited
-from orchestrator.execute import leavings, leftovers, newcomers, untold
+from orchestrator.execute import leavings, leftovers, newcomers, standing, untold
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
@@ -228,7 +228,8 @@ class Migrator:
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
-                async with work.courses.turn(work.registry, work.target, plan, version) as turn:
+                read = standing.reader(place, guard)
+                async with work.courses.turn(work.registry, work.target, plan, version, read) as turn:
                     await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)

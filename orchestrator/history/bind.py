@@ -24,7 +24,8 @@ class ReadsDatabaseError(Exception):
 
 
 class SilentBind:
-    """Stands for a `sqlalchemy.engine.Connection`. `take` gets what can be replayed, `note` every reason against it."""
+    """Stands for a `sqlalchemy.engine.Connection`. `take` gets what can be replayed, and `note` everything that it was
+    asked."""
 
     def __init__(
         self, dialect: Dialect, take: Callable[[Any, Mapping[str, Any]], None], note: Callable[[str], None]
@@ -44,7 +45,7 @@ class SilentBind:
         """Take a statement that returns no rows; its result refuses every question."""
         if execution_options:
             raise self._refuse("execute(..., execution_options=...)")
-        if _returns_rows(statement):
+        if returns_rows(statement):
             raise self._refuse("execute() of a statement that returns rows")
         if parameters and not isinstance(parameters, Mapping):
             raise self._refuse("execute() of many sets of parameters")
@@ -109,7 +110,8 @@ class SilentResult:
         raise self._refuse("whether there is a result")
 
 
-def _returns_rows(statement: Any) -> bool:
+def returns_rows(statement: Any) -> bool:
+    """Whether somebody who executes it is there for its rows."""
     if isinstance(statement, TextClause):
         try:
             found = list(commands(statement.text))

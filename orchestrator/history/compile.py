@@ -22,7 +22,7 @@ from sqlalchemy.schema import CreateTable
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import applications, failures, session, tasklocal, watching
 from orchestrator.history import config as configuration
-from orchestrator.history.bind import SilentBind
+from orchestrator.history.bind import ReadsDatabaseError, SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
@@ -68,6 +68,7 @@ class _Rendering:
         self.everywhere = besides(str(Path(scripts.dir, "env.py")))
         self._items: list[str | Mark] = []
         self._reason: str | None = None
+        self._asks = False
         self._heads: tuple[str, ...] = ()
         self._does_nothing = self._begun = False
 
@@ -79,7 +80,7 @@ class _Rendering:
             self.current, self._items = step.revision.revision, []
             backfills = self._backfills(step.revision)
             self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
-            self._reason = self._reason or self.everywhere
+            self._reason, self._asks = self._reason or self.everywhere, False
             self._does_nothing = _is_empty(step.migration_fn)
             step.migration_fn = _nothing_of_it if backfills else self._guarded(step.migration_fn)
             yield step
@@ -106,6 +107,11 @@ class _Rendering:
 
     def note(self, reason: str) -> None:
         """Keep the first reason why the current revision has to run online."""
+        self._reason, self._asks = self._reason or reason, False
+
+    def asked(self, reason: str) -> None:
+        """The current revision has asked its connection: where that is the only reason, it may be recorded."""
+        self._asks = self._asks or (self._reason is None and self.job.dialect == "postgresql")
         self._reason = self._reason or reason
 
     def add(self, sql: str) -> None:
@@ -120,18 +126,20 @@ class _Rendering:
 
     def _step(self) -> RenderedStep:
         assert self.current is not None
-        if not self._does_nothing and all(isinstance(item, Mark) for item in self._items):
+        if not self._asks and not self._does_nothing and all(isinstance(item, Mark) for item in self._items):
             self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items)
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
             items = tuple(item for item in items if isinstance(item, Mark))
-        return RenderedStep(self.current, self._heads, items, reason)
+        return RenderedStep(self.current, self._heads, items, reason, self._asks)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:
             try:
                 function(**options)
+            except ReadsDatabaseError as exc:
+                self.asked(str(exc))
             except (Exception, SystemExit) as exc:
                 self.note(_in_words(exc))
 
@@ -269,7 +277,7 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
             rendering.note("it inserts rows with different columns: executed together, all have those of the first")
         insert_rows(table, rows, **options)
 
-    bind = SilentBind(dialect, take, rendering.note)
+    bind = SilentBind(dialect, take, rendering.asked)
     bind.version_table = version
     handed: Any = bind
     context.connection = impl.connection = handed

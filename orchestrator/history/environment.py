@@ -6,11 +6,10 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from alembic.config import Config
-from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationStep, StampStep
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Connection
@@ -18,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
-from orchestrator.history import applications, attributes, drivers, failures, pacing, session, tasklocal
+from orchestrator.history import applications, attributes, drivers, failures, pacing, session, tasklocal, watching
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
@@ -26,6 +25,8 @@ from orchestrator.history.lasting import Lasting
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
+from orchestrator.history.step_recorder import StepRecorder
+from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
 
@@ -77,6 +78,7 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
             attributes.handed(config, job.url),
             applications.entered(scripts.dir),
             _paced(job, observer),
+            progress.watching(),
             _Environment(config, scripts, job, progress),
         ):
             scripts.run_env()
@@ -94,7 +96,7 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
             remedy="it must call context.run_migrations() when not in offline mode, in its own thread and process",
         )
     if job.observed:
-        observer.observed(Observed(progress.state, tuple(progress.remarks)))
+        observer.observed(Observed(progress.state, tuple(progress.remarks), progress.recording()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ class _Progress:
         self.committed = Committed(job.plan.heads, observer.lasting) if job.rules.dialect == "postgresql" else None
         self.may_have_moved = False
         self.recorder = Recorder(job.rules.dialect) if job.recorded else None
+        may_record = job.observed and job.rules.dialect == "postgresql" and job.plan.direction != "stamp"
+        self.steps = StepRecorder(job.rules.schema) if may_record else None
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -141,6 +145,8 @@ class _Progress:
         self.ran = self.walking = True
         if self.job.observed:
             self._look_at(context)
+        if self.steps is not None:
+            self.steps.attach(context)
         for step in steps_of(self.scripts, plan, heads):
             if self.lasting is not None and self.current is not None and _commits_each_step(context):
                 self.lasting.committed()
@@ -150,6 +156,8 @@ class _Progress:
                 connection = context.connection
                 written = connection.in_transaction() and drivers.has_written(connection)
                 self.committed.revision(self.current, id(connection), written)
+            if self.steps is not None:
+                step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn)
             yield step
         self.walking, self.finished = False, True
 
@@ -160,6 +168,8 @@ class _Progress:
             self.committed.begins(connection, sql, alone, written)
         if self.recorder is not None:
             self.recorder.begins(connection, sql, self.current if self.walking else None)
+        if self.steps is not None:
+            self.steps.sends(connection, sql)
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
         if self.recorder is not None:
@@ -173,10 +183,14 @@ class _Progress:
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
 
     def commits(self, connection: int, written: Callable[[], bool]) -> None:
+        if self.steps is not None:
+            self.steps.ends()
         if self.committed is not None:
             self.committed.commits(connection, written)
 
     def rolled_back(self, connection: int) -> None:
+        if self.steps is not None:
+            self.steps.ends()
         if self.committed is not None:
             self.committed.rolled_back(connection)
 
@@ -188,6 +202,21 @@ class _Progress:
             return table in sql and "version_num" in sql
         reads = words[:1] == ["SELECT"] and not _CHANGES.search(sql)
         return reads and ("pg_catalog.pg_class" in sql or sql.rstrip().rstrip('"').endswith(table))
+
+    def watching(self) -> AbstractContextManager[None]:
+        """Within it, it is noticed whether a revision that is recorded reads the tenant's own variables."""
+        return (
+            watching.environ(self.job.environment, self.steps) if self.steps and self.job.environment else nullcontext()
+        )
+
+    def recording(self) -> Recording:
+        """What each revision has sent, and why it may not be sent to others."""
+        steps = self.steps.steps if self.steps is not None else {}
+
+        def redacted(step: RecordedStep) -> RecordedStep:
+            return replace(step, reason=step.reason and failures.redact(step.reason, self.job.secrets))
+
+        return {revision: redacted(step) for revision, step in steps.items()}
 
     def remark(self, text: str) -> None:
         if text not in self.remarks:
@@ -270,13 +299,17 @@ def _name(step: Any) -> str | None:
     return name
 
 
-class _Environment(EnvironmentContext):
+class _Environment(watching.WatchedEnvironment):
     """Adds to what env.py gives to `configure()`: the target's version table, and our callback."""
 
     def __init__(self, config: Config, scripts: ScriptDirectory, job: MigrateJob, progress: _Progress) -> None:
         destination: Any = argument(job.plan.goal)
-        super().__init__(config, scripts, fn=progress.walk, as_sql=False, destination_rev=destination, tag=None)
         self._job, self._progress = job, progress
+        super().__init__(config, scripts, fn=progress.walk, as_sql=False, destination_rev=destination, tag=None)
+
+    def asked(self, what: str) -> None:
+        if self._progress.steps is not None:
+            self._progress.steps.note(f"it asks {what}")
 
     def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
         refuse_unproved(connection)

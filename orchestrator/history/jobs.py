@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from orchestrator.errors import OrchestratorError
+from orchestrator.plan.recorded import Recording
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
 from orchestrator.sessions import SessionRules
@@ -36,10 +37,12 @@ class MigrateJob:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What compiled SQL would not do or have: `state` of env.py's session, and `remarks` on what it does besides."""
+    """What compiled SQL would not do or have: `state` of env.py's session, and `remarks` on what it does besides; and
+    what each revision has sent, where that can be recorded at all."""
 
     state: Mapping[str, str]
     remarks: tuple[str, ...]
+    recording: Recording = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,13 +30,15 @@ class RenderedStep:
     """One revision as SQL: statements in order, with the boundaries between them.
 
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
-    boundaries only.
+    boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
+    be recorded (`plan.recorded`); without a reason, it was.
     """
 
     revision: str
     heads: Heads
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
+    asks: bool = False
 
     @property
     def is_backfill(self) -> bool:
@@ -103,13 +105,16 @@ Segment = Script | Online
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A plan's segments; `digest` covers every statement in them. `per_migration`: each revision has a transaction."""
+    """A plan's segments; `digest` covers every statement in them. `per_migration`: each revision has a transaction.
+    `asking`: the rendering, where there are revisions in it that may be recorded; `recorded`: those that were."""
 
     plan: Plan
     segments: tuple[Segment, ...]
     create_version: str | None = None
     per_migration: bool = False
     digest: str = field(default="", compare=False)
+    asking: Rendering | None = field(default=None, compare=False)
+    recorded: tuple[str, ...] = ()
 
     @property
     def replayable(self) -> bool:
@@ -133,8 +138,10 @@ def agreed(first: Rendering, second: Rendering) -> Rendering:
 
 
 def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
-    if first == second or first.reason is not None:
+    if first == second:
         return first
+    if first.reason is not None:
+        return replace(first, asks=first.asks and second.asks)
     reason = second.reason or "its SQL differs from run to run or from tenant to tenant"
     return RenderedStep(first.revision, first.heads, _boundaries(first.items), reason)
 
@@ -155,10 +162,12 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
-    rendering = undivided(rendering)
-    segments = cut(plan, rendering)
-    create = rendering.create_version if not plan.provisioned else None
-    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create))
+    whole = undivided(rendering)
+    segments = cut(plan, whole)
+    create = whole.create_version if not plan.provisioned else None
+    asking = rendering if any(step.asks for step in rendering.steps) else None
+    recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
+    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create), asking, recorded)
 
 
 def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:

@@ -1,0 +1,370 @@
+"""Records what revisions send while env.py runs them, where all that they ask is the catalog.
+
+Statements are taken where SQLAlchemy is given them, and written as text as compiling does; what the catalog is asked is
+left out. Whatever else a revision asks or does, so that another target might be sent something else, is noted as the
+reason why it cannot be recorded. Nothing of what is sent is changed, and no answer is.
+"""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from types import FrameType
+from typing import Any, NamedTuple
+
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import event, text
+from sqlalchemy.dialects.postgresql.base import PGInspector
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql.dml import Insert
+
+from orchestrator.history import watching
+from orchestrator.history.bind import returns_rows
+from orchestrator.history.literals import Literals
+from orchestrator.plan import catalog_reads
+from orchestrator.plan.compiled import Mark
+from orchestrator.plan.recorded import RecordedStep, acts_at_will
+from orchestrator.plan.statements import objection
+
+# Characters of all that is recorded of one run.
+MOST = 8_000_000
+# What a revision may use of its connection without anything being made of it.
+_USABLE = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "dialect", "closed", "in_transaction"})
+_OURS = __name__.partition(".")[0]
+_REFLECTING = ("sqlalchemy.engine.reflection", "sqlalchemy.dialects.postgresql")
+
+
+class _Kind(Enum):
+    """What the statement is that goes to the server next."""
+
+    WRITE = "write"
+    QUESTION = "question"
+    REFLECTION = "reflection"
+    OURS = "ours"
+
+
+class _Caller(NamedTuple):
+    """Who has given SQLAlchemy a statement: Alembic, or a revision by itself; what of SQLAlchemy it came through."""
+
+    is_alembic: bool
+    reflects: bool
+    by_orm: bool
+    schema: str | None
+
+
+class StepRecorder:
+    """Follows the revisions of one run, on a connection of PostgreSQL. `schema` is the tenant's, where it has one.
+
+    `steps`: what was recorded, by revision; of one that has failed, nothing.
+    """
+
+    def __init__(self, schema: str | None) -> None:
+        self._schema = schema
+        self.steps: dict[str, RecordedStep] = {}
+        self.current: str | None = None
+        self._items: list[str | Mark] = []
+        self._reason: str | None = None
+        self._next: _Kind | None = None
+        self._characters = 0
+        self._at_will = self._within = False
+        self._connection: Connection | None = None
+        self._literals: Literals | None = None
+        self._version: Any = None
+
+    def note(self, reason: str) -> None:
+        """Keep the first reason why the current revision cannot be recorded."""
+        if self.current is not None:
+            self._reason = self._reason or reason
+
+    def attach(self, context: MigrationContext) -> None:
+        """Listen to the connection that env.py has given Alembic."""
+        connection = context.connection
+        if connection is None or self._connection is not None:
+            return
+        self._connection, self._version = connection, context._version
+        self._literals = Literals(_for_literals(connection.dialect))
+        # The engine's own dialect and connections serve other runs, too.
+        dialect: Any = copy.copy(connection.dialect)
+        dialect.__class__ = watching.watched(type(dialect), self, watching.DIALECT)
+        dialect.inspector = _inspector(dialect.inspector, self, self._schema)
+        connection.dialect = context.dialect = context.impl.dialect = dialect
+        event.listen(connection, "before_execute", self._given)
+        shown: Any = connection
+        shown.__class__ = _connection(type(connection), self)
+        replaced: Any = context
+        replaced.__class__ = _context(watching.watched(type(context), self, watching.CONTEXT), self)
+        implementation: Any = context.impl
+        implementation.__class__ = watching.watched(type(implementation), self, watching.IMPLEMENTATION)
+
+    def following(self, revision: str, function: Callable[..., None]) -> Callable[..., None]:
+        """The revision's function, recorded."""
+
+        def followed(*args: Any, **options: Any) -> None:
+            self.current, self._items, self._reason = revision, [], None
+            self._next, self._at_will = None, False
+            try:
+                function(*args, **options)
+                self.steps[revision] = self._recorded()
+            finally:
+                self.current = None
+
+        return followed
+
+    def _recorded(self) -> RecordedStep:
+        return RecordedStep(tuple(self._items)) if self._reason is None else RecordedStep(reason=self._reason)
+
+    # What SQLAlchemy and its listeners tell
+
+    def _given(
+        self, connection: Any, construct: Any, several: Sequence[Any], values: Any, options: Mapping[str, Any]
+    ) -> None:
+        """SQLAlchemy was given something to execute."""
+        if self.current is None:
+            return
+        if getattr(construct, "table", None) is self._version:
+            self._next = _Kind.OURS
+            return
+        caller = _caller(sys._getframe(1))
+        if caller.by_orm:
+            self.note("it works through a Session of SQLAlchemy's ORM")
+        if options.get("schema_translate_map"):
+            self.note("it translates schemas")
+        if not returns_rows(construct) or (caller.is_alembic and not caller.reflects):
+            self._next = _Kind.WRITE
+            self._take(construct, several or [values])
+        elif caller.reflects:
+            self._next = _Kind.REFLECTION
+            self._reflects(caller)
+        else:
+            self._next = _Kind.QUESTION
+            self._asks(construct, several, values)
+
+    def sends(self, connection: int, sql: str) -> None:
+        """A statement goes to the server, on any of the run's connections."""
+        if self.current is None:
+            return
+        kind, self._next = self._next, None
+        if connection != id(self._connection):
+            self.note("it works on a connection of its own")
+        elif kind is None:
+            self.note("it sends SQL past Alembic")
+        elif kind is _Kind.REFLECTION and (stranger := catalog_reads.strangers(sql)) is not None:
+            self.note(f"it reads {stranger}")
+
+    def ends(self) -> None:
+        """A transaction is committed, or rolled back."""
+        if not self._within:
+            self.note("it ends its transaction by itself")
+
+    def given_text(self, sql: str, parameters: Any) -> None:
+        """A revision gives the driver a statement as it is."""
+        self._next = _Kind.QUESTION
+        if self.current is None:
+            return
+        if parameters or "%" in sql:  # as in compiling
+            self.note("it gives the driver parameters or a percent sign")
+        elif returns_rows(text(sql.replace(":", r"\:"))):
+            self._question(sql)
+        else:
+            self._next = _Kind.WRITE
+            self._add(sql.strip())
+
+    @contextmanager
+    def in_autocommit(self) -> Iterator[None]:
+        """Alembic's autocommit block ends its transaction, and begins another at its end."""
+        before, self._within = self._within, True
+        try:
+            yield
+        finally:
+            self._within = before
+
+    def mark(self, mark: Mark) -> None:
+        if self.current is not None:
+            self._items.append(mark)
+
+    def _take(self, construct: Any, several: Sequence[Any]) -> None:
+        if isinstance(construct, Insert) and len({frozenset(row) for row in several if row}) > 1:
+            self.note("it inserts rows with different columns: executed together, all have those of the first")
+        for values in several:
+            if self._reason is not None:
+                return
+            self._add(self._text(construct, values))
+
+    def _add(self, sql: str | None) -> None:
+        if sql is None or self._reason is not None:
+            return
+        if (problem := objection(sql)) is not None:
+            self.note(problem)
+        self._at_will = self._at_will or acts_at_will(sql)
+        self._characters += len(sql)
+        if self._characters > MOST:
+            self._items.clear()
+            self.note(f"more than {MOST:,} characters were sent")
+        self._items.append(sql)
+
+    def _text(self, construct: Any, values: Any) -> str | None:
+        assert self._literals is not None
+        try:
+            if isinstance(construct, Insert) and values:
+                construct, values = construct.values(**values), {}
+            return self._literals.render(construct, values or {})
+        except Exception as exc:  # whatever it is, the revision itself goes on
+            self.note(f"it cannot be written as text: {type(exc).__name__}")
+            return None
+
+    def _asks(self, construct: Any, several: Sequence[Any], values: Any) -> None:
+        if several:
+            self.note("it asks with many sets of parameters")
+        elif (question := self._text(construct, values)) is not None:
+            self._question(question)
+
+    def _question(self, sql: str) -> None:
+        if (doubt := catalog_reads.doubt(sql)) is not None:
+            self.note(doubt)
+        elif self._schema is not None:
+            self.note("it asks the catalog in its own words, where other tenants' schemas are in the database")
+        self._look_around()
+
+    def _reflects(self, caller: _Caller) -> None:
+        if self._schema is not None and caller.schema is not None:
+            self.note("it asks for a schema by name")
+        self._look_around()
+
+    def _look_around(self) -> None:
+        if self._at_will:
+            self.note("it asks the catalog after a statement that may do otherwise where the data is another")
+
+
+def _caller(frame: FrameType | None) -> _Caller:
+    reflects = by_orm = False
+    schema = None
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if not module.startswith("sqlalchemy.") and module != __name__:
+            break
+        if module.startswith(_REFLECTING):
+            reflects = True
+            schema = frame.f_locals.get("schema", schema)
+        by_orm = by_orm or module.startswith("sqlalchemy.orm")
+        frame = frame.f_back
+    module = frame.f_globals.get("__name__", "") if frame is not None else ""
+    return _Caller(module.startswith("alembic."), reflects, by_orm, schema)
+
+
+def _is_outsider(frame: FrameType) -> bool:
+    """Whether it is the code of a revision, or what it calls."""
+    module = frame.f_globals.get("__name__", "")
+    return not watching.is_library(module) and module.partition(".")[0] != _OURS
+
+
+def _for_literals(dialect: Dialect) -> Dialect:
+    """A copy that `Literals` may change: as the dialect knows its server, and as compiling names parameters, since
+    other styles double each percent sign."""
+    made: Any = copy.copy(dialect)
+    made.paramstyle, made.positional = "named", False
+    made.__dict__.pop("_type_memos", None)
+    made.identifier_preparer = made.preparer(made)
+    made.type_compiler_instance = made.type_compiler = made.type_compiler_cls(made)
+    named: Dialect = made
+    return named
+
+
+def _connection(kind: type, recorder: StepRecorder) -> type:
+    """The connection's class, noticing what a revision does with it, and with what it answers."""
+
+    class Watched(kind):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if recorder.current is not None and name not in _USABLE and not name.startswith("__"):
+                if _is_outsider(sys._getframe(1)):
+                    recorder.note(f"it asks the connection for an answer: {name}")
+            return super().__getattribute__(name)
+
+        def execute(self, *args: Any, **options: Any) -> Any:
+            outsider = _is_outsider(sys._getframe(1))
+            result = super().execute(*args, **options)
+            return _unasked(result, recorder) if outsider else result
+
+        def exec_driver_sql(self, statement: str, parameters: Any = None, *args: Any, **options: Any) -> Any:
+            if not _is_outsider(sys._getframe(1)):
+                return super().exec_driver_sql(statement, parameters, *args, **options)
+            recorder.given_text(statement, parameters)
+            result = super().exec_driver_sql(statement, parameters, *args, **options)
+            return _unasked(result, recorder)
+
+    Watched.__name__ = kind.__name__
+    return Watched
+
+
+def _unasked(result: Any, recorder: StepRecorder) -> Any:
+    """The result of a statement that gives no rows, noticing whoever asks how many it has changed."""
+    if recorder.current is None or result.returns_rows:
+        return result
+
+    class Watched(type(result)):  # type: ignore[misc]
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            if not name.startswith("__") and _is_outsider(sys._getframe(1)):
+                recorder.note(f"it asks the connection for an answer: the result's {name}")
+            return super().__getattribute__(name)
+
+        def __iter__(self) -> Any:
+            recorder.note("it asks the connection for an answer: the result's rows")
+            return super().__iter__()
+
+    Watched.__name__ = type(result).__name__
+    result.__class__ = Watched
+    return result
+
+
+def _inspector(kind: type[PGInspector], recorder: StepRecorder, schema: str | None) -> type[PGInspector]:
+    """The inspector's class, noticing what the schema's fingerprint does not hold."""
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def _init_connection(self, connection: Any) -> None:
+            super()._init_connection(connection)
+            self.dialect = connection.dialect
+
+        @property
+        def default_schema_name(self) -> str | None:
+            recorder.note("it asks for the default schema")
+            name: str | None = super().default_schema_name
+            return name
+
+        def get_table_oid(self, *args: Any, **options: Any) -> int:
+            recorder.note("it asks for a table's number")
+            number: int = super().get_table_oid(*args, **options)
+            return number
+
+        def get_schema_names(self, **options: Any) -> list[str]:
+            self._refuse_neighbours()
+            names: list[str] = super().get_schema_names(**options)
+            return names
+
+        def has_schema(self, *args: Any, **options: Any) -> bool:
+            self._refuse_neighbours()
+            found: bool = super().has_schema(*args, **options)
+            return found
+
+        def _refuse_neighbours(self) -> None:
+            if schema is not None:
+                recorder.note("it asks which schemas there are, where other tenants' are in the database")
+
+    Watched.__name__ = kind.__name__
+    return Watched
+
+
+def _context(kind: type, recorder: StepRecorder) -> type:
+    class Recorded(kind):  # type: ignore[misc]
+        @contextmanager
+        def autocommit_block(self) -> Iterator[None]:
+            recorder.mark(Mark.COMMIT)
+            with recorder.in_autocommit(), super().autocommit_block():
+                yield
+            recorder.mark(Mark.BEGIN)
+
+    Recorded.__name__ = kind.__name__
+    return Recorded
