@@ -277,9 +277,9 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
 
     class Watched(kind):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
-            if recorder.current is not None and name not in _USABLE and not name.startswith("__"):
-                if _is_outsider(sys._getframe(1)):
-                    recorder.note(f"it asks the connection for an answer: {name}")
+            usable = recorder.current is None or name in _USABLE or name.startswith("__")
+            if not usable and _is_outsider(sys._getframe(1)):
+                recorder.note(f"it asks the connection for an answer: {name}")
             return super().__getattribute__(name)
 
         def execute(self, *args: Any, **options: Any) -> Any:
@@ -324,9 +324,13 @@ def _inspector(kind: type[PGInspector], recorder: StepRecorder, schema: str | No
     """The inspector's class, noticing what the schema's fingerprint does not hold."""
 
     class Watched(kind):  # type: ignore[misc, valid-type]
-        def _init_connection(self, connection: Any) -> None:
-            super()._init_connection(connection)
-            self.dialect = connection.dialect
+        @property
+        def dialect(self) -> Any:
+            return self.bind.dialect
+
+        @dialect.setter
+        def dialect(self, engines: Any) -> None:
+            """The inspector takes its engine's, on which nobody notices anything."""
 
         @property
         def default_schema_name(self) -> str | None:

@@ -58,6 +58,8 @@ def watched(kind: type, watcher: Watcher, attributes: Mapping[str, str]) -> type
         return property(read, write)
 
     body: dict[str, Any] = {name: watching(name, what) for name, what in attributes.items()}
+    if "supports_statement_cache" in vars(kind):  # SQLAlchemy looks for it in a dialect's own class
+        body["supports_statement_cache"] = vars(kind)["supports_statement_cache"]
     if issubclass(kind, MigrationContext):
         body["get_current_heads"] = _heads_of(kind, watcher)
     return type(kind.__name__, (kind,), body)

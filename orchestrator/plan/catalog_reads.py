@@ -14,6 +14,7 @@ from orchestrator.plan.tokens import Reader, Token, Unread, UnterminatedError, c
 
 # Characters of a question that is read.
 LONGEST = 20_000
+UNREADABLE = "something that cannot be read"
 _MARKS = frozenset(",.=<>!~*+-|:[]")
 _JOINING = frozenset({"join", "left", "right", "inner", "full", "cross", "outer"})
 _REGIONS = {"where": "where", "having": "where", "on": "where", "using": "where", "group": "where", "order": "order"}
@@ -37,10 +38,17 @@ def doubt(sql: str) -> str | None:
         _Question(found[0]).read()
     except UnterminatedError as exc:
         return str(exc)
-    except (Unread, IndexError) as exc:
-        return f"it asks for {exc}" if str(exc) not in ("", "list index out of range") else "its question is unfinished"
     except _ReadsError as exc:
         return f"it reads {exc}"
+    except IndexError:
+        return "its question is unfinished"
+    except Unread as exc:
+        stranger = strangers(sql)  # that tells more than which column of it
+        return (
+            f"it asks for {exc}"
+            if stranger in (None, UNREADABLE) or str(stranger).startswith("pg_")
+            else f"it reads {stranger}"
+        )
     return None
 
 
@@ -258,8 +266,8 @@ def strangers(sql: str) -> str | None:
     try:
         found = list(commands(sql, "postgresql"))
         return next((name for tokens in found if (name := _stranger(tokens)) is not None), None)
-    except (UnterminatedError, Unread, IndexError):
-        return "something that cannot be read"
+    except (UnterminatedError, Unread):
+        return UNREADABLE
 
 
 def _stranger(tokens: list[Token]) -> str | None:
