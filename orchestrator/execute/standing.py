@@ -3,10 +3,14 @@ reads nothing else."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from orchestrator.databases import fingerprint
 from orchestrator.databases.base import Guard, Place
 from orchestrator.databases.postgresql_questions import STANDING
 from orchestrator.errors import TargetError
 from orchestrator.execute.certify import ReadStanding, Standing
+from orchestrator.plan.recorded import RecordedStep, Recording
 
 SECONDS = 5.0
 
@@ -26,6 +30,23 @@ def reader(place: Place, guard: Guard) -> ReadStanding | None:
         return (*lines, *(f"session | {_unnamed(str(value), place.target.schema)}" for value in row))
 
     return read
+
+
+def question(place: Place) -> str | None:
+    """What asks for the target's schema in lines, on a session of env.py's; None where nothing is recorded."""
+    return fingerprint.query(place.target.schema) if place.url.get_backend_name() == "postgresql" else None
+
+
+def named_alike(recording: Recording, place: Place) -> Recording:
+    """What was recorded, with schemas as `Replayer.fingerprint` tells them."""
+    target = place.target
+
+    def named(step: RecordedStep) -> RecordedStep:
+        if step.schema is None:
+            return step
+        return replace(step, schema=fingerprint.normalised(list(step.schema), target.version_table, target.schema))
+
+    return {revision: named(step) for revision, step in recording.items()}
 
 
 def _unnamed(names: str, schema: str | None) -> str:

@@ -25,6 +25,7 @@ from orchestrator.history.lasting import Lasting
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
+from orchestrator.history.sources import outside
 from orchestrator.history.step_recorder import StepRecorder
 from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
@@ -125,8 +126,8 @@ class _Progress:
         self.committed = Committed(job.plan.heads, observer.lasting) if job.rules.dialect == "postgresql" else None
         self.may_have_moved = False
         self.recorder = Recorder(job.rules.dialect) if job.recorded else None
-        may_record = job.observed and job.rules.dialect == "postgresql" and job.plan.direction != "stamp"
-        self.steps = StepRecorder(job.rules.schema) if may_record else None
+        may_record = job.observed and job.schema is not None and job.plan.direction != "stamp"
+        self.steps = StepRecorder(job.rules.schema, job.schema or "") if may_record else None
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -157,7 +158,8 @@ class _Progress:
                 written = connection.in_transaction() and drivers.has_written(connection)
                 self.committed.revision(self.current, id(connection), written)
             if self.steps is not None:
-                step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn)
+                self.steps.looks(context)
+                step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn, _alone(step))
             yield step
         self.walking, self.finished = False, True
 
@@ -264,6 +266,13 @@ class _Progress:
             self.committed.complete(failure, redact)  # also where only the last commit has failed
         elif self.lasting is not None and not self.finished and self.current is not None:
             self.lasting.complete(failure, redact)
+
+
+def _alone(step: Any) -> str | None:
+    """What of a revision's own source says that it runs online, as it does to the compiler."""
+    if getattr(step.revision.module, "execution", None) == "online":
+        return "it says `execution = 'online'`"
+    return outside(step.revision.path)
 
 
 def _commits_each_step(context: Any) -> bool:

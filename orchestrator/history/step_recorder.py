@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql.base import PGInspector
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.sql.dml import Insert
 
-from orchestrator.history import watching
+from orchestrator.history import session, watching
 from orchestrator.history.bind import returns_rows
 from orchestrator.history.literals import Literals
 from orchestrator.plan import catalog_reads
@@ -31,6 +31,8 @@ from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
 MOST = 8_000_000
+# So many times the schema is read in one run: it takes as long as there is much in it.
+MOST_LOOKS = 16
 # What a revision may use of its connection without anything being made of it.
 _USABLE = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "dialect", "closed", "in_transaction"})
 _OURS = __name__.partition(".")[0]
@@ -56,13 +58,16 @@ class _Caller(NamedTuple):
 
 
 class StepRecorder:
-    """Follows the revisions of one run, on a connection of PostgreSQL. `schema` is the tenant's, where it has one.
+    """Follows the revisions of one run, on a connection of PostgreSQL. `schema` is the tenant's, where it has one, and
+    `question` asks for what is in it, in lines.
 
     `steps`: what was recorded, by revision; of one that has failed, nothing.
     """
 
-    def __init__(self, schema: str | None) -> None:
-        self._schema = schema
+    def __init__(self, schema: str | None, question: str) -> None:
+        self._schema, self._question_of_lines = schema, question
+        self._lines: tuple[str, ...] | None = None
+        self._looks_left = MOST_LOOKS
         self.steps: dict[str, RecordedStep] = {}
         self.current: str | None = None
         self._items: list[str | Mark] = []
@@ -99,11 +104,24 @@ class StepRecorder:
         implementation: Any = context.impl
         implementation.__class__ = watching.watched(type(implementation), self, watching.IMPLEMENTATION)
 
-    def following(self, revision: str, function: Callable[..., None]) -> Callable[..., None]:
-        """The revision's function, recorded."""
+    def looks(self, context: MigrationContext) -> None:
+        """Between two revisions: read the schema where the one that has run may have made it another than elsewhere."""
+        self._lines = None
+        may_differ = bool(self.steps) and (self._reason is not None or self._at_will)
+        if (
+            may_differ
+            and context._transaction_per_migration
+            and self._looks_left > 0
+            and context.connection is not None
+        ):
+            self._looks_left -= 1
+            self._lines = session.lines(context.connection, self._question_of_lines)
+
+    def following(self, revision: str, function: Callable[..., None], reason: str | None) -> Callable[..., None]:
+        """The revision's function, recorded; `reason`: why it is known not to be of use to others."""
 
         def followed(*args: Any, **options: Any) -> None:
-            self.current, self._items, self._reason = revision, [], None
+            self.current, self._items, self._reason = revision, [], reason
             self._next, self._at_will = None, False
             try:
                 function(*args, **options)
@@ -114,7 +132,8 @@ class StepRecorder:
         return followed
 
     def _recorded(self) -> RecordedStep:
-        return RecordedStep(tuple(self._items)) if self._reason is None else RecordedStep(reason=self._reason)
+        items = tuple(self._items) if self._reason is None else ()
+        return RecordedStep(items, self._reason, self._lines)
 
     # What SQLAlchemy and its listeners tell
 

@@ -31,7 +31,7 @@ class RenderedStep:
 
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
     boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
-    be recorded (`plan.recorded`); without a reason, it was.
+    be recorded (`plan.recorded`); without a reason, it was. `gate`: as of `Script`.
     """
 
     revision: str
@@ -39,6 +39,7 @@ class RenderedStep:
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
     asks: bool = False
+    gate: str | None = None
 
     @property
     def is_backfill(self) -> bool:
@@ -79,7 +80,8 @@ class Move:
 class Script:
     """SQL that is sent as it stands. A `transactional` one is a transaction of its own; the statements of another are
     sent one by one, each for itself. `revisions` are those that it completes; `continues` is the one whose first part
-    was committed before."""
+    was committed before. `gate`: the digest of the schema that a target must have by then, where what follows was
+    recorded on others, and what came before may make schemas differ."""
 
     transactional: bool
     before: Heads
@@ -88,6 +90,7 @@ class Script:
     revisions: tuple[str, ...] = ()
     creates_version: bool = False
     continues: str | None = None
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +183,18 @@ def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:
 
 
 def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:
-    """Scripts that follow each other are sent together."""
-    for online, group in groupby(segments, key=lambda segment: isinstance(segment, Online)):
-        if online:
-            yield from (segment for segment in group if isinstance(segment, Online))
+    """Scripts that follow each other are sent together, up to the next gate."""
+    together: list[Script] = []
+    for segment in segments:
+        if together and (isinstance(segment, Online) or segment.gate is not None):
+            yield tuple(together)
+            together = []
+        if isinstance(segment, Online):
+            yield segment
         else:
-            yield tuple(segment for segment in group if isinstance(segment, Script))
+            together.append(segment)
+    if together:
+        yield tuple(together)
 
 
 def undivided(rendering: Rendering) -> Rendering:
@@ -226,6 +235,7 @@ class _Cut:
         self._in_transaction = False
         self._creates_version = creates_version
         self._continues: str | None = None
+        self._gate: str | None = None
 
     def follow(self, marks: Iterable[str | Mark]) -> None:
         for mark in marks:
@@ -239,6 +249,7 @@ class _Cut:
             self._add_online(step, step.reason)
             self.follow(step.items)
             return
+        self._gate = step.gate
         tail = list(step.items)
         ending = []
         while tail and tail[-1] is Mark.COMMIT:  # the version table is written before the step's transaction ends
@@ -278,7 +289,7 @@ class _Cut:
         if self._items:
             items, revisions, creates = tuple(self._items), tuple(self._revisions), self._creates_version
             place = (self._in_transaction, self._before, self._heads)
-            self._segments.append(Script(*place, items, revisions, creates, self._continues))
-            self._creates_version, self._continues = False, None
+            self._segments.append(Script(*place, items, revisions, creates, self._continues, self._gate))
+            self._creates_version, self._continues, self._gate = False, None, None
         self._before = self._heads
         self._items, self._revisions = [], []

@@ -39,14 +39,14 @@ async def run(pg: Server, make_databases: MakeDatabases) -> Run:
 
     def run(body: str, *, schema: str | None = None) -> RecordedStep:
         made = sa.create_engine(url, poolclass=pool.NullPool)
-        recorder = StepRecorder(schema)
+        recorder = StepRecorder(schema, "SELECT 'a line'")
         with suppress(_Undone), made.connect() as connection:
             context = MigrationContext.configure(connection)
             event.listen(connection, "before_cursor_execute", lambda *told: recorder.sends(id(told[0]), told[2]))
             event.listen(connection, "commit", lambda connection: recorder.ends())
             recorder.attach(context)
             with context.begin_transaction():
-                recorder.following("r", _function(body, Operations(context)))()
+                recorder.following("r", _function(body, Operations(context)), None)()
                 raise _Undone
         return recorder.steps["r"]
 
