@@ -206,9 +206,9 @@ async def test_without_a_proof_nothing_is_recorded(pg: Server, make_databases: M
         assert set(guarded.ways(running).values()) == {"mixed"}, "the first revision is SQL"
 
 
-@pytest.mark.parametrize("names_itself", [False, True])
+@pytest.mark.parametrize(("names_itself", "beside"), [(False, ()), (True, ()), (False, ("public",))])
 async def test_schemas_of_one_database_are_replayed_where_nothing_names_them(
-    names_itself: bool, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+    names_itself: bool, beside: tuple[str, ...], pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     more = "\nop.execute(f'UPDATE users SET name = $${sa.inspect(bind).default_schema_name}$$ WHERE id = 1')"
     project = guarded.make_project(
@@ -218,7 +218,7 @@ async def test_schemas_of_one_database_are_replayed_where_nothing_names_them(
     registry = guarded.registry_of(project, pg, [database])
     schemas = [f"Tenant {number}" for number in range(6)]
     targets = [
-        Target(f"t{number}", "app", "pg", database, schema=schema, create_schema=True)
+        Target(f"t{number}", "app", "pg", database, schema=schema, create_schema=True, search_path=beside)
         for number, schema in enumerate(schemas)
     ]
     async with engine.running(replace(registry, targets=tuple(targets)), max_concurrent=1) as running:
