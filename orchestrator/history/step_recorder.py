@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.dialects.postgresql.base import PGInspector
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.sql.dml import Insert
 
 from orchestrator.history import session, watching
@@ -35,6 +35,8 @@ MOST = 8_000_000
 MOST_LOOKS = 16
 # What a revision may use of its connection without anything being made of it.
 _USABLE = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "dialect", "closed", "in_transaction"})
+_USABLE_OF_ENGINES = frozenset({"name", "driver", "dialect"})
+_CONNECTING = frozenset({"connect", "begin", "raw_connection"})
 _OURS = __name__.partition(".")[0]
 _REFLECTING = ("sqlalchemy.engine.reflection", "sqlalchemy.dialects.postgresql")
 
@@ -297,8 +299,11 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
     class Watched(kind):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
             usable = recorder.current is None or name in _USABLE or name.startswith("__")
-            if not usable and _is_outsider(sys._getframe(1)):
-                recorder.note(f"it asks the connection for an answer: {name}")
+            if usable or not _is_outsider(sys._getframe(1)):
+                return super().__getattribute__(name)
+            if name == "engine":
+                return _engine(super().__getattribute__(name), self.dialect, recorder)
+            recorder.note(f"it asks the connection for an answer: {name}")
             return super().__getattribute__(name)
 
         def execute(self, *args: Any, **options: Any) -> Any:
@@ -315,6 +320,25 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
 
     Watched.__name__ = kind.__name__
     return Watched
+
+
+def _engine(engine: Engine, dialect: Dialect, recorder: StepRecorder) -> Engine:
+    """A copy of the engine, which serves other runs too, that notices what a revision does with it besides asking which
+    kind of database it is for."""
+    shown: Any = copy.copy(engine)
+
+    class Watched(type(engine)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            usable = name in _USABLE_OF_ENGINES or name.startswith("__")
+            if name in _CONNECTING or (not usable and _is_outsider(sys._getframe(1))):
+                recorder.note(f"it asks the connection for an answer: engine.{name}")
+            return super().__getattribute__(name)
+
+    Watched.__name__ = type(engine).__name__
+    shown.__class__ = Watched
+    shown.dialect = dialect
+    made: Engine = shown
+    return made
 
 
 def _unasked(result: Any, recorder: StepRecorder) -> Any:

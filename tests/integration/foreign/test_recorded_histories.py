@@ -52,8 +52,7 @@ async def test_mlflows_guarded_revisions_are_recorded_and_every_tenant_has_what_
         assert [event.execution for event in running.of(MigrationFinished)] == ["online"] * 2 + ["mixed"] * 2
     reference, *others = await asyncio.gather(*(asyncio.to_thread(fleets.picture, url) for url in fleet.urls))
     for database, found in zip(fleet.databases[1:], others, strict=True):
-        assert found["tables"] == reference["tables"], database
-        assert found["rows"] == reference["rows"], database
+        assert found == reference, database
 
 
 @pytest.mark.soak

@@ -94,6 +94,8 @@ QUESTIONS = [
     "bind.scalar(sa.text('SELECT 1 FROM information_schema.tables WHERE table_name = :t'), {'t': 'users'})",
     "bind.exec_driver_sql(\"SELECT to_regclass('users')\").scalar()",
     "bind.dialect.name == 'postgresql'",
+    "bind.engine.name == 'postgresql'",
+    "bind.engine.dialect.name == 'postgresql'",
 ]
 MAKES = "op.execute('CREATE TABLE t (a int)')\n"
 
@@ -160,7 +162,10 @@ OTHERWISE = [
         "the result's rowcount",
     ),
     ("print(op.get_bind().exec_driver_sql('DELETE FROM users').rowcount)", "the result's rowcount"),
-    ("op.get_bind().engine.url", "engine"),
+    ("op.get_bind().engine.url", "engine.url"),
+    ("op.get_bind().engine.connect().close()", "engine.connect"),
+    ("op.get_bind().engine.dialect.server_version_info", "the server's version"),
+    ("sa.inspect(op.get_bind().engine).get_table_names()", "engine.connect"),
     ("op.get_bind().connection.cursor().execute('SELECT 1')", "connection"),
     ("op.get_bind().get_isolation_level()", "get_isolation_level"),
     ("sa.inspect(op.get_bind()).default_schema_name", "the default schema"),
