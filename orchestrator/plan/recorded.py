@@ -49,6 +49,8 @@ def filled(rendering: Rendering, recordings: Sequence[Recording]) -> Rendering:
             step = _filled(step, rendering, recordings, barrier)
             if step.reason is None and known is not None:
                 gates[known[0]] = known[1]
+        elif step.reason is None and any(one.asks and one.reason is None for one in steps):
+            step = _as_seen(step, rendering, recordings)
         steps.append(step)
         if step.reason is not None:
             barrier, known = barrier or f"it comes after {step.revision}, which runs online", None
@@ -94,8 +96,22 @@ def _filled(
         return replace(step, reason="what was recorded of it on two targets differs")
     if barrier is not None:
         return replace(step, reason=f"{step.reason}; {barrier}")
-    alone = not rendering.before
-    if alone and step.items[:1] != (Mark.BEGIN,):
+    if not rendering.before and step.items[:1] != (Mark.BEGIN,):
         return replace(step, reason="env.py begins no transaction in offline mode")
-    items = (Mark.BEGIN, *known[0].items, Mark.COMMIT) if alone else known[0].items
-    return replace(step, items=items, reason=None)
+    return replace(step, items=_whole(known[0], rendering), reason=None)
+
+
+def _as_seen(step: RenderedStep, rendering: Rendering, recordings: Sequence[Recording]) -> RenderedStep:
+    """A step that could be rendered, as it was sent after one that could not: Alembic makes no type of the same name
+    twice in one run, and the rendering does not know of those that it has not come to."""
+    found = [recording.get(step.revision) for recording in recordings]
+    known = {one.items for one in found if one is not None and one.reason is None}
+    if len(known) != 1 or any(one is None or one.reason is not None for one in found):
+        return step
+    (items,) = known
+    return replace(step, items=_whole(RecordedStep(items), rendering))
+
+
+def _whole(recorded: RecordedStep, rendering: Rendering) -> tuple[str | Mark, ...]:
+    """With the transaction that env.py makes of each revision, where it does."""
+    return recorded.items if rendering.before else (Mark.BEGIN, *recorded.items, Mark.COMMIT)

@@ -284,3 +284,22 @@ async def test_after_a_revision_that_goes_by_the_data_each_schema_is_looked_at_a
     expected = await guarded.as_online(project, pg, plain), await guarded.as_online(project, pg, other)
     for database in databases:
         assert await guarded.picture(pg, database) == expected[database == databases[-1]]
+
+
+async def test_a_type_that_was_made_by_a_revision_that_asks_is_not_made_again(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """Alembic makes it once in a run; what could be rendered after it has it once more."""
+    asks = f"if not sa.inspect(op.get_bind()).has_table('first'):\n    {_WITH_MOOD.format('first')}"
+    project = guarded.make_project(tmp_path / "project", guarded.USERS, asks, _WITH_MOOD.format("second"))
+    plain, *databases = await make_databases(6)
+    async with engine.running(guarded.registry_of(project, pg, databases), max_concurrent=1) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 5}, view.failures
+        assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 3
+    expected = await guarded.as_online(project, pg, plain)
+    for database in databases:
+        assert await guarded.picture(pg, database) == expected
+
+
+_WITH_MOOD = "op.create_table({0!r}, sa.Column('a', sa.Enum('sad', 'ok', name='mood')))"

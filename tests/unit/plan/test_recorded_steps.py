@@ -104,6 +104,26 @@ def test_what_comes_after_something_that_makes_schemas_differ_stays_online(first
     assert said in (reason(found) or "")
 
 
+@pytest.mark.parametrize("each", [True, False])
+def test_what_comes_after_it_is_sent_as_it_was_seen(each: bool) -> None:
+    """A rendering ends where a revision asks, and does not know which types it would have made."""
+    seen = {**recording("CREATE TYPE t"), "c": RecordedStep(("C without its type",))}
+    for after, sent in ((seen, "C without its type"), ({**seen, "c": RecordedStep((), "it is odd")}, "C")):
+        found = filled(steps(each=each), [after] * 2)
+        items = [item for one in found.steps for item in one.items if not isinstance(item, Mark)]
+        assert items == ["A", "CREATE TYPE t", sent]
+        assert cut_alike(found, each)
+    unasked = filled(steps(each=each), [{**seen, "b": RecordedStep((), "it reads users")}] * 2)
+    assert "C" in unasked.steps[2].items
+
+
+def cut_alike(rendering: Rendering, each: bool) -> bool:
+    scripts = compiled(PLAN, rendering).segments
+    return [one.revisions for one in scripts if isinstance(one, Script)] == (
+        [("a",), ("b",), ("c",)] if each else [("a", "b", "c")]
+    )
+
+
 CLOCK = RenderedStep("a", ("a",), (BEGIN, COMMIT), "it reads the clock")
 
 
