@@ -17,6 +17,7 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import clauses, infinities, matches, scanner
 from orchestrator.history.keyset import Keyset
+from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
 # a row stays as it is.
@@ -64,15 +65,34 @@ class SetColumns:
         self.reads = frozenset(it.name for it in keyset.table.columns if _names(values_told, it.name))
         self.definition = f"set {listed} where {told}"
         self.sql = "\n".join(clauses.text(it) for it in (self.where, *made.values()))
-        self._values = {name: _value(keyset.table.columns[name], it) for name, it in made.items()}
+        names = _in_order(keyset, {name: clauses.text(it) for name, it in made.items()})
+        self._values = [(name, _value(keyset, keyset.table.columns[name], made[name])) for name in names]
         self._made = cache(self._update)
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
 
     def _update(self, first: bool) -> sa.Update:
-        change = self._keyset.table.update().where(self._keyset.between(first=first)).values(self._values)
+        change = self._keyset.table.update().where(self._keyset.between(first=first)).ordered_values(*self._values)
         return change if self.where is None else change.where(self.where)
+
+
+def _in_order(keyset: Keyset, written: Mapping[str, str]) -> list[str]:
+    """Each column before those that it is made of: MySQL sets one after the other, and reads what it has just set where
+    the others read the row as it was. Raises CommandError where there is no such order, and it matters."""
+    left = {name: {other for other in written if other != name and _names(sql, other)} for name, sql in written.items()}
+    order: list[str] = []
+    while left:
+        free = [name for name in left if not any(name in reads for other, reads in left.items() if other != name)]
+        if not free and keyset.dialect in MYSQL_DIALECTS:
+            raise CommandError(
+                f"`set_` of the backfill of {keyset.table.fullname!r} makes {' and '.join(sorted(left))} of each "
+                "other, and MySQL sets one after the other: what the first one was is gone by then. Use "
+                "op.backfill_rows, or set them one after the other by way of a further column"
+            )
+        order += free or left
+        left = {name: reads for name, reads in left.items() if name not in order}
+    return order
 
 
 def _names(sql: str, column: str) -> bool:
@@ -236,13 +256,15 @@ def _filter(keyset: Keyset, where: Any) -> tuple[sa.ColumnElement[bool] | None, 
     made = clauses.condition(where)
     if made is None:
         return None, clauses.written(None)
-    return clauses.alone(made, f"`where` of the backfill of {keyset.table.fullname!r}"), clauses.written(made)
+    what = f"`where` of the backfill of {keyset.table.fullname!r}"
+    return clauses.alone(made, keyset.table, what), clauses.written(made)
 
 
-def _value(column: sa.Column[Any], value: Any) -> Any:
+def _value(keyset: Keyset, column: sa.Column[Any], value: Any) -> Any:
     """A value goes by a name of ours: SQLAlchemy would take the column's, which a parameter of `where` may have."""
     if isinstance(value, sa.ClauseElement):
-        return clauses.alone(value, f"{column.name!r} in `set_` of the backfill of {column.table.fullname!r}")
+        what = f"{column.name!r} in `set_` of the backfill of {keyset.table.fullname!r}"
+        return clauses.alone(value, keyset.table, what)
     return sa.bindparam(None, value, type_=column.type, unique=True)
 
 
