@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from typing import Any, Protocol
 
@@ -58,6 +59,8 @@ class SetColumns:
         if moved := [column.name for column in keyset.columns if column.name in values]:
             raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
         self.columns = frozenset(values)
+        for name, value in values.items():
+            _refuse_unbalanced(keyset, value, f"{name!r} in `set_`")
         made = {name: clauses.expression(value) for name, value in values.items()}
         self.where, told = _filter(keyset, where)
         listed = ", ".join(f"{name} = {clauses.written(value)}" for name, value in sorted(made.items()))
@@ -160,7 +163,8 @@ class TransformRows:
                     f"the function of the backfill of {table.fullname!r} changes {name!r}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
-        return table.update().where(self._keyset.is_bound()).values({name: sa.bindparam(name) for name in names})
+        values = {name: sa.bindparam(name, type_=_nullable(table.columns[name])) for name in names}
+        return table.update().where(self._keyset.is_bound()).values(values)
 
 
 class Statement:
@@ -253,6 +257,7 @@ def _smallest(column: sa.Column[Any]) -> int | None:
 
 def _filter(keyset: Keyset, where: Any) -> tuple[sa.ColumnElement[bool] | None, str]:
     """Which rows are to be changed, and the same in words."""
+    _refuse_unbalanced(keyset, where, "`where`")
     made = clauses.condition(where)
     if made is None:
         return None, clauses.written(None)
@@ -260,12 +265,32 @@ def _filter(keyset: Keyset, where: Any) -> tuple[sa.ColumnElement[bool] | None, 
     return clauses.alone(made, keyset.table, what), clauses.written(made)
 
 
+def _refuse_unbalanced(keyset: Keyset, given: Any, what: str) -> None:
+    """It is put into parentheses of its own, which it must not end."""
+    depth = 0
+    for mark in re.findall("[()]", scanner.code(given, keyset.dialect)) if isinstance(given, str) else ():
+        depth += 1 if mark == "(" else -1
+        if depth < 0:
+            break
+    if depth:
+        raise CommandError(f"{what} of the backfill of {keyset.table.fullname!r}: a parenthesis has no other half")
+
+
 def _value(keyset: Keyset, column: sa.Column[Any], value: Any) -> Any:
     """A value goes by a name of ours: SQLAlchemy would take the column's, which a parameter of `where` may have."""
     if isinstance(value, sa.ClauseElement):
         what = f"{column.name!r} in `set_` of the backfill of {keyset.table.fullname!r}"
         return clauses.alone(value, keyset.table, what)
-    return sa.bindparam(None, value, type_=column.type, unique=True)
+    return sa.bindparam(None, value, type_=_nullable(column), unique=True)
+
+
+def _nullable(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """The column's type, to which None is NULL: by itself, JSON takes it for its own `null`, and reads both as None."""
+    if not isinstance(column.type, sa.JSON):
+        return column.type
+    kind = copy(column.type)
+    kind.none_as_null = True
+    return kind
 
 
 def digest(keyset: Keyset, change: Change) -> str:

@@ -116,3 +116,34 @@ async def test_columns_that_change_places(one_of_each: Project) -> None:
     with pytest.raises(CommandError, match="makes a and b of each other, and MySQL sets one after the other"):
         await one_of_each.upgrade()
     assert one_of_each.rows("SELECT a, b FROM t") == [(5, 7)]
+
+
+@pytest.mark.parametrize(
+    "given", ['{"a": 1}, where="id < 3) OR (id > 0"', '{"a": "1), b = (2"}', '{"a": "coalesce(b"}']
+)
+async def test_what_would_end_the_parentheses_around_it(one_of_each: Project, given: str) -> None:
+    one_of_each.execute(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b INTEGER)", "INSERT INTO t VALUES (1, 5, 7)"
+    )
+    one_of_each.add("filled", None, f'op.backfill("t", {given})')
+    with pytest.raises(CommandError, match="of the backfill of 't': a parenthesis has no other half"):
+        await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT a, b FROM t") == [(5, 7)]
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonb"])
+async def test_none_is_null_in_json_too(postgres: Project, kind: str) -> None:
+    postgres.execute(
+        f"CREATE TABLE t (id int PRIMARY KEY, j {kind}, k {kind})",
+        "INSERT INTO t VALUES (1, '{}', NULL), (2, NULL, '[1]'), (3, 'null', NULL)",
+    )
+    postgres.add("set", None, 'op.backfill("t", set_={"j": None}, where="id = 1")')
+    postgres.add(
+        "rows", "set", 'op.backfill_rows("t", ["j", "k"], lambda rows: [dict(j=r["j"], k=r["k"]) for r in rows])'
+    )
+    await postgres.upgrade()
+    assert postgres.rows("SELECT id, j IS NULL, k::text FROM t ORDER BY id") == [
+        (1, True, None),
+        (2, True, "[1]"),
+        (3, True, None),
+    ]
