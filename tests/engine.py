@@ -112,14 +112,14 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
 
 
 def running(
-    registry: Registry, *, workers: Workers | None = None, **settings: Any
+    registry: Registry, workers: Workers | None = None, /, **settings: Any
 ) -> AbstractAsyncContextManager[Engine]:
-    return running_by(now, registry, workers=workers, **settings)
+    return running_by(now, registry, workers, **settings)
 
 
 @asynccontextmanager
 async def running_by(
-    clock: Callable[[], datetime], registry: Registry, *, workers: Workers | None = None, **settings: Any
+    clock: Callable[[], datetime], registry: Registry, workers: Workers | None = None, /, **settings: Any
 ) -> AsyncIterator[Engine]:
     """Schedules and windows go by `clock`."""
     source = FixedSource(registry)

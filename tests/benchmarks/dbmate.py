@@ -65,7 +65,7 @@ def installed(folder: Path) -> Path:
         raise NotMeasuredError("npm is missing")
     folder.mkdir()
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"]
-    command = [npm, "install", "--prefix", folder, "--cache", folder / "cache", *quiet, f"dbmate@{VERSION}"]
+    command = [npm, "install", "--prefix", str(folder), "--cache", str(folder / "cache"), *quiet, f"dbmate@{VERSION}"]
     try:
         subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_SECONDS)
     except (subprocess.SubprocessError, OSError):  # what npm says may hold addresses

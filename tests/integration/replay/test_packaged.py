@@ -108,7 +108,7 @@ async def walk(name: str, pg: Server, databases: list[str]) -> Walked:
     async with (
         connected(pg, databases[0]) as online,
         connected(pg, databases[1]) as replayed,
-        engine.running(known, workers=workers) as running,
+        engine.running(known, workers) as running,
     ):
         for revision in await rendered(running, workers, known):
             await sow_both(online, replayed, FORMS[name], walked)
