@@ -187,9 +187,9 @@ class Loop:
         return state
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
-        """Whether it is another backfill than the one that began, which has not done a batch yet; between two sweeps it
-        has no last key, too."""
-        return row["definition"] != self._definition and not row["rows_seen"] and row["state"] != "finished"
+        """Whether it is another backfill than the one that began, which has not done a batch yet, or has found none to
+        do; between two sweeps it has no last key, too."""
+        return row["definition"] != self._definition and not row["rows_seen"]
 
     def _verdict(self, row: sa.RowMapping, numbers: str | None) -> touched.Verdict:
         kept = row["numbers"]

@@ -274,6 +274,21 @@ async def test_a_function_or_a_procedure_that_was_changed_in_the_middle(postgres
     assert postgres.rows("SELECT count(*) FROM accounts WHERE balance NOT IN (id * 100, id * 7)") == [(0,)]
 
 
+async def test_one_that_found_no_rows_may_be_corrected(one_of_each: Project) -> None:
+    """The next one of its revision failed, so both are run again."""
+    one_of_each.numbers(9)
+    one_of_each.numbers(0, "others")
+    filled = 'op.backfill("others", {{"done": {}}})\nop.backfill("accounts", {{"done": "{}"}})'
+    one_of_each.add("filled", None, filled.format(1, "nowhere"))
+    with pytest.raises(sa.exc.DBAPIError):
+        await one_of_each.upgrade()
+    assert [(row["rows_seen"], row["state"]) for row in one_of_each.checkpoints()][0] == (0, "finished")
+    one_of_each.execute("INSERT INTO others (id, balance) VALUES (1, 1)")
+    one_of_each.add("filled", None, filled.format(2, "3"))
+    await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT (SELECT max(done) FROM others), min(done), max(done) FROM accounts") == [(2, 3, 3)]
+
+
 async def test_a_statement_that_does_not_tell_its_count_goes_on_where_it_was(postgres: Project) -> None:
     postgres.numbers(60)
     postgres.execute(
