@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import re
@@ -18,6 +19,7 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import clauses, infinities, matches, scanner
 from orchestrator.history.keyset import Keyset
+from orchestrator.history.syntax import parsed
 from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -302,6 +304,17 @@ def digest(keyset: Keyset, change: Change) -> str:
 def _source(function: Any) -> str:
     """The function as it is written, where that can be told; wherever it stands."""
     try:
-        return " ".join(inspect.getsource(function).split())
+        source = _lambdas(function) or inspect.getsource(function)
+        return " ".join(source.split())
     except (OSError, TypeError):
         return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _lambdas(function: Any) -> str:
+    """Of a lambda, it and those that begin in the same line, without what stands around them; else nothing."""
+    if getattr(function, "__name__", None) != "<lambda>":
+        return ""
+    lines, _ = inspect.findsource(function)
+    text, first = "".join(lines), function.__code__.co_firstlineno
+    found = (node for node in ast.walk(parsed(text)) if isinstance(node, ast.Lambda) and node.lineno == first)
+    return "\n".join(filter(None, (ast.get_source_segment(text, node) for node in found)))

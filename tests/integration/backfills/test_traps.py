@@ -274,6 +274,20 @@ async def test_a_function_or_a_procedure_that_was_changed_in_the_middle(postgres
     assert postgres.rows("SELECT count(*) FROM accounts WHERE balance NOT IN (id * 100, id * 7)") == [(0,)]
 
 
+async def test_another_size_in_the_line_of_a_function_is_no_other_function(one_of_each: Project) -> None:
+    one_of_each.numbers(60)
+    divisor = f"(0 if r['id'] > 40 and not os.path.exists({str(one_of_each.folder / 'flag')!r}) else 1)"
+    rows = f"lambda rows: [{{'balance': r['balance'] * 100 // {divisor}}} for r in rows]"
+    one_of_each.add("filled", None, f'op.backfill_rows("accounts", ["balance"], {rows}, batch_size=7)')
+    with pytest.raises(ZeroDivisionError):
+        await one_of_each.upgrade()
+    (one_of_each.folder / "flag").touch()
+    again = f'op.backfill_rows(\n    "accounts",\n    ["balance"],\n    transform={rows},\n    batch_size=3,\n)'
+    one_of_each.add("filled", None, again)
+    await one_of_each.upgrade()
+    assert one_of_each.rows(ONCE) == [(100, 100, 60)]
+
+
 async def test_one_that_found_no_rows_may_be_corrected(one_of_each: Project) -> None:
     """The next one of its revision failed, so both are run again."""
     one_of_each.numbers(9)
