@@ -258,6 +258,8 @@ class Loop:
     def _ended(self, state: _State) -> _State:
         """Where a sweep has come to its upper key: whether there is another."""
         with self._transaction():
+            if self._until_empty:
+                keyset.refuse_null(self._connection, self._keyset, self._change.where)
             again = self._until_empty and (state.sweep == 0 or state.sweep_changed > 0)
             upper = self._keyset.upper(self._connection) if again else None
             if upper is None:
