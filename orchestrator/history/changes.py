@@ -161,8 +161,10 @@ class TransformRows:
         table = self._keyset.table
         for name in names:
             if name not in table.columns or name in {column.name for column in self._keyset.columns}:
+                # A name that the function's own text has not may be a value of a row.
+                told = repr(name) if name in table.columns or name in self.definition else "something"
                 raise CommandError(
-                    f"the function of the backfill of {table.fullname!r} changes {name!r}, which is "
+                    f"the function of the backfill of {table.fullname!r} changes {told}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
         values = {name: sa.bindparam(name, type_=_nullable(table.columns[name])) for name in names}
