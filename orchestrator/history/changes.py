@@ -186,12 +186,13 @@ class Statement:
             f":{end}{name}"
             for end in ("after", "upto")
             for name in self._names
-            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", code)
+            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b(?!:)", code)
         ]
         if missing:
             raise CommandError(
                 f"the statement of the backfill of {keyset.table.fullname!r} lacks {', '.join(missing)}: each batch "
-                "must keep to the rows after the one key, up to and with the other"
+                "must keep to the rows after the one key, up to and with the other. Right before `::` they do not "
+                "count: write CAST(:after AS ...)"
             )
         if (unknown := _without_before(keyset)) is not None:
             raise CommandError(
@@ -199,8 +200,10 @@ class Statement:
                 f"{keyset.columns[-1].name} is {unknown}. Use op.backfill or op.backfill_rows, or name another unique "
                 "`key`"
             )
-        types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
-        bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
+        self._types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
+        bounds = [
+            sa.bindparam(f"{end}{name}", type_=kind) for end in ("after", "upto") for name, kind in self._types.items()
+        ]
         self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
         self.sql, self.definition = statement, f"sql {statement}"
 
@@ -222,12 +225,18 @@ class Statement:
         lowest = self._keyset.lowest(connection)
         assert lowest is not None, "there is a row up to which the batch goes"
         before = keys.before(lowest)
-        if before is None or not self._can_be(before[-1]):
+        if before is None or not self._can_be(before[-1]) or self._has_up_to(connection, before):
             raise CommandError(
                 f"nothing comes before {keys.told(keys.written(lowest))}, the first key of "
                 f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
             )
         return before
+
+    def _has_up_to(self, connection: Connection, key: Key) -> bool:
+        """The database may order values in another way than Python makes them less."""
+        kinds = self._types.values()
+        bounds = [sa.literal(value, kind) for value, kind in zip(key, kinds, strict=True)]
+        return self._keyset.has_up_to(connection, bounds)
 
 
 def _without_before(keyset: Keyset) -> str | None:

@@ -86,6 +86,11 @@ class Keyset:
     def lowest(self, connection: Connection) -> Key | None:
         return self._first(connection, list(self.columns))
 
+    def has_up_to(self, connection: Connection, values: Sequence[sa.ColumnElement[Any]]) -> bool:
+        """Whether there are rows of that key, or before it."""
+        rows = sa.select(sa.literal(1)).select_from(self.table).where(self._compared(values, above=False))
+        return connection.execute(rows.limit(1)).first() is not None
+
     def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
         """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
         ends, counted = self._made(first=after is None)
@@ -120,8 +125,7 @@ class Keyset:
         rows = sa.select(sa.literal(1)).select_from(self.table).limit(1)
         rows = rows if where is None else rows.where(where)
         nullable = [column for column in self.columns if column.nullable]
-        asked = [sa.select(sa.literal(1)).select_from(self.table).where(c.is_(None)).limit(1) for c in nullable]
-        return any(connection.execute(question).first() is not None for question in asked)
+        return any(connection.execute(rows.where(column.is_(None))).first() is not None for column in nullable)
 
     def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
