@@ -94,7 +94,7 @@ class Loop:
         until_empty: bool,
         unwatched: bool,
         prove: Callable[[], None],
-        numbers: Callable[[servers.Server], str | None],
+        numbers: Callable[[servers.Server], str],
         passed: Callable[[], Collection[str]],
     ) -> None:
         """`unwatched`: no lock of the orchestrator's keeps other runs out. `prove` raises CommandError where the
@@ -191,9 +191,9 @@ class Loop:
         do; between two sweeps it has no last key, too."""
         return row["definition"] != self._definition and not row["rows_seen"]
 
-    def _verdict(self, row: sa.RowMapping, numbers: str | None) -> touched.Verdict:
+    def _verdict(self, row: sa.RowMapping, numbers: str) -> touched.Verdict:
         kept = row["numbers"]
-        if not kept or not numbers or not row["rows_seen"]:
+        if not kept or not row["rows_seen"]:
             return "same"
         return touched.verdict(kept, numbers, row["touched"], self._passed)
 
