@@ -19,8 +19,19 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill.model import Backfill, Kind
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import checkpoints, clauses, drivers, keyset, lives, owners, pacing, running, servers
-from orchestrator.history import session, touched
+from orchestrator.history import (
+    checkpoints,
+    clauses,
+    drivers,
+    keyset,
+    lives,
+    owners,
+    pacing,
+    running,
+    servers,
+    session,
+    touched,
+)
 from orchestrator.history.batches import Loop
 from orchestrator.history.changes import Change, SetColumns, Statement, TransformRows, digest
 from orchestrator.history.checkpoints import Checkpoint, Identity, TakenOverError

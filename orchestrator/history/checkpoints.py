@@ -26,8 +26,8 @@ _SCHEMA = (
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
 def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
-    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched` and `numbers`: see
-    `touched`."""
+    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched` and `numbers`:
+    see `touched`."""
     return sa.Table(
         checkpoints_of(version_table),
         sa.MetaData(),

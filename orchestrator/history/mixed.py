@@ -199,9 +199,10 @@ class _Names:
     def _contexts_named(self) -> Iterator[ast.Assign]:
         """Each `name = op.get_context()`."""
         for node in ast.walk(self._tree):
-            if isinstance(node, ast.Assign) and all(isinstance(target, ast.Name) for target in node.targets):
-                if isinstance(node.value, ast.Call) and self._is_get_context(node.value.func):
-                    yield node
+            if not isinstance(node, ast.Assign) or not all(isinstance(target, ast.Name) for target in node.targets):
+                continue
+            if isinstance(node.value, ast.Call) and self._is_get_context(node.value.func):
+                yield node
 
     def _is_the_context(self, node: ast.expr) -> bool:
         if isinstance(node, ast.Name):

@@ -13,18 +13,19 @@ LEFT_OUT = "(the server's detail is left out, since it shows values of rows)"
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # Who reads rows, by what the revision says.
 _LOOP, _VERIFY = (str(Path(__file__).with_name(name)) for name in ("batches.py", "backfilling.py"))
-# PostgreSQL's classes: a constraint, or a view's check, is violated, of which every detail shows the row; and a value is
-# none of its type.
+# PostgreSQL's classes: a constraint, or a view's check, is violated, of which every detail shows the row; and a value
+# is none of its type.
 _CONSTRAINT, _DATA = ("23", "44"), "22"
 _QUOTED = re.compile(r'".*"')
 # MySQL's, and those of asyncpg for what it does not even send. The value may itself have quotes.
 _DUPLICATE = "Duplicate entry '", "' for key"
 _VALUE = " value: '", "'"
 _ARGUMENT = re.compile(r"(input for query argument \$\d+): .*", re.DOTALL)
-# What PostgreSQL says by itself while it runs a statement; other classes are those of procedural languages and of users.
-_SERVERS = frozenset("08 0A 21 22 23 25 28 2B 2D 3D 3F 40 42 44 53 54 55 57 58 72 XX".split())
+# What PostgreSQL says by itself of a statement; other classes are those of procedural languages and of users.
+_SERVERS = {"08", "0A", "21", "22", "23", "25", "28", "2B", "2D", "3D", "3F"}
+_SERVERS |= {"40", "42", "44", "53", "54", "55", "57", "58", "72", "XX"}
 _SIGNALS = {"1642", "1643", "1644"}
-# Where an error that knows its origin was raised: by RAISE of PL/pgSQL, under whatever code, and in a trigger of SQLite.
+# Where an error that knows its origin comes from: RAISE of PL/pgSQL, under whatever code, and a trigger of SQLite.
 _RAISED = {"exec_stmt_raise", "SQLITE_CONSTRAINT_TRIGGER"}
 RAISED = "a trigger or a function has raised an error (what it says is left out, since it may show values of rows)"
 

@@ -296,7 +296,7 @@ async def test_one_that_found_no_rows_may_be_corrected(one_of_each: Project) -> 
     one_of_each.add("filled", None, filled.format(1, "nowhere"))
     with pytest.raises(sa.exc.DBAPIError):
         await one_of_each.upgrade()
-    assert [(row["rows_seen"], row["state"]) for row in one_of_each.checkpoints()][0] == (0, "finished")
+    assert [row["state"] for row in one_of_each.checkpoints() if not row["rows_seen"]][:1] == ["finished"]
     one_of_each.execute("INSERT INTO others (id, balance) VALUES (1, 1)")
     one_of_each.add("filled", None, filled.format(2, "3"))
     await one_of_each.upgrade()

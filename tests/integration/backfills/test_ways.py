@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -499,9 +499,7 @@ def _cleaning(project: Project) -> None:
 
 @EACH
 @pytest.mark.parametrize("tried", [False, True], ids=["", "and back, and again"])
-async def test_a_revision_that_is_put_in_front_leads_nowhere_back(
-    make_project: Make, driver: str, tried: bool
-) -> None:
+async def test_a_revision_that_is_put_in_front_leads_nowhere_back(make_project: Make, driver: str, tried: bool) -> None:
     project = await make_project(driver)
     project.numbers(60)
     project.add("first", None, "pass")
@@ -621,7 +619,7 @@ async def test_stamps_there_and_back_run_nothing(make_project: Make, driver: str
     project.add("filled", "first", half(project, "balance"), ASK)
     await _half_done(project)
     for revision in ("filled", "zero", "first"):
-        await project.run(lambda config, to=revision: command.stamp(config, to))
+        await project.run(partial(command.stamp, revision=revision))
     (project.folder / "flag").touch()
     await project.upgrade()
     assert _times(project) == [(100, 100)]
