@@ -97,8 +97,8 @@ class Replayer(Protocol):
     """Sends compiled SQL on the guard's own session, and tells of the schema that came out."""
 
     @property
-    def version(self) -> int:
-        """The server's major version: two of them may tell of one schema differently."""
+    def server(self) -> str:
+        """The server's version, as far as two of them may tell of one schema differently, or take other SQL."""
         ...
 
     async def replay(
@@ -232,8 +232,12 @@ class Database(Protocol):
     """One kind of database."""
 
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
-        """What would be sent to the target, message by message and byte for byte, with what env.py runs between them;
-        empty where nothing is replayed."""
+        """What would be sent to the target, message by message and byte for byte, with what env.py runs between them."""
+        ...
+
+    async def server(self, place: Place) -> str:
+        """What `Replayer.server` tells of the target's server, asked only where SQL hangs on it. Raises
+        TargetUnreachableError."""
         ...
 
     async def read_heads(self, place: Place) -> Heads | None:

@@ -25,6 +25,7 @@ _WORD = re.compile(
 )
 # A table's elements that begin so tell of the table rather than of a column.
 _OF_TABLES = frozenset({"constraint", "primary", "unique", "check", "foreign"})
+_ORDERED = frozenset({"column", "constraint"})
 _CREATE_TABLE = ("create", "table")
 _BEFORE_NAMES = frozenset({"constraint", "references", "collate"})
 
@@ -41,6 +42,16 @@ def lines(connection: sqlite3.Connection, tables: Mapping[str, str]) -> list[Lin
     for kind, name, table, sql in rows:
         found += of_statement(kind, name, table, sql, folded, names)
     return found
+
+
+def exactly(connection: sqlite3.Connection, tables: Mapping[str, str]) -> tuple[str, ...]:
+    """The lines in one order for all databases, but for what stands in an order within its table."""
+
+    def order(line: Line) -> tuple[str, str, str]:
+        kind = line.text.partition(" | ")[0]
+        return line.relation.lower(), kind, "" if kind in _ORDERED else line.text
+
+    return tuple(line.text for line in sorted(lines(connection, tables), key=order))
 
 
 def of_statement(

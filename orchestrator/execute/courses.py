@@ -13,8 +13,8 @@ from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target, Track
 
-Compile = Callable[[Registry, Target, History, Plan], Awaitable[Compiled]]
-Key = tuple[str, str, int, Plan]
+Compile = Callable[[Registry, Target, History, Plan, str], Awaitable[Compiled]]
+Key = tuple[str, str, str, Plan]
 
 
 class Courses:
@@ -36,16 +36,16 @@ class Courses:
         self._certifications: dict[Key, Certification] = {}
 
     @asynccontextmanager
-    async def turn(self, registry: Registry, target: Target, plan: Plan, version: int | None) -> AsyncIterator[Turn]:
+    async def turn(self, registry: Registry, target: Target, plan: Plan, server: str | None) -> AsyncIterator[Turn]:
         """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
 
-        `version`: the major version of its server; None where compiled SQL is not taken at all.
+        `server`: what its server calls its version; None where compiled SQL is not taken at all.
         """
         track = registry.tracks[target.track]
-        if version is None or track.execution == "online":
+        if server is None or track.execution == "online":
             yield Turn()
             return
-        key = (registry.digest, registry.shards[target.shard].dialect, version, plan)
+        key = (registry.digest, registry.shards[target.shard].dialect, server, plan)
         certification = self._certifications.get(key)
         if certification is None and self._is_worth_it(track):
             certification = self._certifications[key] = self._opened(registry, target, track, key)
@@ -60,10 +60,10 @@ class Courses:
         return track.execution == "replay" or self._total > track.certify + 1
 
     def _opened(self, registry: Registry, target: Target, track: Track, key: Key) -> Certification:
-        plan = key[-1]
+        server, plan = key[-2:]
 
         async def render() -> Compiled:
-            return await self._compile(registry, target, self._history, plan)
+            return await self._compile(registry, target, self._history, plan, server)
 
         def judged(verdict: Verdict) -> None:
             self._publish(self._told(track, plan, verdict))

@@ -227,8 +227,8 @@ class Migrator:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
-                version = guard.replayer.version if guard.replayer is not None and replayable else None
-                async with work.courses.turn(work.registry, work.target, plan, version) as turn:
+                server = guard.replayer.server if guard.replayer is not None and replayable else None
+                async with work.courses.turn(work.registry, work.target, plan, server) as turn:
                     await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)

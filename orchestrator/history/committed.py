@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
-from orchestrator.history.lasting import REMEDY, Part, shortened
+from orchestrator.plan.lasting import REMEDY, Part, shortened
 from orchestrator.plan import indexes, outside
 from orchestrator.plan.steps import Heads
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import MigrationFailedError, TargetError
 from orchestrator.history import rowvalues
+from orchestrator.plan import rowless
 
 _LONGEST = 1000
 
@@ -18,7 +19,7 @@ _LONGEST = 1000
 def translate(exc: BaseException, revision: str | None, folder: str, secrets: tuple[str, ...] = ()) -> TargetError:
     """The TargetError for `exc`, raised while `revision` ran (None: in env.py itself).
 
-    It tells no values of rows: of what a backfill's function raises only type, file and line. See `rowvalues`.
+    It tells no values of rows: of what a backfill's function raises only type, file and line. See `plan.rowless`.
     """
     if isinstance(exc, TargetError):
         exc.revision = exc.revision or revision
@@ -30,7 +31,7 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
     in_backfill = rowvalues.is_in_backfill(exc)
     if isinstance(exc, DBAPIError):
         return MigrationFailedError(
-            f"{where}: {_first_lines(redact(rowvalues.left_out(str(exc.orig), sqlstate(exc), in_backfill), secrets))}",
+            f"{where}: {_first_lines(redact(rowless.left_out(str(exc.orig), sqlstate(exc), in_backfill), secrets))}",
             kind="connection" if _is_connecting(exc) else None,
             code=sqlstate(exc) or ("08006" if exc.connection_invalidated else None),
             revision=revision,
