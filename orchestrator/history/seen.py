@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 # What `initialize` asks a connection, besides the version, and what the answers are where replay takes part: it leaves
@@ -18,7 +19,7 @@ _ANSWERS: dict[str, Any] = {
 class _Connection:
     """Handed on to what is replaced."""
 
-    connection: Any = None
+    connection = SimpleNamespace(dbapi_connection=None)
 
 
 def meet(dialect: Any, version: str) -> None:
