@@ -119,7 +119,7 @@ async def exactly(connection: Connection, place: Place, tables: Mapping[str, str
     """The lines in one order for all databases, with the order of columns. Raises as `lines`."""
     rows = await _rows(connection, place, _ORDER)
     order = (f"order | {tables.get(str(table), table)} | {number} | {name}" for table, name, number in rows)
-    return tuple(sorted([*order, *(line.text for line in await lines(connection, place, tables))]))
+    return tuple(sorted([*order, *(catalogs.known(line, tables) for line in await lines(connection, place, tables))]))
 
 
 async def _rows(connection: Connection, place: Place, question: str, *arguments: object) -> list[Row]:

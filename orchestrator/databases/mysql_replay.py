@@ -39,6 +39,7 @@ from orchestrator.plan.lasting import Lasting
 WATCH_SECONDS = 1.0
 # So many looks in a row without an answer, and the guard is held for lost.
 MISSED_LOOKS = 2
+ABANDON_SECONDS = 10.0
 _TABLE_EXISTS = 1050
 _LOCKED = frozenset({1205, 3572})
 # Modes in which a server reads what stands between quotes otherwise than it was rendered for.
@@ -107,7 +108,7 @@ class MySQLReplayer:
                         on_done(one.revisions, time.monotonic() - began)
                         began = time.monotonic()
 
-            await _Watched(self._place, self._guard, backend).run(send)
+            await _Watched(self._place, self._guard, backend).run(send, sending.left)
 
     async def state(self) -> Mapping[str, str]:
         async with self._session() as (connection, _):
@@ -151,9 +152,11 @@ class _Sending:
     ) -> None:
         self._place, self._connection, self._on_sent = place, connection, on_sent
         self._lasting = Lasting("mysql", heads)
+        self._current: Sent | None = None
 
     async def send(self, one: Sent) -> None:
         """Raises HeadsChangedError, retriable, and MigrationFailedError: as `Replayer.replay`."""
+        self._current = one
         try:
             with singly.told(one, "mysql", self._on_sent):
                 await self._send(one)
@@ -169,12 +172,22 @@ class _Sending:
         elif one.role is Role.COMMIT:
             self._lasting.committed()
 
+    def left(self) -> MigrationFailedError | None:
+        """The failure when it was ended in the middle, and something of a revision stays."""
+        one = self._current
+        exc = MigrationFailedError(
+            f"revision {one.revision if one else None}: the session that held the target's lock was lost",
+            revision=one.revision if one else None,
+            statement=self._redacted(one.text) if one and one.role is Role.REVISION else None,
+        )
+        self._lasting.complete(exc, self._redacted)
+        return exc if exc.kind == HALF_APPLIED else None
+
     async def _send(self, one: Sent) -> None:
         try:
-            async with self._connection.cursor() as cursor:
-                await cursor.execute(one.text)
-                rows = await cursor.fetchall() if one.role is Role.HEADS else ()
-                changed = cursor.rowcount
+            # Past the driver's cursors, which ask for warnings in a statement of their own.
+            rows = await ask(self._connection, one.text) if one.role is Role.HEADS else ()
+            changed = await self._connection.query(one.text) if one.role is not Role.HEADS else 0
         except (MySQLError, OSError, EOFError, UnicodeError) as exc:
             raise self._explained(one, exc) from exc
         if one.role is Role.HEADS:
@@ -212,14 +225,17 @@ class _Watched:
         self._guard, self._backend = guard, backend
         self._waiting = Waiting(place.target.tenant, place.target.track)
         self._failure: Exception | None = None
+        self._done = False
 
-    async def run(self, send: Callable[[], Awaitable[None]]) -> None:
-        """Returns when it is done. When the guard is lost, or this is cancelled, the session is ended on the server."""
+    async def run(self, send: Callable[[], Awaitable[None]], left: Callable[[], TargetError | None]) -> None:
+        """Returns when it is done. When the guard is lost, or this is cancelled, the session is ended on the server, and
+        what it sends fails; `left` tells what stays where even that is not heard of."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, tasks.cancel_scope)
                 try:
                     await send()
+                    self._done = True
                 except Exception as exc:  # raised below, and not as a group
                     self._failure = exc
                 tasks.cancel_scope.cancel()
@@ -227,9 +243,10 @@ class _Watched:
             await self._guard.end_backends([self._backend])
             raise
         failure = self._failure
+        if self._guard.lost.is_set() and failure is None and not self._done:
+            failure = left()
         half_applied = isinstance(failure, TargetError) and failure.kind == HALF_APPLIED
         if self._guard.lost.is_set() and not half_applied:
-            await self._guard.end_backends([self._backend])
             raise _lost() from failure
         if failure is not None:
             self._name_blocker(failure)
@@ -248,6 +265,10 @@ class _Watched:
             except TargetError:
                 missed += 1
         self._guard.lost.set()
+        with anyio.move_on_after(ABANDON_SECONDS):
+            while True:  # until what is sent has failed for it, which ends this
+                await self._guard.end_backends([self._backend])
+                await anyio.sleep(0.2)
         scope.cancel()
 
     def _name_blocker(self, failure: Exception) -> None:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from orchestrator.databases import catalogs
 from orchestrator.plan.catalog import Line
 
 _OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
@@ -49,9 +50,9 @@ def exactly(connection: sqlite3.Connection, tables: Mapping[str, str]) -> tuple[
 
     def order(line: Line) -> tuple[str, str, str]:
         kind = line.text.partition(" | ")[0]
-        return line.relation.lower(), kind, "" if kind in _ORDERED else line.text
+        return tables.get(line.relation, line.relation.lower()), kind, "" if kind in _ORDERED else line.text
 
-    return tuple(line.text for line in sorted(lines(connection, tables), key=order))
+    return tuple(catalogs.known(line, tables) for line in sorted(lines(connection, tables), key=order))
 
 
 def of_statement(
