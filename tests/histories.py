@@ -7,8 +7,10 @@ be merged in any order.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tests import environments
 
@@ -86,7 +88,10 @@ class Lineage:
 class Maker:
     """Writes random revisions of a lineage, for PostgreSQL."""
 
-    types, defaults, values, imports, key = TYPES, DEFAULTS, VALUES, IMPORTS, "sa.Identity(), primary_key=True"
+    types: ClassVar[Mapping[str, str]] = TYPES
+    defaults: ClassVar[Mapping[str, str]] = DEFAULTS
+    values: ClassVar[Mapping[str, str]] = VALUES
+    imports, key = IMPORTS, "sa.Identity(), primary_key=True"
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance

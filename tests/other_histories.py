@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from tests.histories import AWKWARD, Lineage, Maker
 
 IMPORTS = "import datetime, decimal, uuid\nfrom sqlalchemy.dialects import mysql\n"
@@ -17,6 +20,7 @@ TYPES = {
     "JSON": "sa.JSON()",
     "UUID": "sa.Uuid()",
 }
+DEFAULTS = {"Integer": "'7'", "BigInteger": "sa.text('0')", "String": "'it''s %'", "Boolean": "sa.false()"}
 VALUES = {
     "Integer": "42",
     "BigInteger": "2 ** 40",
@@ -31,8 +35,10 @@ VALUES = {
 class Other(Maker):
     """What both can do."""
 
-    types, values, imports, key = TYPES, VALUES, IMPORTS, "primary_key=True"
-    defaults = {"Integer": "'7'", "BigInteger": "sa.text('0')", "String": "'it''s %'", "Boolean": "sa.false()"}
+    types: ClassVar[Mapping[str, str]] = TYPES
+    values: ClassVar[Mapping[str, str]] = VALUES
+    imports, key = IMPORTS, "primary_key=True"
+    defaults: ClassVar[Mapping[str, str]] = DEFAULTS
 
     def _common(self, lineage: Lineage) -> list:  # type: ignore[type-arg]
         return [
@@ -132,9 +138,19 @@ class SQLite(Other):
 
 class MariaDB(Other):
     session = "SET foreign_key_checks = 0"
-    types = {**TYPES, "Numeric": "sa.Numeric(12, 3)", "Long": "mysql.LONGTEXT()", "Kind": "sa.Enum('new', \"it's\")"}
-    values = {**VALUES, "Numeric": "decimal.Decimal('-12.125')", "Kind": '"it\'s"'}
-    defaults = {**Other.defaults, "DateTime": "sa.func.now()", "Numeric": "'1.5'", "Kind": "sa.func.lower('NEW')"}
+    types: ClassVar[Mapping[str, str]] = {
+        **TYPES,
+        "Numeric": "sa.Numeric(12, 3)",
+        "Long": "mysql.LONGTEXT()",
+        "Kind": "sa.Enum('new', \"it's\")",
+    }
+    values: ClassVar[Mapping[str, str]] = {**VALUES, "Numeric": "decimal.Decimal('-12.125')", "Kind": '"it\'s"'}
+    defaults: ClassVar[Mapping[str, str]] = {
+        **DEFAULTS,
+        "DateTime": "sa.func.now()",
+        "Numeric": "'1.5'",
+        "Kind": "sa.func.lower('NEW')",
+    }
 
     def _possible(self, lineage: Lineage) -> list:  # type: ignore[type-arg]
         if not lineage.tables:

@@ -232,7 +232,7 @@ class Database(Protocol):
     """One kind of database."""
 
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
-        """What would be sent to the target, message by message and byte for byte, with what env.py runs between them."""
+        """What would be sent to the target, message by message and byte for byte, and what env.py runs in between."""
         ...
 
     async def server(self, place: Place) -> str:

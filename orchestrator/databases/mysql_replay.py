@@ -41,7 +41,7 @@ WATCH_SECONDS = 1.0
 MISSED_LOOKS = 2
 ABANDON_SECONDS = 10.0
 _TABLE_EXISTS = 1050
-_LOCKED = frozenset({1205, 3572})
+_LOCKED = frozenset({"1205", "3572"})
 # Modes in which a server reads what stands between quotes otherwise than it was rendered for.
 READS_OTHERWISE = frozenset({"NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"})
 
@@ -50,11 +50,28 @@ SPELLING = Spelling(backquoted, escaped_literal, opening=("SET autocommit = 0",)
 
 # What makes a statement mean one thing in one session and another in the next. Left out is what differs from moment to
 # moment. No percent sign is in it: some drivers take that for their own.
-_MOMENTARY = (
-    "timestamp pseudo_thread_id rand_seed1 rand_seed2 last_insert_id insert_id identity warning_count error_count "
-    "last_gtid gtid_seq_no in_transaction statement_id gtid_executed gtid_purged gtid_owned original_commit_timestamp "
-    "immediate_server_version original_server_version transaction_write_set_extraction"
-).split()
+_MOMENTARY = [
+    "timestamp",
+    "pseudo_thread_id",
+    "rand_seed1",
+    "rand_seed2",
+    "last_insert_id",
+    "insert_id",
+    "identity",
+    "warning_count",
+    "error_count",
+    "last_gtid",
+    "gtid_seq_no",
+    "in_transaction",
+    "statement_id",
+    "gtid_executed",
+    "gtid_purged",
+    "gtid_owned",
+    "original_commit_timestamp",
+    "immediate_server_version",
+    "original_server_version",
+    "transaction_write_set_extraction",
+]
 _LISTED = ", ".join(f"'{name}'" for name in _MOMENTARY)
 _WHO = "UNION ALL SELECT 'the user', CURRENT_USER() UNION ALL SELECT 'the role', CURRENT_ROLE()"
 _MARIADB_STATE = f"""SELECT LOWER(VARIABLE_NAME), SESSION_VALUE FROM information_schema.SYSTEM_VARIABLES
@@ -187,7 +204,7 @@ class _Sending:
         try:
             # Past the driver's cursors, which ask for warnings in a statement of their own.
             rows = await ask(self._connection, one.text) if one.role is Role.HEADS else ()
-            changed = await self._connection.query(one.text) if one.role is not Role.HEADS else 0
+            changed = await self._connection.query(one.text) if one.role is not Role.HEADS else 0  # type: ignore[no-untyped-call]
         except (MySQLError, OSError, EOFError, UnicodeError) as exc:
             raise self._explained(one, exc) from exc
         if one.role is Role.HEADS:
@@ -210,7 +227,7 @@ class _Sending:
             revision=one.revision,
             statement=self._redacted(one.text) if one.role is Role.REVISION else None,
             remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
-            if number in _LOCKED
+            if str(number) in _LOCKED
             else "correct the revision or the tenant's data, then retry",
         )
 
@@ -228,8 +245,8 @@ class _Watched:
         self._done = False
 
     async def run(self, send: Callable[[], Awaitable[None]], left: Callable[[], TargetError | None]) -> None:
-        """Returns when it is done. When the guard is lost, or this is cancelled, the session is ended on the server, and
-        what it sends fails; `left` tells what stays where even that is not heard of."""
+        """Returns when it is done. When the guard is lost, or this is cancelled, the session is ended on the server,
+        and what it sends fails; `left` tells what stays where even that is not heard of."""
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._watch, tasks.cancel_scope)
@@ -272,7 +289,7 @@ class _Watched:
         scope.cancel()
 
     def _name_blocker(self, failure: Exception) -> None:
-        if not isinstance(failure, TargetError) or failure.code not in map(str, _LOCKED) or not self._waiting.blocker:
+        if not isinstance(failure, TargetError) or failure.code not in _LOCKED or not self._waiting.blocker:
             return
         first, line_end, rest = failure.message.partition("\n")
         failure.message = f"{first}; held by {self._waiting.blocker}{line_end}{rest}"

@@ -8,9 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import anyio.to_thread
 from anyio import from_thread
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from orchestrator.databases import catalogs, refusals, singly, sqlite_catalog, sqlite_errors, sqlite_opening
 from orchestrator.databases.base import REPLAY_REFUSED, Place
@@ -26,10 +28,20 @@ SPELLING = Spelling(quoted, plain_literal, begin="BEGIN IMMEDIATE")
 _INSTRUCTIONS = 10_000
 
 # What makes a statement mean one thing in one session and another in the next; the last ones by what they do.
-_PRAGMAS = (
-    "foreign_keys defer_foreign_keys ignore_check_constraints legacy_alter_table recursive_triggers "
-    "reverse_unordered_selects trusted_schema writable_schema read_uncommitted query_only auto_vacuum journal_mode"
-).split()
+_PRAGMAS = [
+    "foreign_keys",
+    "defer_foreign_keys",
+    "ignore_check_constraints",
+    "legacy_alter_table",
+    "recursive_triggers",
+    "reverse_unordered_selects",
+    "trusted_schema",
+    "writable_schema",
+    "read_uncommitted",
+    "query_only",
+    "auto_vacuum",
+    "journal_mode",
+]
 _READS = [f"SELECT '{name}', CAST({name} AS TEXT) FROM pragma_{name}" for name in _PRAGMAS]
 _READS += [
     "SELECT 'case_sensitive_like', CAST('a' LIKE 'A' AS TEXT)",
@@ -70,7 +82,10 @@ class SQLiteReplayer:
         """As `Replayer.replay`. All of a script's transaction is taken back when it fails, also when its process dies,
         so nothing ever stays of a revision that has not come to its end."""
         statements = singly.statements(scripts, table_of(self._place), create_version)
-        done = partial(from_thread.run_sync, on_done)
+
+        def done(revisions: tuple[str, ...], seconds: float) -> None:
+            from_thread.run_sync(on_done, revisions, seconds)
+
         await interruptible(partial(self._send_all, statements, done, on_sent))
 
     async def state(self) -> Mapping[str, str]:
@@ -107,9 +122,9 @@ class SQLiteReplayer:
             ((found, _),) = connection.execute(sqlite_opening.WHERE).fetchall()
             if found != self._file:
                 raise refusals.elsewhere(self._place, str(found))
-            plain = self._place.url.set(drivername="sqlite")
-            if (set_up := plain.get_dialect()(dbapi=sqlite3).on_connect_url(plain)) is not None:
-                set_up(connection)
+            driven: Any = connection
+            if (set_up := SQLiteDialect_pysqlite(dbapi=sqlite3).on_connect()) is not None:
+                set_up(driven)
             yield connection
 
     def _state(self) -> Mapping[str, str]:

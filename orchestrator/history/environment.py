@@ -22,10 +22,10 @@ from orchestrator.history import applications, attributes, drivers, failures, pa
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
-from orchestrator.plan.lasting import Lasting
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
+from orchestrator.plan.lasting import Lasting
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
 

@@ -1,7 +1,7 @@
 """Why a statement of MySQL or SQLite is left to env.py rather than replayed. Pure.
 
-Of PostgreSQL, see `plan.statements.objection`. There, statements are sent one by one, so what they are is known by their
-first words; what cannot be told for certain is left to env.py.
+Of PostgreSQL, see `plan.statements`. Here, statements are sent one by one, so what they are is known by their first
+words; what cannot be told for certain is left to env.py.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ class Fleet:
         return engine.registry_of([made], [self.shard], targets, folder=folder)
 
     @asynccontextmanager
-    async def running(self, project: Path, settings: dict[str, Any] | None = None, **track: Any) -> AsyncIterator[Engine]:
+    async def running(
+        self, project: Path, settings: dict[str, Any] | None = None, **track: Any
+    ) -> AsyncIterator[Engine]:
         async with engine.running(self.registry(project, **track), **(settings or {})) as running:
             yield running
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -16,8 +14,9 @@ import yaml
 
 from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.registry.model import Target
-from orchestrator.rollout.state import MigrationState
-from tests import command, engine, environments, mariadb
+from orchestrator.rollout.state import MigrationState, RolloutState
+from tests import engine, environments, mariadb
+from tests.daemon import Daemon
 from tests.engine import until
 from tests.integration.replay.conftest import TABLES
 from tests.integration.replay.fleets import Fleet, ways
@@ -58,7 +57,9 @@ async def logged(mysql: MySQLServer) -> AsyncIterator[list[list[str]]]:
     finally:
         await mariadb.execute(mysql, "", log.format(0))
     rows = await mariadb.fetch(
-        mysql, "", "SELECT thread_id, CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query'"
+        mysql,
+        "",
+        "SELECT thread_id, CONVERT(argument USING utf8mb4) FROM mysql.general_log WHERE command_type = 'Query'",
     )
     sessions: dict[int, list[str]] = {}
     for thread, text in rows:
@@ -70,7 +71,7 @@ AWKWARD = r"""
 op.execute("INSERT INTO applied VALUES ('50 % of \\\\ it''s; -- %s ? %%')")
 t = sa.table("applied", sa.column("revision", sa.String(40)))
 op.execute(t.insert().values(revision="it's % \\ ? \"x\" `"))
-op.get_bind().execute(sa.text("UPDATE applied SET revision = :a WHERE revision LIKE '50 \\\\%%'"), {"a": "back\\slash %"})
+op.get_bind().execute(sa.text("UPDATE applied SET revision = :a WHERE revision LIKE '50 %%'"), {"a": "b\\s %"})
 op.create_table("o`d%d \\ t", sa.Column("a b%", sa.String(9), server_default="\\ % '", comment="100 % \\ it's"))
 op.execute("CREATE PROCEDURE p()\nBEGIN\n\tDECLARE m int; # it's\n\tSET m = 2;\nEND")
 """
@@ -82,10 +83,9 @@ async def test_the_server_gets_what_was_shown_and_makes_of_it_what_env_py_would(
     environments.add_revision(project, "delta", "gamma", AWKWARD)
     write_registry(tmp_path, fleet, project / "alembic.ini")
     shown = await sql_of(tmp_path)
-    async with logged(mysql) as sessions:
-        async with fleet.replaying(project) as running:
-            view = await running.rollout(select="tenant=t000")
-            assert view.executions == {"replay": 1}, view.failures
+    async with logged(mysql) as sessions, fleet.replaying(project) as running:
+        view = await running.rollout(select="tenant=t000")
+        assert view.executions == {"replay": 1}, view.failures
     # What comes before is the session's own: its settings, its mark, and the proof of where it leads.
     (sent,) = [texts[texts.index(shown[0]) :] for texts in sessions if shown[0] in texts]
     assert sent == shown
@@ -205,20 +205,26 @@ async def test_killed_in_the_middle_it_is_ended_and_looked_at_by_a_person(
     )
     environments.add_revision(project, "delta", "gamma", body)
     write_registry(tmp_path, fleet, project / "alembic.ini", execution=execution)
-    only, database = ("--select", "tenant=t000"), fleet.databases[0]
-    store = {"ORCHESTRATOR_STORE_URL": f"sqlite:///{tmp_path}/store.db"}
-    assert (await command.run("migrate", "--to", "gamma", *only, cwd=tmp_path, env=store)).code == 0
+    only, database = {"select": "tenant=t000"}, fleet.databases[0]
+    daemon = Daemon(tmp_path / "tenants.yaml", f"sqlite:///{tmp_path}/store.db")
+    await daemon.start()
+    first = (await daemon.post_rollout(to="gamma", **only)).json()
+    assert (await daemon.ended(first["id"]))["state"] == "succeeded"
     await fleet.execute(database, "CREATE TABLE gate (n int)", "INSERT INTO gate VALUES (1)")
-    async with command.started("migrate", *only, cwd=tmp_path, env=store) as process:
-        await until(lambda: some_sleep(fleet))
-        os.kill(process.pid, signal.SIGKILL)
-        await process.wait()
-    refused = await command.run("migrate", *only, cwd=tmp_path, env=store)
-    assert refused.code == 3, refused.out
-    assert "may be half applied, since the server does not take DDL back" in " ".join(refused.out.split())
-    assert await sleeping(fleet) == [], "what was left behind was ended"
-    assert await fleet.heads(database) == ["gamma"]
-    assert "half" in await fleet.tables(database)
+    rollout = (await daemon.post_rollout(**only)).json()
+    await until(lambda: some_sleep(fleet))
+    daemon.kill()
+    async with daemon:
+        failed = await daemon.ended(rollout["id"])
+        assert await sleeping(fleet) == [], "what was left behind was ended"
+        (told,) = failed["failures"]
+        assert (told["count"], "half_applied" in str(told)) == (1, True)
+        assert "the process that migrated it ended in the middle" in str(told)
+        await fleet.execute(database, "DROP TABLE half", "UPDATE gate SET n = 0")
+        assert (await daemon.call("POST", f"/api/v1/rollouts/{rollout['id']}/retry")).status_code == 200
+        assert (await daemon.ended(rollout["id"]))["state"] == "succeeded"
+    assert await fleet.heads(database) == ["delta"]
+    assert "half" not in await fleet.tables(database)
 
 
 async def test_a_migration_that_was_replayed_when_the_daemon_died_is_taken_up_when_a_person_says_so(
@@ -236,7 +242,7 @@ async def test_a_migration_that_was_replayed_when_the_daemon_died_is_taken_up_wh
         left = [replace(migrations[0], state=MigrationState.RUNNING), migrations[1]]
         await fleet.execute(fleet.databases[0], "UPDATE alembic_version SET version_num = 'gamma'")
         await fleet.execute(fleet.databases[0], "DELETE FROM applied WHERE revision = 'delta'")
-        opened = replace(rollout, state=engine.RolloutState.RUNNING, finished_at=None)
+        opened = replace(rollout, state=RolloutState.RUNNING, finished_at=None)
         await running.parts.store.ledger.reopen(opened, left)
     async with engine.running(registry, store_url=store) as running:
         await running.service.resume_active()

@@ -100,9 +100,7 @@ async def test_tenants_that_are_not_alike_go_online_and_the_difference_is_told(
         assert "differ from each other" in judged.reason
 
 
-async def test_a_plan_that_reads_the_database_goes_online_for_that_reason(
-    project: Path, make_fleet: MakeFleet
-) -> None:
+async def test_a_plan_that_reads_the_database_goes_online_for_that_reason(project: Path, make_fleet: MakeFleet) -> None:
     for name in TABLES[1:]:
         (project / "alembic" / "versions" / f"{name}.py").unlink()
     environments.add_revision(project, "asks", "alpha", "sa.inspect(op.get_bind()).get_table_names()")

@@ -28,9 +28,7 @@ SEEDS = range(150 if os.environ.get("SOAK") else 8)
 MAKERS = {"sqlite": other_histories.SQLite, "mysql": other_histories.MariaDB}
 
 
-async def both_ways(
-    fleet: Fleet, project: Path, goals: list[str]
-) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
+async def both_ways(fleet: Fleet, project: Path, goals: list[str]) -> tuple[dict[str, Any], dict[str, Any], list[Any]]:
     """Bring both databases to each goal in turn; what they hold in the end, and the events."""
     async with engine.running(fleets.two_tracks(fleet, project)) as running:
         for goal in goals:
@@ -79,7 +77,8 @@ async def test_the_property_notices_one_lost_statement(
     fleet, project = await make_fleet(2), tmp_path / "history"
     environments.make_project(project)
     environments.add_tables(project, ["alpha", "beta"])
-    whole, lost = singly._statements, []
+    whole = singly._statements
+    lost: list[Sent] = []
 
     def losing(*arguments: Any) -> Iterator[Sent]:
         for one in whole(*arguments):
