@@ -448,7 +448,7 @@ async def _waits(pg: Server, database: str) -> bool:
     return bool(await engine.fetch(pg, "postgres", query, database))
 
 
-async def test_files_of_sqlite_go_online_and_nothing_is_rendered(project: Path, tmp_path: Path) -> None:
+async def test_by_default_all_go_online_and_nothing_is_rendered(project: Path, tmp_path: Path) -> None:
     names = [f"{number}.db" for number in range(6)]
     for name in names:
         (tmp_path / name).touch()
