@@ -101,6 +101,14 @@ class Replayer(Protocol):
         """The server's version, as far as two of them may tell of one schema differently, or take other SQL."""
         ...
 
+    async def is_for_env_py(self) -> bool:
+        """Whether env.py has to run on this target, whatever is compiled: there are checkpoints of backfills, which no
+        step may pass unseen where the database does not tell that it did (`history.lives`).
+
+        Raises TargetUnreachableError, and TargetLockedError, retriable.
+        """
+        ...
+
     async def replay(
         self,
         scripts: tuple[Script, ...],
@@ -237,7 +245,7 @@ class Database(Protocol):
 
     async def server(self, place: Place) -> str:
         """What `Replayer.server` tells of the target's server, asked only where SQL hangs on it. Raises
-        TargetUnreachableError."""
+        TargetUnreachableError; and MigrationFailedError, with the reason, where nothing is replayed."""
         ...
 
     async def read_heads(self, place: Place) -> Heads | None:

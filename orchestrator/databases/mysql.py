@@ -65,6 +65,8 @@ class MySQL:
 
     async def server(self, place: Place) -> str:
         async with connected(place, session_name("read", place)) as connection:
+            with bounded(place):
+                await mysql_replay.prove_readable(connection)
             return mysql_replay.server_of(connection)
 
     async def read_heads(self, place: Place) -> Heads | None:
@@ -155,7 +157,7 @@ class MySQLGuard:
             question = f"SELECT DATABASE(), {self._server}, @@lower_case_table_names, @@sql_mode, CONNECTION_ID()"
             ((name, server, case, mode, number),) = await ask(self._connection, question)
         self._folded = bool(int(case))
-        self._reads_otherwise = not mysql_replay.READS_OTHERWISE.isdisjoint(str(mode).split(","))
+        self._reads_otherwise = mysql_replay.reads_otherwise(str(mode))
         _check_name(self._place, name, folded=self._folded)
         if number != self._id:
             raise WrongDatabaseError(

@@ -43,7 +43,7 @@ ABANDON_SECONDS = 10.0
 _TABLE_EXISTS = 1050
 _LOCKED = frozenset({"1205", "3572"})
 # Modes in which a server reads what stands between quotes otherwise than it was rendered for.
-READS_OTHERWISE = frozenset({"NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"})
+_READS_OTHERWISE = frozenset({"NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"})
 
 # As env.py's drivers have it. A transaction that is begun by a statement would end with the first DDL.
 SPELLING = Spelling(backquoted, escaped_literal, opening=("SET autocommit = 0",), locking=" FOR UPDATE")
@@ -88,6 +88,17 @@ def table_of(place: Place) -> VersionTable:
     return VersionTable(place.target.version_table, place.target.version_table_schema, SPELLING)
 
 
+async def prove_readable(connection: Connection) -> None:
+    """Raises MigrationFailedError for a server that reads quotes or backslashes in another way than SQL is rendered."""
+    ((mode,),) = await ask(connection, "SELECT @@sql_mode")
+    if reads_otherwise(str(mode)):
+        raise MigrationFailedError(f"its sessions have sql_mode {mode}, in which quotes are read otherwise")
+
+
+def reads_otherwise(mode: str) -> bool:
+    return not _READS_OTHERWISE.isdisjoint(mode.split(","))
+
+
 def server_of(connection: Connection) -> str:
     """What the server calls its version; MariaDB puts another before it for old clients."""
     return str(connection.get_server_info()).removeprefix("5.5.5-")
@@ -102,6 +113,9 @@ class MySQLReplayer:
     @property
     def server(self) -> str:
         return self._server
+
+    async def is_for_env_py(self) -> bool:
+        return await table_of(self._place).has_checkpoints(self._guard.ask)
 
     async def replay(
         self,

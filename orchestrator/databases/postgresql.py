@@ -302,6 +302,9 @@ class PostgreSQLGuard:
             rows = await self._connection.fetch(indexes.all_in(self._place.target.schema))
         return tuple(row["name"] for row in rows if row["builder"] is None)
 
+    async def is_for_env_py(self) -> bool:
+        return False
+
     async def replay(
         self,
         scripts: tuple[Script, ...],

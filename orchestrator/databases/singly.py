@@ -7,19 +7,23 @@ is ours: a transaction for each script, the heads before and after, and the vers
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
-from orchestrator.databases import version_sql
+from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.databases import questions, version_sql
 from orchestrator.databases.base import REPLAY_REFUSED
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError
 from orchestrator.events import Statement, now
 from orchestrator.plan import sanitise
 from orchestrator.plan.compiled import Begun, Compiled, Move, Online, Script, stretches
 from orchestrator.plan.steps import Heads
+
+Ask = Callable[[str, float], Awaitable[Sequence[tuple[object, ...]]]]
+CHECKPOINT_SECONDS = 10.0
 
 
 class Role(StrEnum):
@@ -70,6 +74,15 @@ class VersionTable:
     def qualified(self) -> str:
         quoted = self.spelling.quoted
         return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
+
+    async def has_checkpoints(self, ask: Ask) -> bool:
+        """Whether backfills have left theirs, or may have; `ask` as `databases.base.Guard.ask`."""
+        beside = replace(self, name=checkpoints_of(self.name))
+        question = f"SELECT count(*) FROM {beside.qualified}"
+        try:
+            return bool(await questions.counted(lambda: ask(question, CHECKPOINT_SECONDS)))
+        except MigrationFailedError:
+            return True
 
     def created(self, template: str) -> str:
         """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""

@@ -28,6 +28,7 @@ from orchestrator.databases.sqlite_dumps import SQLiteDumper
 from orchestrator.databases.sqlite_opening import WHERE, opened, unusable
 from orchestrator.databases.sqlite_replay import SQLiteReplayer
 from orchestrator.databases.threads import interruptible
+from orchestrator.errors import MigrationFailedError
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
@@ -43,6 +44,8 @@ class SQLite:
         return singly.texts(compiled, sqlite_replay.table_of(place))
 
     async def server(self, place: Place) -> str:
+        if place.target.version_table_schema is not None:
+            raise MigrationFailedError("its version table is in another file, which env.py attaches")
         return sqlite3.sqlite_version
 
     async def read_heads(self, place: Place) -> Heads | None:
@@ -82,7 +85,9 @@ class SQLiteGuard:
     @property
     def replayer(self) -> SQLiteReplayer | None:
         """Of version tables in another file only env.py knows, which attaches it."""
-        return SQLiteReplayer(self._place, self._file) if self._place.target.version_table_schema is None else None
+        if self._place.target.version_table_schema is not None:
+            return None
+        return SQLiteReplayer(self._place, self._file, self.ask)
 
     @property
     def rules(self) -> SessionRules:

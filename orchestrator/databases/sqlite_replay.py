@@ -64,12 +64,15 @@ def table_of(place: Place) -> VersionTable:
 class SQLiteReplayer:
     """`databases.base.Replayer`. `file`: the database's, as SQLite named it to the guard."""
 
-    def __init__(self, place: Place, file: str) -> None:
-        self._place, self._file = place, file
+    def __init__(self, place: Place, file: str, ask: singly.Ask) -> None:
+        self._place, self._file, self._ask = place, file, ask
 
     @property
     def server(self) -> str:
         return sqlite3.sqlite_version
+
+    async def is_for_env_py(self) -> bool:
+        return await table_of(self._place).has_checkpoints(self._ask)
 
     async def replay(
         self,

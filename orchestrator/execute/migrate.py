@@ -226,8 +226,7 @@ class Migrator:
                 if work.cut_short or work.suspect:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
-                replayable = guard.replayer is not None and plan.direction != "stamp"
-                server = guard.replayer.server if guard.replayer is not None and replayable else None
+                server = await _replaying(work, guard, plan)
                 async with work.courses.turn(work.registry, work.target, plan, server) as turn:
                     await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
@@ -444,6 +443,14 @@ def _refuse_mixed(history: History, plan: Plan) -> None:
                 revision=step,
                 remedy="give the backfill a revision of its own, and start a new rollout",
             )
+
+
+async def _replaying(work: Work, guard: Guard, plan: Plan) -> str | None:
+    """What the server calls its version, where compiled SQL may be sent to it."""
+    replayer = guard.replayer
+    if replayer is None or plan.direction == "stamp" or work.track.execution == "online":
+        return None
+    return None if await replayer.is_for_env_py() else replayer.server
 
 
 async def _witness(replayer: Replayer, turn: Turn) -> None:

@@ -15,7 +15,7 @@ import yaml
 from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.registry.model import Target
 from orchestrator.rollout.state import MigrationState, RolloutState
-from tests import engine, environments, mariadb
+from tests import command, engine, environments, mariadb
 from tests.daemon import Daemon
 from tests.engine import until
 from tests.integration.replay.conftest import TABLES
@@ -279,7 +279,7 @@ async def test_a_lock_held_by_somebody_else_is_waited_for_in_turns_and_its_holde
 
 @pytest.mark.parametrize("mode", ["NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"])
 async def test_a_server_that_reads_quotes_otherwise_is_left_to_env_py(
-    mode: str, project: Path, mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases
+    mode: str, project: Path, tmp_path: Path, mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases
 ) -> None:
     fleet = Fleet(mysql, await make_mysql_databases(2))
     ((before,),) = await mariadb.fetch(mysql, "", "SELECT @@GLOBAL.sql_mode")
@@ -287,6 +287,11 @@ async def test_a_server_that_reads_quotes_otherwise_is_left_to_env_py(
     try:
         async with fleet.replaying(project) as running:
             assert (await running.rollout(select="tenant=t000")).executions == {"online": 1}
+        write_registry(tmp_path, fleet, project / "alembic.ini")
+        done = await command.run("plan", "--select", "tenant=t001", cwd=tmp_path)
+        said = " ".join(done.out.split())
+        assert mode in said, said
+        assert "in which quotes are read otherwise" in said
     finally:
         await mariadb.execute(mysql, "", f"SET GLOBAL sql_mode = '{before}'")
 

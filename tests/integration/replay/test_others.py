@@ -175,6 +175,42 @@ async def test_a_history_with_branches_is_replayed(project: Path, make_fleet: Ma
         assert await fleet.heads(database) == ["joined"]
 
 
+async def test_what_comes_before_and_after_a_backfill_is_replayed_and_no_step_passes_its_checkpoint_unseen(
+    project: Path, make_fleet: MakeFleet
+) -> None:
+    fills = "op.execute('INSERT INTO alpha VALUES (1), (2)')\nop.add_column('alpha', sa.Column('n', sa.Integer))"
+    environments.add_revision(project, "adds", "gamma", fills, "op.drop_column('alpha', 'n')")
+    environments.add_revision(project, "fills", "adds", "op.backfill('alpha', {'n': 'id * 10'})")
+    environments.add_revision(project, "after", "fills", "op.execute(\"INSERT INTO applied VALUES ('after')\")")
+    fleet = await make_fleet(1)
+    (database,) = fleet.databases
+    only = {"select": "tenant=t000"}
+    async with fleet.replaying(project) as running:
+        view = await running.rollout(**only)
+        assert view.counts == {"succeeded": 1}, view.failures
+        ran = (await running.migrations(view))["t000"]
+        assert ran.execution == "backfill"
+        assert running.of(PlanJudged)[0].execution == "mixed"
+        assert await fleet.fetch(database, "SELECT id, n FROM alpha ORDER BY id") == [(1, 10), (2, 20)]
+        down = await running.rollout("gamma", direction=Direction.DOWNGRADE, **only)
+        assert (down.counts, down.executions) == ({"succeeded": 1}, {"online": 1})
+        await fleet.execute(database, "DELETE FROM alpha")
+        again = await running.rollout(**only)
+        assert again.counts == {"succeeded": 1}, again.failures
+        assert await fleet.fetch(database, "SELECT id, n FROM alpha ORDER BY id") == [(1, 10), (2, 20)], "filled anew"
+
+
+@pytest.mark.parametrize("template", ["generic", "async"])
+async def test_an_asynchronous_env_py_is_proved_too(
+    template: environments.Template, tmp_path: Path, make_fleet: MakeFleet
+) -> None:
+    project, fleet = tmp_path / "of its own", await make_fleet(4)
+    environments.make_project(project, template)
+    environments.add_tables(project, TABLES)
+    async with fleet.running(project) as running:
+        assert (await running.rollout()).executions == {"online": 2, "replay": 2}
+
+
 async def test_a_version_table_that_somebody_changes_meanwhile_is_read_again(
     project: Path, make_fleet: MakeFleet
 ) -> None:

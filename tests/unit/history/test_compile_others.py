@@ -78,7 +78,8 @@ def test_the_dialect_of_mysql_is_as_if_it_had_met_the_server(project: Path) -> N
     assert one(project, "mysql", body, "10.11.6-MariaDB") == ["ALTER TABLE t DROP CONSTRAINT c"]
     assert one(project, "mysql", body, "8.0.36") == ["ALTER TABLE t DROP CHECK c"]
     upsert = (
-        "from sqlalchemy.dialects import mysql\ni = mysql.insert(sa.table('t', sa.column('a', sa.Integer()))).values(a=1)\n"
+        "from sqlalchemy.dialects import mysql\n"
+        "i = mysql.insert(sa.table('t', sa.column('a', sa.Integer()))).values(a=1)\n"
         "op.execute(i.on_duplicate_key_update(a=i.inserted.a))"
     )
     (mariadb,), (mysql,) = (one(project, "mysql", upsert, version) for version in ("10.11.6-MariaDB", "8.0.36"))
