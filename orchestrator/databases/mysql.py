@@ -15,6 +15,7 @@ from orchestrator.databases import (
     mysql_catalog,
     mysql_occupancy,
     mysql_replay,
+    mysql_state,
     questions,
     refusals,
     singly,
@@ -142,7 +143,7 @@ class MySQLGuard:
             self._place.name,
             setup=setup,
             fence=len(self._identity),
-            state=mysql_replay.state_of(mariadb=self._mariadb),
+            state=mysql_state.state_of(mariadb=self._mariadb),
             works_in=str(self._identity[0]),
             current_schema="SELECT DATABASE()",
         )

@@ -19,15 +19,15 @@ from orchestrator.databases import catalogs, mysql_catalog, singly
 from orchestrator.databases.base import REPLAY_REFUSED, Guard, Place
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import ask, bounded, connected, errno, has_no_table, is_mariadb, translated
+from orchestrator.databases.mysql_state import state_of
+from orchestrator.databases.mysql_watching import LOCKED, Watched
 from orchestrator.databases.quoting import backquoted, escaped_literal
 from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
-from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import (
     HALF_APPLIED,
     HeadsChangedError,
     MigrationFailedError,
     TargetError,
-    TargetUnreachableError,
     WrongDatabaseError,
 )
 from orchestrator.events import Statement
@@ -36,52 +36,12 @@ from orchestrator.plan import rowless
 from orchestrator.plan.compiled import Script
 from orchestrator.plan.lasting import Lasting
 
-WATCH_SECONDS = 1.0
-# So many looks in a row without an answer, and the guard is held for lost.
-MISSED_LOOKS = 2
-ABANDON_SECONDS = 10.0
 _TABLE_EXISTS = 1050
-_LOCKED = frozenset({"1205", "3572"})
 # Modes in which a server reads what stands between quotes otherwise than it was rendered for.
 _READS_OTHERWISE = frozenset({"NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"})
 
 # As env.py's drivers have it. A transaction that is begun by a statement would end with the first DDL.
 SPELLING = Spelling(backquoted, escaped_literal, opening=("SET autocommit = 0",), locking=" FOR UPDATE")
-
-# What makes a statement mean one thing in one session and another in the next. Left out is what differs from moment to
-# moment. No percent sign is in it: some drivers take that for their own.
-_MOMENTARY = [
-    "timestamp",
-    "pseudo_thread_id",
-    "rand_seed1",
-    "rand_seed2",
-    "last_insert_id",
-    "insert_id",
-    "identity",
-    "warning_count",
-    "error_count",
-    "last_gtid",
-    "gtid_seq_no",
-    "in_transaction",
-    "statement_id",
-    "gtid_executed",
-    "gtid_purged",
-    "gtid_owned",
-    "original_commit_timestamp",
-    "immediate_server_version",
-    "original_server_version",
-    "transaction_write_set_extraction",
-]
-_LISTED = ", ".join(f"'{name}'" for name in _MOMENTARY)
-_WHO = "UNION ALL SELECT 'the user', CURRENT_USER() UNION ALL SELECT 'the role', CURRENT_ROLE()"
-_MARIADB_STATE = f"""SELECT LOWER(VARIABLE_NAME), SESSION_VALUE FROM information_schema.SYSTEM_VARIABLES
-    WHERE VARIABLE_SCOPE IN ('SESSION', 'SESSION ONLY') AND LOWER(VARIABLE_NAME) NOT IN ({_LISTED}) {_WHO}"""
-_MYSQL_STATE = f"""SELECT LOWER(VARIABLE_NAME), VARIABLE_VALUE FROM performance_schema.session_variables
-    WHERE LOWER(VARIABLE_NAME) NOT IN ({_LISTED}) {_WHO}"""
-
-
-def state_of(*, mariadb: bool) -> str:
-    return _MARIADB_STATE if mariadb else _MYSQL_STATE
 
 
 def table_of(place: Place) -> VersionTable:
@@ -139,7 +99,7 @@ class MySQLReplayer:
                         on_done(one.revisions, time.monotonic() - began)
                         began = time.monotonic()
 
-            await _Watched(self._place, self._guard, backend).run(send, sending.left)
+            await Watched(self._place, self._guard, backend).run(send, sending.left)
 
     async def state(self) -> Mapping[str, str]:
         async with self._session() as (connection, _):
@@ -237,82 +197,13 @@ class _Sending:
         return MigrationFailedError(
             self._redacted(f"{where}{said or 'the session was lost'}"),
             kind=REPLAY_REFUSED,
-            code=str(number) if number else "2013",
+            code=str(number) if number else None if isinstance(exc, UnicodeError) else "2013",
             revision=one.revision,
             statement=self._redacted(one.text) if one.role is Role.REVISION else None,
             remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
-            if str(number) in _LOCKED
+            if str(number) in LOCKED
             else "correct the revision or the tenant's data, then retry",
         )
 
     def _redacted(self, text: str) -> str:
         return redact.text(text, self._place.url.password)
-
-
-class _Watched:
-    """Looks after what is sent on another session than the guard's: who blocks it, and whether the guard lives."""
-
-    def __init__(self, place: Place, guard: Guard, backend: int) -> None:
-        self._guard, self._backend = guard, backend
-        self._waiting = Waiting(place.target.tenant, place.target.track)
-        self._failure: Exception | None = None
-        self._done = False
-
-    async def run(self, send: Callable[[], Awaitable[None]], left: Callable[[], TargetError | None]) -> None:
-        """Returns when it is done. When the guard is lost, or this is cancelled, the session is ended on the server,
-        and what it sends fails; `left` tells what stays where even that is not heard of."""
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._watch, tasks.cancel_scope)
-                try:
-                    await send()
-                    self._done = True
-                except Exception as exc:  # raised below, and not as a group
-                    self._failure = exc
-                tasks.cancel_scope.cancel()
-        except BaseException:
-            await self._guard.end_backends([self._backend])
-            raise
-        failure = self._failure
-        if self._guard.lost.is_set() and failure is None and not self._done:
-            failure = left()
-        half_applied = isinstance(failure, TargetError) and failure.kind == HALF_APPLIED
-        if self._guard.lost.is_set() and not half_applied:
-            raise _lost() from failure
-        if failure is not None:
-            self._name_blocker(failure)
-            raise failure
-
-    async def _watch(self, scope: anyio.CancelScope) -> None:
-        missed = 0
-        while missed < MISSED_LOOKS and not self._guard.lost.is_set():
-            with anyio.move_on_after(WATCH_SECONDS):
-                await self._guard.lost.wait()
-                break
-            try:
-                with anyio.CancelScope(shield=True):
-                    self._waiting.seen(await self._guard.blockers([self._backend]))
-                missed = 0
-            except TargetError:
-                missed += 1
-        self._guard.lost.set()
-        with anyio.move_on_after(ABANDON_SECONDS):
-            while True:  # until what is sent has failed for it, which ends this
-                await self._guard.end_backends([self._backend])
-                await anyio.sleep(0.2)
-        scope.cancel()
-
-    def _name_blocker(self, failure: Exception) -> None:
-        if not isinstance(failure, TargetError) or failure.code not in _LOCKED or not self._waiting.blocker:
-            return
-        first, line_end, rest = failure.message.partition("\n")
-        failure.message = f"{first}; held by {self._waiting.blocker}{line_end}{rest}"
-
-
-def _lost() -> TargetUnreachableError:
-    return TargetUnreachableError(
-        "the session that held the target's lock was lost; the migration was ended",
-        kind="guard_lost",
-        remedy="look at the server's log for why it ended the session",
-        retriable=True,
-    )
