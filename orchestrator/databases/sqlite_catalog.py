@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
@@ -26,7 +27,7 @@ _WORD = re.compile(
 )
 # A table's elements that begin so tell of the table rather than of a column.
 _OF_TABLES = frozenset({"constraint", "primary", "unique", "check", "foreign"})
-_ORDERED = frozenset({"column", "constraint"})
+_COLUMN = "column | "
 _CREATE_TABLE = ("create", "table")
 _BEFORE_NAMES = frozenset({"constraint", "references", "collate"})
 
@@ -46,13 +47,16 @@ def lines(connection: sqlite3.Connection, tables: Mapping[str, str]) -> list[Lin
 
 
 def exactly(connection: sqlite3.Connection, tables: Mapping[str, str]) -> tuple[str, ...]:
-    """The lines in one order for all databases, but for what stands in an order within its table."""
-
-    def order(line: Line) -> tuple[str, str, str]:
-        kind = line.text.partition(" | ")[0]
-        return tables.get(line.relation, line.relation.lower()), kind, "" if kind in _ORDERED else line.text
-
-    return tuple(catalogs.known(line, tables) for line in sorted(lines(connection, tables), key=order))
+    """The lines in one order for all databases, each column with its place in its table. Raises sqlite3.Error."""
+    found: list[str] = []
+    places: Counter[str] = Counter()
+    for line in lines(connection, tables):
+        text = catalogs.known(line, tables)
+        if text.startswith(_COLUMN):
+            places[line.relation] += 1
+            text = f"{text} | {places[line.relation]}"
+        found.append(text)
+    return tuple(sorted(found))
 
 
 def of_statement(

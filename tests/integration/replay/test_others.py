@@ -97,7 +97,8 @@ async def test_tenants_that_are_not_alike_go_online_and_the_difference_is_told(
         assert (await running.rollout()).executions == {"online": 5}
         (judged,) = running.of(PlanJudged)
         assert (judged.execution, judged.differs) == ("online", True)
-        assert "differ from each other" in judged.reason
+        assert "differ from each other: only in the first: " in judged.reason
+        assert "mine" in judged.reason
 
 
 async def test_a_plan_that_reads_the_database_goes_online_for_that_reason(project: Path, make_fleet: MakeFleet) -> None:
