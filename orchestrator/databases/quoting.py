@@ -51,7 +51,7 @@ def plain_literal(text: str) -> str:
 def escaped_literal(text: str) -> str:
     """Where a backslash escapes (MySQL, but for `NO_BACKSLASH_ESCAPES`).
 
-    >>> print(escaped_literal("it's a \\"))
-    'it''s a \\\\'
+    >>> print(escaped_literal("it's a" + chr(92)))
+    'it''s a\\\\'
     """
     return plain_literal(text.replace("\\", "\\\\"))

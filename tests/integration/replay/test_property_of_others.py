@@ -42,6 +42,7 @@ async def both_ways(fleet: Fleet, project: Path, goals: list[str]) -> tuple[dict
 @pytest.mark.soak
 async def test_both_ways_come_to_the_same(seed: int, tmp_path: Path, make_fleet: MakeFleet) -> None:
     fleet, project = await make_fleet(2), tmp_path / "history"
+    fleet.scheme = "mysql" if seed % 3 else "mariadb"
     environments.make_project(project, "async" if seed % 2 else "generic")
     revisions = histories.write(project, seed, MAKERS[fleet.dialect])
     start = random.Random(seed).choice([None, *revisions])
