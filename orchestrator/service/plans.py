@@ -25,7 +25,7 @@ from orchestrator.service.wiring import Parts, limits
 
 
 class Look(NamedTuple):
-    """What a group of a plan was made from. `rendering`: its SQL, where it is compiled."""
+    """What a group of a plan was made from. `rendering`: its SQL, where it is compiled and all of it is shown."""
 
     track: Track
     history: History
@@ -172,7 +172,14 @@ async def _group(
         findings=list(findings.levelled(told, look.track.findings)),
         backfills=backfills,
     )
-    return group, look._replace(rendering=rendering)
+    return group, look._replace(rendering=rendering if rendering and _shows_all(rendering, place) else None)
+
+
+def _shows_all(rendering: Rendering, place: Place) -> bool:
+    """Whether nothing more is to be seen of it when it is rendered only to be looked at."""
+    if place.url.get_backend_name() == "postgresql":
+        return True
+    return all(step.reason is None or step.is_backfill for step in rendering.steps)
 
 
 async def _compiled(
