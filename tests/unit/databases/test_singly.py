@@ -7,6 +7,7 @@ import pytest
 from orchestrator.databases import mysql_replay, singly, sqlite_replay
 from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
 from orchestrator.errors import HeadsChangedError, MigrationFailedError
+from orchestrator.events import Statement
 from orchestrator.plan.compiled import Begun, Move, Script
 
 CREATE = (
@@ -59,3 +60,20 @@ def test_heads_that_changed_before_a_revision_are_planned_anew_and_after_one_the
     assert changed.value.retriable
     with pytest.raises(MigrationFailedError, match="revision a: the version table holds a, b after it, not a"):
         singly.prove_heads(Sent("…", Role.HEADS, "a", ("a",)), [("a",), ("b",)])
+
+
+def test_statements_of_revisions_are_told_without_their_literals_also_those_that_fail() -> None:
+    heard: list[Statement] = []
+    with singly.told(Sent("SELECT version_num FROM v", Role.HEADS), "sqlite", heard.append):
+        pass
+    with singly.told(Sent("INSERT INTO t VALUES ('secret')", Role.REVISION, "a"), "sqlite", heard.append):
+        pass
+    with (
+        pytest.raises(MigrationFailedError),
+        singly.told(Sent("DROP TABLE t", Role.REVISION, "b"), "mysql", heard.append),
+    ):
+        raise MigrationFailedError("no", code="1051")
+    assert [(one.text, one.revision, one.failed, one.code) for one in heard] == [
+        ("INSERT INTO t VALUES (?)", "a", False, None),
+        ("DROP TABLE t", "b", True, "1051"),
+    ]
