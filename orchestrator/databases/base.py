@@ -94,7 +94,7 @@ class Place:
 
 
 class Replayer(Protocol):
-    """Sends compiled SQL on the guard's own session, and tells of the schema that came out."""
+    """Sends compiled SQL under the guard's lock, and tells of the schema that came out."""
 
     @property
     def server(self) -> str:

@@ -7,6 +7,7 @@ words; what cannot be told for certain is left to env.py.
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from orchestrator.plan import statements
 from orchestrator.plan.tokens import Token, UnterminatedError, commands
@@ -65,11 +66,18 @@ def _of_sqlite(sql: str, found: list[list[Token]]) -> str | None:
         return "it sends several statements at once"
     if first[0] in _SQLITE_OWN:
         return f"it has a {first[0].upper()} of its own"
-    if first[0] == "pragma" or (first[0] == "create" and not _TEMPORARY.isdisjoint(first)):
+    if first[0] == "pragma" or (first[0] == "create" and _is_temporary(found[0])):
         return f"{_SESSION}{first[0].upper()}"
     if first[0] in _SQLITE_OUTSIDE:
         return f"it cannot run in a transaction: {first[0].upper()}"
     return None
+
+
+def _is_temporary(tokens: list[Token]) -> bool:
+    """`CREATE TEMP …`, or something of the schema that is called so."""
+    if not _TEMPORARY.isdisjoint(_words(tokens[1:2])):
+        return True
+    return any(one.text.lower() == "temp" and after == Token("mark", ".") for one, after in pairwise(tokens))
 
 
 def _of_mysql(sql: str, found: list[list[Token]]) -> str | None:

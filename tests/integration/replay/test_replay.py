@@ -20,18 +20,11 @@ from orchestrator.registry.model import Registry, Shard, Target
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.engine import Engine, until
+from tests.integration.replay.conftest import TABLES
 from tests.servers import MakeDatabases
 
-TABLES = ["alpha", "beta", "gamma"]
 # True on the session that holds the lock, where SQL is replayed, and false where env.py connects.
 ON_GUARD = "current_setting('application_name') LIKE 'orchestrator guard %'"
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    environments.make_project(tmp_path / "project")
-    environments.add_tables(tmp_path / "project", TABLES)
-    return tmp_path / "project"
 
 
 def registry_of(project: Path, pg: Server, databases: Sequence[str], **track: object) -> Registry:

@@ -14,6 +14,7 @@ from orchestrator.plan.objections import objection
         "CREATE TRIGGER a AFTER INSERT ON t BEGIN INSERT INTO t VALUES ('x'); SELECT 1; END",
         "UPDATE t SET a = 'a -- no comment'",
         "CREATE TABLE pragma_of (a int);",
+        "CREATE TABLE t (temp int)",
     ],
 )
 @pytest.mark.parametrize("dialect", ["sqlite", "mysql", "mariadb"])
