@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import anyio
 import anyio.to_thread
 from anyio import from_thread
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
@@ -89,7 +90,9 @@ class SQLiteReplayer:
         def done(revisions: tuple[str, ...], seconds: float) -> None:
             from_thread.run_sync(on_done, revisions, seconds)
 
-        await interruptible(partial(self._send_all, statements, done, on_sent))
+        # A thread of its own: statements may take long, and the shards' limits bound how many there are.
+        own = anyio.CapacityLimiter(1)
+        await interruptible(partial(self._send_all, statements, done, on_sent), own)
 
     async def state(self) -> Mapping[str, str]:
         return await anyio.to_thread.run_sync(self._state)
