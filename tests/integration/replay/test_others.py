@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.databases.mysql_replay import MySQLReplayer
+from orchestrator.databases.sqlite_replay import SQLiteReplayer
 from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.rollout.state import Direction
-from tests import engine, environments, mariadb
-from tests.engine import until
+from tests import environments
 from tests.integration.replay.conftest import TABLES, MakeFleet
 from tests.integration.replay.fleets import Fleet, ways
 
@@ -212,33 +212,42 @@ async def test_an_asynchronous_env_py_is_proved_too(
         assert (await running.rollout()).executions == {"online": 2, "replay": 2}
 
 
+@pytest.mark.parametrize("provisioned", [True, False])
 async def test_a_version_table_that_somebody_changes_meanwhile_is_read_again(
-    project: Path, make_fleet: MakeFleet
+    provisioned: bool, project: Path, make_fleet: MakeFleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fleet = await make_fleet(1)
     (database,) = fleet.databases
-    changes = ["INSERT INTO applied VALUES ('beta')", "UPDATE alembic_version SET version_num = 'beta'"]
+    kind: Any = SQLiteReplayer if fleet.dialect == "sqlite" else MySQLReplayer
+    replay, calls = kind.replay, []
+    changes = [
+        "CREATE TABLE beta (id int)",
+        "INSERT INTO applied VALUES ('beta')",
+        "UPDATE alembic_version SET version_num = 'beta'",
+    ]
+    makes = [
+        "CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)",
+        "CREATE TABLE applied (revision varchar(40) NOT NULL)",
+        "CREATE TABLE alpha (id int)",
+        "INSERT INTO applied VALUES ('alpha')",
+        "INSERT INTO alembic_version VALUES ('alpha')",
+    ]
+
+    async def after_a_person(self: Any, *arguments: Any) -> None:
+        if not calls:
+            await fleet.execute(database, *([] if provisioned else makes), *changes)
+        calls.append(arguments)
+        await replay(self, *arguments)
+
     async with fleet.replaying(project) as running:
-        await running.rollout("alpha", select="tenant=t000")
-        await fleet.execute(database, "CREATE TABLE beta (id int)")
-        before = len(running.events)
-        if isinstance(fleet.server, Path):
-            with closing(sqlite3.connect(fleet.server / database, isolation_level=None)) as human:
-                for sql in ("BEGIN IMMEDIATE", *changes):
-                    human.execute(sql)
-                view, _ = await running.service.start_rollout(engine.head(select="tenant=t000"))
-                await until(lambda: len(running.events) > before + 3)
-                human.execute("COMMIT")
-        else:
-            async with mariadb.session(fleet.server, database) as human, human.cursor() as cursor:
-                for sql in changes:
-                    await cursor.execute(sql)
-                view, _ = await running.service.start_rollout(engine.head(select="tenant=t000"))
-                await until(lambda: len(running.events) > before + 3)
-                await human.commit()
-        await running.service.finished(view.rollout.id)
-        after = await running.service.rollout(view.rollout.id)
-        assert after.counts == {"succeeded": 1}, after.failures
-        assert running.of(MigrationRetried) or ways(running)
+        if provisioned:
+            await running.rollout("alpha", select="tenant=t000")
+        monkeypatch.setattr(kind, "replay", after_a_person)
+        view = await running.rollout(select="tenant=t000")
+        assert view.counts == {"succeeded": 1}, view.failures
+        (retried,) = running.of(MigrationRetried)
+        assert retried.reason == "contention"
+        assert "the version table changed since the plan was made" in retried.message
         assert running.of(ReplayRefused) == []
+        assert len(calls) == 2
     assert (await fleet.heads(database), await applied(fleet, database)) == (["gamma"], TABLES)
