@@ -68,11 +68,14 @@ class Fleet:
             yield running
 
     @asynccontextmanager
-    async def replaying(self, project: Path, **track: Any) -> AsyncIterator[Engine]:
+    async def replaying(
+        self, project: Path, settings: dict[str, Any] | None = None, **track: Any
+    ) -> AsyncIterator[Engine]:
         """An engine that replays what can be, without proof. Compiling needs a second tenant, which is not there."""
         registry = self.registry(project, execution="replay", **track)
         other = Target("other", "app", "shard", "not there")
-        async with engine.running(replace(registry, targets=(*registry.targets, other))) as running:
+        registry = replace(registry, targets=(*registry.targets, other))
+        async with engine.running(registry, **(settings or {})) as running:
             yield running
 
     async def fetch(self, database: str, query: str) -> list[tuple[Any, ...]]:

@@ -277,6 +277,17 @@ async def test_a_lock_held_by_somebody_else_is_waited_for_in_turns_and_its_holde
         assert running.of(ReplayRefused) == []
 
 
+async def test_a_statement_that_takes_too_long_would_do_so_again(project: Path, fleet: Fleet) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute('UPDATE applied SET revision = SLEEP(600)')")
+    async with fleet.replaying(project, {"statement_timeout_seconds": 1}) as running:
+        view = await running.rollout(select="tenant=t000")
+        migration = (await running.migrations(view))["t000"]
+        assert migration.failure is not None
+        assert (migration.failure.code, migration.failure.revision, migration.attempts) == ("1969", "delta", 1)
+        assert running.of(ReplayRefused) == []
+    assert await fleet.heads(fleet.databases[0]) == ["gamma"]
+
+
 @pytest.mark.parametrize("mode", ["NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"])
 async def test_a_server_that_reads_quotes_otherwise_is_left_to_env_py(
     mode: str, project: Path, tmp_path: Path, mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases

@@ -219,7 +219,8 @@ async def test_a_version_table_that_somebody_changes_meanwhile_is_read_again(
     fleet = await make_fleet(1)
     (database,) = fleet.databases
     kind: Any = SQLiteReplayer if fleet.dialect == "sqlite" else MySQLReplayer
-    replay, calls = kind.replay, []
+    replay = kind.replay
+    calls: list[Any] = []
     changes = [
         "CREATE TABLE beta (id int)",
         "INSERT INTO applied VALUES ('beta')",
