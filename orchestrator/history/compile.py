@@ -24,7 +24,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, seen, session, tasklocal
+from orchestrator.history import applications, failures, index_order, seen, session, tasklocal
 from orchestrator.history import config as configuration
 from orchestrator.history.bind import SilentBind
 from orchestrator.history.environment import settle, steps_of
@@ -322,6 +322,7 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
             rendering.note("it inserts rows with different columns: executed together, all have those of the first")
         insert_rows(table, rows, **options)
 
+    index_order.settle(impl)
     bind = SilentBind(dialect, take, rendering.note)
     bind.version_table = version
     handed: Any = bind
