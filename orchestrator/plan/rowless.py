@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 LEFT_OUT = "(the server's detail is left out, since it shows values of rows)"
-# PostgreSQL's classes: a constraint is violated, of which every detail shows the row; and a value is none of its type.
-_CONSTRAINT, _DATA = "23", "22"
+# PostgreSQL's classes: a constraint, or a view's check, is violated, of which every detail shows the row; and a value
+# is none of its type.
+_CONSTRAINT, _DATA = ("23", "44"), "22"
 _QUOTED = re.compile(r'".*"')
 # MySQL's, and those of asyncpg for what it does not even send. The value may itself have quotes.
 _DUPLICATE = "Duplicate entry '", "' for key"
@@ -25,7 +26,7 @@ def left_out(said: str, code: str | None, in_backfill: bool) -> str:
     """
     said = _emptied(said.strip(), *_DUPLICATE)
     kind = code[:2] if code and len(code) == 5 else None
-    if kind == _CONSTRAINT or (kind == _DATA and in_backfill):
+    if kind in _CONSTRAINT or (kind == _DATA and in_backfill):
         first, *rest = said.splitlines() or [""]
         if kind == _DATA:
             first = _QUOTED.sub('"..."', first)
