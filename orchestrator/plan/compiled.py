@@ -49,11 +49,13 @@ class RenderedStep:
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """All steps of a plan. `before` holds the boundaries that come before the first step; `create_version` makes the
-    version table, under a name that stands for the target's (see `VERSION_TABLE`)."""
+    version table, under a name that stands for the target's (see `VERSION_TABLE`). `unmarked`: there are no boundaries,
+    and Alembic commits after each step."""
 
     steps: tuple[RenderedStep, ...]
     before: tuple[Mark, ...] = ()
     create_version: str | None = None
+    unmarked: bool = False
 
 
 # What is written in `Rendering.create_version` for a target's version table and its schema.
@@ -137,7 +139,7 @@ def agreed(first: Rendering, second: Rendering) -> Rendering:
     if [step.revision for step in first.steps] != [step.revision for step in second.steps]:
         return _all_online(first, "env.py runs other revisions from run to run")
     pairs = zip(first.steps, second.steps, strict=True)
-    return Rendering(tuple(_agreed(*pair) for pair in pairs), first.before, first.create_version)
+    return replace(first, steps=tuple(_agreed(*pair) for pair in pairs))
 
 
 def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
@@ -165,12 +167,21 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
-    whole = undivided(rendering)
+    whole = undivided(_each_alone(rendering) if rendering.unmarked else rendering)
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
     asking = rendering if any(step.asks for step in rendering.steps) else None
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
     return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create), asking, recorded)
+
+
+def _each_alone(rendering: Rendering) -> Rendering:
+    """Each step of SQL in a transaction of its own."""
+    steps = [
+        step if step.reason is not None else replace(step, items=(Mark.BEGIN, *step.items, Mark.COMMIT))
+        for step in rendering.steps
+    ]
+    return replace(rendering, steps=tuple(steps))
 
 
 def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:
