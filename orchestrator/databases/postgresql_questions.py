@@ -47,13 +47,15 @@ BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now(
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
     CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(blocking.pid) a LIMIT 1"""
 
-# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
-# names the client, and what only concerns the transaction at work.
+# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, and
+# what names the client. The encoding counts where the server takes the bytes as they come. Asked within env.py's
+# transaction and outside of ours, whose isolation is then what a plain BEGIN gives.
 STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
     'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
-    'client_connection_check_interval', 'transaction_timeout', 'transaction_isolation', 'transaction_read_only',
-    'transaction_deferrable']) AND name !~ '^tcp_'
-    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
+    'client_connection_check_interval', 'transaction_timeout']) AND name !~ '^tcp_'
+    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text),
+    ('client_encoding', CASE WHEN pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'
+    THEN pg_catalog.current_setting('client_encoding') ELSE '' END)"""
 
 CURRENT_SCHEMA = "SELECT pg_catalog.current_schema()::text"
 

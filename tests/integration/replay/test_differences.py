@@ -1,0 +1,57 @@
+"""Ways in which env.py and replay would differ without a word: each is run by env.py, or told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.databases.embedded import Server
+from orchestrator.events import PlanJudged
+from tests import engine, environments
+from tests.integration.replay.test_replay import registry_of
+from tests.servers import MakeDatabases
+
+TABLES = ["alpha", "beta"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", TABLES)
+    return tmp_path / "project"
+
+
+def change_env_py(project: Path, before: str, after: str) -> None:
+    env = project / "alembic" / "env.py"
+    text = env.read_text()
+    assert before in text
+    env.write_text(text.replace(before, after))
+
+
+async def judged_online(project: Path, pg: Server, databases: list[str], **track: object) -> str:
+    """Why all of them, which are alike, are brought to head by env.py."""
+    async with engine.running(registry_of(project, pg, databases, **track)) as running:
+        assert (await running.rollout()).executions == {"online": len(databases)}
+        (judged,) = running.of(PlanJudged)
+        return str(judged.reason)
+
+
+async def test_the_isolation_that_env_py_gives_its_engine_is_noticed(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    change_env_py(project, "poolclass=pool.NullPool", "poolclass=pool.NullPool, isolation_level='REPEATABLE READ'")
+    reason = await judged_online(project, pg, await make_databases(5))
+    assert reason == "env.py's sessions have transaction_isolation = repeatable read, ours read committed"
+
+
+async def test_an_encoding_of_env_pys_own_is_noticed_where_the_server_takes_bytes_as_they_come(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    (template,) = await make_databases(1)
+    bare = "TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+    await engine.execute(pg, "postgres", f"DROP DATABASE {template}", f"CREATE DATABASE {template} {bare}")
+    encoding = "connect_args={'client_encoding': 'latin1'}"
+    change_env_py(project, "poolclass=pool.NullPool", f"poolclass=pool.NullPool, {encoding}")
+    reason = await judged_online(project, pg, await make_databases(5, template=template))
+    assert reason == "env.py's sessions have client_encoding = LATIN1, ours UTF8"
