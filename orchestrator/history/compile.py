@@ -31,8 +31,10 @@ from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
-from orchestrator.history.sources import besides, outside
+from orchestrator.history.outside import outside, texts
+from orchestrator.history.sources import besides
 from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
+from orchestrator.plan.lingering import lingers
 from orchestrator.plan.statements import objection
 
 
@@ -85,9 +87,10 @@ class _Rendering:
             self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
             self._reason = self._reason or self.everywhere
             self._does_nothing = _is_empty(step.migration_fn)
-            step.migration_fn = _nothing_of_it if backfills else self._guarded(step.migration_fn)
+            # What will run online anyway is not run once more than it must: it may do anything.
+            step.migration_fn = self._guarded(step.migration_fn) if self._reason is None else _nothing_of_it
             yield step
-            self.steps.append(self._step())
+            self.steps.append(self._step(step.revision.path))
             self.current = None
 
     def _backfills(self, revision: Script) -> str | None:
@@ -122,15 +125,18 @@ class _Rendering:
                 self.note(problem)
         self._items.append(sql)
 
-    def _step(self) -> RenderedStep:
+    def _step(self, file: str) -> RenderedStep:
         assert self.current is not None
         if not self._does_nothing and all(isinstance(item, Mark) for item in self._items):
             self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items)
+        sent = [item for item in items if not isinstance(item, Mark)]
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
+            sent += texts(file)
             items = tuple(item for item in items if isinstance(item, Mark))
-        return RenderedStep(self.current, self._heads, items, reason)
+        lingering = next(filter(None, map(lingers, sent)), None)
+        return RenderedStep(self.current, self._heads, items, reason, lingering)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:

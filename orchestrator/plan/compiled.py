@@ -30,13 +30,14 @@ class RenderedStep:
     """One revision as SQL: statements in order, with the boundaries between them.
 
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
-    boundaries only.
+    boundaries only. `lingers` is what it may leave in its session or ask of it (`plan.lingering`).
     """
 
     revision: str
     heads: Heads
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
+    lingers: str | None = None
 
     @property
     def is_backfill(self) -> bool:
@@ -136,14 +137,11 @@ def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
     if first == second or first.reason is not None:
         return first
     reason = second.reason or "its SQL differs from run to run or from tenant to tenant"
-    return RenderedStep(first.revision, first.heads, _boundaries(first.items), reason)
+    return replace(first, items=_boundaries(first.items), reason=reason)
 
 
 def _all_online(rendering: Rendering, reason: str) -> Rendering:
-    steps = (
-        RenderedStep(step.revision, step.heads, _boundaries(step.items), step.reason or reason)
-        for step in rendering.steps
-    )
+    steps = (replace(step, items=_boundaries(step.items), reason=step.reason or reason) for step in rendering.steps)
     return Rendering(tuple(steps))
 
 
@@ -155,7 +153,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
-    rendering = undivided(rendering)
+    rendering = in_one_session(undivided(rendering))
     segments = cut(plan, rendering)
     create = rendering.create_version if not plan.provisioned else None
     return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create))
@@ -190,6 +188,17 @@ def undivided(rendering: Rendering) -> Rendering:
     if all(step.reason is not None for step in steps):
         return Rendering(steps)
     return replace(rendering, steps=steps)
+
+
+def in_one_session(rendering: Rendering) -> Rendering:
+    """Where some revisions run online and others do not, there are two sessions: what one of the revisions may leave in
+    its session, or ask of it, is for all of env.py's."""
+    online = next((step for step in rendering.steps if step.reason is not None), None)
+    lingering = next((step for step in rendering.steps if step.lingers is not None), None)
+    if online is None or lingering is None:
+        return rendering
+    which = "it" if online is lingering else f"{online.revision} runs online, and {lingering.revision}"
+    return _all_online(rendering, f"{which} may leave something in its session, or ask for it: {lingering.lingers}")
 
 
 def _undivided(rendering: Rendering) -> Rendering:
