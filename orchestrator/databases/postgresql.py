@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -371,10 +370,8 @@ def _applied(settings: Mapping[str, str]) -> str:
 
 
 def lock_key(place: Place) -> int:
-    """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
-    target = place.target
-    schema = target.version_table_schema or target.schema or "public"
-    return int.from_bytes(hashlib.sha256(f"{schema}\0{target.version_table}".encode()).digest()[:4], "big")
+    """See `VersionTable.lock_key`."""
+    return VersionTable.of(place.target).lock_key
 
 
 # Lists travel as text: for a parameter or column of an array type, asyncpg asks each new connection about the type

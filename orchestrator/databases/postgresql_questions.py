@@ -33,6 +33,8 @@ HEADS = "pg_catalog.array_to_string(ARRAY(SELECT coalesce(version_num::text, ' '
 LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
+# A key is an unsigned number to us, and a signed one to the server.
+LOCK_AGAIN = "SELECT pg_catalog.pg_try_advisory_lock({first}, {second}::bit(32)::int)"
 HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.backend_start)::float AS seconds
     FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = {LOCK_NAMESPACE}

@@ -15,7 +15,7 @@ from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
-from orchestrator.databases.scripts import HEADS_CHANGED, Message, VersionTable
+from orchestrator.databases.scripts import HEADS_CHANGED, LOCK_GONE, Message, VersionTable
 from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import (
     HALF_APPLIED,
@@ -149,6 +149,9 @@ class Replay:
             raise _lost() from self._failure
         if self._failure is not None:
             await self._roll_back()
+            if LOCK_GONE in str(self._failure) and not await self._locked_again():
+                self._lost.set()
+                raise _lost() from self._failure
             raise self._explained(self._failure) from self._failure
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
@@ -191,6 +194,12 @@ class Replay:
         with bounded(self._place):
             await self._connection.execute("ROLLBACK")
 
+    async def _locked_again(self) -> bool:
+        """Take the lock that something has let go of, unless somebody else has it by now."""
+        key = VersionTable.of(self._place.target).lock_key
+        with bounded(self._place):
+            return bool(await self._connection.fetchval(sql.LOCK_AGAIN.format(first=sql.LOCK_NAMESPACE, second=key)))
+
     async def _end(self) -> None:
         """End the session on the server: closing it here would leave its statement running there."""
         backend = self._connection.get_server_pid()
@@ -213,6 +222,8 @@ class Replay:
             )
         if exc.sqlstate == "55P03" and self._waiting.blocker:
             text = f"{text}; held by {self._waiting.blocker}"
+        if LOCK_GONE in text:
+            text = "something that was replayed has let go of the lock that the migration holds"
         failed = MigrationFailedError(
             text,
             kind=REPLAY_REFUSED,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+from orchestrator.databases.postgresql_questions import LOCK_HELD, LOCK_NAMESPACE
 from orchestrator.databases.quoting import literal, quoted
 from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
@@ -19,6 +21,7 @@ from orchestrator.sessions import Timeouts
 
 # How a check fails: by making a number of this and the heads, which needs no procedural language.
 HEADS_CHANGED = "the version table holds:"
+LOCK_GONE = "the lock of the target is not held by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ class VersionTable:
     def qualified(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
 
+    @property
+    def lock_key(self) -> int:
+        """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
+        return int.from_bytes(hashlib.sha256(f"{self.schema or 'public'}\0{self.name}".encode()).digest()[:4], "big")
+
     def created(self, template: str) -> str:
         """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
         names = {
@@ -90,6 +98,13 @@ class VersionTable:
         return (
             f"SELECT CASE WHEN heads = {literal(','.join(heads))} THEN 0 ELSE ({literal(HEADS_CHANGED + ' ')} || heads)"
             f"::int END FROM (SELECT {found} AS heads FROM ({rows}) AS version_rows) AS version_heads;"
+        )
+
+    def held(self) -> str:
+        """Fails unless this session holds the target's lock still: a function may have let go of it."""
+        held = LOCK_HELD.format(pid="pg_catalog.pg_backend_pid()", first=LOCK_NAMESPACE, second=self.lock_key)
+        return (
+            f"SELECT CASE WHEN {held} THEN 0 ELSE ({literal(LOCK_GONE + ' ')} || pg_catalog.pg_backend_pid())::int END;"
         )
 
     def moved(self, move: Move) -> Iterator[str]:
@@ -131,7 +146,7 @@ def _transaction(script: Script, table: VersionTable, create_version: str | None
             lines += table.moved(item) if isinstance(item, Move) else _within(item, timeouts)
     if script.after != script.before:
         lines.append(table.check(script.after))
-    return "\n".join([*lines, "COMMIT;"])
+    return "\n".join([*lines, table.held(), "COMMIT;"])
 
 
 def _left_open(script: Script) -> str | None:
@@ -178,7 +193,7 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True
     if script.revisions:
-        yield Message(table.check(script.after), script.revisions)
+        yield Message(f"{table.check(script.after)}\n{table.held()}", script.revisions)
 
 
 def _opening(script: Script, table: VersionTable, create_version: str | None) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.databases.embedded import Server
-from orchestrator.events import PlanJudged
+from orchestrator.events import PlanJudged, ReplayRefused
 from tests import engine, environments
-from tests.integration.replay.test_replay import registry_of
+from tests.integration.replay.test_replay import registry_of, replaying
 from tests.servers import MakeDatabases
 
 TABLES = ["alpha", "beta"]
@@ -55,3 +55,21 @@ async def test_an_encoding_of_env_pys_own_is_noticed_where_the_server_takes_byte
     change_env_py(project, "poolclass=pool.NullPool", f"poolclass=pool.NullPool, {encoding}")
     reason = await judged_online(project, pg, await make_databases(5, template=template))
     assert reason == "env.py's sessions have client_encoding = LATIN1, ours UTF8"
+
+
+async def test_a_target_is_not_committed_without_its_lock(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    """A function that is there already, and is called: no text tells what it does."""
+    environments.add_revision(project, "delta", "beta", "op.execute('UPDATE mine SET a = let_go()')")
+    (database,) = await make_databases(1)
+    await engine.provision(pg, database)
+    lets_go = "CREATE FUNCTION let_go() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_unlock_all()"
+    await engine.execute(pg, database, "CREATE TABLE mine (a int)", f"{lets_go}; RETURN 1; END $$")
+    await engine.execute(pg, database, "INSERT INTO mine VALUES (0)")
+    async with replaying(project, pg, [database]) as running:
+        view = await running.rollout(select="tenant=t000")
+        assert view.executions == {"fallback": 1}
+        (told,) = running.of(ReplayRefused)
+        assert told.message == "something that was replayed has let go of the lock that the migration holds"
+    assert await engine.fetch(pg, database, "SELECT count(*) FROM applied") == [(len(TABLES),)], "each revision once"
