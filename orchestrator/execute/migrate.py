@@ -35,6 +35,7 @@ from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.execute.questions import OnBatch
 from orchestrator.execute.recording import UNRECORDED, Recording
+from orchestrator.history import failures
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
@@ -59,8 +60,8 @@ class Work:
     crashes must not take other targets with it twice. `cut_short`: an attempt before ended in the middle; `doubt`: what
     it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
     table before the first change.
-    `bound`: only what was planned may run; `left_alone`: that is nothing. `on_batch`: asked before each batch of a
-    backfill; None: they pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be
+    `bound`: only what was planned may run; `left_alone`: that is nothing; `reviewed`: digest of the SQL that
+    was planned, None where there is none to be held to. `on_batch`: asked before each batch of a backfill; None: they pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be
     told of by `on_finished`; None: there can be none.
     """
 
@@ -315,7 +316,8 @@ class Migrator:
                 await run(job, guard, work.on_step, alone=work.alone)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
-        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved, lasting, recording)
+        told = work.on_step, work.on_refused, ours.moved, lasting
+        course = Course(guard, remaining, turn, online, *told, self._redacting(work), recording)
         try:
             await course.run(plan)
         finally:
@@ -325,6 +327,11 @@ class Migrator:
         if turn.watched and guard.replayer is not None:
             await _witness(guard.replayer, turn)
         return done
+
+    def _redacting(self, work: Work) -> Callable[[str], str]:
+        url = env_url(work.registry, work.target, work.history.is_async)
+        secrets = hidden(url, env_variables(work.registry, work.target, url))
+        return lambda text: failures.redact(text, secrets)
 
     def _recording(self, work: Work, place: Place) -> Recording:
         if not self._traced:

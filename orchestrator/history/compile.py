@@ -11,7 +11,7 @@ import dis
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,16 @@ class _Rendering:
         if reason:
             sent += texts(file)
             items = tuple(item for item in items if isinstance(item, Mark))
+        if not reason and (named := self._secret(sent)) is not None:
+            reason = f"it sends the value of {named}, which may be a secret"
+            items = tuple(item for item in items if isinstance(item, Mark))
         lingering = next(filter(None, map(lingers, sent)), None)
         return RenderedStep(self.current, self._heads, items, reason, lingering)
+
+    def _secret(self, sent: Iterable[str]) -> str | None:
+        """The variable whose value stands in SQL, which all are shown who may look at plans."""
+        hidden = [(name, value) for name, value in self.job.environment.items() if value in self.job.secrets]
+        return next((name for sql in sent for name, value in hidden if failures.shows(sql, value)), None)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:

@@ -73,3 +73,22 @@ async def test_a_target_is_not_committed_without_its_lock(
         (told,) = running.of(ReplayRefused)
         assert told.message == "something that was replayed has let go of the lock that the migration holds"
     assert await engine.fetch(pg, database, "SELECT count(*) FROM applied") == [(len(TABLES),)], "each revision once"
+
+
+async def test_what_a_server_says_of_compiled_sql_shows_no_secret(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    """The row that it refuses holds one, which SQL need not do."""
+    environments.add_revision(project, "delta", "beta", "op.execute('ALTER TABLE mine ALTER a TYPE int USING a::int')")
+    databases = await make_databases(2)
+    await engine.provision(pg, *databases)
+    for database in databases:
+        await engine.execute(pg, database, "CREATE TABLE mine (a text)", "INSERT INTO mine VALUES ('hunter2-secret')")
+    environment = {"isolation": "process", "environment": {"CRYPT_KEY": "hunter2-secret"}}
+    async with replaying(project, pg, databases, **environment) as running:
+        view = await running.rollout(select="tenant=t000")
+        (told,) = running.of(ReplayRefused)
+        assert told.message == 'invalid input syntax for type integer: "***"'
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert "hunter2" not in failure.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -413,6 +414,21 @@ def test_what_shares_a_transaction_with_an_online_revision_still_does(project: P
 def test_where_all_ends_online_nothing_is_replayed(project: Path) -> None:
     _history(project, FILL, ASKS)
     assert not cut(project).replayable
+
+
+@pytest.mark.parametrize("sent", ["VALUES ('{0}')", "VALUES (md5('{0}'))", "/* {0} */ VALUES (1)"])
+def test_a_value_of_the_environment_is_never_compiled(project: Path, sent: str) -> None:
+    secret = "hunt'er2"
+    sql = sent.format("hunt''er2")
+    environments.add_revision(project, "one", None, f'op.execute("""INSERT INTO t {sql}""")')
+    environments.add_revision(project, "two", "one", SQL)
+    environments.use_transaction_per_migration(project)
+    _, job, directory = plan_of(project)
+    job = replace(job, environment={"SHORT": "1", "CRYPT_KEY": secret}, secrets=(secret,))
+    first, second = compiler.render(job, directory).steps  # type: ignore[arg-type]
+    assert first.reason == "it sends the value of CRYPT_KEY, which may be a secret"
+    assert first.items == (Mark.BEGIN, Mark.COMMIT)
+    assert second.reason is None
 
 
 @pytest.mark.parametrize(
