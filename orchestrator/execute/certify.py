@@ -82,7 +82,8 @@ class Turn:
 
 @dataclass(slots=True)
 class Certification:
-    """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof.
+    """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof;
+    `reviewed`: digest of the only SQL that may be replayed.
 
     Only ever used from one event loop.
     """
@@ -93,6 +94,7 @@ class Certification:
     on_verdict: Callable[[Verdict], None] = lambda verdict: None
     patience: float = PATIENCE_SECONDS
     trusted: bool = False
+    reviewed: str | None = None
     verdict: Verdict | None = None
     _compiled: Compiled | None = None
     _rendering: bool = False
@@ -149,6 +151,8 @@ class Certification:
         else:
             if not self._compiled.replayable:
                 self._decide(Verdict(reason=_reasons(self._compiled)))
+            elif self.reviewed not in (None, self._compiled.digest):
+                self._decide(Verdict(reason="its SQL is not what the rollout's plan has shown", differs=True))
             elif self.trusted:
                 self._decide(Verdict(self._compiled))
         finally:

@@ -14,7 +14,7 @@ from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target, Track
 
 Compile = Callable[[Registry, Target, History, Plan], Awaitable[Compiled]]
-Key = tuple[str, str, int, Plan]
+Key = tuple[str, str, int, str | None, Plan]
 
 
 class Courses:
@@ -36,16 +36,19 @@ class Courses:
         self._certifications: dict[Key, Certification] = {}
 
     @asynccontextmanager
-    async def turn(self, registry: Registry, target: Target, plan: Plan, version: int | None) -> AsyncIterator[Turn]:
+    async def turn(
+        self, registry: Registry, target: Target, plan: Plan, version: int | None, reviewed: str | None = None
+    ) -> AsyncIterator[Turn]:
         """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
 
         `version`: the major version of its server; None where compiled SQL is not taken at all.
+        `reviewed`: digest of the only SQL that may be replayed, empty for none; None: any.
         """
         track = registry.tracks[target.track]
-        if version is None or track.execution == "online":
+        if version is None or reviewed == "" or track.execution == "online":
             yield Turn()
             return
-        key = (registry.digest, registry.shards[target.shard].dialect, version, plan)
+        key = (registry.digest, registry.shards[target.shard].dialect, version, reviewed, plan)
         certification = self._certifications.get(key)
         if certification is None and self._is_worth_it(track):
             certification = self._certifications[key] = self._opened(registry, target, track, key)
@@ -74,6 +77,7 @@ class Courses:
             fingerprint.difference,
             judged,
             trusted=track.execution == "replay",
+            reviewed=key[-2],
         )
 
     def _told(self, track: Track, plan: Plan, verdict: Verdict) -> PlanJudged:

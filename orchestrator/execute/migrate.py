@@ -83,6 +83,7 @@ class Work:
     cut_short: bool = False
     bound: bool = False
     left_alone: bool = False
+    reviewed: str | None = None
     on_batch: OnBatch | None = None
     unfinished: untold.Left | None = None
     on_finished: untold.OnFinished | None = None
@@ -229,7 +230,7 @@ class Migrator:
                 await precautions.before(plan)
                 replayable = guard.replayer is not None and plan.direction != "stamp"
                 version = guard.replayer.version if guard.replayer is not None and replayable else None
-                async with work.courses.turn(work.registry, work.target, plan, version) as turn:
+                async with work.courses.turn(work.registry, work.target, plan, version, work.reviewed) as turn:
                     await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)

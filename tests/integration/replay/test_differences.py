@@ -92,3 +92,34 @@ async def test_what_a_server_says_of_compiled_sql_shows_no_secret(
         failure = (await running.migrations(view))["t000"].failure
         assert failure is not None
         assert "hunter2" not in failure.message
+
+
+async def test_sql_that_comes_out_otherwise_than_it_was_reviewed_is_not_replayed(
+    project: Path, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """The fifth rendering and the sixth, which are the rollout's own, agree with each other."""
+    runs = tmp_path / "runs"
+    body = f"""
+    with __builtins__['open']({str(runs)!r}, 'a') as file:
+        file.write('.')
+        number = file.tell()
+    op.execute(f"INSERT INTO applied VALUES ('{{'reviewed' if number < 5 else 'another'}}')")
+    """
+    environments.add_revision(project, "delta", "beta", body)
+    (database,) = await make_databases(1)
+    only = {"select": "tenant=t000"}
+    async with replaying(project, pg, [database]) as running:
+        made = await running.service.plan(engine.head(**only))
+        view = await running.rollout(plan_digest=made.digest, **only)
+        assert view.executions == {"online": 1}
+        assert runs.read_text() == "......."  # and once by env.py
+        (judged,) = running.of(PlanJudged)
+        assert (judged.reason, judged.differs) == ("its SQL is not what the rollout's plan has shown", True)
+
+
+async def test_sql_that_was_reviewed_is_replayed(project: Path, pg: Server, make_databases: MakeDatabases) -> None:
+    (database,) = await make_databases(1)
+    only = {"select": "tenant=t000"}
+    async with replaying(project, pg, [database]) as running:
+        made = await running.service.plan(engine.head(**only))
+        assert (await running.rollout(plan_digest=made.digest, **only)).executions == {"replay": 1}
