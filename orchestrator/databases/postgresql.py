@@ -302,7 +302,8 @@ class PostgreSQLGuard:
         on_lasting: Callable[[str], Awaitable[None]],
         on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place), self.patience, on_sent)
+        limits = _timeouts(self._place), self.patience
+        sender = Sender(self._place, self._connection, self.lost, *limits, scripts[0].before, on_sent)
         noted = None
         for message in _messages(self._place, scripts, create_version):
             if message.lasting not in (None, noted):

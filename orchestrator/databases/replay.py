@@ -25,7 +25,9 @@ from orchestrator.errors import (
     TargetUnreachableError,
 )
 from orchestrator.events import Statement, now
-from orchestrator.plan import indexes
+from orchestrator.plan import indexes, remains
+from orchestrator.plan.remains import REMEDY, Part
+from orchestrator.plan.steps import Heads
 from orchestrator.sessions import Timeouts
 
 WATCH_SECONDS = 1.0
@@ -51,11 +53,14 @@ class Sender:
         lost: anyio.Event,
         timeouts: Timeouts,
         patience: Patience | None,
+        heads: Heads,
         on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        """`on_sent` is told of each message that holds statements of revisions, also of one that fails."""
+        """`heads` are the target's when it begins; `on_sent` is told of each message that holds statements of
+        revisions, also of one that fails."""
         self._place, self._connection, self._lost = place, connection, lost
         self._timeouts, self._patience, self._on_sent = timeouts, patience, on_sent
+        self._kept = Part(heads=heads)
 
     async def send(self, message: Message) -> None:
         """As `Replay.send`; what stays of a failure is told in it.
@@ -83,7 +88,11 @@ class Sender:
             if message.alone is not None:  # it may have failed with its limits eased
                 with bounded(self._place):
                     await self._connection.execute(self._timeouts.restored(concurrently=True))
-            raise _final(exc, message) from exc.__cause__
+            raise _final(exc, message, self._kept) from exc.__cause__
+        if message.heads is not None:
+            self._kept = Part(heads=message.heads)
+        for statement in message.leaves:
+            self._kept.add(statement)
 
     async def _refuse_invalid(self, message: Message) -> None:
         if message.alone is None or (index := indexes.built(message.alone[1])) is None:
@@ -97,9 +106,9 @@ class Sender:
             raise exc
 
 
-def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
-    """A statement outside of transactions leaves something behind (an invalid index, or those before it): nobody may
-    try it again without looking."""
+def _final(exc: MigrationFailedError, message: Message, kept: Part) -> MigrationFailedError:
+    """A statement outside of transactions leaves something behind (an invalid index, or those before it, which are
+    `kept`): nobody may try it again without looking."""
     if message.alone is None:
         return exc
     revision, statement = message.alone
@@ -107,7 +116,9 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
     exc.revision, exc.statement = revision, statement or None
     if message.follows:
         exc.kind = HALF_APPLIED
-        exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
+        exc.remedy = REMEDY
+        if kept.count:
+            exc.message = f"{exc.message}\n{remains.told(kept)}"
     if indexes.may_leave_one(exc.statement, exc.code):
         exc.remedy = f"{indexes.LOOK}; then {exc.remedy if message.follows else 'correct the cause and retry'}"
         exc.kind = HALF_APPLIED

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -31,7 +31,8 @@ class Message:
     `alone`: a statement outside of transactions, with its revision; or the rest of a revision (no statement) that has
     committed something before. `follows`: something of the revision has been committed, and stays when this fails.
     `lasting`: the revision of which something stays after this, before it is completed. `statements`: those of
-    revisions in it, as they were compiled.
+    revisions in it, as they were compiled. `heads`: what the version table holds afterwards, where it is brought along;
+    `leaves`: what is committed then of a revision that has not come to its end.
     """
 
     text: str
@@ -39,6 +40,8 @@ class Message:
     alone: tuple[str, str] | None = None
     follows: bool = False
     lasting: str | None = None
+    heads: Heads | None = None
+    leaves: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
 
     def sent(self, began_at: datetime, seconds: float, *, failed: bool, code: str | None) -> Statement:
@@ -131,7 +134,9 @@ def messages(
             rest = (script.continues, "") if script.continues is not None else None
             text = _transaction(script, table, create_version, timeouts)
             own = tuple(item for item in script.items if isinstance(item, str))
-            found.append(Message(text, script.revisions, rest, rest is not None, _left_open(script), own))
+            heads = script.after if script.after != script.before else None
+            open_ = (_left_open(script), heads, _leaves(script.items))
+            found.append(Message(text, script.revisions, rest, rest is not None, *open_, own))
         else:
             found += _alone(script, table, create_version, timeouts)
     return tuple(found)
@@ -162,6 +167,13 @@ def _left_open(script: Script) -> str | None:
     return revision if changes else None
 
 
+def _leaves(items: Sequence[str | Begun | Move]) -> tuple[str, ...]:
+    """What may stay of the revision that the last of them belong to."""
+    last = max((place for place, item in enumerate(items) if isinstance(item, Move)), default=-1)
+    own = (item for item in items[last + 1 :] if isinstance(item, str))
+    return tuple(item for item in own if outside.changes(item) or outside.may_leave(item))
+
+
 def _said(begun: Begun) -> str:
     return f"-- revision {' '.join(begun.revision.split())}"
 
@@ -182,13 +194,15 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
             revision, follows = item.revision, item.revision == script.continues
             continue
         if isinstance(item, Move):
-            yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
+            moved = "\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"])
+            yield Message(moved, heads=item.after)
             continue
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
         if eased:
             yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
         lasting = revision if outside.may_leave(item) else None
-        yield Message(terminated(item), alone=(revision, item), follows=follows, lasting=lasting, statements=(item,))
+        kept = lasting, None, _leaves([item]), (item,)
+        yield Message(terminated(item), (), (revision, item), follows, *kept)
         if eased:
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True

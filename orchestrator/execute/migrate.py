@@ -61,8 +61,9 @@ class Work:
     it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
     table before the first change.
     `bound`: only what was planned may run; `left_alone`: that is nothing; `reviewed`: digest of the SQL that
-    was planned, None where there is none to be held to. `on_batch`: asked before each batch of a backfill; None: they pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be
-    told of by `on_finished`; None: there can be none.
+    was planned, None where there is none to be held to. `on_batch`: asked before each batch of a backfill; None: they
+    pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be told of by
+    `on_finished`; None: there can be none.
     """
 
     registry: Registry
