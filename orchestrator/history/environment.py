@@ -206,6 +206,10 @@ class _Progress:
         for name, ours in _LISTENED.items():
             if len(getattr(connection.dispatch, name)) > ours:
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
+        if (kind := drivers.adapted(connection)) is not None:
+            self.remark(
+                f"values of type {kind} are sent by an adapter of somebody else's, which literals know nothing of"
+            )
         if len(connection.dialect.dispatch.do_execute):
             self.remark("somebody listens to SQLAlchemy's do_execute, and may change what is sent")
 

@@ -123,3 +123,26 @@ async def test_sql_that_was_reviewed_is_replayed(project: Path, pg: Server, make
     async with replaying(project, pg, [database]) as running:
         made = await running.service.plan(engine.head(**only))
         assert (await running.rollout(plan_digest=made.digest, **only)).executions == {"replay": 1}
+
+
+ADAPTER = """
+import datetime
+from psycopg.types.datetime import DateDumper
+
+class Endless(DateDumper):
+    def dump(self, obj):
+        return b"infinity" if obj == datetime.date.max else super().dump(obj)
+
+def adapt(connection):
+    connection.connection.dbapi_connection.adapters.register_dumper(datetime.date, Endless)
+"""
+
+
+async def test_an_adapter_of_the_projects_own_is_noticed(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    (project / "lib.py").write_text(ADAPTER)
+    adapting = "connection=connection, **(__import__('lib').adapt(connection) or {})"
+    change_env_py(project, "connection=connection", adapting)
+    reason = await judged_online(project, pg, await make_databases(5))
+    assert reason.startswith("values of type date are sent by an adapter of somebody else's")
