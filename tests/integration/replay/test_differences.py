@@ -146,3 +146,19 @@ async def test_an_adapter_of_the_projects_own_is_noticed(
     change_env_py(project, "connection=connection", adapting)
     reason = await judged_online(project, pg, await make_databases(5))
     assert reason.startswith("values of type date are sent by an adapter of somebody else's")
+
+
+async def test_what_a_function_leaves_in_the_session_is_noticed(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    """It is there already: no text of the history tells."""
+    environments.use_transaction_per_migration(project)
+    environments.add_revision(project, "delta", "beta", "op.execute('UPDATE mine SET a = moves()')")
+    databases = await make_databases(5)
+    await engine.provision(pg, *databases)
+    for database in databases:
+        moves = "SELECT set_config('timezone', 'Asia/Tokyo', false)"
+        function = f"CREATE FUNCTION moves() RETURNS text LANGUAGE sql AS $$ {moves} $$"
+        await engine.execute(pg, database, function, "CREATE TABLE mine (a text)", "INSERT INTO mine VALUES ('')")
+    reason = await judged_online(project, pg, databases)
+    assert reason == "a revision leaves TimeZone = Asia/Tokyo in its session"

@@ -416,6 +416,12 @@ def test_where_all_ends_online_nothing_is_replayed(project: Path) -> None:
     assert not cut(project).replayable
 
 
+def test_what_would_reach_outside_is_not_run_to_be_rendered(project: Path, tmp_path: Path) -> None:
+    step = one(project, f"op.execute('SELECT 1')\nopen({str(tmp_path / 'made')!r}, 'w').close()")
+    assert "(`open`, line" in str(step.reason)
+    assert not (tmp_path / "made").exists()
+
+
 @pytest.mark.parametrize("sent", ["VALUES ('{0}')", "VALUES (md5('{0}'))", "/* {0} */ VALUES (1)"])
 def test_a_value_of_the_environment_is_never_compiled(project: Path, sent: str) -> None:
     secret = "hunt'er2"
@@ -434,7 +440,7 @@ def test_a_value_of_the_environment_is_never_compiled(project: Path, sent: str) 
 @pytest.mark.parametrize(
     ("leaves", "what"),
     [
-        ("op.execute(\"DO $$ BEGIN SET timezone = 'Asia/Tokyo'; END $$\")", "BEGIN SET timezone"),
+        ("op.execute(\"DO $$ BEGIN SET timezone = 'Asia/Tokyo'; END $$\")", "SET timezone"),
         ("op.execute(\"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET a.b = 1', 'd'); END $$\")", "ALTER DATABASE"),
         ("op.execute(\"INSERT INTO t VALUES (currval('s'))\")", "currval"),
         ("op.execute('CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$')", "pg_temp"),
