@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -313,7 +312,8 @@ class PostgreSQLGuard:
         on_lasting: Callable[[str], Awaitable[None]],
         on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        sender = Sender(self._place, self._connection, self.lost, _timeouts(self._place), self.patience, on_sent)
+        limits = _timeouts(self._place), self.patience
+        sender = Sender(self._place, self._connection, self.lost, *limits, scripts[0].before, on_sent)
         noted = None
         for message in _messages(self._place, scripts, create_version):
             if message.lasting not in (None, noted):
@@ -381,10 +381,8 @@ def _applied(settings: Mapping[str, str]) -> str:
 
 
 def lock_key(place: Place) -> int:
-    """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
-    target = place.target
-    schema = target.version_table_schema or target.schema or "public"
-    return int.from_bytes(hashlib.sha256(f"{schema}\0{target.version_table}".encode()).digest()[:4], "big")
+    """See `VersionTable.lock_key`."""
+    return VersionTable.of(place.target).lock_key
 
 
 # Lists travel as text: for a parameter or column of an array type, asyncpg asks each new connection about the type

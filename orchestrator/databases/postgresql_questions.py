@@ -33,6 +33,8 @@ HEADS = "pg_catalog.array_to_string(ARRAY(SELECT coalesce(version_num::text, ' '
 LOCK_HELD = """EXISTS (SELECT 1 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' AND granted AND pid = {pid}
     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
     AND classid::bigint = {first} AND objid::bigint = {second} AND objsubid = 2)"""
+# A key is an unsigned number to us, and a signed one to the server.
+LOCK_AGAIN = "SELECT pg_catalog.pg_try_advisory_lock({first}, {second}::bit(32)::int)"
 HOLDER = f"""SELECT a.pid, a.application_name, a.state, extract(epoch FROM now() - a.backend_start)::float AS seconds
     FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = {LOCK_NAMESPACE}
@@ -47,13 +49,15 @@ BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now(
     CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(waiting.pid)) AS blocking(pid)
     CROSS JOIN LATERAL pg_catalog.pg_stat_get_activity(blocking.pid) a LIMIT 1"""
 
-# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, what
-# names the client, and what only concerns the transaction at work.
+# What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, and
+# what names the client. The encoding counts where the server takes the bytes as they come. Asked within env.py's
+# transaction and outside of ours, whose isolation is then what a plain BEGIN gives.
 STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
     'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
-    'client_connection_check_interval', 'transaction_timeout', 'transaction_isolation', 'transaction_read_only',
-    'transaction_deferrable']) AND name !~ '^tcp_'
-    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text)"""
+    'client_connection_check_interval', 'transaction_timeout']) AND name !~ '^tcp_'
+    UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text),
+    ('client_encoding', CASE WHEN pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'
+    THEN pg_catalog.current_setting('client_encoding') ELSE '' END)"""
 
 # What answers of the catalog hang on beside the schema: where names are looked for, and what the role may see.
 STANDING = """SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n'),

@@ -15,7 +15,7 @@ from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
-from orchestrator.databases.scripts import HEADS_CHANGED, Message, VersionTable
+from orchestrator.databases.scripts import HEADS_CHANGED, LOCK_GONE, Message, VersionTable
 from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import (
     HALF_APPLIED,
@@ -25,7 +25,9 @@ from orchestrator.errors import (
     TargetUnreachableError,
 )
 from orchestrator.events import Statement, now
-from orchestrator.plan import indexes
+from orchestrator.plan import indexes, remains
+from orchestrator.plan.remains import REMEDY, Part
+from orchestrator.plan.steps import Heads
 from orchestrator.sessions import Timeouts
 
 WATCH_SECONDS = 1.0
@@ -51,11 +53,14 @@ class Sender:
         lost: anyio.Event,
         timeouts: Timeouts,
         patience: Patience | None,
+        heads: Heads,
         on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        """`on_sent` is told of each message that holds statements of revisions, also of one that fails."""
+        """`heads` are the target's when it begins; `on_sent` is told of each message that holds statements of
+        revisions, also of one that fails."""
         self._place, self._connection, self._lost = place, connection, lost
         self._timeouts, self._patience, self._on_sent = timeouts, patience, on_sent
+        self._kept = Part(heads=heads)
 
     async def send(self, message: Message) -> None:
         """As `Replay.send`; what stays of a failure is told in it.
@@ -83,7 +88,11 @@ class Sender:
             if message.alone is not None:  # it may have failed with its limits eased
                 with bounded(self._place):
                     await self._connection.execute(self._timeouts.restored(concurrently=True))
-            raise _final(exc, message) from exc.__cause__
+            raise _final(exc, message, self._kept) from exc.__cause__
+        if message.heads is not None:
+            self._kept = Part(heads=message.heads)
+        for statement in message.leaves:
+            self._kept.add(statement)
 
     async def _refuse_invalid(self, message: Message) -> None:
         if message.alone is None or (index := indexes.built(message.alone[1])) is None:
@@ -97,9 +106,9 @@ class Sender:
             raise exc
 
 
-def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
-    """A statement outside of transactions leaves something behind (an invalid index, or those before it): nobody may
-    try it again without looking."""
+def _final(exc: MigrationFailedError, message: Message, kept: Part) -> MigrationFailedError:
+    """A statement outside of transactions leaves something behind (an invalid index, or those before it, which are
+    `kept`): nobody may try it again without looking."""
     if message.alone is None:
         return exc
     revision, statement = message.alone
@@ -107,7 +116,9 @@ def _final(exc: MigrationFailedError, message: Message) -> MigrationFailedError:
     exc.revision, exc.statement = revision, statement or None
     if message.follows:
         exc.kind = HALF_APPLIED
-        exc.remedy = "a part of the revision was committed before: take it back by hand, correct the cause, then retry"
+        exc.remedy = REMEDY
+        if kept.count:
+            exc.message = f"{exc.message}\n{remains.told(kept)}"
     if indexes.may_leave_one(exc.statement, exc.code):
         exc.remedy = f"{indexes.LOOK}; then {exc.remedy if message.follows else 'correct the cause and retry'}"
         exc.kind = HALF_APPLIED
@@ -149,6 +160,9 @@ class Replay:
             raise _lost() from self._failure
         if self._failure is not None:
             await self._roll_back()
+            if LOCK_GONE in str(self._failure) and not await self._locked_again():
+                self._lost.set()
+                raise _lost() from self._failure
             raise self._explained(self._failure) from self._failure
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
@@ -191,6 +205,12 @@ class Replay:
         with bounded(self._place):
             await self._connection.execute("ROLLBACK")
 
+    async def _locked_again(self) -> bool:
+        """Take the lock that something has let go of, unless somebody else has it by now."""
+        key = VersionTable.of(self._place.target).lock_key
+        with bounded(self._place):
+            return bool(await self._connection.fetchval(sql.LOCK_AGAIN.format(first=sql.LOCK_NAMESPACE, second=key)))
+
     async def _end(self) -> None:
         """End the session on the server: closing it here would leave its statement running there."""
         backend = self._connection.get_server_pid()
@@ -213,6 +233,8 @@ class Replay:
             )
         if exc.sqlstate == "55P03" and self._waiting.blocker:
             text = f"{text}; held by {self._waiting.blocker}"
+        if LOCK_GONE in text:
+            text = "something that was replayed has let go of the lock that the migration holds"
         failed = MigrationFailedError(
             text,
             kind=REPLAY_REFUSED,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.databases import version_sql
+from orchestrator.databases.postgresql_questions import LOCK_HELD, LOCK_NAMESPACE
 from orchestrator.databases.quoting import literal, quoted
 from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
@@ -19,6 +21,7 @@ from orchestrator.sessions import Timeouts
 
 # How a check fails: by making a number of this and the heads, which needs no procedural language.
 HEADS_CHANGED = "the version table holds:"
+LOCK_GONE = "the lock of the target is not held by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class Message:
     `alone`: a statement outside of transactions, with its revision; or the rest of a revision (no statement) that has
     committed something before. `follows`: something of the revision has been committed, and stays when this fails.
     `lasting`: the revision of which something stays after this, before it is completed. `statements`: those of
-    revisions in it, as they were compiled.
+    revisions in it, as they were compiled. `heads`: what the version table holds afterwards, where it is brought along;
+    `leaves`: what is committed then of a revision that has not come to its end.
     """
 
     text: str
@@ -36,6 +40,8 @@ class Message:
     alone: tuple[str, str] | None = None
     follows: bool = False
     lasting: str | None = None
+    heads: Heads | None = None
+    leaves: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
 
     def sent(self, began_at: datetime, seconds: float, *, failed: bool, code: str | None) -> Statement:
@@ -73,6 +79,11 @@ class VersionTable:
     def qualified(self) -> str:
         return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
 
+    @property
+    def lock_key(self) -> int:
+        """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
+        return int.from_bytes(hashlib.sha256(f"{self.schema or 'public'}\0{self.name}".encode()).digest()[:4], "big")
+
     def created(self, template: str) -> str:
         """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
         return version_sql.created(template, self.name, self.schema, quoted)
@@ -85,6 +96,13 @@ class VersionTable:
         return (
             f"SELECT CASE WHEN heads = {literal(','.join(heads))} THEN 0 ELSE ({literal(HEADS_CHANGED + ' ')} || heads)"
             f"::int END FROM (SELECT {found} AS heads FROM ({rows}) AS version_rows) AS version_heads;"
+        )
+
+    def held(self) -> str:
+        """Fails unless this session holds the target's lock still: a function may have let go of it."""
+        held = LOCK_HELD.format(pid="pg_catalog.pg_backend_pid()", first=LOCK_NAMESPACE, second=self.lock_key)
+        return (
+            f"SELECT CASE WHEN {held} THEN 0 ELSE ({literal(LOCK_GONE + ' ')} || pg_catalog.pg_backend_pid())::int END;"
         )
 
     def moved(self, move: Move) -> Iterator[str]:
@@ -104,7 +122,9 @@ def messages(
             rest = (script.continues, "") if script.continues is not None else None
             text = _transaction(script, table, create_version, timeouts)
             own = tuple(item for item in script.items if isinstance(item, str))
-            found.append(Message(text, script.revisions, rest, rest is not None, _left_open(script), own))
+            heads = script.after if script.after != script.before else None
+            open_ = (_left_open(script), heads, _leaves(script.items))
+            found.append(Message(text, script.revisions, rest, rest is not None, *open_, own))
         else:
             found += _alone(script, table, create_version, timeouts)
     return tuple(found)
@@ -119,7 +139,7 @@ def _transaction(script: Script, table: VersionTable, create_version: str | None
             lines += table.moved(item) if isinstance(item, Move) else _within(item, timeouts)
     if script.after != script.before:
         lines.append(table.check(script.after))
-    return "\n".join([*lines, "COMMIT;"])
+    return "\n".join([*lines, table.held(), "COMMIT;"])
 
 
 def _left_open(script: Script) -> str | None:
@@ -133,6 +153,13 @@ def _left_open(script: Script) -> str | None:
         else:
             changes = changes or outside.changes(item) or outside.may_leave(item)
     return revision if changes else None
+
+
+def _leaves(items: Sequence[str | Begun | Move]) -> tuple[str, ...]:
+    """What may stay of the revision that the last of them belong to."""
+    last = max((place for place, item in enumerate(items) if isinstance(item, Move)), default=-1)
+    own = (item for item in items[last + 1 :] if isinstance(item, str))
+    return tuple(item for item in own if outside.changes(item) or outside.may_leave(item))
 
 
 def _said(begun: Begun) -> str:
@@ -155,18 +182,20 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
             revision, follows = item.revision, item.revision == script.continues
             continue
         if isinstance(item, Move):
-            yield Message("\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"]))
+            moved = "\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"])
+            yield Message(moved, heads=item.after)
             continue
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
         if eased:
             yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
         lasting = revision if outside.may_leave(item) else None
-        yield Message(terminated(item), alone=(revision, item), follows=follows, lasting=lasting, statements=(item,))
+        kept = lasting, None, _leaves([item]), (item,)
+        yield Message(terminated(item), (), (revision, item), follows, *kept)
         if eased:
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True
     if script.revisions:
-        yield Message(table.check(script.after), script.revisions)
+        yield Message(f"{table.check(script.after)}\n{table.held()}", script.revisions)
 
 
 def _opening(script: Script, table: VersionTable, create_version: str | None) -> str:

@@ -123,7 +123,8 @@ class Turn:
 
 @dataclass(slots=True)
 class Certification:
-    """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof.
+    """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof;
+    `reviewed`: digest of the only SQL that may be replayed.
 
     Where revisions of the plan may be recorded, targets are told apart by the schema that they have before it: each
     `Group` comes to a verdict of its own. Only ever used from one event loop.
@@ -135,6 +136,7 @@ class Certification:
     on_verdict: Callable[[Verdict], None] = lambda verdict: None
     patience: float = PATIENCE_SECONDS
     trusted: bool = False
+    reviewed: str | None = None
     _whole: Group = field(default_factory=Group)
     _apart: dict[Standing, Group] = field(default_factory=dict)
     _early: list[Turn] = field(default_factory=list)
@@ -234,6 +236,9 @@ class Certification:
         else:
             if not self._asks and not self._compiled.replayable:
                 self._decide(self._whole, Verdict(reason=_reasons(self._compiled)))
+            elif self.reviewed not in (None, self._compiled.digest):
+                reason = "its SQL is not what the rollout's plan has shown"
+                self._decide(self._whole, Verdict(reason=reason, differs=True))
             elif self.trusted:
                 self._decide(self._whole, Verdict(self._compiled))
             self._whole.seen.clear()  # it is known now whom to compare with whom

@@ -23,7 +23,7 @@ class Course:
 
     `plan` makes the plan from the heads that are found; `online` runs env.py for one; `on_refused` is told when the
     server refused compiled SQL, before env.py is tried. `moved` tells of heads that are not our doing; `on_lasting` is
-    told what `Replayer.replay` tells it.
+    told what `Replayer.replay` tells it. `redact` takes secrets out of what a server says of compiled SQL.
     """
 
     def __init__(
@@ -36,8 +36,10 @@ class Course:
         on_refused: Callable[[TargetError], None],
         moved: Callable[[Heads | None], TargetError | None],
         on_lasting: Callable[[str], Awaitable[None]],
+        redact: Callable[[str], str],
         recording: Recording = UNRECORDED,
     ) -> None:
+        self._redact = redact
         self._moved, self._on_lasting, self._recording = moved, on_lasting, recording
         self._guard, self._plan, self._turn = guard, plan, turn
         self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
@@ -85,8 +87,16 @@ class Course:
         self._ways.add("replay")
         with self._recording.segment("replay", [name for script in scripts for name in script.revisions]) as part:
             on_sent = part.statements.append if part is not None else None
-            await replayer.replay(scripts, compiled.create_version, self._tell, self._on_lasting, on_sent)
+            try:
+                await replayer.replay(scripts, compiled.create_version, self._tell, self._on_lasting, on_sent)
+            except TargetError as exc:
+                self._redacted(exc)
+                raise
         self.heads = scripts[-1].after
+
+    def _redacted(self, exc: TargetError) -> None:
+        exc.message = self._redact(exc.message)
+        exc.statement = exc.statement and self._redact(exc.statement)
 
     def _tell(self, revisions: Sequence[str], seconds: float) -> None:
         """Revisions that went together share their time evenly: what each took is not known."""

@@ -19,7 +19,7 @@ from orchestrator.registry.model import Registry, Target, Track
 log = structlog.get_logger(__name__)
 
 Compile = Callable[[Registry, Target, History, Plan, str], Awaitable[Compiled]]
-Key = tuple[str, str, str, Plan]
+Key = tuple[str, str, str, str | None, Plan]
 
 
 class Courses:
@@ -42,18 +42,25 @@ class Courses:
 
     @asynccontextmanager
     async def turn(
-        self, registry: Registry, target: Target, plan: Plan, server: str | None, standing: ReadStanding | None = None
+        self,
+        registry: Registry,
+        target: Target,
+        plan: Plan,
+        server: str | None,
+        standing: ReadStanding | None = None,
+        reviewed: str | None = None,
     ) -> AsyncIterator[Turn]:
         """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
 
         `server`: what its server calls its version; None where compiled SQL is not taken at all. `standing` reads its
-        schema as it is; None where nothing is recorded.
+        schema as it is; None where nothing is recorded. `reviewed`: digest of the only SQL that may be replayed, empty
+        for none; None: any.
         """
         track = registry.tracks[target.track]
-        if server is None or track.execution == "online":
+        if server is None or reviewed == "" or track.execution == "online":
             yield Turn()
             return
-        key = (registry.digest, registry.shards[target.shard].dialect, server, plan)
+        key = (registry.digest, registry.shards[target.shard].dialect, server, reviewed, plan)
         certification = self._certifications.get(key)
         if certification is None and self._is_worth_it(track):
             certification = self._certifications[key] = self._opened(registry, target, track, key)
@@ -78,7 +85,7 @@ class Courses:
         return track.execution == "replay" or self._total > track.certify + 1
 
     def _opened(self, registry: Registry, target: Target, track: Track, key: Key) -> Certification:
-        server, plan = key[-2:]
+        _, _, server, reviewed, plan = key
 
         async def render() -> Compiled:
             return await self._compile(registry, target, self._history, plan, server)
@@ -92,6 +99,7 @@ class Courses:
             fingerprint.difference,
             judged,
             trusted=track.execution == "replay",
+            reviewed=reviewed,
         )
 
     def _told(self, track: Track, plan: Plan, verdict: Verdict) -> PlanJudged:

@@ -299,6 +299,7 @@ class _One:
             on_batch=partial(self._asked, target),
             unfinished=partial(self.drive.throttle.left, self.migration.rollout, target) if self._has_left() else None,
             on_finished=self.backfilling.found_finished,
+            reviewed=planned.sql if (planned := self.migration.planned) and not self.migration.reverting else None,
             left_alone=way.bound is not None and not (self.migration.planned and self.migration.planned.steps),
         )
 

@@ -35,6 +35,7 @@ from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.execute.questions import OnBatch
 from orchestrator.execute.recording import UNRECORDED, Recording
+from orchestrator.history import failures
 from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
@@ -59,9 +60,10 @@ class Work:
     crashes must not take other targets with it twice. `cut_short`: an attempt before ended in the middle; `doubt`: what
     it may have left (`plan.doubt`). `on_doubt` makes the same of this attempt durable. `counted`, `on_counted`: rows by
     table before the first change.
-    `bound`: only what was planned may run; `left_alone`: that is nothing. `on_batch`: asked before each batch of a
-    backfill; None: they pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be
-    told of by `on_finished`; None: there can be none.
+    `bound`: only what was planned may run; `left_alone`: that is nothing; `reviewed`: digest of the SQL that
+    was planned, None where there is none to be held to. `on_batch`: asked before each batch of a backfill; None: they
+    pace themselves. `unfinished`: backfills of earlier attempts whose end nobody knows of, to be told of by
+    `on_finished`; None: there can be none.
     """
 
     registry: Registry
@@ -82,6 +84,7 @@ class Work:
     cut_short: bool = False
     bound: bool = False
     left_alone: bool = False
+    reviewed: str | None = None
     on_batch: OnBatch | None = None
     unfinished: untold.Left | None = None
     on_finished: untold.OnFinished | None = None
@@ -227,7 +230,7 @@ class Migrator:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
                 server, read = await _replaying(work, guard, plan), standing.reader(place, guard)
-                async with work.courses.turn(work.registry, work.target, plan, server, read) as turn:
+                async with work.courses.turn(work.registry, work.target, plan, server, read, work.reviewed) as turn:
                     await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)
@@ -316,7 +319,8 @@ class Migrator:
                 await run(job, guard, work.on_step, alone=work.alone)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
-        course = Course(guard, remaining, turn, online, work.on_step, work.on_refused, ours.moved, lasting, recording)
+        told = work.on_step, work.on_refused, ours.moved, lasting
+        course = Course(guard, remaining, turn, online, *told, self._redacting(work), recording)
         try:
             await course.run(plan)
         finally:
@@ -326,6 +330,11 @@ class Migrator:
         if turn.watched and guard.replayer is not None:
             await _witness(guard.replayer, turn, place)
         return done
+
+    def _redacting(self, work: Work) -> Callable[[str], str]:
+        url = env_url(work.registry, work.target, work.history.is_async)
+        secrets = hidden(url, env_variables(work.registry, work.target, url))
+        return lambda text: failures.redact(text, secrets)
 
     def _recording(self, work: Work, place: Place) -> Recording:
         if not self._traced:

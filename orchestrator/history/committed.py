@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
-from orchestrator.plan import indexes, outside
-from orchestrator.plan.lasting import REMEDY, Part, shortened
+from orchestrator.plan import indexes, outside, remains
+from orchestrator.plan.remains import REMEDY, Part, shortened
 from orchestrator.plan.steps import Heads
 
 # SQLSTATEs of a connection that was lost: what was on its way may have been done.
@@ -138,10 +138,7 @@ class Committed:
 
     def _told(self, redact: Callable[[str], str], lost: bool) -> str | None:
         if self._kept.count:
-            return (
-                "The revision is half applied: what it did outside of transactions stays "
-                f"({self._kept.told(redact)}). The version table still says {self._kept.version}"
-            )
+            return remains.told(self._kept, redact)
         if lost and self._on_its_way is not None:
             return (
                 "The revision may be half applied: nobody knows whether the server has done what it was sent outside "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dis
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,10 @@ from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
-from orchestrator.history.sources import besides, outside
+from orchestrator.history.outside import outside, texts
+from orchestrator.history.sources import besides
 from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
+from orchestrator.plan.lingering import lingers
 from orchestrator.plan.objections import leaves_session, objection
 from orchestrator.registry.model import MYSQL_DIALECTS
 
@@ -84,9 +86,10 @@ class _Rendering:
             self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
             self._reason, self._asks = self._reason or self.everywhere, False
             self._does_nothing = _is_empty(step.migration_fn)
-            step.migration_fn = _nothing_of_it if backfills else self._guarded(step.migration_fn)
+            # What will run online anyway is not run once more than it must: it may do anything.
+            step.migration_fn = self._guarded(step.migration_fn) if self._reason is None else _nothing_of_it
             yield step
-            self.steps.append(self._step())
+            self.steps.append(self._step(step.revision.path))
             self.current = None
 
     def _backfills(self, revision: Script) -> str | None:
@@ -137,15 +140,26 @@ class _Rendering:
             return objection(sql, self.job.dialect) if self.job.server is not None else None
         return objection(sql, "postgresql") or (None if self.marked else "env.py begins no transaction in offline mode")
 
-    def _step(self) -> RenderedStep:
+    def _step(self, file: str) -> RenderedStep:
         assert self.current is not None
         if not self._asks and not self._does_nothing and all(isinstance(item, Mark) for item in self._items):
             self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items)
+        sent = [item for item in items if not isinstance(item, Mark)]
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
+            sent += texts(file)
             items = tuple(item for item in items if isinstance(item, Mark))
-        return RenderedStep(self.current, self._heads, items, reason, self._asks)
+        if not reason and (named := self._secret(sent)) is not None:
+            reason = f"it sends the value of {named}, which may be a secret"
+            items = tuple(item for item in items if isinstance(item, Mark))
+        lingering = next(filter(None, map(lingers, sent)), None)
+        return RenderedStep(self.current, self._heads, items, reason, self._asks, lingers=lingering)
+
+    def _secret(self, sent: Iterable[str]) -> str | None:
+        """The variable whose value stands in SQL, which all are shown who may look at plans."""
+        hidden = [(name, value) for name, value in self.job.environment.items() if value in self.job.secrets]
+        return next((name for sql in sent for name, value in hidden if failures.shows(sql, value)), None)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:

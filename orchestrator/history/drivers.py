@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ast
+import decimal
+import enum
+import sys
+import uuid
 from contextlib import suppress
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +90,28 @@ def is_alone(connection: Any) -> bool:
     if (status := _has_transaction(connection.connection.dbapi_connection)) is not None:
         return not status
     return commits_each(connection)
+
+
+_VALUES = (str, int, bool, decimal.Decimal, date, datetime, time, uuid.UUID, enum.Enum, list)
+_PSYCOPGS = frozenset({"psycopg", "psycopg_binary", "psycopg_c", "psycopg2", "sqlalchemy"})
+
+
+def adapted(connection: Any) -> str | None:
+    """A type of values that a SQLAlchemy connection sends by somebody else's adapter, as psycopg and psycopg2 let
+    everybody register them; None: there is none, or the driver does not tell."""
+    raw = connection.connection.dbapi_connection
+    inner = getattr(raw, "driver_connection", None) or raw
+    find = getattr(getattr(inner, "adapters", None), "get_dumper", None)
+    found: dict[type, Any] = {}
+    if find is not None:  # psycopg; "s" leaves the format to the dumper
+        found = {kind: find(kind, "s") for kind in _VALUES}
+    elif type(inner).__module__.partition(".")[0] == "psycopg2":
+        extensions = sys.modules["psycopg2.extensions"]
+        found = {kind: extensions.adapters.get((kind, extensions.ISQLQuote)) for kind in _VALUES}
+    foreign = (
+        kind for kind, by in found.items() if by and (by.__module__ or "psycopg2").split(".")[0] not in _PSYCOPGS
+    )
+    return next((kind.__name__ for kind in foreign), None)
 
 
 _WRITTEN = "SELECT pg_catalog.txid_current_if_assigned() IS NOT NULL"

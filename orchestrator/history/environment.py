@@ -21,10 +21,10 @@ from orchestrator.history import applications, attributes, drivers, failures, pa
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
+from orchestrator.history.outside import outside
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
-from orchestrator.history.sources import outside
 from orchestrator.history.step_recorder import StepRecorder
 from orchestrator.plan.lasting import Lasting
 from orchestrator.plan.recorded import RecordedStep, Recording
@@ -163,6 +163,10 @@ class _Progress:
                 self.steps.looks(context)
                 step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn, _alone(step))
             yield step
+        if self.job.observed and _commits_each_step(context):  # else SET LOCAL is not over yet
+            last, self.current = self.current, None  # what is asked is not the revision's
+            self._look_again(context)
+            self.current = last
         self.walking, self.finished = False, True
 
     def begins(self, connection: int, sql: str, alone: bool, written: Callable[[], bool]) -> None:
@@ -233,17 +237,37 @@ class _Progress:
         """The session that env.py made, and who changes what is sent on it."""
         connection = context.connection
         self.state = {"transaction_per_migration": str(_commits_each_step(context))}
-        if self.job.rules.state is not None:
-            try:
-                with connection.begin_nested():  # what fails in it must not end env.py's transaction
-                    self.state |= dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
-            except Exception as exc:
-                self.remark(f"the settings of env.py's session cannot be read: {type(exc).__name__}")
+        self.state |= self._settings(connection)
         for name, ours in _LISTENED.items():
             if len(getattr(connection.dispatch, name)) > ours:
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
+        if (kind := drivers.adapted(connection)) is not None:
+            self.remark(
+                f"values of type {kind} are sent by an adapter of somebody else's, which literals know nothing of"
+            )
         if len(connection.dialect.dispatch.do_execute):
             self.remark("somebody listens to SQLAlchemy's do_execute, and may change what is sent")
+
+    def _look_again(self, context: Any) -> None:
+        """At what revisions have left in the session, by whatever function: one that is replayed after one that is not
+        would not find it."""
+        connection = context.connection
+        idle = not connection.in_transaction()
+        for name, value in self._settings(connection).items():
+            if self.state.get(name) not in (None, value):
+                self.remark(f"a revision leaves {name} = {value} in its session")
+        if idle:
+            connection.rollback()
+
+    def _settings(self, connection: Any) -> dict[str, str]:
+        if self.job.rules.state is None:
+            return {}
+        try:
+            with connection.begin_nested():  # what fails in it must not end env.py's transaction
+                return dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
+        except Exception as exc:
+            self.remark(f"the settings of env.py's session cannot be read: {type(exc).__name__}")
+            return {}
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`: the version table was updated for one step."""

@@ -95,6 +95,11 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
     return text
 
 
+def shows(text: str, secret: str) -> bool:
+    """Whether the secret stands in the text, in any form."""
+    return any(form in text for form in _forms((secret,)))
+
+
 # What a server's excerpt may show of a secret at its cut end: less than this tells nothing.
 SHORTEST_PART = 4
 # How SQL, and drivers with % for parameters, write a character twice.

@@ -2,28 +2,23 @@
 
 A literal has no type until the server gives it one: `'2026-01-01' + 1` is an error where a bound date is not, and
 `5 / 2` is 2 where a bound `Decimal("5")` makes 2.5. Text and whole numbers are safe anywhere, with the cast that the
-dialect gives to bound values. Others are as values of an INSERT, where the column's type is given to both; not those
-that a driver changes on the way.
+dialect gives to bound values. Others are as values of an INSERT, where the column's type is given to both, where the
+driver is known to change nothing on the way (`faithful`).
 """
 
 from __future__ import annotations
 
-import datetime
 import decimal
-import enum
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import ExecutableDDLElement
-from sqlalchemy.sql import sqltypes
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.elements import BindParameter, ClauseElement, TextClause
 
-_ANYWHERE = (bool, int, str, type(None))
-_IN_COLUMNS = (*_ANYWHERE, decimal.Decimal, datetime.date, datetime.time, uuid.UUID, enum.Enum)
+from orchestrator.history import faithful
 
 
 class UnfaithfulError(Exception):
@@ -35,9 +30,8 @@ class Literals:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._allowed: tuple[type, ...] | None = _ANYWHERE
-        self._in_text = False
-        _prepare(dialect, self._check, lambda: self._allowed is not None)
+        self._in_ddl = self._in_column = self._in_text = False
+        _prepare(dialect, self._check, lambda: not self._in_ddl)
 
     def render(self, construct: Any, parameters: Mapping[str, Any]) -> str:
         """The statement as text. Raises UnfaithfulError, and what SQLAlchemy raises for what it cannot render."""
@@ -46,10 +40,10 @@ class Literals:
             if not isinstance(statement, TextClause):
                 raise UnfaithfulError("parameters are given apart from a statement that is not text")
             statement = statement.bindparams(**parameters)
-        if isinstance(statement, ExecutableDDLElement):
-            self._allowed = None  # DDL has literals only, online too
+        self._in_ddl = isinstance(statement, ExecutableDDLElement)
+        if self._in_ddl:  # it has literals only, online too
             return str(statement.compile(dialect=self._dialect)).strip()
-        self._allowed = _IN_COLUMNS if _is_plain_insert(statement) else _ANYWHERE
+        self._in_column = _is_plain_insert(statement)
         self._in_text = isinstance(statement, TextClause)
         compiled = statement.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True})
         if getattr(compiled, "insert_prefetch", ()) or getattr(compiled, "update_prefetch", ()):
@@ -59,30 +53,19 @@ class Literals:
         return str(compiled).strip()
 
     def _check(self, value: Any, type_: Any) -> None:
-        if self._allowed is None:
+        if self._in_ddl:
             return
-        if isinstance(value, (dict, list)) and isinstance(type_, sqltypes.JSON):
-            if self._allowed is _IN_COLUMNS:
-                return  # written as text
-        elif isinstance(value, (list, tuple)) and self._allowed is _IN_COLUMNS:
-            for element in value:
-                self._check(element, type_)
-            return
-        kind = type(value).__name__
-        if not isinstance(value, self._allowed):
-            raise UnfaithfulError(f"a bound value of type {kind} has no faithful literal here")
         if self._dialect.name == "sqlite" and isinstance(value, decimal.Decimal):
             raise UnfaithfulError("a bound Decimal is a floating-point number to SQLite's driver")
         if self._dialect.name == "sqlite" and isinstance(value, int) and not -(2**63) < value < 2**63:
             raise UnfaithfulError("a bound number is too large for SQLite")
         if isinstance(value, str) and "\0" in value:
             raise UnfaithfulError("a bound text holds a zero byte")
-        if getattr(value, "tzinfo", None) is not None:
-            raise UnfaithfulError(f"a bound {kind} with a time zone has no faithful literal")
-        if isinstance(value, decimal.Decimal) and isinstance(type_, sqltypes.Integer):
-            raise UnfaithfulError("a bound Decimal for a whole number has no faithful literal")
-        if isinstance(value, decimal.Decimal) and not value.is_finite():
-            raise UnfaithfulError("a bound value that is not a finite number has no faithful literal")
+        bound = faithful.unwrapped(value, type_, self._dialect)
+        if bound is None:
+            raise UnfaithfulError(f"{type(type_).__name__} writes literals in its own way")
+        if problem := faithful.objection(*bound, self._dialect.driver, in_column=self._in_column):
+            raise UnfaithfulError(problem)
         if self._in_text and isinstance(value, str) and "\\:" in value:
             raise UnfaithfulError("a bound text holds a backslash before a colon, which SQLAlchemy takes for its own")
 
@@ -117,7 +100,7 @@ def _prepare(dialect: Dialect, check: Any, typed: Callable[[], bool]) -> None:
                 written = f"({written})"  # behind a minus it would begin a comment
             kind = bindparam.type._unwrapped_dialect_impl(dialect)
             casts = getattr(kind, "render_bind_cast", False) and typed()
-            if casts and not bindparam.expanding and written != "NULL":
+            if casts and not bindparam.expanding:
                 written = self.render_bind_cast(bindparam.type, kind, written)  # as the bound value would have had
             return written
 

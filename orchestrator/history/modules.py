@@ -25,7 +25,7 @@ def imported(folder: str, known: Iterable[str], path: Collection[str]) -> tuple[
     of the scripts, or where Python looks for modules by now and did not by `path`. But for the `known` ones."""
     roots = [_above(folder), *(Path(entry).resolve() for entry in sys.path if entry and entry not in path)]
     besides = {Path(file).resolve() for file in known}
-    found = {file for file in _files() if any(file.is_relative_to(root) for root in roots) and _is_the_projects(file)}
+    found = {file for file in _files() if any(file.is_relative_to(root) for root in roots) and is_the_projects(file)}
     return tuple(sorted(str(file) for file in found - besides))
 
 
@@ -50,7 +50,7 @@ def _files() -> Iterator[Path]:
             yield Path(file).resolve()
 
 
-def _is_the_projects(file: Path) -> bool:
+def is_the_projects(file: Path) -> bool:
     if not _INSTALLED.isdisjoint(file.parts) or file.is_relative_to(_OURS):
         return False
     return not any(file.is_relative_to(python) for python in _PYTHONS)

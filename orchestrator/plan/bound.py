@@ -12,10 +12,12 @@ from orchestrator.plan.steps import Direction, Heads, Plan, Revisions
 @dataclass(frozen=True, slots=True)
 class Planned:
     """The heads from which a target's steps were planned, and how many these were; none of a target that was to be
-    left alone."""
+    left alone. `sql` is the digest of what would be sent for them, empty where env.py was to run them all; None where
+    an earlier release has planned."""
 
     heads: Heads
     steps: int
+    sql: str | None = None
 
 
 class BoundPlanner:

@@ -31,7 +31,8 @@ class RenderedStep:
 
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
     boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
-    be recorded (`plan.recorded`); without a reason, it was. `gate`: as of `Script`.
+    be recorded (`plan.recorded`); without a reason, it was. `gate`: as of `Script`. `lingers` is what it may leave in
+    its session or ask of it (`plan.lingering`).
     """
 
     revision: str
@@ -40,6 +41,7 @@ class RenderedStep:
     reason: str | None = None
     asks: bool = False
     gate: str | None = None
+    lingers: str | None = None
 
     @property
     def is_backfill(self) -> bool:
@@ -148,14 +150,11 @@ def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
     if first.reason is not None:
         return replace(first, asks=first.asks and second.asks)
     reason = second.reason or "its SQL differs from run to run or from tenant to tenant"
-    return RenderedStep(first.revision, first.heads, _boundaries(first.items), reason)
+    return replace(first, items=_boundaries(first.items), reason=reason)
 
 
 def _all_online(rendering: Rendering, reason: str) -> Rendering:
-    steps = (
-        RenderedStep(step.revision, step.heads, _boundaries(step.items), step.reason or reason)
-        for step in rendering.steps
-    )
+    steps = (replace(step, items=_boundaries(step.items), reason=step.reason or reason) for step in rendering.steps)
     return Rendering(tuple(steps))
 
 
@@ -167,7 +166,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
-    whole = undivided(_each_alone(rendering) if rendering.unmarked else rendering)
+    whole = in_one_session(undivided(_each_alone(rendering) if rendering.unmarked else rendering))
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
     asking = rendering if any(step.asks for step in rendering.steps) else None
@@ -219,6 +218,17 @@ def undivided(rendering: Rendering) -> Rendering:
     if all(step.reason is not None for step in steps):
         return Rendering(steps)
     return replace(rendering, steps=steps)
+
+
+def in_one_session(rendering: Rendering) -> Rendering:
+    """Where some revisions run online and others do not, there are two sessions: what one of the revisions may leave in
+    its session, or ask of it, is for all of env.py's."""
+    online = next((step for step in rendering.steps if step.reason is not None), None)
+    lingering = next((step for step in rendering.steps if step.lingers is not None), None)
+    if online is None or lingering is None:
+        return rendering
+    which = "it" if online is lingering else f"{online.revision} runs online, and {lingering.revision}"
+    return _all_online(rendering, f"{which} may leave something in its session, or ask for it: {lingering.lingers}")
 
 
 def _undivided(rendering: Rendering) -> Rendering:

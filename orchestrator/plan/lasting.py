@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
+from orchestrator.plan.remains import REMEDY, Part
 from orchestrator.plan.steps import Heads
 from orchestrator.sessions import SessionRules
 
-SHOWN = 8
-_LONGEST = 160
 _WORDS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)\s*(\w*)", re.DOTALL)
 _READS = frozenset({"SELECT", "SHOW", "SET", "PRAGMA", "EXPLAIN", "DESCRIBE", "DESC", "USE", "VALUES"})
 _ENDS = frozenset({"COMMIT", "END"})
@@ -21,39 +19,6 @@ _WITHIN_MYSQL = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "LOA
 _BEGINS_SQLITE = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "SAVEPOINT"})
 # What a statement is told that was executed before: by an attempt that was cut short, most likely.
 _DONE_BEFORE = frozenset({"1050", "1051", "1060", "1061", "1091"})
-
-
-@dataclass(slots=True)
-class Part:
-    """Statements since the version table was last brought along, the first few in words; `heads`: what it held then,
-    None where that was before."""
-
-    statements: list[str] = field(default_factory=list)
-    count: int = 0
-    heads: Heads | None = None
-
-    def add(self, statement: str) -> None:
-        self.count += 1
-        if len(self.statements) < SHOWN:
-            self.statements.append(statement)
-
-    def told(self, redact: Callable[[str], str]) -> str:
-        """The first few in words, and how many more there are; secrets are taken out by `redact`."""
-        shown = [shortened(redact(statement)) for statement in self.statements]
-        more = self.count - len(shown)
-        return "; ".join([*shown, f"and {more} more"] if more else shown)
-
-    @property
-    def version(self) -> str:
-        """The heads that the version table holds, in words."""
-        return ", ".join(self.heads or ()) or "nothing"
-
-    def take(self, later: Part) -> None:
-        if later.heads is not None:
-            self.statements, self.count, self.heads = later.statements, later.count, later.heads
-        else:
-            self.statements += later.statements[: SHOWN - len(self.statements)]
-            self.count += later.count
 
 
 class Lasting:
@@ -129,10 +94,6 @@ class Lasting:
 
 
 _NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
-REMEDY = (
-    "take these statements back by hand, correct the cause, then retry; or finish the revision by hand, stamp the "
-    "target with it, then retry"
-)
 
 
 def _words(sql: str) -> tuple[str, str]:
@@ -143,8 +104,3 @@ def _words(sql: str) -> tuple[str, str]:
     """
     found = _WORDS.match(sql)
     return (found[1].upper(), found[2].upper()) if found else ("", "")
-
-
-def shortened(statement: str) -> str:
-    text = " ".join(statement.split())
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

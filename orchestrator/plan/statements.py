@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from orchestrator.plan.lingering import lets_go
+
 # PostgreSQL's lexical structure (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
 _TOKEN = re.compile(
     r"""
@@ -111,6 +113,8 @@ def objection(sql: str) -> str | None:
         return str(exc)
     if not found:
         return "it sends a statement without a word"
+    if (what := lets_go(sql)) is not None:
+        return f"it leaves something in its session, or lets go of its locks: {what}"
     for words in found:
         if words[0] in _OWN_TRANSACTION:
             return f"it has a {words[0].upper()} of its own"

@@ -37,7 +37,7 @@ async def check(plans: StorePlans, digest: str, made: Made) -> None:
 def planned(made: Manifest) -> Mapping[TargetKey, Planned]:
     """What each target is to have run; without those whose heads could not be read."""
     return {
-        TargetKey(tenant, group.track): Planned(group.heads, len(group.steps))
+        TargetKey(tenant, group.track): Planned(group.heads, len(group.steps), group.sql)
         for group in made.groups
         if group.state != FleetState.UNREACHABLE
         for tenant in group.tenants

@@ -179,7 +179,7 @@ def migration_row(migration: Migration) -> dict[str, Any]:
         "place": migration.place,
         "steps": migration.steps,
         "execution": migration.execution,
-        "planned": None if migration.planned is None else [list(migration.planned.heads), migration.planned.steps],
+        "planned": None if migration.planned is None else _planned(migration.planned),
         "started_at": migration.started_at,
         "finished_at": migration.finished_at,
         "reverting": migration.reverting,
@@ -192,6 +192,10 @@ def migration_row(migration: Migration) -> dict[str, Any]:
 NO_FAILURE: Mapping[str, Any] = dict.fromkeys(
     f"failure_{part}" for part in ("kind", "message", "remedy", "code", "revision", "statement", "signature")
 )
+
+
+def _planned(planned: Planned) -> list[Any]:
+    return [list(planned.heads), planned.steps, planned.sql]
 
 
 def _failure_columns(failure: Failure | None) -> Mapping[str, Any]:
@@ -237,7 +241,7 @@ def migration_from(row: RowMapping) -> Migration:
         place=row["place"],
         steps=row["steps"],
         execution=row["execution"],
-        planned=None if row["planned"] is None else Planned(tuple(row["planned"][0]), row["planned"][1]),
+        planned=None if row["planned"] is None else Planned(tuple(row["planned"][0]), *row["planned"][1:]),
         failure=failure_from(row),
         started_at=row["started_at"],
         finished_at=row["finished_at"],

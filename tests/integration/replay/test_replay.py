@@ -578,6 +578,11 @@ async def test_what_was_committed_before_is_not_done_twice(
         failed = (await running.migrations(view))["t002"]
         assert failed.failure is not None
         assert (failed.failure.revision, failed.failure.code) == ("delta", "22012")
+        done = "INSERT INTO applied VALUES ('once'); CREATE INDEX CONCURRENTLY IF NOT EXISTS ix ON applied (revision)"
+        assert f"\nThe revision is half applied: what it did outside of transactions stays ({done}). " in (
+            failed.failure.message
+        )
+        assert failed.failure.message.endswith("The version table still says gamma")
     for database in databases:
         assert (await applied(pg, database)).count("once") == 1
 

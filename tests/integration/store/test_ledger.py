@@ -157,7 +157,7 @@ async def test_a_migration_comes_back_as_it_was_written(store: Store) -> None:
         to_heads=(),
         steps=2,
         execution="fallback",
-        planned=Planned(("a1", AWKWARD), 2),
+        planned=Planned(("a1", AWKWARD), 2, "digest"),
         failure=failure,
         started_at=START,
         finished_at=START + timedelta(seconds=1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -179,7 +180,7 @@ def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str)
         ("op.execute(\"SELECT set_config('search_path', 'app', false)\")", "leaves something in its session"),
         ("op.execute(sa.table('t', sa.column('a', sa.ARRAY(sa.Float()))).insert().values(a=[float('nan')]))", "float"),
         ("raise SystemExit(3)", "SystemExit"),
-        ("time.sleep(0)", "it sends no SQL"),
+        ("sa.text('SELECT 1')", "it sends no SQL"),
         ("with sa.create_engine('sqlite://').connect(): pass", "while revisions are only compiled"),
         (
             "with op.batch_alter_table('t', recreate='always') as batch:\n    batch.drop_column('a')",
@@ -286,7 +287,9 @@ def test_env_py_that_cannot_be_run_offline_says_so(project: Path, before: str, a
 
 def test_what_is_made_up_on_the_way_runs_online(project: Path) -> None:
     environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
-    environments.add_revision(project, "two", "one", "op.execute(f\"SELECT '{random.gauss(0, 1)}'\")")
+    environments.add_revision(
+        project, "two", "one", "sa.made_up = getattr(sa, 'made_up', 0) + 1\nop.execute(f'SELECT {sa.made_up}')"
+    )
     environments.add_revision(project, "three", "two", "op.execute('SELECT 3')")
     found = agreed(rendered(project), rendered(project))
     assert [step.reason and "differs from run to run" in step.reason for step in found.steps] == [None, True, None]
@@ -420,3 +423,63 @@ def test_what_shares_a_transaction_with_an_online_revision_still_does(project: P
 def test_where_all_ends_online_nothing_is_replayed(project: Path) -> None:
     _history(project, FILL, ASKS)
     assert not cut(project).replayable
+
+
+def test_what_would_reach_outside_is_not_run_to_be_rendered(project: Path, tmp_path: Path) -> None:
+    step = one(project, f"op.execute('SELECT 1')\nopen({str(tmp_path / 'made')!r}, 'w').close()")
+    assert "(`open`, line" in str(step.reason)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("sent", ["VALUES ('{0}')", "VALUES (md5('{0}'))", "/* {0} */ VALUES (1)"])
+def test_a_value_of_the_environment_is_never_compiled(project: Path, sent: str) -> None:
+    secret = "hunt'er2"
+    sql = sent.format("hunt''er2")
+    environments.add_revision(project, "one", None, f'op.execute("""INSERT INTO t {sql}""")')
+    environments.add_revision(project, "two", "one", SQL)
+    environments.use_transaction_per_migration(project)
+    _, job, directory = plan_of(project)
+    job = replace(job, environment={"SHORT": "1", "CRYPT_KEY": secret}, secrets=(secret,))
+    first, second = compiler.render(job, directory).steps  # type: ignore[arg-type]
+    assert first.reason == "it sends the value of CRYPT_KEY, which may be a secret"
+    assert first.items == (Mark.BEGIN, Mark.COMMIT)
+    assert second.reason is None
+
+
+@pytest.mark.parametrize(
+    ("leaves", "what"),
+    [
+        ("op.execute(\"DO $$ BEGIN SET timezone = 'Asia/Tokyo'; END $$\")", "SET timezone"),
+        ("op.execute(\"DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET a.b = 1', 'd'); END $$\")", "ALTER DATABASE"),
+        ("op.execute(\"INSERT INTO t VALUES (currval('s'))\")", "currval"),
+        ("op.execute('CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$')", "pg_temp"),
+        ("op.execute('SELECT my_function(); SET ROLE owner')", "SET ROLE"),
+        (f"{ASKS}\nop.execute('PREPARE ins AS SELECT 1')", "PREPARE ins"),
+        ("op.get_bind().scalar(sa.text('SELECT lastval()'))", "lastval"),
+    ],
+)
+def test_what_lives_in_a_session_is_not_cut_from_the_rest(project: Path, leaves: str, what: str) -> None:
+    environments.use_transaction_per_migration(project)
+    _history(project, leaves, SQL, ASKS)
+    (all_,) = cut(project).segments
+    assert isinstance(all_, Online)
+    assert what in str(all_.reasons[1])
+    assert "may leave something in its session, or ask for it" in all_.reasons[1]
+
+
+def test_what_lives_in_a_session_is_replayed_where_all_is(project: Path) -> None:
+    environments.use_transaction_per_migration(project)
+    _history(project, "op.execute(\"INSERT INTO t VALUES (currval('s'))\")", SQL)
+    assert _segments(cut(project)) == [("sql", ("a",)), ("sql", ("b",))]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "DO $$ BEGIN PERFORM pg_advisory_unlock_all(); END $$",
+        "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_lock(1); END'",
+        "DO $$ BEGIN EXECUTE 'DISCARD TEMP'; END $$",
+    ],
+)
+def test_what_may_let_go_of_the_lock_is_run_by_env_py(project: Path, body: str) -> None:
+    assert "lets go of its locks" in str(one(project, f'op.execute("""{body}""")').reason)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError
-from orchestrator.plan.lasting import SHOWN, Lasting
+from orchestrator.plan.lasting import Lasting
+from orchestrator.plan.remains import SHOWN
 from orchestrator.sessions import SessionRules
 
 CREATE, INSERT, ALTER = "CREATE TABLE t (id int)", "INSERT INTO t VALUES (1)", "ALTER TABLE t ADD x int"
