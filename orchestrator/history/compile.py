@@ -27,7 +27,9 @@ from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
+from orchestrator.history.rehearsal import dialect_like
 from orchestrator.history.sources import besides, outside
+from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
 from orchestrator.plan.statements import objection
 
@@ -67,6 +69,7 @@ class _Rendering:
         self.current: str | None = None
         self.everywhere = besides(str(Path(scripts.dir, "env.py")))
         self._items: list[str | Mark] = []
+        self._wire: list[str | Mark] = []
         self._reason: str | None = None
         self._asks = False
         self._heads: tuple[str, ...] = ()
@@ -77,7 +80,7 @@ class _Rendering:
     def walk(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """Alembic's `fn`: the steps to render, each guarded so that a failure stays its own."""
         for step in steps_of(self.scripts, self.job.plan, heads):
-            self.current, self._items = step.revision.revision, []
+            self.current, self._items, self._wire = step.revision.revision, [], []
             backfills = self._backfills(step.revision)
             self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
             self._reason, self._asks = self._reason or self.everywhere, False
@@ -104,6 +107,7 @@ class _Rendering:
             self.before.append(mark)
         else:
             self._items.append(mark)
+            self._wire.append(mark)
 
     def note(self, reason: str) -> None:
         """Keep the first reason why the current revision has to run online."""
@@ -113,6 +117,11 @@ class _Rendering:
         """The current revision has asked its connection: where that is the only reason, it may be recorded."""
         self._asks = self._asks or (self._reason is None and self.job.dialect == "postgresql")
         self._reason = self._reason or reason
+
+    def said(self, spoken: Spoken) -> None:
+        for sql in spoken.texts:
+            self.add(sql)
+        self._wire += spoken.wire
 
     def add(self, sql: str) -> None:
         if self.current is None:
@@ -132,10 +141,13 @@ class _Rendering:
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
             items = tuple(item for item in items if isinstance(item, Mark))
-        return RenderedStep(self.current, self._heads, items, reason, self._asks)
+        wire = items if reason else tuple(self._wire)
+        return RenderedStep(self.current, self._heads, items, reason, self._asks, wire)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:
+            if options:
+                self.note(f"env.py gives it arguments: {', '.join(sorted(options))}")
             try:
                 function(**options)
             except ReadsDatabaseError as exc:
@@ -253,6 +265,7 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     """Let everything that Alembic would write to its output come to us."""
     dialect, impl = context.dialect, context.impl
     literals, version = Literals(dialect), context._version
+    speaker = Speaker(literals, dialect_like(dialect, context.opts.get("dialect_opts") or {}))
     insert_rows = impl.bulk_insert
 
     def take(construct: Any, parameters: Mapping[str, Any]) -> None:
@@ -261,7 +274,8 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
         if isinstance(construct, CreateTable) and construct.element is version:
             rendering.create_version = literals.render(construct, {})
             return
-        rendering.add(literals.render(construct, parameters))
+        if (spoken := speaker.one(construct, parameters)) is not None:
+            rendering.said(spoken)
 
     def execute(construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None) -> None:
         if execution_options or multiparams:
@@ -272,10 +286,14 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
         if not written.startswith("-- Running "):
             rendering.note("it writes to Alembic's output")
 
-    def bulk_insert(table: Any, rows: Any, **options: Any) -> None:
+    def bulk_insert(table: Any, rows: Any, multiinsert: bool = True) -> None:
         if len({frozenset(row) for row in rows}) > 1:
             rendering.note("it inserts rows with different columns: executed together, all have those of the first")
-        insert_rows(table, rows, **options)
+        if not rows or not multiinsert:
+            return insert_rows(table, rows, multiinsert)
+        with speaker.gathering() as gathered:
+            insert_rows(table, rows)
+        rendering.said(speaker.together(gathered, table.insert().inline(), rows))
 
     bind = SilentBind(dialect, take, rendering.asked)
     bind.version_table = version

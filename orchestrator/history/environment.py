@@ -26,6 +26,7 @@ from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.history.step_recorder import StepRecorder
+from orchestrator.history.wire import INSTEAD, Wire
 from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
@@ -96,7 +97,8 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
             remedy="it must call context.run_migrations() when not in offline mode, in its own thread and process",
         )
     if job.observed:
-        observer.observed(Observed(progress.state, tuple(progress.remarks), progress.recording()))
+        lines = progress.wire.lines if progress.wire is not None else ()
+        observer.observed(Observed(progress.state, tuple(progress.remarks), progress.recording(), lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class _Progress:
         self.recorder = Recorder(job.rules.dialect) if job.recorded else None
         may_record = job.observed and job.rules.dialect == "postgresql" and job.plan.direction != "stamp"
         self.steps = StepRecorder(job.rules.schema) if may_record else None
+        self.wire = Wire(job.version_table, self.remark) if job.observed else None
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -145,6 +148,8 @@ class _Progress:
         self.ran = self.walking = True
         if self.job.observed:
             self._look_at(context)
+        if self.wire is not None:
+            self.wire.attach(context)
         if self.steps is not None:
             self.steps.attach(context)
         for step in steps_of(self.scripts, plan, heads):
@@ -158,7 +163,12 @@ class _Progress:
                 self.committed.revision(self.current, id(connection), written)
             if self.steps is not None:
                 step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn)
+            if self.wire is not None and not isinstance(step, StampStep):
+                step.migration_fn = self.wire.following(step.revision.revision, step.migration_fn)
             yield step
+        if self.wire is not None:
+            self.wire.finished()
+            self._look_for_listeners(context)
         self.walking, self.finished = False, True
 
     def begins(self, connection: int, sql: str, alone: bool, written: Callable[[], bool]) -> None:
@@ -170,6 +180,8 @@ class _Progress:
             self.recorder.begins(connection, sql, self.current if self.walking else None)
         if self.steps is not None:
             self.steps.sends(connection, sql)
+        if self.wire is not None:
+            self.wire.begins(connection)
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
         if self.recorder is not None:
@@ -183,12 +195,16 @@ class _Progress:
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
 
     def commits(self, connection: int, written: Callable[[], bool]) -> None:
+        if self.wire is not None:
+            self.wire.ends(connection)
         if self.steps is not None:
             self.steps.ends()
         if self.committed is not None:
             self.committed.commits(connection, written)
 
     def rolled_back(self, connection: int) -> None:
+        if self.wire is not None:
+            self.wire.ends(connection)
         if self.steps is not None:
             self.steps.ends()
         if self.committed is not None:
@@ -232,11 +248,20 @@ class _Progress:
                     self.state |= dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
             except Exception as exc:
                 self.remark(f"the settings of env.py's session cannot be read: {type(exc).__name__}")
-        for name, ours in _LISTENED.items():
+        self._look_for_listeners(context)
+
+    def _look_for_listeners(self, context: Any) -> None:
+        """Those who may send more, past SQLAlchemy; revisions may bring them."""
+        connection = context.connection
+        listened = dict(_LISTENED)
+        if self.steps is not None and self.walked:
+            listened["before_execute"] += 1
+        for name, ours in listened.items():
             if len(getattr(connection.dispatch, name)) > ours:
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
-        if len(connection.dialect.dispatch.do_execute):
-            self.remark("somebody listens to SQLAlchemy's do_execute, and may change what is sent")
+        for name in INSTEAD:
+            if len(getattr(connection.dialect.dispatch, name)):
+                self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
 
     def applied(self, ctx: Any, step: Any, heads: Any, run_args: Any, **_: Any) -> None:
         """Alembic's `on_version_apply`: the version table was updated for one step."""

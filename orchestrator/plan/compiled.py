@@ -31,7 +31,8 @@ class RenderedStep:
 
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
     boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
-    be recorded (`plan.recorded`); without a reason, it was.
+    be recorded (`plan.recorded`); without a reason, it was. `wire`: as `items`, with what env.py's driver is handed in
+    the place of statements (`plan.sent`).
     """
 
     revision: str
@@ -39,6 +40,7 @@ class RenderedStep:
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
     asks: bool = False
+    wire: tuple[str | Mark, ...] = field(default=(), repr=False)
 
     @property
     def is_backfill(self) -> bool:
@@ -106,7 +108,8 @@ Segment = Script | Online
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A plan's segments; `digest` covers every statement in them. `per_migration`: each revision has a transaction.
-    `asking`: the rendering, where there are revisions in it that may be recorded; `recorded`: those that were."""
+    `asking`: the rendering, where there are revisions in it that may be recorded; `recorded`: those that were.
+    `rendering`: as it was before it was cut."""
 
     plan: Plan
     segments: tuple[Segment, ...]
@@ -115,6 +118,7 @@ class Compiled:
     digest: str = field(default="", compare=False)
     asking: Rendering | None = field(default=None, compare=False)
     recorded: tuple[str, ...] = ()
+    rendering: Rendering | None = field(default=None, compare=False, repr=False)
 
     @property
     def replayable(self) -> bool:
@@ -167,7 +171,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     create = whole.create_version if not plan.provisioned else None
     asking = rendering if any(step.asks for step in rendering.steps) else None
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
-    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create), asking, recorded)
+    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create), asking, recorded, rendering)
 
 
 def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:
