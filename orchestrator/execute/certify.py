@@ -66,25 +66,25 @@ class Group:
     def lacks_witness(self, wanted: int) -> bool:
         return self.witnesses + len(self.seen) < wanted
 
-    def as_witness(self, turn: Turn) -> Turn:
+    def take_witness(self, turn: Turn) -> None:
         self.witnesses += 1
         turn.watched, turn.group = True, self
-        return turn
 
-    def as_proof(self, turn: Turn) -> Turn:
+    def take_proof(self, turn: Turn) -> None:
         self.proving = True
         turn.compiled, turn.watched, turn.group = self.compiled, True, self
-        return turn
 
 
 @dataclass(slots=True)
 class Turn:
-    """How one target is brought along the plan. `compiled` None: online. `standing`: its schema before."""
+    """How one target is brought along the plan. `compiled` None: online. `standing`: its schema before; `on_apart` is
+    told how it differs from that of the first, of a target that is the first to differ so, or one too many."""
 
     compiled: Compiled | None = None
     watched: bool = False
     group: Group | None = None
     standing: Standing | None = None
+    on_apart: Callable[[str], None] = lambda difference: None
     fingerprint: Fingerprint | None = None
     unreadable: str | None = None
     refused: str | None = None
@@ -121,15 +121,13 @@ class Certification:
     """One plan's way to its verdict: `wanted` targets online, one replayed. `trusted`: replayed without proof.
 
     Where revisions of the plan may be recorded, targets are told apart by the schema that they have before it: each
-    `Group` comes to a verdict of its own. `on_apart` is told how the schema of a group differs from the first one's.
-    Only ever used from one event loop.
+    `Group` comes to a verdict of its own. Only ever used from one event loop.
     """
 
     wanted: int
     render: Render
     compare: Compare
     on_verdict: Callable[[Verdict], None] = lambda verdict: None
-    on_apart: Callable[[str], None] = lambda difference: None
     patience: float = PATIENCE_SECONDS
     trusted: bool = False
     _whole: Group = field(default_factory=Group)
@@ -146,11 +144,14 @@ class Certification:
         return self._whole.verdict
 
     @asynccontextmanager
-    async def turn(self, read: ReadStanding | None = None) -> AsyncIterator[Turn]:
+    async def turn(
+        self, read: ReadStanding | None = None, on_apart: Callable[[str], None] = lambda difference: None
+    ) -> AsyncIterator[Turn]:
         """A target's turn. It waits until it is known how: at most `patience` seconds for others, and as long as it
         takes where it is the one that has the plan rendered. `read`: tells of its schema before the plan; without it,
-        nothing that was recorded is replayed there."""
-        turn, done = await self._admitted(anyio.current_time() + self.patience, read), False
+        nothing that was recorded is replayed there. `on_apart`: see `Turn`."""
+        turn, done = Turn(on_apart=on_apart), False
+        await self._admit(turn, anyio.current_time() + self.patience, read)
         try:
             if turn.watched and self._compiled is None and read is not None:  # it may turn out to be asked for
                 turn.standing = await read()
@@ -162,19 +163,17 @@ class Certification:
         finally:
             self._leave(turn, done)
 
-    async def _admitted(self, deadline: float, read: ReadStanding | None) -> Turn:
-        turn = Turn()
+    async def _admit(self, turn: Turn, deadline: float, read: ReadStanding | None) -> None:
         while anyio.current_time() < deadline:
             group = await self._group_of(turn, read)
             verdict = self._whole.verdict or (group.verdict if group is not None else None)
             if group is None or verdict is not None:
                 turn.compiled, turn.group = verdict.compiled if verdict is not None else None, group
-                return turn
-            undecided = (
-                self._whole.witnesses if group is not self._whole else 0
-            )  # they may turn out to be of this group
+                return
+            # Those that began before it was known who is told apart may turn out to be of this group.
+            undecided = self._whole.witnesses if group is not self._whole else 0
             if not self.trusted and group.lacks_witness(self._wanted - undecided):
-                return group.as_witness(turn)
+                return group.take_witness(turn)
             if self._compiled is None and not self._rendering:
                 await self._render()
             elif self._compiled is not None and self._alone not in (None, str(self._compiled.per_migration)):
@@ -182,12 +181,11 @@ class Certification:
                 self._decide(self._whole, Verdict(reason=reason, differs=True))
             elif self._compiled is not None and len(group.seen) >= self._wanted and not group.proving:
                 if group.compiled is not None:
-                    return group.as_proof(turn)
+                    return group.take_proof(turn)
                 self._complete(group, self._compiled)
             else:
                 with anyio.CancelScope(deadline=deadline):
                     await self._changed.wait()
-        return Turn()
 
     @property
     def _asks(self) -> bool:
@@ -204,19 +202,19 @@ class Certification:
             return self._whole
         if turn.standing is None and read is not None:
             turn.standing = await read()
-        return self._of_standing(turn.standing)
+        return self._of_standing(turn)
 
-    def _of_standing(self, standing: Standing | None) -> Group | None:
+    def _of_standing(self, turn: Turn) -> Group | None:
         if not self._asks:  # it turned out while the schema was read
             return self._whole
-        if standing is None:
+        if turn.standing is None:
             return None
-        if (group := self._apart.get(standing)) is None:
+        if (group := self._apart.get(turn.standing)) is None:
             if self._apart:
-                self.on_apart(self.compare(next(iter(self._apart)), standing))
+                turn.on_apart(self.compare(next(iter(self._apart)), turn.standing))
             if len(self._apart) >= MOST_GROUPS:
                 return None
-            group = self._apart[standing] = Group()
+            group = self._apart[turn.standing] = Group()
         return group
 
     async def _render(self) -> None:
@@ -264,7 +262,7 @@ class Certification:
     def _see(self, turn: Turn) -> None:
         """A target was brought to the goal online."""
         assert turn.fingerprint is not None
-        group = self._of_standing(turn.standing)
+        group = self._of_standing(turn)
         if group is None or group.verdict is not None:
             return
         group.seen.append(turn.fingerprint)

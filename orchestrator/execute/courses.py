@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 
@@ -59,8 +60,18 @@ class Courses:
         if certification is None:
             yield Turn()
             return
-        async with certification.turn(standing) as turn:
+        async with certification.turn(standing, partial(self._tell_apart, target)) as turn:
             yield turn
+
+    def _tell_apart(self, target: Target, difference: str) -> None:
+        log.info(
+            "schema_apart",
+            rollout=self._rollout,
+            tenant=target.tenant,
+            track=target.track,
+            shard=target.shard,
+            message=difference,
+        )
 
     def _is_worth_it(self, track: Track) -> bool:
         """Rendering costs as much as a target or two: it is not done for the last of them."""
@@ -75,15 +86,11 @@ class Courses:
         def judged(verdict: Verdict) -> None:
             self._publish(self._told(track, plan, verdict))
 
-        def apart(difference: str) -> None:
-            log.info("schema_apart", rollout=self._rollout, track=track.name, message=difference)
-
         return Certification(
             track.certify,
             render,
             fingerprint.difference,
             judged,
-            apart,
             trusted=track.execution == "replay",
         )
 

@@ -18,6 +18,12 @@ ROLLOUTS: Sequence[Entry] = (
         "Revision files are others than when the rollout was made, and it goes on with them.",
     ),
     call(
+        "schema_apart",
+        "info",
+        "rollout tenant track shard message",
+        "A target's schema is another than that of the first of its plan, so it is not sent what was recorded there.",
+    ),
+    call(
         "limit_changed",
         "info",
         "rollout max_concurrent by",

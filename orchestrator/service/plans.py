@@ -23,6 +23,9 @@ from orchestrator.rollout.state import Aim, FleetState
 from orchestrator.service.survey import NAMES_SHOWN, FleetSurvey
 from orchestrator.service.wiring import Parts, limits
 
+# Of a revision that asks its connection something: what, nobody knows before it has run.
+RECORDED = "where it reads the catalog only, it is recorded on the first targets"
+
 
 class Look(NamedTuple):
     """What a group of a plan was made from. `rendering`: its SQL, where it is compiled."""
@@ -197,6 +200,9 @@ async def _compiled(
     made = compiling.compiled(plan, rendering)
     stretches = [segment for segment in made.segments if isinstance(segment, Online)]
     online = {name: why for one in stretches for name, why in zip(one.revisions, one.reasons, strict=True)}
+    if registry.tracks[target.track].execution == "auto":
+        asking = [step.revision for step in rendering.steps if step.asks]
+        online.update({name: f"{online[name]}; {RECORDED}" for name in asking})
     return made, online, rendering
 
 

@@ -18,8 +18,9 @@ from orchestrator.plan.steps import Plan
 
 PLAN = Plan((), ("a",), "upgrade", ("a",))
 ASKS = Rendering((RenderedStep("a", ("a",), (Mark.BEGIN, Mark.COMMIT), "it asks the connection", asks=True),))
-HAS, LACKS = ("has a table",), ("lacks a table",)
-SENT = {HAS: ("ALTER TABLE t",), LACKS: ("CREATE TABLE t", "ALTER TABLE t")}
+HAS: Standing = ("has a table",)
+LACKS: Standing = ("lacks a table",)
+SENT: dict[Standing, tuple[str, ...]] = {HAS: ("ALTER TABLE t",), LACKS: ("CREATE TABLE t", "ALTER TABLE t")}
 EQUAL = ("t",)
 
 
@@ -35,7 +36,6 @@ class Scene:
             render=self._render,
             compare=lambda one, two: f"{one} {two}",
             on_verdict=self.verdicts.append,
-            on_apart=self.apart.append,
             **options,
         )
 
@@ -51,7 +51,7 @@ class Scene:
             return standing
 
         with anyio.fail_after(60):
-            async with self.it.turn(read) as turn:
+            async with self.it.turn(read, self.apart.append) as turn:
                 yield turn
 
     async def target(
