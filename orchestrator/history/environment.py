@@ -168,7 +168,7 @@ class _Progress:
             yield step
         if self.wire is not None:
             self.wire.finished()
-            self._look_for_listeners(context)
+            self._look_for_listeners(context, recorded=self.steps is not None)  # a revision may bring some
         self.walking, self.finished = False, True
 
     def begins(self, connection: int, sql: str, alone: bool, written: Callable[[], bool]) -> None:
@@ -248,15 +248,13 @@ class _Progress:
                     self.state |= dict(map(tuple, connection.exec_driver_sql(self.job.rules.state)))
             except Exception as exc:
                 self.remark(f"the settings of env.py's session cannot be read: {type(exc).__name__}")
-        self._look_for_listeners(context)
+        self._look_for_listeners(context, recorded=False)
 
-    def _look_for_listeners(self, context: Any) -> None:
-        """Those who may send more, past SQLAlchemy; revisions may bring them."""
+    def _look_for_listeners(self, context: Any, *, recorded: bool) -> None:
+        """Those who may send more, past SQLAlchemy. `recorded`: our recorder listens as well."""
         connection = context.connection
-        listened = dict(_LISTENED)
-        if self.steps is not None and self.walked:
-            listened["before_execute"] += 1
-        for name, ours in listened.items():
+        for name, ours in _LISTENED.items():
+            ours += recorded and name == "before_execute"
             if len(getattr(connection.dispatch, name)) > ours:
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
         for name in INSTEAD:

@@ -49,7 +49,7 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
         raise UnfaithfulError(f"{dialect.driver} may send many rows in one statement")
     spread = [(one.statement, row) for one in sent for row in one.rows]
     if len(spread) != len(texts):
-        raise UnfaithfulError(f"{dialect.driver} is sent {len(spread)} statements for it, and compiled it is {len(texts)}")
+        raise UnfaithfulError(f"{dialect.driver} is sent {len(spread)} statements where compiled SQL has {len(texts)}")
     for pieces, (statement, row) in zip(texts, spread, strict=True):
         between, values = _apart(statement, row or (), dialect.paramstyle)
         if _stripped(between) != _stripped(pieces[::2]):

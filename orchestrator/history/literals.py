@@ -115,7 +115,10 @@ def _is_value(value: Any) -> bool:
 
 
 def _prepare(dialect: Dialect, check: Any, bound: Callable[[], bool], typed: Callable[[str], bool]) -> None:
-    """`bound`: whether values are; `typed`: whether the one of this name has the type that SQLAlchemy gives it. Let the dialect render literals for a server that it has not seen, as every one of today is set up."""
+    """Let the dialect render literals for a server that it has not seen, as every one of today is set up.
+
+    `bound`: whether values are bound at all; `typed`: whether the one of this name is, with its type.
+    """
     prepared: Any = dialect
     prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
     compiler = dialect.statement_compiler

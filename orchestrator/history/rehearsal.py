@@ -26,7 +26,7 @@ class Sent(NamedTuple):
 
 def dialect_like(dialect: Dialect, options: Mapping[str, Any]) -> Dialect:
     """One as env.py's engine would have: with its driver, and its way to write parameters."""
-    kind = type(dialect)
+    kind: Any = type(dialect)
     given = {name: value for name, value in options.items() if name != "paramstyle"}
     made: Any = kind(dbapi=kind.import_dbapi(), **given)
     made._backslash_escapes = getattr(dialect, "_backslash_escapes", False)

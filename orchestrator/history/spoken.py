@@ -47,7 +47,8 @@ class Speaker:
     @contextmanager
     def gathering(self) -> Iterator[list[list[str]]]:
         """Within it, texts are kept, for `together`."""
-        self._gathered = gathered = []
+        gathered: list[list[str]] = []
+        self._gathered = gathered
         try:
             yield gathered
         finally:

@@ -85,9 +85,10 @@ class Wire:
             return
         if any(len(getattr(connection.dialect.dispatch, name)) for name in INSTEAD):
             self._remark("somebody takes the place of SQLAlchemy's call of the cursor")
+        if not self._within and not self._is_move(sent.statement):
+            return  # ours: callbacks and listeners of others are remarked elsewhere
         alone = drivers.commits_each(connection)
-        moves = not self._within and self._is_move(sent.statement)
-        what = MOVE if moves else faithful.digest(sent, connection.dialect)
+        what = faithful.digest(sent, connection.dialect) if self._within else MOVE
         self._lines.append(Line(revision, what, None if alone else self._transaction))
 
     def _is_move(self, sql: str) -> bool:

@@ -171,7 +171,8 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     create = whole.create_version if not plan.provisioned else None
     asking = rendering if any(step.asks for step in rendering.steps) else None
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
-    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create), asking, recorded, rendering)
+    digest = digest_of(segments, create)
+    return Compiled(plan, segments, create, not rendering.before, digest, asking, recorded, rendering)
 
 
 def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:
