@@ -227,13 +227,14 @@ class PlanJudged(RolloutEvent):
     """How a plan is carried out from now on: `replay`, `mixed` (some revisions run online) or `online`, and why.
 
     `differs`: because the two ways do not come to the same schema, or the targets' schemas are not alike. `digest`
-    covers the SQL.
+    covers the SQL. `recorded`: how many of the steps are sent as they were recorded on the first targets.
     """
 
     from_heads: tuple[str, ...]
     to_heads: tuple[str, ...]
     steps: int
     execution: str
+    recorded: int = 0
     reason: str | None = None
     differs: bool = False
     digest: str | None = None

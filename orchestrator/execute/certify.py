@@ -92,13 +92,19 @@ class Turn:
     refused: str | None = None
     failed: TargetError | None = None
     observed: Observed | None = None
+    recording: Recording = field(default_factory=dict)
     objections: tuple[str, ...] = ()
     alone: str | None = None
+
+    def strays(self) -> None:
+        """On its way along the plan, its schema has become another than that of those on which it was recorded."""
+        self.on_apart("after a revision that ran online, its schema is another than that of the first targets")
 
     def noticed(self, observed: Observed) -> None:
         """Called from another thread, before env.py's end is known; more than once where it runs more than once."""
         before = self.observed.lines if self.observed is not None else ()
         self.observed = replace(observed, lines=(*before, *observed.lines))
+        self.recording = observed.recording
 
     def compare(self, state: Mapping[str, str]) -> None:
         """Hold what env.py's session was against the one that replays."""
@@ -273,7 +279,7 @@ class Certification:
             return
         group.seen.append(turn.fingerprint)
         if self._asks and turn.observed is not None and group.compiled is None:
-            group.recordings.append(turn.observed.recording)
+            group.recordings.append(turn.recording)
         if self._compiled is None:
             self._early.append(turn)
             if any(one.standing != turn.standing for one in self._early):

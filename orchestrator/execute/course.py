@@ -11,6 +11,7 @@ from orchestrator.execute.certify import Turn
 from orchestrator.execute.classify import ErrorClass, classify
 from orchestrator.execute.recording import UNRECORDED, Recording
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
+from orchestrator.plan.recorded import digest
 from orchestrator.plan.steps import Heads, Plan
 
 # The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
@@ -60,6 +61,9 @@ class Course:
             for stretch in stretches(compiled.segments):
                 if isinstance(stretch, Online):
                     await self._online(part(plan, stretch))
+                elif (gate := stretch[0].gate) is not None and digest(await replayer.fingerprint()) != gate:
+                    self._turn.strays()
+                    return await self._online(self._plan(await self._guard.heads()))
                 else:
                     await self._replay(replayer, compiled, stretch)
         except TargetError as exc:

@@ -105,6 +105,7 @@ class Courses:
             to_heads=plan.goal,
             steps=len(plan.steps),
             execution=execution,
+            recorded=len(compiled.recorded) if compiled else 0,
             reason=verdict.reason,
             differs=verdict.differs,
             digest=compiled.digest if compiled else None,

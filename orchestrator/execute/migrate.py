@@ -308,6 +308,8 @@ class Migrator:
 
         async def online(part: Plan) -> None:
             job = replace(self._job(work, place, part, guard), observed=turn.watched)
+            if turn.watched and turn.compiled is None:
+                job = replace(job, schema=standing.question(place))
             run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting, on_batch=asked)
             with recording.segment("online", part.steps) as segment:
                 if segment is not None:
@@ -323,7 +325,7 @@ class Migrator:
         heads = course.heads if course.heads is not None else await guard.heads()
         done = self._verified(work, plan, heads, attempt)
         if turn.watched and guard.replayer is not None:
-            await _witness(guard.replayer, turn)
+            await _witness(guard.replayer, turn, place)
         return done
 
     def _recording(self, work: Work, place: Place) -> Recording:
@@ -446,11 +448,12 @@ def _refuse_mixed(history: History, plan: Plan) -> None:
             )
 
 
-async def _witness(replayer: Replayer, turn: Turn) -> None:
+async def _witness(replayer: Replayer, turn: Turn, place: Place) -> None:
     """What the target has become, and whether env.py does what compiled SQL would not."""
     try:
         if turn.compiled is None:
             turn.compare(await replayer.state())
+            turn.recording = standing.named_alike(turn.recording, place)
         turn.saw(await replayer.fingerprint())
     except TargetError as exc:
         turn.saw(exc)  # the target is at the goal all the same

@@ -142,7 +142,7 @@ class _Rendering:
         if reason:
             items = tuple(item for item in items if isinstance(item, Mark))
         wire = items if reason else tuple(self._wire)
-        return RenderedStep(self.current, self._heads, items, reason, self._asks, wire)
+        return RenderedStep(self.current, self._heads, items, reason, self._asks, wire=wire)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:
@@ -210,6 +210,24 @@ class _Arguments(dict[str, str]):
     def values(self) -> Any:
         self._noticed()
         return super().values()
+
+    def keys(self) -> Any:
+        self._noticed()
+        return super().keys()
+
+    def __iter__(self) -> Iterator[str]:  # also what `{**arguments}` asks
+        self._noticed()
+        return super().__iter__()
+
+    def copy(self) -> dict[str, str]:
+        self._noticed()
+        return super().copy()
+
+    def __or__(self, other: Any) -> Any:
+        self._noticed()
+        return super().__or__(other)
+
+    __ror__ = __or__
 
     def _look(self, key: str) -> None:
         if key == "tenant":

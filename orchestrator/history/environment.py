@@ -25,6 +25,7 @@ from orchestrator.history.lasting import Lasting
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
+from orchestrator.history.sources import outside
 from orchestrator.history.step_recorder import StepRecorder
 from orchestrator.history.wire import INSTEAD, Wire
 from orchestrator.plan.recorded import RecordedStep, Recording
@@ -127,9 +128,10 @@ class _Progress:
         self.committed = Committed(job.plan.heads, observer.lasting) if job.rules.dialect == "postgresql" else None
         self.may_have_moved = False
         self.recorder = Recorder(job.rules.dialect) if job.recorded else None
-        may_record = job.observed and job.rules.dialect == "postgresql" and job.plan.direction != "stamp"
-        self.steps = StepRecorder(job.rules.schema) if may_record else None
-        self.wire = Wire(job.version_table, self.remark) if job.observed else None
+        may_record = job.observed and job.schema is not None and job.plan.direction != "stamp"
+        self.steps = StepRecorder(job.rules.schema, job.schema or "") if may_record else None
+        hears = self.steps.hears if self.steps is not None else _nothing
+        self.wire = Wire(job.version_table, self.remark, hears) if job.observed else None
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -162,7 +164,8 @@ class _Progress:
                 written = connection.in_transaction() and drivers.has_written(connection)
                 self.committed.revision(self.current, id(connection), written)
             if self.steps is not None:
-                step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn)
+                self.steps.looks(context)
+                step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn, _alone(step))
             if self.wire is not None and not isinstance(step, StampStep):
                 step.migration_fn = self.wire.following(step.revision.revision, step.migration_fn)
             yield step
@@ -289,6 +292,13 @@ class _Progress:
             self.lasting.complete(failure, redact)
 
 
+def _alone(step: Any) -> str | None:
+    """What of a revision's own source says that it runs online, as it does to the compiler."""
+    if getattr(step.revision.module, "execution", None) == "online":
+        return "it says `execution = 'online'`"
+    return outside(step.revision.path)
+
+
 def _commits_each_step(context: Any) -> bool:
     """Whether what came before is committed when Alembic goes on to the next step."""
     if context._in_external_transaction:
@@ -379,6 +389,10 @@ def settle(job: Settled, options: dict[str, Any]) -> None:
             )
         if ours is not None:
             options[name] = ours
+
+
+def _nothing(what: str) -> None:
+    pass
 
 
 def _names(heads: tuple[str, ...]) -> str:

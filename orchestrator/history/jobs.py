@@ -18,7 +18,8 @@ from orchestrator.sessions import SessionRules
 class MigrateJob:
     """One target's online migration, along the history of this digest, which covers these `modules`. `url` and
     `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not. `paced`: ask
-    before batches of a backfill. `recorded`: tell which statements were sent, and how long each took."""
+    before batches of a backfill. `recorded`: tell which statements were sent, and how long each took. `schema`: asks
+    for the schema in lines, where what is `observed` is recorded."""
 
     track: Track
     digest: str
@@ -34,6 +35,7 @@ class MigrateJob:
     modules: tuple[str, ...] = ()
     paced: bool = False
     recorded: bool = False
+    schema: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

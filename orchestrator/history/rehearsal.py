@@ -1,11 +1,13 @@
 """What SQLAlchemy would hand a driver for a construct, without a database: its own execution, over a cursor that only
 takes down what it is given.
 
-So bind processors, casts, defaults, expanded lists, many rows at once and whoever listens are as they are online.
+So bind processors, casts, defaults, expanded lists and many rows at once are as they are online. Nobody listens: what a
+listener changes is seen where something is really sent.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -38,10 +40,13 @@ class Rehearsal:
     """Executes what a dialect's connection is given, and tells what its cursor was handed."""
 
     def __init__(self, dialect: Dialect) -> None:
-        self.dialect = dialect
+        self.dialect = copy.copy(dialect)
         self._sent: list[Sent] = []
-        pool = NullPool(_unreachable, dialect=dialect)
-        engine = Engine(pool, dialect, make_url(f"{dialect.name}://"), query_cache_size=0)
+        pool = NullPool(_unreachable, dialect=self.dialect)
+        engine = Engine(pool, self.dialect, make_url(f"{dialect.name}://"), query_cache_size=0)
+        unheard: Any
+        for unheard in (self.dialect, engine):
+            unheard._has_events = False
         handed: Any = _Handed(self._sent)
         self._connection = Connection(engine, handed)
 

@@ -151,6 +151,29 @@ def prove_schema(rules: SessionRules, connection: Connection, after: str | None 
         )
 
 
+def lines(connection: Connection, question: str) -> tuple[str, ...] | None:
+    """The first column of what PostgreSQL answers, names written as of nobody's search path; None where it cannot be
+    asked. Past SQLAlchemy, and without anything being left of it."""
+    raw = connection.connection
+    cursor = raw.cursor()
+    try:
+        cursor.execute("SAVEPOINT orchestrator_lines")
+        try:
+            cursor.execute("SET LOCAL search_path = pg_catalog")
+            cursor.execute("RESET ROLE")
+            cursor.execute(question)
+            return tuple(row[0] for row in cursor.fetchall())
+        finally:
+            cursor.execute("ROLLBACK TO SAVEPOINT orchestrator_lines")
+            cursor.execute("RELEASE SAVEPOINT orchestrator_lines")
+    except Exception:  # whatever the driver raises
+        return None
+    finally:
+        cursor.close()
+        if not connection.in_transaction():
+            raw.rollback()
+
+
 def _silenced(function: Callable[..., Any]) -> Callable[..., Any]:
     def outside_migrations(*args: Any, **kwargs: Any) -> Any:
         return None if _current.get() is not None else function(*args, **kwargs)

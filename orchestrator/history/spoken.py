@@ -42,7 +42,7 @@ class Speaker:
         if self._gathered is not None:
             self._gathered.append(pieces)
             return None
-        return self._spoken([pieces], construct, parameters)
+        return self.together([pieces], construct, parameters)
 
     @contextmanager
     def gathering(self) -> Iterator[list[list[str]]]:
@@ -54,11 +54,12 @@ class Speaker:
         finally:
             self._gathered = None
 
-    def together(self, gathered: Sequence[list[str]], construct: Any, rows: Sequence[Mapping[str, Any]]) -> Spoken:
-        """A statement that is given many sets of parameters at once."""
-        return self._spoken(gathered, construct, rows)
+    def pieces(self, construct: Any, parameters: Mapping[str, Any]) -> list[str]:
+        """As `Literals.pieces`."""
+        return self._literals.pieces(construct, parameters)
 
-    def _spoken(self, texts: Sequence[list[str]], construct: Any, parameters: Any) -> Spoken:
+    def together(self, texts: Sequence[list[str]], construct: Any, parameters: Any) -> Spoken:
+        """These texts, for a statement that is given parameters: one set of them, or many at once."""
         dialect = self._rehearsal.dialect
         sent = self._rehearsal.of(construct, parameters)
         if dialect.name in _PROVED:

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.dialects.postgresql.base import PGInspector
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.sql.dml import Insert
 
-from orchestrator.history import watching
+from orchestrator.history import session, watching
 from orchestrator.history.bind import returns_rows
-from orchestrator.history.literals import Literals
+from orchestrator.history.literals import Literals, UnfaithfulError
+from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan import catalog_reads
 from orchestrator.plan.compiled import Mark
 from orchestrator.plan.recorded import RecordedStep, acts_at_will
@@ -31,8 +32,12 @@ from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
 MOST = 8_000_000
+# So many times the schema is read in one run: it takes as long as there is much in it.
+MOST_LOOKS = 16
 # What a revision may use of its connection without anything being made of it.
 _USABLE = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "dialect", "closed", "in_transaction"})
+_USABLE_OF_ENGINES = frozenset({"name", "driver", "dialect"})
+_CONNECTING = frozenset({"connect", "begin", "raw_connection"})
 _OURS = __name__.partition(".")[0]
 _REFLECTING = ("sqlalchemy.engine.reflection", "sqlalchemy.dialects.postgresql")
 
@@ -56,22 +61,26 @@ class _Caller(NamedTuple):
 
 
 class StepRecorder:
-    """Follows the revisions of one run, on a connection of PostgreSQL. `schema` is the tenant's, where it has one.
+    """Follows the revisions of one run, on a connection of PostgreSQL. `schema` is the tenant's, where it has one, and
+    `question` asks for what is in it, in lines.
 
     `steps`: what was recorded, by revision; of one that has failed, nothing.
     """
 
-    def __init__(self, schema: str | None) -> None:
-        self._schema = schema
+    def __init__(self, schema: str | None, question: str) -> None:
+        self._schema, self._question_of_lines = schema, question
+        self._lines: tuple[str, ...] | None = None
+        self._looks_left = MOST_LOOKS
         self.steps: dict[str, RecordedStep] = {}
         self.current: str | None = None
         self._items: list[str | Mark] = []
         self._reason: str | None = None
         self._next: _Kind | None = None
         self._characters = 0
-        self._at_will = self._within = False
+        self._at_will = self._within = self._writes = False
         self._connection: Connection | None = None
-        self._literals: Literals | None = None
+        self._speaker: Speaker | None = None
+        self._wire: list[str] = []
         self._version: Any = None
 
     def note(self, reason: str) -> None:
@@ -85,7 +94,7 @@ class StepRecorder:
         if connection is None or self._connection is not None:
             return
         self._connection, self._version = connection, context._version
-        self._literals = Literals(_for_literals(connection.dialect))
+        self._speaker = Speaker(Literals(_for_literals(connection.dialect)), connection.dialect)
         # The engine's own dialect and connections serve other runs, too.
         dialect: Any = copy.copy(connection.dialect)
         dialect.__class__ = watching.watched(type(dialect), self, watching.DIALECT)
@@ -99,12 +108,25 @@ class StepRecorder:
         implementation: Any = context.impl
         implementation.__class__ = watching.watched(type(implementation), self, watching.IMPLEMENTATION)
 
-    def following(self, revision: str, function: Callable[..., None]) -> Callable[..., None]:
-        """The revision's function, recorded."""
+    def looks(self, context: MigrationContext) -> None:
+        """Between two revisions: read the schema where the one that has run may have made it another than elsewhere."""
+        self._lines = None
+        may_differ = bool(self.steps) and (self._reason is not None or self._at_will)
+        if (
+            may_differ
+            and context._transaction_per_migration
+            and self._looks_left > 0
+            and context.connection is not None
+        ):
+            self._looks_left -= 1
+            self._lines = session.lines(context.connection, self._question_of_lines)
+
+    def following(self, revision: str, function: Callable[..., None], reason: str | None) -> Callable[..., None]:
+        """The revision's function, recorded; `reason`: why it is known not to be of use to others."""
 
         def followed(*args: Any, **options: Any) -> None:
-            self.current, self._items, self._reason = revision, [], None
-            self._next, self._at_will = None, False
+            self.current, self._items, self._reason = revision, [], reason
+            self._next, self._at_will, self._wire = None, False, []
             try:
                 function(*args, **options)
                 self.steps[revision] = self._recorded()
@@ -114,7 +136,8 @@ class StepRecorder:
         return followed
 
     def _recorded(self) -> RecordedStep:
-        return RecordedStep(tuple(self._items)) if self._reason is None else RecordedStep(reason=self._reason)
+        items = tuple(self._items) if self._reason is None else ()
+        return RecordedStep(items, self._reason, self._lines)
 
     # What SQLAlchemy and its listeners tell
 
@@ -147,12 +170,18 @@ class StepRecorder:
         if self.current is None:
             return
         kind, self._next = self._next, None
+        self._writes = kind is _Kind.WRITE
         if connection != id(self._connection):
             self.note("it works on a connection of its own")
         elif kind is None:
             self.note("it sends SQL past Alembic")
         elif kind is _Kind.REFLECTION and (stranger := catalog_reads.strangers(sql)) is not None:
             self.note(f"it reads {stranger}")
+
+    def hears(self, digest: str) -> None:
+        """The cursor was handed a statement, whatever others have made of it."""
+        if self._writes and (not self._wire or self._wire.pop(0) != digest):
+            self.note("what is sent is not what SQLAlchemy was given")
 
     def ends(self) -> None:
         """A transaction is committed, or rolled back."""
@@ -170,6 +199,7 @@ class StepRecorder:
             self._question(sql)
         else:
             self._next = _Kind.WRITE
+            self._wire = [*self._wire_of(sql)]
             self._add(sql.strip())
 
     @contextmanager
@@ -188,10 +218,10 @@ class StepRecorder:
     def _take(self, construct: Any, several: Sequence[Any]) -> None:
         if isinstance(construct, Insert) and len({frozenset(row) for row in several if row}) > 1:
             self.note("it inserts rows with different columns: executed together, all have those of the first")
-        for values in several:
-            if self._reason is not None:
-                return
-            self._add(self._text(construct, values))
+        if self._reason is None and (spoken := self._spoken(construct, several)) is not None:
+            self._wire = list(spoken.wire)
+            for sql in spoken.texts:
+                self._add(sql)
 
     def _add(self, sql: str | None) -> None:
         if sql is None or self._reason is not None:
@@ -205,15 +235,29 @@ class StepRecorder:
             self.note(f"more than {MOST:,} characters were sent")
         self._items.append(sql)
 
-    def _text(self, construct: Any, values: Any) -> str | None:
-        assert self._literals is not None
+    def _wire_of(self, sql: str) -> tuple[str, ...]:
+        spoken = self._spoken(text(sql.replace(":", r"\:")), [None])
+        return () if spoken is None else spoken.wire
+
+    def _spoken(self, construct: Any, several: Sequence[Any]) -> Spoken | None:
+        assert self._speaker is not None
         try:
-            if isinstance(construct, Insert) and values:
-                construct, values = construct.values(**values), {}
-            return self._literals.render(construct, values or {})
+            pieces = [self._pieces(self._speaker, construct, values) for values in several]
+            return self._speaker.together(pieces, construct, several if len(several) > 1 else several[0])
+        except UnfaithfulError as exc:
+            self.note(f"it cannot be written as text: {exc}")
         except Exception as exc:  # whatever it is, the revision itself goes on
             self.note(f"it cannot be written as text: {type(exc).__name__}")
-            return None
+        return None
+
+    def _pieces(self, speaker: Speaker, construct: Any, values: Any) -> list[str]:
+        if isinstance(construct, Insert) and values:
+            construct, values = construct.values(**values), {}
+        return speaker.pieces(construct, values or {})
+
+    def _text(self, construct: Any, values: Any) -> str | None:
+        spoken = self._spoken(construct, [values])
+        return None if spoken is None else spoken.texts[0]
 
     def _asks(self, construct: Any, several: Sequence[Any], values: Any) -> None:
         if several:
@@ -278,8 +322,11 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
     class Watched(kind):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
             usable = recorder.current is None or name in _USABLE or name.startswith("__")
-            if not usable and _is_outsider(sys._getframe(1)):
-                recorder.note(f"it asks the connection for an answer: {name}")
+            if usable or not _is_outsider(sys._getframe(1)):
+                return super().__getattribute__(name)
+            if name == "engine":
+                return _engine(super().__getattribute__(name), self.dialect, recorder)
+            recorder.note(f"it asks the connection for an answer: {name}")
             return super().__getattribute__(name)
 
         def execute(self, *args: Any, **options: Any) -> Any:
@@ -296,6 +343,25 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
 
     Watched.__name__ = kind.__name__
     return Watched
+
+
+def _engine(engine: Engine, dialect: Dialect, recorder: StepRecorder) -> Engine:
+    """A copy of the engine, which serves other runs too, that notices what a revision does with it besides asking which
+    kind of database it is for."""
+    shown: Any = copy.copy(engine)
+
+    class Watched(type(engine)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            usable = name in _USABLE_OF_ENGINES or name.startswith("__")
+            if name in _CONNECTING or (not usable and _is_outsider(sys._getframe(1))):
+                recorder.note(f"it asks the connection for an answer: engine.{name}")
+            return super().__getattribute__(name)
+
+    Watched.__name__ = type(engine).__name__
+    shown.__class__ = Watched
+    shown.dialect = dialect
+    made: Engine = shown
+    return made
 
 
 def _unasked(result: Any, recorder: StepRecorder) -> Any:

@@ -26,10 +26,14 @@ _WRITES = ("INSERT", "UPDATE", "DELETE")
 class Wire:
     """One run of env.py, from its first revision to its last.
 
-    `remark` is told of what keeps others from knowing what is sent; `version_table` is the target's.
+    `remark` is told of what keeps others from knowing what is sent, `hears` of each digest; `version_table` is the
+    target's.
     """
 
-    def __init__(self, version_table: str, remark: Callable[[str], None]) -> None:
+    def __init__(
+        self, version_table: str, remark: Callable[[str], None], hears: Callable[[str], None] = lambda what: None
+    ) -> None:
+        self._hears = hears
         self._version_table, self._remark = version_table.replace('"', '""'), remark
         self._lines: list[Line] = []
         self._connection: Connection | None = None
@@ -79,38 +83,41 @@ class Wire:
         if connection == id(self._connection):
             self._transaction += 1
 
-    def _heard(self, sent: Sent) -> None:
+    def _heard(self, sent: Sent, context: Any) -> None:
         connection, revision = self._connection, self._revision
-        if connection is None or revision is None:
+        if connection is None or revision is None or context.root_connection is not connection:
             return
         if any(len(getattr(connection.dialect.dispatch, name)) for name in INSTEAD):
             self._remark("somebody takes the place of SQLAlchemy's call of the cursor")
         if not self._within and not self._is_move(sent.statement):
             return  # ours: callbacks and listeners of others are remarked elsewhere
         alone = drivers.commits_each(connection)
-        what = faithful.digest(sent, connection.dialect) if self._within else MOVE
+        what = MOVE
+        if self._within:
+            what = faithful.digest(sent, connection.dialect)
+            self._hears(what)
         self._lines.append(Line(revision, what, None if alone else self._transaction))
 
     def _is_move(self, sql: str) -> bool:
         return sql.lstrip().upper().startswith(_WRITES) and self._version_table in sql
 
 
-def _listening(kind: type[Dialect], heard: Callable[[Sent], None]) -> type[Dialect]:
+def _listening(kind: type[Dialect], heard: Callable[[Sent, Any], None]) -> type[Dialect]:
     """The dialect's class, telling what it hands to cursors."""
 
     class Listening(kind):  # type: ignore[misc, valid-type]
         supports_statement_cache = getattr(kind, "supports_statement_cache", True)
 
         def do_execute(self, cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
-            heard(Sent(statement, (parameters,)))
+            heard(Sent(statement, (parameters,)), context)
             return super().do_execute(cursor, statement, parameters, context)
 
         def do_execute_no_params(self, cursor: Any, statement: str, context: Any = None) -> Any:
-            heard(Sent(statement, (None,)))
+            heard(Sent(statement, (None,)), context)
             return super().do_execute_no_params(cursor, statement, context)
 
         def do_executemany(self, cursor: Any, statement: str, parameters: Sequence[Any], context: Any = None) -> Any:
-            heard(Sent(statement, tuple(parameters), many=True))
+            heard(Sent(statement, tuple(parameters), many=True), context)
             return super().do_executemany(cursor, statement, parameters, context)
 
     Listening.__name__ = kind.__name__

@@ -31,8 +31,8 @@ class RenderedStep:
 
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
     boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
-    be recorded (`plan.recorded`); without a reason, it was. `wire`: as `items`, with what env.py's driver is handed in
-    the place of statements (`plan.sent`).
+    be recorded (`plan.recorded`); without a reason, it was. `gate`: as of `Script`. `wire`: as `items`, with digests of
+    what env.py's driver is handed in the place of statements (`plan.sent`).
     """
 
     revision: str
@@ -40,6 +40,7 @@ class RenderedStep:
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
     asks: bool = False
+    gate: str | None = None
     wire: tuple[str | Mark, ...] = field(default=(), repr=False)
 
     @property
@@ -81,7 +82,8 @@ class Move:
 class Script:
     """SQL that is sent as it stands. A `transactional` one is a transaction of its own; the statements of another are
     sent one by one, each for itself. `revisions` are those that it completes; `continues` is the one whose first part
-    was committed before."""
+    was committed before. `gate`: the digest of the schema that a target must have by then, where what follows was
+    recorded on others, and what came before may make schemas differ."""
 
     transactional: bool
     before: Heads
@@ -90,6 +92,7 @@ class Script:
     revisions: tuple[str, ...] = ()
     creates_version: bool = False
     continues: str | None = None
+    gate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +188,18 @@ def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:
 
 
 def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ...]]:
-    """Scripts that follow each other are sent together."""
-    for online, group in groupby(segments, key=lambda segment: isinstance(segment, Online)):
-        if online:
-            yield from (segment for segment in group if isinstance(segment, Online))
+    """Scripts that follow each other are sent together, up to the next gate."""
+    together: list[Script] = []
+    for segment in segments:
+        if together and (isinstance(segment, Online) or segment.gate is not None):
+            yield tuple(together)
+            together = []
+        if isinstance(segment, Online):
+            yield segment
         else:
-            yield tuple(segment for segment in group if isinstance(segment, Script))
+            together.append(segment)
+    if together:
+        yield tuple(together)
 
 
 def undivided(rendering: Rendering) -> Rendering:
@@ -231,6 +240,7 @@ class _Cut:
         self._in_transaction = False
         self._creates_version = creates_version
         self._continues: str | None = None
+        self._gate: str | None = None
 
     def follow(self, marks: Iterable[str | Mark]) -> None:
         for mark in marks:
@@ -244,6 +254,7 @@ class _Cut:
             self._add_online(step, step.reason)
             self.follow(step.items)
             return
+        self._gate = step.gate
         tail = list(step.items)
         ending = []
         while tail and tail[-1] is Mark.COMMIT:  # the version table is written before the step's transaction ends
@@ -283,7 +294,7 @@ class _Cut:
         if self._items:
             items, revisions, creates = tuple(self._items), tuple(self._revisions), self._creates_version
             place = (self._in_transaction, self._before, self._heads)
-            self._segments.append(Script(*place, items, revisions, creates, self._continues))
-            self._creates_version, self._continues = False, None
+            self._segments.append(Script(*place, items, revisions, creates, self._continues, self._gate))
+            self._creates_version, self._continues, self._gate = False, None, None
         self._before = self._heads
         self._items, self._revisions = [], []

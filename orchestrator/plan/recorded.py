@@ -4,7 +4,8 @@ with the same heads and the same schema. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.plan.compiled import Mark, RenderedStep, Rendering
@@ -19,10 +20,12 @@ _AT_WILL = frozenset({"do", "call", "select", "with", "values", "execute"})
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
     """What one revision has sent to one target: statements in order, with the boundaries of autocommit blocks between
-    them. `reason` says why nobody else may be sent the same."""
+    them. `reason` says why nobody else may be sent the same. `schema`: what it began with, as lines, where what came
+    before may make schemas differ."""
 
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
+    schema: tuple[str, ...] | None = None
 
 
 Recording = Mapping[str, RecordedStep]
@@ -33,19 +36,39 @@ def filled(rendering: Rendering, recordings: Sequence[Recording]) -> Rendering:
     several targets, whose schemas were equal before the plan.
 
     What comes after a step that runs online, or that makes of data what it likes, may find another schema on the next
-    target, and is not known to be what was recorded.
+    target. It is recorded all the same where it is known which one it found: its script has that for a gate.
     """
     steps: list[RenderedStep] = []
+    gates: dict[int, str] = {}
     barrier: str | None = None
-    for step in rendering.steps:
+    known: tuple[int, str] | None = None  # the last step after a barrier whose schema is known, and that
+    for place, step in enumerate(rendering.steps):
+        if barrier is not None and (schema := _schema_before(step, rendering, recordings)) is not None:
+            barrier, known = None, (place, schema)
         if step.asks and step.reason is not None:
             step = _filled(step, rendering, recordings, barrier)
+            if step.reason is None and known is not None:
+                gates[known[0]] = known[1]
+        elif step.reason is None and any(one.asks and one.reason is None for one in steps):
+            step = _as_seen(step, rendering, recordings)
         steps.append(step)
-        if barrier is None and step.reason is not None:
-            barrier = f"it comes after {step.revision}, which runs online"
-        if barrier is None and any(isinstance(item, str) and acts_at_will(item) for item in step.items):
-            barrier = f"it comes after {step.revision}, which may do otherwise where the data is another"
-    return replace(rendering, steps=tuple(steps))
+        if step.reason is not None:
+            barrier, known = barrier or f"it comes after {step.revision}, which runs online", None
+        elif any(isinstance(item, str) and acts_at_will(item) for item in step.items):
+            barrier, known = f"it comes after {step.revision}, which may do otherwise where the data is another", None
+    return replace(rendering, steps=tuple(replace(step, gate=gates.get(place)) for place, step in enumerate(steps)))
+
+
+def digest(schema: Iterable[str]) -> str:
+    """Of a schema's lines, equal for equal schemas."""
+    return hashlib.sha256("\n".join(schema).encode()).hexdigest()
+
+
+def _schema_before(step: RenderedStep, rendering: Rendering, recordings: Sequence[Recording]) -> str | None:
+    """The schema that all have had before the step, where it can be told again: a transaction begins there."""
+    found = {recording[step.revision].schema if step.revision in recording else None for recording in recordings}
+    (schema,) = found if len(found) == 1 else (None,)
+    return digest(schema) if schema is not None and not rendering.before else None
 
 
 def acts_at_will(sql: str) -> bool:
@@ -69,12 +92,26 @@ def _filled(
         return replace(step, reason=f"{step.reason}; it was not recorded")
     if (why := next((one.reason for one in known if one.reason is not None), None)) is not None:
         return replace(step, reason=why)
-    if any(one != known[0] for one in known):
+    if any(one.items != known[0].items for one in known):
         return replace(step, reason="what was recorded of it on two targets differs")
     if barrier is not None:
         return replace(step, reason=f"{step.reason}; {barrier}")
-    alone = not rendering.before
-    if alone and step.items[:1] != (Mark.BEGIN,):
+    if not rendering.before and step.items[:1] != (Mark.BEGIN,):
         return replace(step, reason="env.py begins no transaction in offline mode")
-    items = (Mark.BEGIN, *known[0].items, Mark.COMMIT) if alone else known[0].items
-    return replace(step, items=items, reason=None)
+    return replace(step, items=_whole(known[0], rendering), reason=None)
+
+
+def _as_seen(step: RenderedStep, rendering: Rendering, recordings: Sequence[Recording]) -> RenderedStep:
+    """A step that could be rendered, as it was sent after one that could not: Alembic makes no type of the same name
+    twice in one run, and the rendering does not know of those that it has not come to."""
+    found = [recording.get(step.revision) for recording in recordings]
+    known = {one.items for one in found if one is not None and one.reason is None}
+    if len(known) != 1 or any(one is None or one.reason is not None for one in found):
+        return step
+    (items,) = known
+    return replace(step, items=_whole(RecordedStep(items), rendering))
+
+
+def _whole(recorded: RecordedStep, rendering: Rendering) -> tuple[str | Mark, ...]:
+    """With the transaction that env.py makes of each revision, where it does."""
+    return recorded.items if rendering.before else (Mark.BEGIN, *recorded.items, Mark.COMMIT)

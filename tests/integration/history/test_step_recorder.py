@@ -39,14 +39,14 @@ async def run(pg: Server, make_databases: MakeDatabases) -> Run:
 
     def run(body: str, *, schema: str | None = None) -> RecordedStep:
         made = sa.create_engine(url, poolclass=pool.NullPool)
-        recorder = StepRecorder(schema)
+        recorder = StepRecorder(schema, "SELECT 'a line'")
         with suppress(_Undone), made.connect() as connection:
             context = MigrationContext.configure(connection)
             event.listen(connection, "before_cursor_execute", lambda *told: recorder.sends(id(told[0]), told[2]))
             event.listen(connection, "commit", lambda connection: recorder.ends())
             recorder.attach(context)
             with context.begin_transaction():
-                recorder.following("r", _function(body, Operations(context)))()
+                recorder.following("r", _function(body, Operations(context)), None)()
                 raise _Undone
         return recorder.steps["r"]
 
@@ -94,6 +94,8 @@ QUESTIONS = [
     "bind.scalar(sa.text('SELECT 1 FROM information_schema.tables WHERE table_name = :t'), {'t': 'users'})",
     "bind.exec_driver_sql(\"SELECT to_regclass('users')\").scalar()",
     "bind.dialect.name == 'postgresql'",
+    "bind.engine.name == 'postgresql'",
+    "bind.engine.dialect.name == 'postgresql'",
 ]
 MAKES = "op.execute('CREATE TABLE t (a int)')\n"
 
@@ -109,7 +111,7 @@ SENT = [
     (
         "op.bulk_insert(sa.table('users', sa.column('id', sa.Integer), sa.column('name', sa.Text)),"
         " [{'id': 2, 'name': 'it\\'s :x %'}, {'id': 3, 'name': None}])",
-        ["'it''s :x %'::VARCHAR)", "VALUES (3::INTEGER, NULL)"],
+        ["'it''s :x %'::VARCHAR)", "VALUES (3::INTEGER, NULL::VARCHAR)"],
     ),
     (
         "op.get_bind().execute(sa.text('UPDATE users SET name = :n'), {'n': 'x'})",
@@ -160,7 +162,10 @@ OTHERWISE = [
         "the result's rowcount",
     ),
     ("print(op.get_bind().exec_driver_sql('DELETE FROM users').rowcount)", "the result's rowcount"),
-    ("op.get_bind().engine.url", "engine"),
+    ("op.get_bind().engine.url", "engine.url"),
+    ("op.get_bind().engine.connect().close()", "engine.connect"),
+    ("op.get_bind().engine.dialect.server_version_info", "the server's version"),
+    ("sa.inspect(op.get_bind().engine).get_table_names()", "engine.connect"),
     ("op.get_bind().connection.cursor().execute('SELECT 1')", "connection"),
     ("op.get_bind().get_isolation_level()", "get_isolation_level"),
     ("sa.inspect(op.get_bind()).default_schema_name", "the default schema"),
@@ -180,7 +185,7 @@ OTHERWISE = [
     ),
     (
         "import decimal\nop.get_bind().execute(sa.text('UPDATE users SET id = :d'), {'d': decimal.Decimal(1)})",
-        "it cannot be written as text: UnfaithfulError",
+        "it cannot be written as text: a bound value of type Decimal",
     ),
 ]
 

@@ -206,9 +206,9 @@ async def test_without_a_proof_nothing_is_recorded(pg: Server, make_databases: M
         assert set(guarded.ways(running).values()) == {"mixed"}, "the first revision is SQL"
 
 
-@pytest.mark.parametrize("names_itself", [False, True])
+@pytest.mark.parametrize(("names_itself", "beside"), [(False, ()), (True, ()), (False, ("public",))])
 async def test_schemas_of_one_database_are_replayed_where_nothing_names_them(
-    names_itself: bool, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+    names_itself: bool, beside: tuple[str, ...], pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     more = "\nop.execute(f'UPDATE users SET name = $${sa.inspect(bind).default_schema_name}$$ WHERE id = 1')"
     project = guarded.make_project(
@@ -218,7 +218,7 @@ async def test_schemas_of_one_database_are_replayed_where_nothing_names_them(
     registry = guarded.registry_of(project, pg, [database])
     schemas = [f"Tenant {number}" for number in range(6)]
     targets = [
-        Target(f"t{number}", "app", "pg", database, schema=schema, create_schema=True)
+        Target(f"t{number}", "app", "pg", database, schema=schema, create_schema=True, search_path=beside)
         for number, schema in enumerate(schemas)
     ]
     async with engine.running(replace(registry, targets=tuple(targets)), max_concurrent=1) as running:
@@ -250,3 +250,56 @@ async def test_an_env_py_of_another_template_is_recorded_as_well(
         assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 3
     pictures = [await guarded.picture(pg, database) for database in databases]
     assert pictures == pictures[:1] * 5
+
+
+BY_DATA = """if op.get_bind().scalar(sa.text("SELECT count(*) FROM users")) > 1:
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True))"""
+NOT_BY_DATA = "op.execute('DO $$ BEGIN PERFORM 1; END $$')"
+# On env.py's way after BY_DATA: what is there may be another tenant's otherwise.
+AFTERWARDS = """if not sa.inspect(op.get_bind()).has_table("notes"):
+    op.create_table("notes", sa.Column("id", sa.Integer, primary_key=True), sa.Column("body", sa.Text))"""
+
+
+@pytest.mark.parametrize("before", [BY_DATA, NOT_BY_DATA])
+async def test_after_a_revision_that_goes_by_the_data_each_schema_is_looked_at_again(
+    before: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    bodies = [guarded.USERS, before, "op.execute('CREATE TABLE plain (a int)')", AFTERWARDS, guarded.COLUMN]
+    project = guarded.make_project(tmp_path / "project", *bodies)
+    plain, other, *databases = await make_databases(8)
+    registry = guarded.registry_of(project, pg, [plain, other, *databases])
+    with structlog.testing.capture_logs() as logs:
+        async with engine.running(registry, max_concurrent=1) as running:
+            await running.rollout("r0")
+            for database in (other, databases[-1]):
+                await engine.execute(pg, database, "INSERT INTO users VALUES (9, 'ninth')")
+            running.events.clear()
+            assert (await running.rollout(select="tenant notin (t000,t001)")).counts == {"succeeded": 6}
+            replayed = "mixed" if before == BY_DATA else "replay"
+            assert [guarded.ways(running)[f"t{number:03}"] for number in range(2, 8)][:5] == ["online"] * 2 + [
+                replayed
+            ] * 3
+    apart = [line["tenant"] for line in logs if line["event"] == "schema_apart"]
+    assert apart == (["t007"] if before == BY_DATA else [])
+    expected = await guarded.as_online(project, pg, plain), await guarded.as_online(project, pg, other)
+    for database in databases:
+        assert await guarded.picture(pg, database) == expected[database == databases[-1]]
+
+
+async def test_a_type_that_was_made_by_a_revision_that_asks_is_not_made_again(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """Alembic makes it once in a run; what could be rendered after it has it once more."""
+    asks = f"if not sa.inspect(op.get_bind()).has_table('first'):\n    {_WITH_MOOD.format('first')}"
+    project = guarded.make_project(tmp_path / "project", guarded.USERS, asks, _WITH_MOOD.format("second"))
+    plain, *databases = await make_databases(6)
+    async with engine.running(guarded.registry_of(project, pg, databases), max_concurrent=1) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 5}, view.failures
+        assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 3
+    expected = await guarded.as_online(project, pg, plain)
+    for database in databases:
+        assert await guarded.picture(pg, database) == expected
+
+
+_WITH_MOOD = "op.create_table({0!r}, sa.Column('a', sa.Enum('sad', 'ok', name='mood')))"

@@ -6,8 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.plan.compiled import Begun, Mark, Move, Online, RenderedStep, Rendering, Script, agreed, compiled
-from orchestrator.plan.recorded import RecordedStep, Recording, filled
+from orchestrator.plan.compiled import (
+    Begun,
+    Mark,
+    Move,
+    Online,
+    RenderedStep,
+    Rendering,
+    Script,
+    agreed,
+    compiled,
+    stretches,
+)
+from orchestrator.plan.recorded import RecordedStep, Recording, digest, filled
 from orchestrator.plan.steps import Plan
 
 BEGIN, COMMIT = Mark.BEGIN, Mark.COMMIT
@@ -91,6 +102,69 @@ def test_what_is_in_doubt_stays_online(recordings: list[Recording], said: str) -
 def test_what_comes_after_something_that_makes_schemas_differ_stays_online(first: RenderedStep, said: str) -> None:
     found = filled(steps(a=first), [recording("B")] * 2)
     assert said in (reason(found) or "")
+
+
+@pytest.mark.parametrize("each", [True, False])
+def test_what_comes_after_it_is_sent_as_it_was_seen(each: bool) -> None:
+    """A rendering ends where a revision asks, and does not know which types it would have made."""
+    seen = {**recording("CREATE TYPE t"), "c": RecordedStep(("C without its type",))}
+    for after, sent in ((seen, "C without its type"), ({**seen, "c": RecordedStep((), "it is odd")}, "C")):
+        found = filled(steps(each=each), [after] * 2)
+        items = [item for one in found.steps for item in one.items if not isinstance(item, Mark)]
+        assert items == ["A", "CREATE TYPE t", sent]
+        assert cut_alike(found, each)
+    unasked = filled(steps(each=each), [{**seen, "b": RecordedStep((), "it reads users")}] * 2)
+    assert "C" in unasked.steps[2].items
+
+
+def cut_alike(rendering: Rendering, each: bool) -> bool:
+    scripts = compiled(PLAN, rendering).segments
+    return [one.revisions for one in scripts if isinstance(one, Script)] == (
+        [("a",), ("b",), ("c",)] if each else [("a", "b", "c")]
+    )
+
+
+CLOCK = RenderedStep("a", ("a",), (BEGIN, COMMIT), "it reads the clock")
+
+
+def gates(rendering: Rendering, plan: Plan = PLAN) -> list[tuple[tuple[str, ...], str | None]]:
+    return [(one.revisions, one.gate) for one in compiled(plan, rendering).segments if isinstance(one, Script)]
+
+
+def test_what_comes_after_it_is_recorded_with_the_schema_that_it_found_for_a_gate() -> None:
+    lines = ("table t", "table u")
+    found = filled(steps(a=CLOCK), [{**recording("B"), "b": RecordedStep(("B",), schema=lines)}] * 2)
+    assert gates(found) == [(("b",), digest(lines)), (("c",), None)]
+    online, *scripts = compiled(PLAN, found).segments
+    assert list(stretches([online, *scripts])) == [online, tuple(scripts)]
+
+
+def test_the_gate_is_where_the_schema_is_known_and_only_if_something_recorded_follows() -> None:
+    plan = Plan((), ("d",), "upgrade", ("a", "b", "c", "d"))
+    sql = RenderedStep("b", ("b",), (BEGIN, "B", COMMIT))
+    asks = RenderedStep("c", ("c",), (BEGIN, COMMIT), ASKED, asks=True)
+    last = RenderedStep("d", ("d",), (BEGIN, "SELECT f()", COMMIT))
+    rendering = Rendering((CLOCK, sql, asks, last))
+    known = {"b": RecordedStep(("B",), schema=("t",)), "c": RecordedStep(("C",)), "d": RecordedStep(())}
+    assert gates(filled(rendering, [known] * 2), plan) == [(("b",), digest(["t"])), (("c",), None), (("d",), None)]
+    unlike = [known, {**known, "b": RecordedStep(("B",), schema=("u",))}]
+    assert "it comes after a" in str(reason(filled(rendering, unlike), "c"))
+    assert all(gate is None for _, gate in gates(filled(rendering, unlike), plan))
+    without = {**known, "c": RecordedStep((), "it reads users")}
+    assert all(gate is None for _, gate in gates(filled(rendering, [without] * 2), plan))
+
+
+def test_a_gate_parts_scripts_that_would_be_sent_together() -> None:
+    first = RenderedStep("a", ("a",), (BEGIN, "DO $$ $$", COMMIT))
+    found = filled(steps(a=first), [{**recording("B"), "b": RecordedStep(("B",), schema=("t",))}] * 2)
+    one, *rest = compiled(PLAN, found).segments
+    assert list(stretches([one, *rest])) == [(one,), tuple(rest)]
+
+
+def test_in_one_transaction_nobody_looks_in_the_middle() -> None:
+    first = RenderedStep("a", ("a",), ("DO $$ $$",))
+    found = filled(steps(each=False, a=first), [{**recording("B"), "b": RecordedStep(("B",), schema=("t",))}] * 2)
+    assert "may do otherwise" in str(reason(found))
 
 
 def test_only_a_revision_that_asks_and_nothing_else_is_filled() -> None:
