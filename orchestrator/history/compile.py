@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import io
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -227,11 +228,24 @@ class _Arguments(dict[str, str]):
         self._noticed()
         return super().__or__(other)
 
-    __ror__ = __or__
+    def __ror__(self, other: Any) -> Any:
+        return other | dict(self)
 
     def _look(self, key: str) -> None:
         if key == "tenant":
             self._noticed()
+
+
+def _notice_arguments(options: Any, asked: Callable[[], None]) -> None:
+    """Notice whoever looks for `-x` where Alembic's command line keeps it."""
+
+    class Watched(type(options)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name == "x" and not watching.is_library(sys._getframe(1).f_globals.get("__name__", "")):
+                asked()
+            return super().__getattribute__(name)
+
+    options.__class__ = Watched
 
 
 class _Environment(watching.WatchedEnvironment):
@@ -242,6 +256,7 @@ class _Environment(watching.WatchedEnvironment):
         destination: Any = list(job.plan.goal) or "base"
         options = {"starting_rev": starting, "destination_rev": destination, "tag": None}
         self._job, self._rendering = job, rendering
+        _notice_arguments(config.cmd_opts, self._by_tenant)
         super().__init__(config, scripts, fn=rendering.walk, as_sql=True, **options)
 
     def get_x_argument(self, as_dictionary: bool = False) -> Any:
