@@ -37,7 +37,7 @@ async def run(pg: Server, make_databases: MakeDatabases) -> Run:
     await engine.execute(pg, database, TABLES)
     url = make_url(pg.url(database)).set(drivername="postgresql+psycopg")
 
-    def run(body: str, *, schema: str | None = None) -> RecordedStep:
+    def run(body: str, *, schema: str | None = None, module: str = "a_revision") -> RecordedStep:
         made = sa.create_engine(url, poolclass=pool.NullPool)
         recorder = StepRecorder(schema, "SELECT 'a line'")
         with suppress(_Undone), made.connect() as connection:
@@ -46,7 +46,7 @@ async def run(pg: Server, make_databases: MakeDatabases) -> Run:
             event.listen(connection, "commit", lambda connection: recorder.ends())
             recorder.attach(context)
             with context.begin_transaction():
-                recorder.following("r", _function(body, Operations(context)), None)()
+                recorder.following("r", _function(body, Operations(context), module), None)()
                 raise _Undone
         return recorder.steps["r"]
 
@@ -57,9 +57,9 @@ class _Undone(Exception):
     """What the revision has done is rolled back."""
 
 
-def _function(body: str, op: Operations) -> Callable[[], None]:
+def _function(body: str, op: Operations, module: str) -> Callable[[], None]:
     """As a module of a project would have it."""
-    names: dict[str, Any] = {"__name__": "a_revision", "op": op, "sa": sa}
+    names: dict[str, Any] = {"__name__": module, "op": op, "sa": sa}
     exec(f"def upgrade():\n{textwrap.indent(body, '    ')}", names)
     upgrade: Callable[[], None] = names["upgrade"]
     return upgrade
@@ -162,6 +162,11 @@ OTHERWISE = [
         "the result's rowcount",
     ),
     ("print(op.get_bind().exec_driver_sql('DELETE FROM users').rowcount)", "the result's rowcount"),
+    (
+        "n = sa.Table('users', sa.MetaData(), sa.Column('id', sa.Integer, primary_key=True))\n"
+        "op.get_bind().execute(n.insert(), {'id': 7}).inserted_primary_key",
+        "the result's inserted_primary_key",
+    ),
     ("op.get_bind().engine.url", "engine.url"),
     ("op.get_bind().engine.connect().close()", "engine.connect"),
     ("op.get_bind().engine.dialect.server_version_info", "the server's version"),
@@ -219,6 +224,11 @@ AMONG_NEIGHBOURS = [
     ("sa.inspect(bind).has_schema('public')", "which schemas there are"),
     ("bind.scalar(sa.text('SELECT 1 FROM pg_class LIMIT 1'))", "in its own words"),
 ]
+
+
+async def test_what_a_library_sends_past_alembic_is_noticed(run: Run) -> None:
+    found = await _of(run, "op.get_bind().exec_driver_sql('SELECT 1')", module="sqlalchemy.ext.another")
+    assert found == RecordedStep(reason="it sends SQL past Alembic")
 
 
 async def test_where_others_share_the_database_only_its_own_schema_is_asked_for(run: Run) -> None:
