@@ -6,7 +6,7 @@ when it takes too long: nothing is ever held up for good.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -274,9 +274,11 @@ class Certification:
         group = self._of_standing(turn)
         if group is None or group.verdict is not None:
             return
-        if turn.observed is not None and (why := self._otherwise(group, turn.observed.lines)) is not None:
-            self._decide(self._whole, Verdict(reason=why, differs=True))
-            return
+        if turn.observed is not None and self._compiled is not None:
+            group.lines.append(turn.observed.lines)
+            if not self._asks and (why := _otherwise(self._compiled, group.lines)) is not None:
+                self._decide(self._whole, Verdict(reason=why, differs=True))
+                return
         group.seen.append(turn.fingerprint)
         if self._asks and turn.observed is not None and group.compiled is None:
             group.recordings.append(turn.recording)
@@ -286,19 +288,6 @@ class Certification:
                 return  # whether they should have become alike is not known yet
         self._look(group, turn.fingerprint, "targets that were migrated online differ from each other")
 
-    def _otherwise(self, group: Group, lines: Lines) -> str | None:
-        """Why what a target was sent online is not what would be replayed."""
-        rendering = self._compiled.rendering if self._compiled is not None else None
-        if rendering is None:
-            return None
-        compiled = {step.revision for step in rendering.steps if step.reason is None}
-        for others in group.lines:
-            if (where := sent.difference(lines, others, compiled)) is not None:
-                return f"targets that were migrated online were not sent the same ({where})"
-        group.lines.append(lines)
-        where = sent.difference(lines, sent.expected(rendering), compiled)
-        return None if where is None else f"what env.py sent is not what was compiled ({where})"
-
     def _complete(self, group: Group, compiled: Compiled) -> None:
         """All that were wanted have been seen: what is to be proved next."""
         if compiled.asking is None:
@@ -306,6 +295,9 @@ class Certification:
             return
         found = compiling.compiled(compiled.plan, recorded.filled(compiled.asking, group.recordings))
         group.recordings.clear()
+        if (why := _otherwise(found, group.lines)) is not None:
+            self._decide(group, Verdict(reason=why, differs=True))
+            return
         if found.recorded:
             group.compiled = replace(found, asking=None)
             return
@@ -362,6 +354,19 @@ class Certification:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _otherwise(compiled: Compiled, lines: Sequence[Lines]) -> str | None:
+    """Why what targets were sent online is not what would be replayed."""
+    if compiled.rendering is None or not lines:
+        return None
+    first, *others = lines
+    rendered = sent.rendered(compiled.rendering)
+    for one in others:
+        if (where := sent.difference(one, first, rendered)) is not None:
+            return f"targets that were migrated online were not sent the same ({where})"
+    where = sent.difference(first, sent.expected(compiled.rendering), rendered)
+    return None if where is None else f"what env.py sent is not what was compiled ({where})"
 
 
 def _unlike(group: Group, turn: Turn) -> str | None:

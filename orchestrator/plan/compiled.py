@@ -32,7 +32,7 @@ class RenderedStep:
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
     boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
     be recorded (`plan.recorded`); without a reason, it was. `gate`: as of `Script`. `wire`: as `items`, with digests of
-    what env.py's driver is handed in the place of statements (`plan.sent`).
+    what env.py's driver is handed in the place of statements (`plan.sent`); None where it was recorded.
     """
 
     revision: str
@@ -41,7 +41,7 @@ class RenderedStep:
     reason: str | None = None
     asks: bool = False
     gate: str | None = None
-    wire: tuple[str | Mark, ...] = field(default=(), repr=False)
+    wire: tuple[str | Mark, ...] | None = field(default=(), repr=False)
 
     @property
     def is_backfill(self) -> bool:

@@ -28,8 +28,13 @@ class Line(NamedTuple):
 Lines = tuple[Line, ...]
 
 
+def rendered(rendering: Rendering) -> frozenset[str]:
+    """The revisions that would be sent as they were rendered."""
+    return frozenset(step.revision for step in rendering.steps if step.reason is None and step.wire is not None)
+
+
 def expected(rendering: Rendering) -> Lines:
-    """What a run of env.py sends for the rendering's steps that have no reason to run online."""
+    """What a run of env.py sends for those."""
     return tuple(_Walk().over(rendering))
 
 
@@ -79,6 +84,8 @@ class _Walk:
     def over(self, rendering: Rendering) -> Iterator[Line]:
         self._follow(rendering.before)
         for step in rendering.steps:
+            if step.wire is None:
+                continue
             body = list(step.wire)
             ending = []
             while body and body[-1] is Mark.COMMIT:  # the version table is written before
