@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect
 
-from orchestrator.history import faithful
+from orchestrator.history import handed
 from orchestrator.history.literals import Literals
 from orchestrator.history.rehearsal import Rehearsal
 
@@ -63,6 +63,6 @@ class Speaker:
         dialect = self._rehearsal.dialect
         sent = self._rehearsal.of(construct, parameters)
         if dialect.name in _PROVED:
-            faithful.prove(texts, sent, dialect, self._literals.allowed)
-        wire = tuple(faithful.digest(one, dialect) for one in sent)
+            handed.prove(texts, sent, dialect, self._literals.allowed)
+        wire = tuple(handed.digest(one, dialect) for one in sent)
         return Spoken(tuple("".join(pieces) for pieces in texts), wire)

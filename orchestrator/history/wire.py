@@ -13,7 +13,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection, Dialect
 
-from orchestrator.history import drivers, faithful
+from orchestrator.history import drivers, handed
 from orchestrator.history.rehearsal import Sent
 from orchestrator.plan.sent import MOVE, Line, Lines
 
@@ -94,7 +94,7 @@ class Wire:
         alone = drivers.commits_each(connection)
         what = MOVE
         if self._within:
-            what = faithful.digest(sent, connection.dialect)
+            what = handed.digest(sent, connection.dialect)
             self._hears(what)
         self._lines.append(Line(revision, what, None if alone else self._transaction))
 

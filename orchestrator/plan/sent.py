@@ -52,7 +52,7 @@ def difference(theirs: Sequence[Line], ours: Sequence[Line], revisions: Collecti
         one, other = (lines[place] if place < len(lines) else None for lines in (first, second))
         if one == other:
             continue
-        line = one or other
+        line = other or one
         assert line is not None
         told = _place(line.revision, first[:place])
         alike = one is not None and other is not None and one[:2] == other[:2]

@@ -1,5 +1,5 @@
-"""Whether SQL with its values in it means what a driver is handed: the same text, and for each bound value a literal
-that the server takes for it."""
+"""What a driver is handed for a statement: as a digest, and held against SQL with the values in it, which must be the
+same text, with a literal in the place of each value that the server takes for it."""
 
 from __future__ import annotations
 
