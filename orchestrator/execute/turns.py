@@ -42,7 +42,7 @@ class Turn:
         around = self._around
         now = around.clock()
         ends = now + LONGEST_SECONDS
-        if self._over is not None and self._over[0] == report.backfill:
+        if report.progress.finished and self._over is not None and self._over[0] == report.backfill:
             return self._over[1]  # whoever asked did not hear it
         run = self._heard(report, now)
         while isinstance(answer := self._decided(run, report, now), Wait) and now < ends and not report.waits:

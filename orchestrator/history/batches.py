@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -67,6 +68,14 @@ class _State:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """Where the next batch ends, if it is to have so many rows."""
+
+    size: int
+    upto: Key
+
+
 class Loop:
     """One backfill on one target. `until_empty`: sweep again until a sweep finds nothing to change."""
 
@@ -102,6 +111,7 @@ class Loop:
         self._swept: list[int] = []
         self._ran: list[Ran | Refused] = []
         self._unasked_until = 0.0
+        self._ahead: _Ahead | None = None
 
     def run(self) -> int:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
@@ -236,7 +246,7 @@ class Loop:
         if state.sweep >= 2 and state.last is None:
             time.sleep(min(FIRST_PAUSE_SECONDS * 2 ** (state.sweep - 2), LONGEST_PAUSE_SECONDS))
         while state.upper is not None and state.last != state.upper:
-            size = self._ask(state)
+            size, self._ahead = self._ask(state), None  # it may have waited for long
             state = self._tried(state, size)
             while state.last != state.upper and self._goes_unasked():
                 state = self._tried(state, size)
@@ -284,9 +294,8 @@ class Loop:
         return state
 
     def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
-        assert state.upper is not None
         with self._transaction():
-            upto, seen = self._keyset.step(self._connection, state.last, state.upper, size)
+            upto, seen = self._step(state, size)
             changed = self._change.apply(self._connection, state.last, upto)
             self._refuse_standing_still(state, upto, seen)
             if self._until_empty and changed:
@@ -300,9 +309,32 @@ class Loop:
             )
             change = self._change
             changes = touched.written(self._keyset.table, change.columns, change.reads, self._touched)
-            kept = _kept(after)
-            self._checkpoint.move(self._connection, _place(state), batch_size=size, touched=changes, **kept)
+            ahead = self._moved(state, after, batch_size=size, touched=changes)
+        self._ahead = ahead
         return after, Ran(size, seen, changed, time.monotonic() - began)
+
+    def _step(self, state: _State, size: int) -> tuple[Key, int]:
+        """Where the batch ends, and how many rows it has. The batch before may have asked; if this one is refused, the
+        next asks again."""
+        assert state.upper is not None
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.size == size:
+            return ahead.upto, size
+        return self._keyset.step(self._connection, state.last, state.upper, size)
+
+    def _moved(self, state: _State, after: _State, **values: Any) -> _Ahead | None:
+        """Write how far it is. Where the next batch follows at once, the same statement asks where that one ends."""
+        values |= _kept(after)
+        size, place = values["batch_size"], _place(state)
+        at_once = after.last != after.upper and time.monotonic() < self._unasked_until
+        if not (at_once and self._server.writes_and_asks):
+            self._checkpoint.move(self._connection, place, **values)
+            return None
+        assert after.last is not None
+        assert after.upper is not None
+        question = self._keyset.ahead(after.last, after.upper, size)
+        row = self._checkpoint.move_and_ask(self._connection, place, question, **values)
+        return None if row is None else _Ahead(size, self._keyset.key(row))
 
     def _refuse_standing_still(self, state: _State, upto: Key, seen: int) -> None:
         """A batch has rows, and its last key is beyond the one before: else what the database compares is not what it

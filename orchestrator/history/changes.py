@@ -6,6 +6,7 @@ import hashlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import clauses, infinities, matches, scanner
 from orchestrator.history.keyset import Keyset
+from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
 # a row stays as it is.
@@ -57,6 +59,8 @@ class SetColumns:
         if moved := [column.name for column in keyset.columns if column.name in values]:
             raise CommandError(f"`set_` changes {moved[0]!r}, by which the rows are gone through: name another `key`")
         self.columns = frozenset(values)
+        for name, value in values.items():
+            _refuse_unbalanced(keyset, value, f"{name!r} in `set_`")
         made = {name: clauses.expression(value) for name, value in values.items()}
         self.where, told = _filter(keyset, where)
         listed = ", ".join(f"{name} = {clauses.written(value)}" for name, value in sorted(made.items()))
@@ -64,15 +68,34 @@ class SetColumns:
         self.reads = frozenset(it.name for it in keyset.table.columns if _names(values_told, it.name))
         self.definition = f"set {listed} where {told}"
         self.sql = "\n".join(clauses.text(it) for it in (self.where, *made.values()))
-        self._values = {name: _value(keyset.table.columns[name], it) for name, it in made.items()}
+        names = _in_order(keyset, {name: clauses.text(it) for name, it in made.items()})
+        self._values = [(name, _value(keyset, keyset.table.columns[name], made[name])) for name in names]
         self._made = cache(self._update)
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
         return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
 
     def _update(self, first: bool) -> sa.Update:
-        change = self._keyset.table.update().where(self._keyset.between(first=first)).values(self._values)
+        change = self._keyset.table.update().where(self._keyset.between(first=first)).ordered_values(*self._values)
         return change if self.where is None else change.where(self.where)
+
+
+def _in_order(keyset: Keyset, written: Mapping[str, str]) -> list[str]:
+    """Each column before those that it is made of: MySQL sets one after the other, and reads what it has just set where
+    the others read the row as it was. Raises CommandError where there is no such order, and it matters."""
+    left = {name: {other for other in written if other != name and _names(sql, other)} for name, sql in written.items()}
+    order: list[str] = []
+    while left:
+        free = [name for name in left if not any(name in reads for other, reads in left.items() if other != name)]
+        if not free and keyset.dialect in MYSQL_DIALECTS:
+            raise CommandError(
+                f"`set_` of the backfill of {keyset.table.fullname!r} makes {' and '.join(sorted(left))} of each "
+                "other, and MySQL sets one after the other: what the first one was is gone by then. Use "
+                "op.backfill_rows, or set them one after the other by way of a further column"
+            )
+        order += free or left
+        left = {name: reads for name, reads in left.items() if name not in order}
+    return order
 
 
 def _names(sql: str, column: str) -> bool:
@@ -140,7 +163,8 @@ class TransformRows:
                     f"the function of the backfill of {table.fullname!r} changes {name!r}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
-        return table.update().where(self._keyset.is_bound()).values({name: sa.bindparam(name) for name in names})
+        values = {name: sa.bindparam(name, type_=_nullable(table.columns[name])) for name in names}
+        return table.update().where(self._keyset.is_bound()).values(values)
 
 
 class Statement:
@@ -233,17 +257,40 @@ def _smallest(column: sa.Column[Any]) -> int | None:
 
 def _filter(keyset: Keyset, where: Any) -> tuple[sa.ColumnElement[bool] | None, str]:
     """Which rows are to be changed, and the same in words."""
+    _refuse_unbalanced(keyset, where, "`where`")
     made = clauses.condition(where)
     if made is None:
         return None, clauses.written(None)
-    return clauses.alone(made, f"`where` of the backfill of {keyset.table.fullname!r}"), clauses.written(made)
+    what = f"`where` of the backfill of {keyset.table.fullname!r}"
+    return clauses.alone(made, keyset.table, what), clauses.written(made)
 
 
-def _value(column: sa.Column[Any], value: Any) -> Any:
+def _refuse_unbalanced(keyset: Keyset, given: Any, what: str) -> None:
+    """It is put into parentheses of its own, which it must not end."""
+    depth = 0
+    for mark in re.findall("[()]", scanner.code(given, keyset.dialect)) if isinstance(given, str) else ():
+        depth += 1 if mark == "(" else -1
+        if depth < 0:
+            break
+    if depth:
+        raise CommandError(f"{what} of the backfill of {keyset.table.fullname!r}: a parenthesis has no other half")
+
+
+def _value(keyset: Keyset, column: sa.Column[Any], value: Any) -> Any:
     """A value goes by a name of ours: SQLAlchemy would take the column's, which a parameter of `where` may have."""
     if isinstance(value, sa.ClauseElement):
-        return clauses.alone(value, f"{column.name!r} in `set_` of the backfill of {column.table.fullname!r}")
-    return sa.bindparam(None, value, type_=column.type, unique=True)
+        what = f"{column.name!r} in `set_` of the backfill of {keyset.table.fullname!r}"
+        return clauses.alone(value, keyset.table, what)
+    return sa.bindparam(None, value, type_=_nullable(column), unique=True)
+
+
+def _nullable(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+    """The column's type, to which None is NULL: by itself, JSON takes it for its own `null`, and reads both as None."""
+    if not isinstance(column.type, sa.JSON):
+        return column.type
+    kind = copy(column.type)
+    kind.none_as_null = True
+    return kind
 
 
 def digest(keyset: Keyset, change: Change) -> str:

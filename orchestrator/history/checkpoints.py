@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.backfill.model import Direction
 from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.history.keyset import Question
 
 _SCHEMA = (
     "SELECT n.nspname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -88,6 +89,7 @@ class Checkpoint:
     def __init__(self, table: sa.Table, identity: Identity, owner: str) -> None:
         self._table, self._identity, self.owner = table, identity, owner
         self._made: dict[tuple[str, ...], sa.Update] = {}
+        self._asking: dict[tuple[tuple[str, ...], sa.Select[Any]], sa.Select[Any]] = {}
         self._found: sa.RowMapping | None = None
 
     @property
@@ -144,12 +146,22 @@ class Checkpoint:
     def move(self, connection: Connection, place: Mapping[str, int], **values: Any) -> None:
         """Write what the transaction has done, from `place` on. Raises TakenOverError where the row is not ours any
         more, or stands elsewhere."""
-        given = {"updated_at": _now(), **values}
-        new = {f"new_{name}": value for name, value in given.items()}
-        old = {f"old_{name}": value for name, value in place.items()}
-        changed = connection.execute(self._moving(tuple(given), tuple(place)), new | old)
-        if changed.rowcount != 1:
+        given, parameters = _given(place, values)
+        if connection.execute(self._moving(tuple(given), tuple(place)), parameters).rowcount != 1:
             raise TakenOverError
+
+    def move_and_ask(
+        self, connection: Connection, place: Mapping[str, int], question: Question, **values: Any
+    ) -> Sequence[Any] | None:
+        """The same, with a question in the same statement, which saves the way there and back where the server knows
+        such statements (PostgreSQL). Returns the first row of the answer, which has no NULL; None where there is none.
+        """
+        given, parameters = _given(place, values)
+        asked = self._moving_and_asking(tuple(given), tuple(place), question.select)
+        changed, *row = connection.execute(asked, parameters | question.parameters).one()
+        if changed != 1:
+            raise TakenOverError
+        return None if row[0] is None else row
 
     def accepting(self, connection: Connection, definition: str) -> str:
         """The SQL by which a person says that a backfill that goes by another text is the same."""
@@ -183,6 +195,17 @@ class Checkpoint:
             )
         return self._made[names]
 
+    def _moving_and_asking(
+        self, names: tuple[str, ...], place: tuple[str, ...], select: sa.Select[Any]
+    ) -> sa.Select[Any]:
+        if (names, select) not in self._asking:
+            moved = self._moving(names, place).returning(sa.literal(1)).cte("moved")
+            changed = sa.select(sa.func.count().label("changed")).select_from(moved).subquery("counted")
+            found = select.subquery("found")
+            both = changed.outerjoin(found, sa.true())
+            self._asking[names, select] = sa.select(changed.c.changed, *found.c).select_from(both)
+        return self._asking[names, select]
+
     def _is_ours(self) -> Sequence[sa.ColumnElement[bool]]:
         columns, identity = self._table.c, self._identity
         return (
@@ -211,6 +234,13 @@ def exists(connection: Connection, table: sa.Table) -> bool:
         preparer = connection.dialect.identifier_preparer
         connection.exec_driver_sql(f"ALTER TABLE {preparer.format_table(table)} ADD COLUMN numbers TEXT")
     return True
+
+
+def _given(place: Mapping[str, int], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is written, and the parameters of it and of where the row must stand."""
+    given = {"updated_at": _now(), **values}
+    old = {f"old_{name}": value for name, value in place.items()}
+    return given, {f"new_{name}": value for name, value in given.items()} | old
 
 
 def _now() -> datetime:

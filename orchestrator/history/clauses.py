@@ -33,12 +33,18 @@ def expression(value: Any) -> Any:
     return _enclosed(value) if isinstance(value, (sa.TextClause, sa.ColumnClause)) else value
 
 
-def alone(clause: Any, what: str) -> Any:
+def alone(clause: Any, table: sa.Table, what: str) -> Any:
     """The same clause with parameters of its own: those of another clause may have the same names and other values.
-    Raises CommandError, in which `what` tells where it stands, for a parameter without a value."""
+    Where it means the table that is changed, it has that: of another object of the same name SQLAlchemy makes a second
+    table, whose rows have nothing to do with the row that is changed. Raises CommandError, in which `what` tells where
+    it stands, for a parameter without a value, and for a column that the table does not have."""
     _refuse_unbound(clause, what)
 
-    def renamed(element: Any, **_: Any) -> Any:
+    def own(element: Any, **_: Any) -> Any:
+        if isinstance(element, sa.TableClause) and _means(element, table, what):
+            return table
+        if isinstance(element, sa.ColumnClause) and isinstance(element.table, sa.TableClause):
+            return _column(element, table, what) if _means(element.table, table, what) else None
         if isinstance(element, sa.BindParameter) and not element.unique:
             # Of a name that no column has, nor a parameter of ours.
             return sa.bindparam(
@@ -52,7 +58,23 @@ def alone(clause: Any, what: str) -> Any:
             )
         return None
 
-    return visitors.replacement_traverse(clause, {}, renamed)
+    return visitors.replacement_traverse(clause, {}, own)
+
+
+def _means(named: sa.TableClause, table: sa.Table, what: str) -> bool:
+    schema = getattr(named, "schema", None)
+    if named.name == table.name and (schema is None) != (table.schema is None):
+        raise CommandError(
+            f"{what} names {named.fullname!r}, and the backfill {table.fullname!r}: whether that is the same table "
+            "cannot be told. Give both the schema (`schema=...` of the backfill), or neither"
+        )
+    return named.name == table.name and schema == table.schema
+
+
+def _column(named: sa.ColumnClause[Any], table: sa.Table, what: str) -> sa.Column[Any]:
+    if named.name not in table.columns:
+        raise CommandError(f"{what} names the column {named.name!r}, which {table.fullname!r} does not have")
+    return table.columns[named.name]
 
 
 def statement(sql: str, bounds: Collection[sa.BindParameter[Any]], what: str) -> sa.TextClause:

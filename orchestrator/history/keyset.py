@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -18,6 +18,11 @@ from orchestrator.history import infinities, servers
 
 _GENERATED = "generated"
 _SKIPPED, _COUNTED = "skipped", "counted"
+
+
+class Question(NamedTuple):
+    select: sa.Select[Any]
+    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +88,25 @@ class Keyset:
 
     def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
         """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
-        first = after is None
-        if first not in self._steps:
-            self._steps[first] = self._asked(first)
-        ends, counted = self._steps[first]
-        bounds = self.bounds(after, upper)
-        row = connection.execute(ends, bounds | {self._named(_SKIPPED): size - 1}).first()
+        ends, counted = self._made(first=after is None)
+        row = connection.execute(ends, self._bounded(after, upper, size)).first()
         if row is not None:
             return self.key(row), size
-        return upper, int(connection.execute(counted, bounds | {self._named(_COUNTED): size}).scalar_one())
+        counting = self.bounds(after, upper) | {self._named(_COUNTED): size}
+        return upper, int(connection.execute(counted, counting).scalar_one())
+
+    def ahead(self, after: Key, upper: Key, size: int) -> Question:
+        """What `step` asks first, to be asked along with something else; `key` reads the answer."""
+        ends, _ = self._made(first=False)
+        return Question(ends, self._bounded(after, upper, size))
+
+    def _bounded(self, after: Key | None, upper: Key, size: int) -> dict[str, Any]:
+        return self.bounds(after, upper) | {self._named(_SKIPPED): size - 1}
+
+    def _made(self, *, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
+        if first not in self._steps:
+            self._steps[first] = self._asked(first)
+        return self._steps[first]
 
     def _asked(self, first: bool) -> tuple[sa.Select[Any], sa.Select[Any]]:
         """For the last key of a batch, and how many rows there are up to the upper one."""

@@ -17,7 +17,6 @@ from orchestrator.history import mixed, reversals
 from orchestrator.history.mixed import DIRECTIONS
 from orchestrator.history.places import line_of, null_byte
 from orchestrator.history.revisions import RevisionFile, Snapshot, contents_of, digest_over, python_files
-from orchestrator.registry import verifications
 from orchestrator.registry.model import Track
 from orchestrator.registry.precautions import Verification
 
@@ -127,6 +126,8 @@ def _verify(track: Track, script: Script) -> tuple[Verification, ...]:
     if written is None or callable(written) or isinstance(written, ModuleType):
         return ()
     try:
+        from orchestrator.registry import verifications  # a fifth of a worker's start, and few revisions have any
+
         return verifications.declared(script.revision, written)
     except ValueError as exc:
         raise HistoryError(

@@ -67,6 +67,9 @@ class Writers:
 class Server:
     """One that tells and limits nothing."""
 
+    # Whether one statement may write, and ask something else.
+    writes_and_asks = False
+
     def __init__(self, table: sa.Table) -> None:
         self._table = table
 
@@ -178,6 +181,8 @@ _WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
 
 
 class PostgreSQL(Server):
+    writes_and_asks = True
+
     def __init__(self, table: sa.Table, quoted: str) -> None:
         super().__init__(table)
         self._quoted = quoted

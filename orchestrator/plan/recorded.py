@@ -13,6 +13,7 @@ from orchestrator.plan.statements import UnterminatedError, commands
 
 # What is recorded on one target may hold what is its own: its name, an object's number. So it takes two.
 LEAST = 2
+MAY_BE = "where it reads the catalog only, it is recorded on the first targets"
 # Commands that make of the data what they like: afterwards two schemas that were equal may differ.
 _AT_WILL = frozenset({"do", "call", "select", "with", "values", "execute"})
 
@@ -69,6 +70,12 @@ def _schema_before(step: RenderedStep, rendering: Rendering, recordings: Sequenc
     found = {recording[step.revision].schema if step.revision in recording else None for recording in recordings}
     (schema,) = found if len(found) == 1 else (None,)
     return digest(schema) if schema is not None and not rendering.before else None
+
+
+def told(rendering: Rendering) -> Rendering:
+    """The rendering, of which each step that may be recorded says so: what it asks, nobody knows before it has run."""
+    steps = (replace(one, reason=f"{one.reason}; {MAY_BE}") if one.asks else one for one in rendering.steps)
+    return replace(rendering, steps=tuple(steps))
 
 
 def acts_at_will(sql: str) -> bool:

@@ -12,7 +12,7 @@ from orchestrator.execute.render import render_plan
 from orchestrator.history.revisions import History
 from orchestrator.observe.fleet import Fleet
 from orchestrator.plan import compiled as compiling
-from orchestrator.plan import findings
+from orchestrator.plan import findings, recorded
 from orchestrator.plan import manifest as manifests
 from orchestrator.plan.compiled import IN_BATCHES, Compiled, Online, Rendering
 from orchestrator.plan.manifest import Manifest, PlannedGroup
@@ -22,9 +22,6 @@ from orchestrator.registry.model import Registry, Target, TargetKey, Track
 from orchestrator.rollout.state import Aim, FleetState
 from orchestrator.service.survey import NAMES_SHOWN, FleetSurvey
 from orchestrator.service.wiring import Parts, limits
-
-# Of a revision that asks its connection something: what, nobody knows before it has run.
-RECORDED = "where it reads the catalog only, it is recorded on the first targets"
 
 
 class Look(NamedTuple):
@@ -197,12 +194,11 @@ async def _compiled(
     if reason is not None:
         backfills = history.backfills(plan.direction)
         return None, {step: IN_BATCHES if step in backfills else reason for step in plan.steps}, None
+    if registry.tracks[target.track].execution == "auto":
+        rendering = recorded.told(rendering)
     made = compiling.compiled(plan, rendering)
     stretches = [segment for segment in made.segments if isinstance(segment, Online)]
     online = {name: why for one in stretches for name, why in zip(one.revisions, one.reasons, strict=True)}
-    if registry.tracks[target.track].execution == "auto":
-        asking = [step.revision for step in rendering.steps if step.asks]
-        online.update({name: f"{online[name]}; {RECORDED}" for name in asking})
     return made, online, rendering
 
 

@@ -22,6 +22,7 @@ from orchestrator.plan import doubt
 from orchestrator.registry.model import TargetKey
 from orchestrator.rollout import windows
 from orchestrator.rollout.state import Migration, MigrationState, Rollout, RolloutState, count, summed
+from orchestrator.rollout.windows import Freeze
 from orchestrator.store import rules, starts
 from orchestrator.store.rows import event_row, migration_row, rollout_from, rollout_row
 from orchestrator.store.rules import Holding, MigrationKey, Numbered, Stored
@@ -141,18 +142,32 @@ def save_each(
     """Save what can be saved, in order; the value tells for each change why it was refused, or None."""
     all_changed = [change.migration for change in changes]
     stored = _hold(connection, _rollouts(all_changed, [change.event for change in changes if change.event]))
-    known = _known(connection, all_changed)
     held = starts.frozen(connection) if any(map(_is_start, changes)) else None
-    refusals = [
+    refusals = _refusals(changes, stored, None, held)
+    if not _update(connection, [change.migration for change in _kept(changes, refusals)]):
+        refusals = _refusals(changes, stored, _known(connection, all_changed), held)
+    published = _append(connection, stored, [one.event for one in _kept(changes, refusals) if one.event])
+    return Written(refusals, published)
+
+
+def _refusals(
+    changes: Sequence[MigrationChange],
+    stored: Mapping[str, Stored],
+    known: Collection[MigrationKey] | None,
+    held: Freeze | None,
+) -> list[OrchestratorError | None]:
+    return [
         windows.refused(held)
         if held is not None and _is_start(change)
         else rules.refusal(change.migration, stored.get(change.migration.rollout), known)
         for change in changes
     ]
-    kept = [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
-    _update(connection, [change.migration for change in kept])
-    published = _append(connection, stored, [change.event for change in kept if change.event])
-    return Written(refusals, published)
+
+
+def _kept(
+    changes: Sequence[MigrationChange], refusals: Sequence[OrchestratorError | None]
+) -> Sequence[MigrationChange]:
+    return [change for change, refused in zip(changes, refusals, strict=True) if refused is None]
 
 
 def _is_start(change: MigrationChange) -> bool:
@@ -224,9 +239,15 @@ def _replace(connection: Connection, changed: Sequence[Migration], stored: Mappi
     _update(connection, changed)
 
 
-def _update(connection: Connection, changed: Sequence[Migration]) -> None:
+def _update(connection: Connection, changed: Sequence[Migration]) -> bool:
+    """Whether the database says that each of them was there: asking before costs as much as the rest. One that was not
+    is not made."""
+    found = 0
     for part in slices(changed, SLICE):
-        connection.execute(_UPDATE_MIGRATION, [_new_values(migration) for migration in part])
+        values = [_new_values(migration) for migration in part]
+        found += connection.execute(_UPDATE_MIGRATION, values if len(values) > 1 else values[0]).rowcount
+    counts_several = connection.dialect.supports_sane_multi_rowcount or len(changed) < 2
+    return counts_several and found == len(changed)
 
 
 def _new_values(migration: Migration) -> dict[str, Any]:

@@ -69,11 +69,13 @@ def holding(rollout_id: str, before: RolloutState, after: RolloutState, *, reope
     return Holding.RELEASE if after.finished else Holding.ACQUIRE
 
 
-def refusal(migration: Migration, stored: Stored | None, known: Collection[MigrationKey]) -> OrchestratorError | None:
-    """Why this migration's new state cannot be saved; None when it can."""
+def refusal(
+    migration: Migration, stored: Stored | None, known: Collection[MigrationKey] | None
+) -> OrchestratorError | None:
+    """Why this migration's new state cannot be saved; None when it can. `known`: which were frozen; None: it was."""
     if stored is None:
         return unknown(migration.rollout)
-    if key(migration) not in known:
+    if known is not None and key(migration) not in known:
         return NotFoundError(f"{migration.key} is not among the targets of rollout {migration.rollout}")
     if stored.state.finished:
         return StateError(

@@ -106,7 +106,7 @@ async def _resident_while(running: Engine, rows: int) -> int:
     first = last = _resident()
     while throttle.underway():
         last = _resident()
-        await anyio.sleep(0.1)
+        await anyio.sleep(0.5)
     with anyio.fail_after(60):
         await running.service.finished(view.rollout.id)
     return last - first

@@ -9,6 +9,7 @@ import anyio
 import yaml
 
 from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
+from orchestrator.plan import recorded
 from tests import engine, environments
 from tests.benchmarks import rollout
 from tests.command import run
@@ -87,7 +88,7 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
     assert lines[1] == ["3", "targets", "at -: unprovisioned  t000, t001, t002"]
     assert lines[2:5] == [
         ["alpha", "sql"],
-        ["asks", "online", "it asks the connection for an answer: inspect()"],
+        ["asks", "online", f"it asks the connection for an answer: inspect(); {recorded.MAY_BE}"],
         ["omega", "sql"],
     ]
     lasting = "it cannot be taken back: its downgrade is empty"

@@ -299,6 +299,22 @@ async def test_a_pause_in_the_last_batch_holds_what_comes_next(server: Server) -
         assert len(bench.of(BackfillFinished)) == 1
 
 
+async def test_the_same_backfill_of_another_schema_is_another_one(server: Server) -> None:
+    """env.py may lead several schemas of a database through the same revision, one after the other."""
+    bench = Bench(RULES, server)
+    async with bench.loop() as loop:
+        for _ in range(2):
+            loop.progress = Progress(estimated=1000)
+            await loop.go()
+            assert order(bench, "pause", Scope(tenant="acme")) == 1
+            await loop.held()
+            assert order(bench, "resume", Scope(tenant="acme")) == 1
+            await loop.go()
+            loop.progress = Progress(finished=True)
+            assert isinstance(await loop.ask(), Go)
+    assert len(bench.of(BackfillStarted)) == len(bench.of(BackfillFinished)) == 2
+
+
 async def test_thresholds_sizes_and_budgets_change_while_it_runs(server: Server) -> None:
     bench = Bench(RULES, server)
     server.tells[LAG] = 7.0
