@@ -21,6 +21,7 @@ from orchestrator.databases.postgresql import lock_key, signed
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.events import Event, now
 from orchestrator.execute.retry import RetryPolicy
+from orchestrator.history.workers import Workers
 from orchestrator.registry.discovery import Source
 from orchestrator.registry.model import Registry, Shard, Strategy, Target, Track
 from orchestrator.registry.source import RegistrySource
@@ -110,17 +111,21 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float 
             await anyio.sleep(0.02)
 
 
-def running(registry: Registry, **settings: Any) -> AbstractAsyncContextManager[Engine]:
-    return running_by(now, registry, **settings)
+def running(
+    registry: Registry, workers: Workers | None = None, /, **settings: Any
+) -> AbstractAsyncContextManager[Engine]:
+    return running_by(now, registry, workers, **settings)
 
 
 @asynccontextmanager
-async def running_by(clock: Callable[[], datetime], registry: Registry, **settings: Any) -> AsyncIterator[Engine]:
+async def running_by(
+    clock: Callable[[], datetime], registry: Registry, workers: Workers | None = None, /, **settings: Any
+) -> AsyncIterator[Engine]:
     """Schedules and windows go by `clock`."""
     source = FixedSource(registry)
     chosen: Settings = load_settings(**{"store_url": "sqlite://", **settings})
     async with (
-        assembled(chosen, cast(RegistrySource, source), SharedWorkers(), clock) as parts,
+        assembled(chosen, cast(RegistrySource, source), workers or SharedWorkers(), clock) as parts,
         working(parts, chosen) as service,
     ):
         engine = Engine(service, parts, source)

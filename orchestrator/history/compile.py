@@ -21,7 +21,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, session, tasklocal, watching
+from orchestrator.history import applications, failures, index_order, session, tasklocal, watching
 from orchestrator.history import config as configuration
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
 from orchestrator.history.environment import settle, steps_of
@@ -328,6 +328,7 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
             insert_rows(table, rows)
         rendering.said(speaker.together(gathered, table.insert().inline(), rows))
 
+    index_order.settle(impl)
     bind = SilentBind(dialect, take, rendering.asked)
     bind.version_table = version
     handed: Any = bind

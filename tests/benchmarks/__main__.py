@@ -23,7 +23,7 @@ import sqlalchemy
 from orchestrator.databases.embedded import EmbeddedServer
 from orchestrator.observe import logs
 from orchestrator.registry.model import Execution
-from tests.benchmarks import backfills, crowd, noop, replay, rollout, scale, schemas
+from tests.benchmarks import backfills, crowd, dbmate, noop, replay, rollout, scale, schemas
 
 EXECUTIONS: tuple[Execution, ...] = ("auto", "online")
 ROOT = Path(__file__).parents[2]
@@ -42,22 +42,25 @@ LOOPED, BESIDE, BATCHES = 5_000, 40_000, (1_000, 10_000, 50_000)
 
 @dataclass(frozen=True)
 class Line:
+    """`measured` None: it could not be, and `detail` says why."""
+
     what: str
-    measured: float
+    measured: float | None
     reach: float
     at_least: bool
     detail: str
     unit: str = "x"
 
-    @property
-    def reached(self) -> bool:
-        return self.measured >= self.reach if self.at_least else self.measured <= self.reach
-
     def row(self) -> str:
         sign = ">=" if self.at_least else "<="
-        verdict = "yes" if self.reached else "**no**"
-        measured = f"{self.measured:.2f}".removesuffix(".00")
-        return f"| {self.what} | {sign} {self.reach:g}{self.unit} | {measured}{self.unit} | {verdict} | {self.detail} |"
+        measured, verdict = "", ""
+        if self.measured is not None:
+            measured = f"{self.measured:.2f}".removesuffix(".00") + self.unit
+            verdict = "yes" if self._reached(self.measured) else "**no**"
+        return f"| {self.what} | {sign} {self.reach:g}{self.unit} | {measured} | {verdict} | {self.detail} |"
+
+    def _reached(self, measured: float) -> bool:
+        return measured >= self.reach if self.at_least else measured <= self.reach
 
 
 # The example's revisions up to here are SQL: what lies behind is about data, and run by env.py.
@@ -77,6 +80,7 @@ async def _fleet(server: EmbeddedServer, folder: Path, targets: int) -> list[Lin
             await rollout.measure(server, folder, example, targets, BEFORE_BACKFILLS),
             targets,
         ),
+        await _dbmate_line(server, folder, ten, targets),
         *_replay_lines(await replay.measure(server, folder, ten, targets), targets),
         _noop_line(noops, NOOP_FACTOR * targets),
         *_simulated_lines(await scale.simulated(folder, ten, SIMULATED * targets), SIMULATED * targets),
@@ -213,6 +217,16 @@ def _rollout_line(what: str, found: rollout.Result, targets: int) -> Line:
         True,
         f"{targets / found.ours:.1f} against {targets / found.command_line:.1f} targets/s",
     )
+
+
+async def _dbmate_line(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> Line:
+    what = f"rollout of 10 revisions x {targets} databases, `execution: auto`, against dbmate under `xargs -P4`"
+    try:
+        found = await dbmate.measure(server, folder, config, targets)
+    except dbmate.NotMeasuredError as exc:
+        return Line(what, None, 2, True, f"not measured: {exc}")
+    rates = f"{targets / found.ours:.1f} against {targets / found.dbmate:.1f} targets/s; dbmate {dbmate.VERSION}"
+    return Line(what, found.dbmate / found.ours, 2, True, rates)
 
 
 def _noop_line(found: noop.Result, targets: int) -> Line:

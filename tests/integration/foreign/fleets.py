@@ -60,12 +60,12 @@ class Servers:
 async def make_fleet(kind: str, count: int, servers: Servers, folder: Path) -> Fleet:
     if kind == "mariadb":
         names = await servers.make_mysql_databases(count + 1)
-        urls = [_with_driver(servers.mysql.url(name), "mysql+pymysql") for name in names]
+        urls = [with_driver(servers.mysql.url(name), "mysql+pymysql") for name in names]
         shard = Shard("maria", make_url(servers.mysql.url("")).set(database=""), max_concurrent=8)
         return Fleet(shard, names, urls)
     if kind == "postgresql":
         names = await servers.make_databases(count + 1)
-        urls = [_with_driver(servers.pg.url(name), "postgresql+psycopg") for name in names]
+        urls = [with_driver(servers.pg.url(name), "postgresql+psycopg") for name in names]
         return Fleet(engine.shard_of(servers.pg, max_concurrent=8), names, urls)
     assert kind == "sqlite"
     names = [f"tenant{number}.db" for number in range(count + 1)]
@@ -75,7 +75,7 @@ async def make_fleet(kind: str, count: int, servers: Servers, folder: Path) -> F
     return Fleet(Shard("files", make_url("sqlite://"), max_concurrent=8), names, urls)
 
 
-def _with_driver(url: str, drivername: str) -> str:
+def with_driver(url: str, drivername: str) -> str:
     return make_url(url).set(drivername=drivername).render_as_string(hide_password=False)
 
 
@@ -86,6 +86,12 @@ def path_of(module: str, *parts: str) -> Path:
     assert spec is not None, f"{name} is not installed: `make test` installs requirements-histories.lock"
     assert spec.origin is not None
     return Path(spec.origin).parent.joinpath(*inner, *parts)
+
+
+async def prepare_all(prepare: str, urls: Sequence[str]) -> None:
+    """Do to databases what a package does before its first revision, in a process of its own."""
+    command = [sys.executable, "-c", f"import sys\nurls = sys.argv[1:]\n{prepare}", *urls]
+    await asyncio.to_thread(subprocess.run, command, check=True, timeout=120)
 
 
 async def upgrade_with_stock_alembic(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from orchestrator.events import MigrationFinished, MigrationStarted
 from orchestrator.registry.model import Track
 from tests import engine
 from tests.integration.foreign import fleets
+from tests.integration.foreign.packaged import HISTORIES
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
@@ -21,37 +22,6 @@ from tests.servers import MakeDatabases
 TENANTS = {"optuna": 20, "mlflow": 20 if os.environ.get("SOAK") else 8}
 AT_ONCE = 8
 SERVERS = ["postgresql", "sqlite", "mariadb"]
-
-
-@dataclass(frozen=True)
-class Packaged:
-    """Where a package keeps its history, and what it does to databases, its `urls`, before the first revision."""
-
-    module: str
-    location: str
-    prepare: str = ""
-
-    @property
-    def folder(self) -> Path:
-        return fleets.path_of(self.module, self.location)
-
-    @property
-    def config(self) -> Path | None:
-        files = [place / "alembic.ini" for place in (self.folder, self.folder.parent)]
-        return next((file for file in files if file.exists()), None)
-
-
-# mlflow's first revision changes tables that it makes outside of its history: its databases are adopted at base.
-MLFLOW_TABLES = """
-from mlflow.store.tracking.dbmodels.initial_models import Base
-from sqlalchemy import create_engine
-for url in urls:
-    Base.metadata.create_all(create_engine(url))
-"""
-HISTORIES = {
-    "optuna": Packaged("optuna.storages._rdb", "alembic"),
-    "mlflow": Packaged("mlflow.store", "db_migrations", MLFLOW_TABLES),
-}
 
 
 # Where stock Alembic cannot bring the history to head either, and what the server says: every tenant ends as its does.
