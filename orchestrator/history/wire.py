@@ -13,7 +13,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection, Dialect
 
-from orchestrator.history import drivers, handed
+from orchestrator.history import drivers, handed, index_order
 from orchestrator.history.rehearsal import Sent
 from orchestrator.plan.sent import MOVE, Line, Lines
 
@@ -56,6 +56,7 @@ class Wire:
         heard: Any = copy.copy(connection.dialect)
         heard.__class__ = _listening(type(heard), self._heard)
         connection.dialect = context.dialect = context.impl.dialect = heard
+        index_order.settle(context.impl)
 
     def following(self, revision: str, function: Callable[..., None]) -> Callable[..., None]:
         """The revision's function, listened to."""

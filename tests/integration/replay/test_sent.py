@@ -292,7 +292,7 @@ class Mood(enum.Enum):
 op.create_table("t{n}", *[sa.Column(*one) for one in [
     ("id", sa.Integer, sa.Identity()), ("day", sa.Date), ("at", sa.DateTime), ("price", sa.Numeric(8, 2)),
     ("mood", sa.Enum(Mood, name="mood{n}")), ("key", sa.Uuid), ("name", sa.String(20)), ("on", sa.Boolean)]],
-    sa.PrimaryKeyConstraint("id"))
+    *[sa.Column(name, sa.Integer, index=True) for name in "zyxw"], sa.PrimaryKeyConstraint("id"))
 op.create_index("ix_t{n}", "t{n}", ["name"], unique=True)
 t = sa.table("t{n}", *[sa.column(*one) for one in [
     ("day", sa.Date), ("at", sa.DateTime), ("price", sa.Numeric(8, 2)), ("mood", sa.Enum(Mood, name="mood{n}")),
