@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 import decimal
-import enum
 import hashlib
 import json
 import re
@@ -27,7 +26,10 @@ _PLACES = {
 }
 # Drivers whose `executemany` sends a statement for each row, as compiled SQL does.
 _ROW_BY_ROW = frozenset({"psycopg", "psycopg_async", "psycopg2", "asyncpg", "pg8000", "pysqlite", "aiosqlite"})
-_PLAIN = (str, int, float, decimal.Decimal, datetime.date, datetime.time, uuid.UUID, bytes, type(None))
+# Values that have a literal in any place, and those that have one as a column's.
+_ANYWHERE: frozenset[type] = frozenset({bool, int, str, type(None)})
+_IN_COLUMNS: frozenset[type] = _ANYWHERE | {decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
+_PLAIN = _IN_COLUMNS | {float, bytes}
 
 
 def digest(sent: Sent, dialect: Dialect) -> str:
@@ -42,9 +44,10 @@ def digest(sent: Sent, dialect: Dialect) -> str:
     return made.hexdigest()
 
 
-def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect, allowed: tuple[type, ...]) -> None:
-    """Raise UnfaithfulError unless these texts, in `pieces`, mean what was sent. `allowed`: the values that may be
-    literals where they stand."""
+def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect, *, in_columns: bool) -> None:
+    """Raise UnfaithfulError unless these texts, in `pieces`, mean what was sent. `in_columns`: their values are those
+    of columns, which give them their types."""
+    allowed = _IN_COLUMNS if in_columns else _ANYWHERE
     if any(one.many for one in sent) and dialect.driver not in _ROW_BY_ROW:
         raise UnfaithfulError(f"{dialect.driver} may send many rows in one statement")
     spread = [(one.statement, row) for one in sent for row in one.rows]
@@ -96,10 +99,10 @@ def _stripped(pieces: Sequence[str]) -> list[str]:
     return found
 
 
-def _prove_value(value: Any, literal: str, dialect: Dialect, allowed: tuple[type, ...]) -> None:
+def _prove_value(value: Any, literal: str, dialect: Dialect, allowed: frozenset[type]) -> None:
     is_json, value = _unwrapped(value, dialect)
     for one in value if isinstance(value, list) else (value,):
-        if not is_json and (isinstance(one, enum.Enum) or not isinstance(one, allowed)):
+        if not is_json and type(one) not in allowed:
             raise UnfaithfulError(f"the driver is handed a {type(one).__name__}, which has no faithful literal here")
         if getattr(one, "tzinfo", None) is not None:
             raise UnfaithfulError(f"the driver is handed a {type(one).__name__} with a time zone")

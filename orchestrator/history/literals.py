@@ -45,9 +45,9 @@ class Literals:
         _prepare(dialect, self._check, lambda: self._allowed is not None, lambda name: name not in self._untyped)
 
     @property
-    def allowed(self) -> tuple[type, ...]:
-        """Values that have a faithful literal in the statement that was rendered last."""
-        return self._allowed or ()
+    def in_columns(self) -> bool:
+        """Whether the bound values of the statement that was rendered last are values of columns."""
+        return self._allowed is _IN_COLUMNS
 
     def render(self, construct: Any, parameters: Mapping[str, Any]) -> str:
         """The statement as text. Raises UnfaithfulError, and what SQLAlchemy raises for what it cannot render."""

@@ -29,8 +29,11 @@ class Sent(NamedTuple):
 def dialect_like(dialect: Dialect, options: Mapping[str, Any]) -> Dialect:
     """One as env.py's engine would have: with its driver, and its way to write parameters."""
     kind: Any = type(dialect)
+    dbapi = None
+    with suppress(ImportError):  # without its driver, env.py will not run
+        dbapi = kind.import_dbapi()
     given = {name: value for name, value in options.items() if name != "paramstyle"}
-    made: Any = kind(dbapi=kind.import_dbapi(), **given)
+    made: Any = kind(dbapi=dbapi, **given)
     made._backslash_escapes = getattr(dialect, "_backslash_escapes", False)
     rehearsed: Dialect = made
     return rehearsed
