@@ -6,7 +6,7 @@ when it takes too long: nothing is ever held up for good.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -276,7 +276,7 @@ class Certification:
             return
         if turn.observed is not None and self._compiled is not None:
             group.lines.append(turn.observed.lines)
-            if not self._asks and (why := _otherwise(self._compiled, group.lines)) is not None:
+            if not self._asks and (why := _otherwise(self._compiled, group)) is not None:
                 self._decide(self._whole, Verdict(reason=why, differs=True))
                 return
         group.seen.append(turn.fingerprint)
@@ -295,7 +295,7 @@ class Certification:
             return
         found = compiling.compiled(compiled.plan, recorded.filled(compiled.asking, group.recordings))
         group.recordings.clear()
-        if (why := _otherwise(found, group.lines)) is not None:
+        if (why := _otherwise(found, group)) is not None:
             self._decide(group, Verdict(reason=why, differs=True))
             return
         if found.recorded:
@@ -356,17 +356,9 @@ class Certification:
         self._changed = anyio.Event()
 
 
-def _otherwise(compiled: Compiled, lines: Sequence[Lines]) -> str | None:
+def _otherwise(compiled: Compiled, group: Group) -> str | None:
     """Why what targets were sent online is not what would be replayed."""
-    if compiled.rendering is None or not lines:
-        return None
-    first, *others = lines
-    rendered = sent.rendered(compiled.rendering)
-    for one in others:
-        if (where := sent.difference(one, first, rendered)) is not None:
-            return f"targets that were migrated online were not sent the same ({where})"
-    where = sent.difference(first, sent.expected(compiled.rendering), rendered)
-    return None if where is None else f"what env.py sent is not what was compiled ({where})"
+    return sent.objection(compiled.rendering, group.lines) if compiled.rendering is not None else None
 
 
 def _unlike(group: Group, turn: Turn) -> str | None:

@@ -28,6 +28,25 @@ class Line(NamedTuple):
 Lines = tuple[Line, ...]
 
 
+def objection(rendering: Rendering, lines: Sequence[Lines]) -> str | None:
+    """Why what targets were sent online is not what would be replayed; None where it is. Where Alembic has no
+    transactions for DDL, it renders none, and they do not count."""
+    if not lines:
+        return None
+    has_transactions = rendering.before or any(isinstance(item, Mark) for one in rendering.steps for item in one.items)
+    first, *others, ours = (line if has_transactions else _apart(line) for line in (*lines, expected(rendering)))
+    compared = rendered(rendering)
+    for other in others:
+        if (where := difference(other, first, compared)) is not None:
+            return f"targets that were migrated online were not sent the same ({where})"
+    where = difference(first, ours, compared)
+    return None if where is None else f"what env.py sent is not what was compiled ({where})"
+
+
+def _apart(lines: Lines) -> Lines:
+    return tuple(line._replace(transaction=None) for line in lines)
+
+
 def rendered(rendering: Rendering) -> frozenset[str]:
     """The revisions that would be sent as they were rendered."""
     return frozenset(step.revision for step in rendering.steps if step.reason is None and step.wire is not None)

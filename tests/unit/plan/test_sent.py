@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.plan.compiled import Mark, RenderedStep, Rendering
-from orchestrator.plan.sent import MOVE, Line, Lines, difference, expected, rendered
+from orchestrator.plan.sent import MOVE, Line, Lines, difference, expected, objection, rendered
 
 B, C = Mark.BEGIN, Mark.COMMIT
 ALONE = Rendering(
     (
-        RenderedStep("a", ("a",), wire=(B, "1", "2", C)),
+        RenderedStep("a", ("a",), (B, C), wire=(B, "1", "2", C)),
         RenderedStep("b", ("b",), wire=(B, "3", C, "4", B, "5", C)),
         RenderedStep("c", ("c",), (B, C), "it asks", wire=(B, C)),
         RenderedStep("d", ("d",), wire=(B, C)),
@@ -68,6 +68,21 @@ def test_the_first_place_that_differs_is_named(
 ) -> None:
     changed = (*SENT[:place], *lines(*instead), *SENT[place + 1 :])
     assert difference(changed, expected(ALONE), rendered(ALONE)) == said
+
+
+def test_targets_are_held_against_each_other_first() -> None:
+    other = (Line("a", "other", 4), *SENT[1:])
+    assert objection(ALONE, []) is objection(ALONE, [SENT, SENT]) is None
+    assert objection(ALONE, [other]) == "what env.py sent is not what was compiled (revision a, statement 1)"
+    assert objection(ALONE, [SENT, other]) == (
+        "targets that were migrated online were not sent the same (revision a, statement 1)"
+    )
+
+
+def test_transactions_do_not_count_where_none_are_rendered() -> None:
+    rendering = Rendering((RenderedStep("a", ("a",), ("SQL",), wire=("1",)), RenderedStep("b", ("b",), wire=("2",))))
+    assert objection(rendering, [lines(("a", "1", 0), ("a", MOVE, 0), ("b", "2", None), ("b", MOVE, 7))]) is None
+    assert objection(rendering, [lines(("a", "1", 0), ("a", MOVE, 0), ("b", "3", None), ("b", MOVE, 7))]) is not None
 
 
 def test_one_transaction_for_all_is_not_one_for_each() -> None:
