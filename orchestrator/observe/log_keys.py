@@ -103,6 +103,7 @@ VALUES: Mapping[str, str] = {
     "port": "The server's port.",
     "position": "The wave's place, from 0.",
     "reason": "Why: in words, or one of a few words where metrics have the label `reason`.",
+    "recorded": "How many of the steps are sent as they were recorded on the first targets.",
     "reference": "The tenant whose schema is held to be right.",
     "registry": "The name that the registry has.",
     "remedy": "What to do.",

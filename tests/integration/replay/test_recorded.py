@@ -303,3 +303,31 @@ async def test_a_type_that_was_made_by_a_revision_that_asks_is_not_made_again(
 
 
 _WITH_MOOD = "op.create_table({0!r}, sa.Column('a', sa.Enum('sad', 'ok', name='mood')))"
+
+
+@pytest.mark.parametrize("asks", ["environ", "x"])
+async def test_an_env_py_in_a_process_of_its_own_is_recorded_but_not_what_asks_for_its_tenant(
+    asks: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """A helper that revisions import may ask what their own source does not show."""
+    project = guarded.make_project(tmp_path / "project", guarded.USERS, guarded.TABLE)
+    environments.read_url_from_environ(project)
+    reads = {"environ": "os.environ['DATABASE_URL']", "x": "context.get_x_argument()"}[asks]
+    helper = f"helper_{asks}_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{helper}.py").write_text(f"import os\nfrom alembic import context\ndef told(): return {reads}\n")
+    guarded.add(
+        project, 2, f"import sys; sys.path.append({str(tmp_path)!r})\nimport {helper}\n{_UNLESS.format(helper)}"
+    )
+    databases = await make_databases(5)
+    fields = {"isolation": "process", "environment": {"DATABASE_URL": "{url}"}}
+    async with engine.running(guarded.registry_of(project, pg, databases, **fields), max_concurrent=1) as running:
+        assert (await running.rollout("r1")).counts == {"succeeded": 5}
+        assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 3
+        running.events.clear()
+        assert (await running.rollout()).counts == {"succeeded": 5}
+        assert set(guarded.ways(running).values()) == {"online"}
+        said = {"environ": "it reads the environment variable DATABASE_URL", "x": "it asks for -x arguments"}[asks]
+        assert said in str(guarded.judged(running).reason)
+
+
+_UNLESS = "if sa.inspect(op.get_bind()).has_table('users') and {0}.told():\n    op.execute('DELETE FROM notes')"
