@@ -103,7 +103,7 @@ def _less(value: Any) -> Any:
     if isinstance(value, time):
         return None if value == time.min else (datetime.combine(date.max, value) - timedelta(microseconds=1)).time()
     if isinstance(value, UUID):
-        return UUID(int=value.int - 1) if value.int else None
+        return UUID(int=0) if value.int else None  # whichever bytes the database looks at first
     if isinstance(value, (str, bytes)):
         return value[:0] if value else None
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,12 +13,25 @@ from weakref import WeakKeyDictionary
 import sqlalchemy as sa
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext, MigrationInfo
+from alembic.script.revision import RevisionMap
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
 from orchestrator.backfill.model import Backfill, Kind
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import checkpoints, clauses, drivers, keyset, owners, pacing, running, servers, session
+from orchestrator.history import (
+    checkpoints,
+    clauses,
+    drivers,
+    keyset,
+    lives,
+    owners,
+    pacing,
+    running,
+    servers,
+    session,
+    touched,
+)
 from orchestrator.history.batches import Loop
 from orchestrator.history.changes import Change, SetColumns, Statement, TransformRows, digest
 from orchestrator.history.checkpoints import Checkpoint, Identity, TakenOverError
@@ -83,7 +97,7 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
             until_empty=op.until_empty,
             unwatched=pacer is None,
             prove=partial(_prove_unmoved, context, connection, running.expected_heads(context)),
-            numbers=partial(_numbers, context, connection),
+            numbers=partial(_numbers, context, connection, running.step(context).info),
             passed=partial(_passed, context, connection, running.step(context).revision_map),
         )
         try:
@@ -144,14 +158,15 @@ def _prove_unmoved(context: MigrationContext, connection: Connection, expected: 
         )
 
 
-def _numbers(context: MigrationContext, connection: Connection, server: servers.Server) -> str | None:
-    return server.numbers(connection, checkpoints.version_of(context))
+def _numbers(context: MigrationContext, connection: Connection, step: MigrationInfo, server: servers.Server) -> str:
+    heads, follows = touched.versions(connection, checkpoints.version_of(context)), step.source_revision_ids
+    bearing = touched.bearing(heads, follows, lambda head: lives.earlier(step.revision_map, [head]))
+    return json.dumps({"follows": follows, "versions": bearing, **server.numbers(connection)})
 
 
-def _passed(context: MigrationContext, connection: Connection, revisions: Any) -> Collection[str]:
+def _passed(context: MigrationContext, connection: Connection, revisions: RevisionMap) -> Collection[str]:
     """All revisions that the database has."""
-    heads = tuple(connection.execute(sa.select(checkpoints.version_of(context).c.version_num)).scalars())
-    return {one.revision for one in revisions.iterate_revisions(heads, "base")}
+    return lives.earlier(revisions, touched.versions(connection, checkpoints.version_of(context)))
 
 
 def _listed(heads: Collection[str]) -> str:

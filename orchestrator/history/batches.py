@@ -94,7 +94,7 @@ class Loop:
         until_empty: bool,
         unwatched: bool,
         prove: Callable[[], None],
-        numbers: Callable[[servers.Server], str | None],
+        numbers: Callable[[servers.Server], str],
         passed: Callable[[], Collection[str]],
     ) -> None:
         """`unwatched`: no lock of the orchestrator's keeps other runs out. `prove` raises CommandError where the
@@ -187,13 +187,13 @@ class Loop:
         return state
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
-        """Whether it is another backfill than the one that began, which has not done a batch yet; between two sweeps it
-        has no last key, too."""
-        return row["definition"] != self._definition and not row["rows_seen"] and row["state"] != "finished"
+        """Whether it is another backfill than the one that began, which has not done a batch yet, or has found none to
+        do; between two sweeps it has no last key, too."""
+        return row["definition"] != self._definition and not row["rows_seen"]
 
-    def _verdict(self, row: sa.RowMapping, numbers: str | None) -> touched.Verdict:
+    def _verdict(self, row: sa.RowMapping, numbers: str) -> touched.Verdict:
         kept = row["numbers"]
-        if not kept or not numbers or not row["rows_seen"]:
+        if not kept or not row["rows_seen"]:
             return "same"
         return touched.verdict(kept, numbers, row["touched"], self._passed)
 
@@ -258,6 +258,8 @@ class Loop:
     def _ended(self, state: _State) -> _State:
         """Where a sweep has come to its upper key: whether there is another."""
         with self._transaction():
+            if self._until_empty:
+                keyset.refuse_null(self._connection, self._keyset, self._change.where)
             again = self._until_empty and (state.sweep == 0 or state.sweep_changed > 0)
             upper = self._keyset.upper(self._connection) if again else None
             if upper is None:

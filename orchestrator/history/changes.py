@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import inspect
 import re
@@ -18,6 +19,7 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import clauses, infinities, matches, scanner
 from orchestrator.history.keyset import Keyset
+from orchestrator.history.syntax import parsed
 from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -159,8 +161,10 @@ class TransformRows:
         table = self._keyset.table
         for name in names:
             if name not in table.columns or name in {column.name for column in self._keyset.columns}:
+                # A name that the function's own text has not may be a value of a row.
+                told = repr(name) if name in table.columns or name in self.definition else "something"
                 raise CommandError(
-                    f"the function of the backfill of {table.fullname!r} changes {name!r}, which is "
+                    f"the function of the backfill of {table.fullname!r} changes {told}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
         values = {name: sa.bindparam(name, type_=_nullable(table.columns[name])) for name in names}
@@ -182,12 +186,13 @@ class Statement:
             f":{end}{name}"
             for end in ("after", "upto")
             for name in self._names
-            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b", code)
+            if not re.search(rf"(?<![:\w\\]):{re.escape(end + name)}\b(?!:)", code)
         ]
         if missing:
             raise CommandError(
                 f"the statement of the backfill of {keyset.table.fullname!r} lacks {', '.join(missing)}: each batch "
-                "must keep to the rows after the one key, up to and with the other"
+                "must keep to the rows after the one key, up to and with the other. Right before `::` they do not "
+                "count: write CAST(:after AS ...)"
             )
         if (unknown := _without_before(keyset)) is not None:
             raise CommandError(
@@ -195,8 +200,10 @@ class Statement:
                 f"{keyset.columns[-1].name} is {unknown}. Use op.backfill or op.backfill_rows, or name another unique "
                 "`key`"
             )
-        types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
-        bounds = [sa.bindparam(f"{end}{name}", type_=types[name]) for end in ("after", "upto") for name in self._names]
+        self._types = dict(zip(self._names, map(_wide, keyset.columns), strict=True))
+        bounds = [
+            sa.bindparam(f"{end}{name}", type_=kind) for end in ("after", "upto") for name, kind in self._types.items()
+        ]
         self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
         self.sql, self.definition = statement, f"sql {statement}"
 
@@ -218,12 +225,18 @@ class Statement:
         lowest = self._keyset.lowest(connection)
         assert lowest is not None, "there is a row up to which the batch goes"
         before = keys.before(lowest)
-        if before is None or not self._can_be(before[-1]):
+        if before is None or not self._can_be(before[-1]) or self._has_up_to(connection, before):
             raise CommandError(
                 f"nothing comes before {keys.told(keys.written(lowest))}, the first key of "
                 f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
             )
         return before
+
+    def _has_up_to(self, connection: Connection, key: Key) -> bool:
+        """The database may order values in another way than Python makes them less."""
+        kinds = self._types.values()
+        bounds = [sa.literal(value, kind) for value, kind in zip(key, kinds, strict=True)]
+        return self._keyset.has_up_to(connection, bounds)
 
 
 def _without_before(keyset: Keyset) -> str | None:
@@ -302,6 +315,17 @@ def digest(keyset: Keyset, change: Change) -> str:
 def _source(function: Any) -> str:
     """The function as it is written, where that can be told; wherever it stands."""
     try:
-        return " ".join(inspect.getsource(function).split())
+        source = _lambdas(function) or inspect.getsource(function)
+        return " ".join(source.split())
     except (OSError, TypeError):
         return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+
+def _lambdas(function: Any) -> str:
+    """Of a lambda, it and those that begin in the same line, without what stands around them; else nothing."""
+    if getattr(function, "__name__", None) != "<lambda>":
+        return ""
+    lines, _ = inspect.findsource(function)
+    text, first = "".join(lines), function.__code__.co_firstlineno
+    found = (node for node in ast.walk(parsed(text)) if isinstance(node, ast.Lambda) and node.lineno == first)
+    return "\n".join(filter(None, (ast.get_source_segment(text, node) for node in found)))

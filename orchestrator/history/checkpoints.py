@@ -26,8 +26,8 @@ _SCHEMA = (
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
 def table_of(version_table: str, schema: str | None) -> sa.Table:
     """The table of checkpoints. `applied`: the version table was brought along after it, so what stands here is done
-    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched`, and on
-    PostgreSQL `numbers`: see `touched`."""
+    with; `upper_key`: where this sweep ends; `sweep_changed`: rows that it has changed so far. `touched` and `numbers`:
+    see `touched`."""
     return sa.Table(
         checkpoints_of(version_table),
         sa.MetaData(),
@@ -138,7 +138,7 @@ class Checkpoint:
         begun = sa.select(self._table).where(*theirs, it.applied.is_(sa.false()), it.rows_changed > 0)
         return connection.execute(begun.order_by(it.ordinal)).mappings().first()
 
-    def take(self, connection: Connection, numbers: str | None) -> None:
+    def take(self, connection: Connection, numbers: str) -> None:
         """Become the owner of the row that an earlier run left."""
         new = {"owner": self.owner, "updated_at": _now(), "numbers": numbers}
         connection.execute(self._table.update().where(*self._is_ours()).values(new))

@@ -29,10 +29,13 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
     where = f"revision {revision}" if revision else "env.py"
     in_backfill = rowvalues.is_in_backfill(exc)
     if isinstance(exc, DBAPIError):
+        code = sqlstate(exc)
+        raised = in_backfill and exc.orig is not None and rowvalues.is_raised(exc.orig, code)
+        said = rowvalues.RAISED if raised else rowvalues.left_out(str(exc.orig), code, in_backfill)
         return MigrationFailedError(
-            f"{where}: {_first_lines(redact(rowvalues.left_out(str(exc.orig), sqlstate(exc), in_backfill), secrets))}",
+            f"{where}: {_first_lines(redact(said, secrets))}",
             kind="connection" if _is_connecting(exc) else None,
-            code=sqlstate(exc) or ("08006" if exc.connection_invalidated else None),
+            code=code or ("08006" if exc.connection_invalidated else None),
             revision=revision,
             statement=redact(exc.statement or "", secrets) or None,
             remedy=_remedy(revision),

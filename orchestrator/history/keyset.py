@@ -86,6 +86,11 @@ class Keyset:
     def lowest(self, connection: Connection) -> Key | None:
         return self._first(connection, list(self.columns))
 
+    def has_up_to(self, connection: Connection, values: Sequence[sa.ColumnElement[Any]]) -> bool:
+        """Whether there are rows of that key, or before it."""
+        rows = sa.select(sa.literal(1)).select_from(self.table).where(self._compared(values, above=False))
+        return connection.execute(rows.limit(1)).first() is not None
+
     def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
         """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
         ends, counted = self._made(first=after is None)
@@ -115,11 +120,12 @@ class Keyset:
         some = rows.limit(sa.bindparam(self._named(_COUNTED), type_=sa.Integer)).subquery()
         return ends, sa.select(sa.func.count()).select_from(some)
 
-    def has_null(self, connection: Connection) -> bool:
-        """One question for each column: an index answers it."""
+    def has_null(self, connection: Connection, where: sa.ColumnElement[bool] | None = None) -> bool:
+        """Among the rows that are as `where` says. One question for each column: an index answers it."""
+        rows = sa.select(sa.literal(1)).select_from(self.table).limit(1)
+        rows = rows if where is None else rows.where(where)
         nullable = [column for column in self.columns if column.nullable]
-        asked = [sa.select(sa.literal(1)).select_from(self.table).where(c.is_(None)).limit(1) for c in nullable]
-        return any(connection.execute(question).first() is not None for question in asked)
+        return any(connection.execute(rows.where(column.is_(None))).first() is not None for column in nullable)
 
     def _first(self, connection: Connection, order: Sequence[sa.ColumnElement[Any]]) -> Key | None:
         row = connection.execute(sa.select(*self.columns).order_by(*order).limit(1)).first()
@@ -181,15 +187,20 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
 
 def prove(connection: Connection, keyset: Keyset) -> None:
     """Before the first batch. Raises CommandError where there are keys that cannot be gone by."""
-    name = keyset.table.fullname
-    if keyset.has_null(connection):
-        raise CommandError(
-            f"table {name!r} has rows where the key is NULL ({', '.join(c.name for c in keyset.columns)}): they have "
-            "no place in an order, and would be left out. Give these rows a value first, or name another `key`"
-        )
+    refuse_null(connection, keyset)
     first = keyset.lowest(connection)
     if first is not None:
-        _try(name, first, keyset.dialect)
+        _try(keyset.table.fullname, first, keyset.dialect)
+
+
+def refuse_null(connection: Connection, keyset: Keyset, where: sa.ColumnElement[bool] | None = None) -> None:
+    """Raises CommandError where rows that are as `where` says have no key."""
+    if keyset.has_null(connection, where):
+        raise CommandError(
+            f"table {keyset.table.fullname!r} has rows where the key is NULL "
+            f"({', '.join(c.name for c in keyset.columns)}): they have no place in an order, and would be left out. "
+            "Give these rows a value first, or name another `key`"
+        )
 
 
 def _free(names: Sequence[str]) -> str:

@@ -4,14 +4,17 @@ A downgrade may take the columns away that a backfill has filled, and an upgrade
 then from where it was would leave rows out, and who began anew might change others twice. So each downgrade looks at
 the upgrades' checkpoints of all later revisions, and each upgrade at the downgrades' of all earlier ones: what is done
 with, or gone with its columns, is forgotten, and of the rest is kept that nobody can tell. A stamp runs nothing: there,
-only what has gone with its columns is forgotten.
+only what has gone with its columns is forgotten. A revision that came into the history in front of a backfill that had
+begun is none that it had; and where the version table is, before a step, not as the last one has left it, somebody has
+led the database elsewhere unseen.
 
 Alembic tells nobody of a revision that holds nothing of ours, but it makes an `Operations` for each run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -32,19 +35,19 @@ if TYPE_CHECKING:  # Alembic may be just importing them, and with them us
 
 # In the place of `running` and `finished`: the rows may, or may not, still be as the backfill has left them.
 DOUBTED = "doubted"
+_COMMITS_DDL = "mysql", "mariadb"
 _MARK = "_orchestrator_looks_at_steps"
-_KEEPS_DDL = "mysql", "mariadb", "sqlite"
 _KEEPS_NOTHING = "SELECT", "SHOW", "SET ", "DESC", "EXPLAIN", "PRAGMA"
 # MySQL's: the table, or a row, is newer than the picture that the transaction has of the database.
 _NEWER = {1412, 1020}
-# Runs in whose database there are no checkpoints of the other way.
+# Runs in whose database there is nothing to look at.
 _nothing: WeakSet[MigrationContext] = WeakSet()
 
 _Doubt = sa.Update
 
 
 def install() -> None:
-    """From now on, in this process, whatever Alembic downgrades."""
+    """From now on, in this process, wherever Alembic leads a database."""
     if getattr(Operations, _MARK, False):
         return
     make: Callable[..., None] = Operations.__init__
@@ -62,14 +65,15 @@ def install() -> None:
 
 
 def _look_before(context: MigrationContext) -> None:
-    """On MySQL and SQLite, a step that fails in its middle leaves what it has done: there it is looked first."""
+    """Whether the version table still is as it was; and on MySQL and SQLite, a step that fails in its middle leaves
+    what it has done."""
     steps: Any = getattr(context, "_migrations_fn", None)
-    if steps is None or context.dialect.name not in _KEEPS_DDL:
+    if steps is None:
         return
 
     def looking(heads: Any, ctx: MigrationContext) -> Iterator[Any]:
         for step in steps(heads, ctx):
-            if isinstance(ctx.connection, Connection) and not step.info.is_stamp:
+            if isinstance(ctx.connection, Connection):
                 look = partial(_look, ctx, ctx.connection, step.info, before=True)
                 step.migration_fn = _marking(step.migration_fn, ctx.connection, look)
             yield step
@@ -82,8 +86,9 @@ def _marking(
 ) -> Callable[..., None]:
     @wraps(run)
     def marked(*args: Any, **options: Any) -> None:
-        doubts = () if _takes_ddl_back(connection) else look()
-        if not doubts:
+        takes_ddl_back = _takes_ddl_back(connection)
+        doubts = look()
+        if not doubts or takes_ddl_back:
             run(*args, **options)
             return
         connection.connection.commit()  # MySQL would do so with the first DDL; SQLite would take DDL into it
@@ -108,8 +113,10 @@ def _marking(
 
 
 def _takes_ddl_back(connection: Connection) -> bool:
-    """On SQLite, where env.py has begun a transaction by itself."""
-    return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+    """PostgreSQL does; SQLite, where env.py has begun a transaction by itself."""
+    if connection.dialect.name == "sqlite":
+        return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+    return connection.dialect.name not in _COMMITS_DDL
 
 
 def _take_back(connection: Connection, doubts: Sequence[_Doubt]) -> None:
@@ -136,46 +143,20 @@ def _look(
         return ()
     with session.resumable():
         table = checkpoints.of_context(context)
-        rows = _of(connection, table)
-        if step.is_stamp:
-            _see_stamped(connection, table, rows, checkpoints.version_of(context))
-        rows = [row for row in rows if _may_be_passed(row, step)]
+        rows = [row for row in _of(connection, table) if _concerns(row, step)]
         if not rows:  # a run leaves none such
-            if not step.is_stamp:
-                _nothing.add(context)
+            _nothing.add(context)
             return ()
-        back, forth = _beyond(step)
-        passed = [row for row in rows if row["revision"] in (back if row["direction"] == "upgrade" else forth)]
-        looks = _Looks(connection, table, owners.name(), step, before)
-        return [doubt for row in passed if (doubt := looks.judge(row)) is not None]
+        heads = touched.versions(connection, checkpoints.version_of(context))
+        looks = _Looks(connection, table, owners.name(), step, before, heads)
+        return [doubt for row in rows if (doubt := looks.judge(row)) is not None]
 
 
-def _may_be_passed(row: sa.RowMapping, step: MigrationInfo) -> bool:
-    """A step back leads past upgrades. One forth leads past downgrades; and where it leads up to an upgrade that has
-    begun, the database was led back unseen."""
-    if not step.is_upgrade:
-        return bool(row["direction"] == "upgrade")
-    return row["direction"] == "downgrade" or not (row["applied"] or step.is_stamp)
-
-
-def _beyond(step: MigrationInfo) -> tuple[Collection[str], Collection[str]]:
-    """The revisions whose upgrades, and whose downgrades, a step leads past."""
-    ids = step.up_revision_ids
-    after = later(step.revision_map, ids)
-    if not step.is_upgrade:
-        return after, ()
-    earlier = {one.revision for one in step.revision_map.iterate_revisions(ids, "base")}
-    return set(after) - set(ids), earlier - set(ids)
-
-
-def _see_stamped(
-    connection: Connection, table: sa.Table, rows: Iterable[sa.RowMapping], version: sa.FromClause
-) -> None:
-    """That the version table was written by it means nothing to what is unfinished."""
-    for row in rows:
-        if not row["applied"] and row["numbers"]:
-            numbers = touched.seen_stamped(row["numbers"], connection, version)
-            connection.execute(table.update().where(*_itself(table, row)).values(numbers=numbers))
+def _concerns(row: sa.RowMapping, step: MigrationInfo) -> bool:
+    """What is unfinished; a step that runs may also lead past what the other way has done."""
+    if row["applied"]:
+        return not step.is_stamp and bool(step.is_upgrade) != (row["direction"] == "upgrade")
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,18 +166,60 @@ class _Looks:
     owner: str
     step: MigrationInfo
     before: bool
+    heads: touched.Versions
 
     def judge(self, row: sa.RowMapping) -> _Doubt | None:
         """What would put the row back, where it was doubted."""
-        if self._is_done_with(row):
+        kept = json.loads(row["numbers"] or "{}")
+        led_past = self._leads_past(row, kept)
+        if led_past and self._is_done_with(row):
             self.connection.execute(self.table.delete().where(*_itself(self.table, row)))
             return None
-        left = row["applied"] or not _has_changed(row) or row["state"] == DOUBTED
-        if left or self.step.is_stamp or self._is_its_own(row):
+        if row["applied"] or row["state"] == DOUBTED or self._is_its_own(row):
             return None
-        ours = self.table.update().where(*_itself(self.table, row))
-        self.connection.execute(ours.values(state=DOUBTED, owner=self.owner))
-        return ours.values(state=row["state"], owner=row["owner"])
+        led_past = led_past and not self.step.is_stamp and _has_changed(row)
+        if led_past or (self.before and row["rows_seen"] and not self._stands(kept)):
+            ours = self.table.update().where(*_itself(self.table, row))
+            self.connection.execute(ours.values(state=DOUBTED, owner=self.owner))
+            return ours.values(state=row["state"], owner=row["owner"])
+        if not self.before and "versions" in kept:
+            self._see(row, kept)
+        return None
+
+    def _leads_past(self, row: sa.RowMapping, kept: Mapping[str, Any]) -> bool:
+        """A step back leads past upgrades, a step forth past downgrades. One forth to an upgrade that has begun shows
+        that the database was led back unseen. To one that is unfinished, only what it had before it counts."""
+        ids = set(self.step.up_revision_ids)
+        if row["direction"] == "downgrade":
+            return bool(self.step.is_upgrade) and row["revision"] in self._earlier(ids) - ids
+        if row["revision"] in ids:
+            return not self.step.is_upgrade
+        if row["revision"] not in later(self.step.revision_map, ids):
+            return False
+        return row["applied"] or "follows" not in kept or not ids.isdisjoint(self._earlier(kept["follows"], ids))
+
+    def _stands(self, kept: Mapping[str, Any]) -> bool:
+        """Whether the version table is as it was kept, or was led on from there."""
+        return "versions" not in kept or touched.is_only_on(
+            kept["versions"], self.heads, lambda: self._earlier(self.heads)
+        )
+
+    def _see(self, row: sa.RowMapping, kept: Mapping[str, Any]) -> None:
+        """That this step has written the version table means nothing to what is unfinished."""
+        heads = self.heads
+        if "follows" in kept:
+            heads = touched.bearing(heads, kept["follows"], lambda head: self._earlier([head]))
+        numbers = json.dumps({**kept, "versions": heads})
+        self.connection.execute(self.table.update().where(*_itself(self.table, row)).values(numbers=numbers))
+
+    def _earlier(self, ids: Iterable[str], unknown: Iterable[str] = ()) -> set[str]:
+        """`unknown`: where the history has them no more."""
+        from alembic.script.revision import RevisionError
+
+        try:
+            return earlier(self.step.revision_map, ids)
+        except RevisionError:
+            return set(unknown)
 
     def _is_done_with(self, row: sa.RowMapping) -> bool:
         if self.before or (self.step.is_upgrade and row["direction"] == "upgrade"):
@@ -248,3 +271,9 @@ def later(revisions: RevisionMap, ids: Iterable[str]) -> Collection[str]:
             script = revisions.get_revision(one)
             waiting += script._all_nextrev if script is not None else ()
     return found
+
+
+def earlier(revisions: RevisionMap, ids: Iterable[str]) -> set[str]:
+    """These revisions, and all that they come after or depend on. Raises RevisionError for one that there is not."""
+    heads = tuple(ids)
+    return {one.revision for one in revisions.iterate_revisions(heads, "base")} if heads else set()

@@ -137,6 +137,9 @@ class _Names:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 for alias in node.names:
                     self._taken_from(node.module or "", alias)
+        self._contexts = {
+            target.id for node in self._contexts_named() for target in node.targets if isinstance(target, ast.Name)
+        }
 
     def _imported(self, alias: ast.alias) -> None:
         for module, names in self._modules.items():
@@ -174,15 +177,37 @@ class _Names:
                 continue
             if self._is(node.value, "context"):
                 yield Mixed(node.lineno, f"context.{node.attr}")
-            elif isinstance(node.value, ast.Call) and self._is_get_context(node.value.func):
+            elif self._is_the_context(node.value):
                 yield Mixed(node.lineno, f"get_context().{node.attr}")
 
     def handed_on(self) -> Iterator[Mixed]:
-        """Each place that gives the operations to something else, which may do anything with them."""
+        """Each place that gives the operations, or the migration context, to something else, which may do anything with
+        them. A name for the context is followed."""
         named = {id(node.value) for node in ast.walk(self._tree) if isinstance(node, ast.Attribute)}
+        called = {id(node.func) for node in ast.walk(self._tree) if isinstance(node, ast.Call)}
+        given = {id(node.value) for node in self._contexts_named()}
         for node in ast.walk(self._tree):
-            if isinstance(node, ast.Name | ast.Attribute) and id(node) not in named and self._is(node, "op"):
+            if not isinstance(node, ast.expr) or id(node) in named:
+                continue
+            if self._is(node, "op"):
                 yield Mixed(node.lineno, "op is handed on")
+            elif (self._is_the_context(node) and id(node) not in given) or (
+                self._is_get_context(node) and id(node) not in called
+            ):
+                yield Mixed(node.lineno, "get_context() is handed on")
+
+    def _contexts_named(self) -> Iterator[ast.Assign]:
+        """Each `name = op.get_context()`."""
+        for node in ast.walk(self._tree):
+            if not isinstance(node, ast.Assign) or not all(isinstance(target, ast.Name) for target in node.targets):
+                continue
+            if isinstance(node.value, ast.Call) and self._is_get_context(node.value.func):
+                yield node
+
+    def _is_the_context(self, node: ast.expr) -> bool:
+        if isinstance(node, ast.Name):
+            return isinstance(node.ctx, ast.Load) and node.id in self._contexts
+        return isinstance(node, ast.Call) and self._is_get_context(node.func)
 
     def _is(self, node: ast.expr, module: str) -> bool:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

@@ -11,14 +11,23 @@ from pathlib import Path
 
 LEFT_OUT = "(the server's detail is left out, since it shows values of rows)"
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
-_LOOP = str(Path(__file__).with_name("batches.py"))
-# PostgreSQL's classes: a constraint is violated, of which every detail shows the row; and a value is none of its type.
-_CONSTRAINT, _DATA = "23", "22"
+# Who reads rows, by what the revision says.
+_LOOP, _VERIFY = (str(Path(__file__).with_name(name)) for name in ("batches.py", "backfilling.py"))
+# PostgreSQL's classes: a constraint, or a view's check, is violated, of which every detail shows the row; and a value
+# is none of its type.
+_CONSTRAINT, _DATA = ("23", "44"), "22"
 _QUOTED = re.compile(r'".*"')
 # MySQL's, and those of asyncpg for what it does not even send. The value may itself have quotes.
 _DUPLICATE = "Duplicate entry '", "' for key"
 _VALUE = " value: '", "'"
 _ARGUMENT = re.compile(r"(input for query argument \$\d+): .*", re.DOTALL)
+# What PostgreSQL says by itself of a statement; other classes are those of procedural languages and of users.
+_SERVERS = {"08", "0A", "21", "22", "23", "25", "28", "2B", "2D", "3D", "3F"}
+_SERVERS |= {"40", "42", "44", "53", "54", "55", "57", "58", "72", "XX"}
+_SIGNALS = {"1642", "1643", "1644"}
+# Where an error that knows its origin comes from: RAISE of PL/pgSQL, under whatever code, and a trigger of SQLite.
+_RAISED = {"exec_stmt_raise", "SQLITE_CONSTRAINT_TRIGGER"}
+RAISED = "a trigger or a function has raised an error (what it says is left out, since it may show values of rows)"
 
 
 def left_out(said: str, code: str | None, in_backfill: bool) -> str:
@@ -32,7 +41,7 @@ def left_out(said: str, code: str | None, in_backfill: bool) -> str:
     """
     said = _emptied(said.strip(), *_DUPLICATE)
     kind = code[:2] if code and len(code) == 5 else None
-    if kind == _CONSTRAINT or (kind == _DATA and in_backfill):
+    if kind in _CONSTRAINT or (kind == _DATA and in_backfill):
         first, *rest = said.splitlines() or [""]
         if kind == _DATA:
             first = _QUOTED.sub('"..."', first)
@@ -54,12 +63,35 @@ def _emptied(said: str, before: str, after: str) -> str:
     return f"{said[: start + len(before)]}...{said[end:]}"
 
 
+def is_raised(error: BaseException, code: str | None) -> bool:
+    """Whether a trigger or a function has put the text of a driver's error together, as far as that can be told.
+
+    >>> [is_raised(Exception(), code) for code in ("P0001", "U0001", "38000", "1644")]
+    [True, True, True, True]
+    >>> [is_raised(Exception(), code) for code in ("22P02", "40001", "1062", None)]
+    [False, False, False, False]
+    """
+    if any(_origins(one) & _RAISED for one in _chain(error)) or code in _SIGNALS:
+        return True
+    return code is not None and len(code) == 5 and code[:2] not in _SERVERS
+
+
+def _origins(error: BaseException) -> set[object]:
+    """As psycopg, asyncpg and sqlite3 tell it."""
+    return {
+        getattr(getattr(error, "diag", None), "source_function", None),
+        getattr(error, "server_source_function", None),
+        getattr(error, "sqlite_errorname", None),
+    }
+
+
 def is_in_backfill(exc: BaseException) -> bool:
-    """Whether it came out of a batch, by others' code: the function that is given the rows, a driver, SQLAlchemy."""
+    """Whether it came out of a batch or an `op.verify`, by others' code: the function that is given the rows, a driver,
+    SQLAlchemy."""
     for one in _chain(exc):
-        files = [frame.filename for frame in traceback.extract_tb(one.__traceback__)]
-        if _LOOP in files:
-            return not files[-1].startswith(_PACKAGE)
+        frames = traceback.extract_tb(one.__traceback__)
+        if any(frame.filename == _LOOP or (frame.filename, frame.name) == (_VERIFY, "verify") for frame in frames):
+            return not frames[-1].filename.startswith(_PACKAGE)
     return False
 
 

@@ -138,9 +138,9 @@ class Server:
         """Whether there may be rows that this role does not see."""
         return False
 
-    def numbers(self, connection: Connection, version: sa.FromClause) -> str | None:
-        """See `touched.numbers`; None where there are none."""
-        return None
+    def numbers(self, connection: Connection) -> dict[str, Any]:
+        """See `touched.numbers`; nothing where there are none."""
+        return {}
 
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
         """A table that the statement names, and that is not taken back with its transaction."""
@@ -296,8 +296,8 @@ class PostgreSQL(Server):
         )
         return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
 
-    def numbers(self, connection: Connection, version: sa.FromClause) -> str | None:
-        return touched.numbers(connection, self._quoted, version)
+    def numbers(self, connection: Connection) -> dict[str, Any]:
+        return touched.numbers(connection, self._quoted)
 
     def hides_rows(self, connection: Connection) -> bool:
         asked = sa.text("SELECT pg_catalog.row_security_active(CAST(CAST(:t AS regclass) AS oid))")

@@ -7,11 +7,13 @@ be a change of name counts as there, and where the database numbers its columns,
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
+
+Versions = dict[str, str]
 
 
 def written(
@@ -49,34 +51,45 @@ def is_gone(connection: Connection, text: str, numbers: str | None = None) -> bo
     try:
         names = {one["name"] for one in inspector.get_columns(it["table"], schema=it["schema"])}
     except sa.exc.NoSuchTableError:
-        if numbers is not None:
+        if numbers is not None and (number := json.loads(numbers).get("table")) is not None:
             asked = sa.text("SELECT 1 FROM pg_catalog.pg_class WHERE CAST(oid AS text) = :oid")
-            return connection.execute(asked, {"oid": json.loads(numbers)["table"]}).first() is None
+            return connection.execute(asked, {"oid": number}).first() is None
         others = inspector.get_multi_columns(schema=it["schema"]).values()
         return not any(there <= {one["name"] for one in columns} for columns in others)
     return names.isdisjoint(it["columns"]) and names <= there
 
 
-def numbers(connection: Connection, quoted: str, version: sa.FromClause) -> str:
-    """What PostgreSQL calls the table and its columns for itself, in a number that no other column of a table ever has;
-    and which transactions wrote the version table's rows. `quoted`: the table's name as in SQL."""
+def numbers(connection: Connection, quoted: str) -> dict[str, Any]:
+    """What PostgreSQL calls the table and its columns for itself, in a number that no other column of a table ever has.
+    `quoted`: the table's name as in SQL."""
     asked = sa.text(
         "SELECT CAST(CAST(CAST(:t AS regclass) AS oid) AS text), a.attname, a.attnum FROM pg_catalog.pg_attribute a"
         " WHERE a.attrelid = CAST(:t AS regclass) AND a.attnum > 0 AND NOT a.attisdropped"
     )
     rows = connection.execute(asked, {"t": quoted}).all()
-    columns = {str(name): int(number) for _, name, number in rows}
-    return json.dumps({"table": rows[0][0], "columns": columns, "versions": _versions(connection, version)})
+    return {"table": rows[0][0], "columns": {str(name): int(number) for _, name, number in rows}}
 
 
-def seen_stamped(numbers: str, connection: Connection, version: sa.FromClause) -> str:
-    """The same, with the version table as a stamp has left it."""
-    return json.dumps(json.loads(numbers) | {"versions": _versions(connection, version)})
-
-
-def _versions(connection: Connection, version: sa.FromClause) -> dict[str, str]:
-    writer = sa.cast(sa.literal_column("xmin"), sa.Text())
+def versions(connection: Connection, version: sa.FromClause) -> dict[str, str]:
+    """The heads in the version table; on PostgreSQL with the transactions that wrote these rows."""
+    of_postgresql = connection.dialect.name == "postgresql"
+    writer = sa.cast(sa.literal_column("xmin"), sa.Text()) if of_postgresql else sa.literal("")
     return {str(revision): str(by) for revision, by in connection.execute(sa.select(version.c.version_num, writer))}
+
+
+def bearing(heads: Mapping[str, str], follows: Collection[str], earlier: Callable[[str], Collection[str]]) -> Versions:
+    """Of the heads, those by which it can be told whether the revisions that a backfill's own `follows` were taken
+    back: other branches come and go. `earlier`: a revision, and all before it.
+
+    >>> bearing({"a": "7", "r": "8"}, ["a"], lambda head: {head, "root"})
+    {'a': '7'}
+    >>> bearing({"a": "7", "r": "8"}, ["root"], lambda head: {head, "root"})
+    {'a': '7', 'r': '8'}
+    """
+    covered = set(follows) - heads.keys()
+    return {
+        head: by for head, by in heads.items() if head in follows or (covered and not covered.isdisjoint(earlier(head)))
+    }
 
 
 Verdict = Literal["same", "gone", "untold"]
@@ -97,16 +110,18 @@ def verdict(kept: str, now: str, text: str, passed: Callable[[], Collection[str]
     """
     before, after, it = json.loads(kept), json.loads(now), read(text)
     names = it["columns"]
-    if before["table"] != after["table"]:  # or the database is another one, with the same rows
+    if before.get("table") != after.get("table"):  # or the database is another one, with the same rows
         return "untold"
-    filled = {before["columns"].get(name) for name in names or ()}
-    if names and None not in filled and filled.isdisjoint(after["columns"].values()):
+    was, now_is = before.get("columns", {}), after.get("columns", {})
+    filled = {was.get(name) for name in names or ()}
+    if names and None not in filled and filled.isdisjoint(now_is.values()):
         return "untold" if _builds_on_itself(it) else "gone"
-    is_same = all(after["columns"].get(name) == before["columns"].get(name) for name in names or ())
-    return "same" if is_same and _is_only_on(before["versions"], after["versions"], passed) else "untold"
+    is_same = all(now_is.get(name) == was.get(name) for name in names or ())
+    return "same" if is_same and is_only_on(before["versions"], after["versions"], passed) else "untold"
 
 
-def _is_only_on(before: dict[str, str], after: dict[str, str], passed: Callable[[], Collection[str]]) -> bool:
+def is_only_on(before: Versions, after: Versions, passed: Callable[[], Collection[str]]) -> bool:
+    """Whether the version table has its heads as they were, or was led on from them."""
     missing = set(before) - set(after)
     stood = all(after[revision] == by for revision, by in before.items() if revision in after)
     return stood and (not missing or missing <= set(passed()))

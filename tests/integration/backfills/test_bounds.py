@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from alembic.util import CommandError
 
-from tests.integration.backfills.conftest import Make
+from tests.integration.backfills.conftest import Make, Project
 
 TENFOLD = "UPDATE accounts SET balance = balance * 10"
 BOUNDS = "id > :after AND id <= :upto"
@@ -49,3 +49,42 @@ async def test_that_bind_nothing(make_project: Make, which: str) -> None:
     with pytest.raises(CommandError, match="lacks :after, :upto"):
         await project.upgrade()
     assert project.rows("SELECT max(balance / id) FROM accounts") == [(1,)]
+
+
+async def test_that_are_cast_in_a_way_that_sqlalchemy_does_not_see(postgres: Project) -> None:
+    postgres.numbers(60)
+    statement = f"{TENFOLD} WHERE id > :after::bigint AND id <= :upto"
+    postgres.add("filled", None, f'op.backfill_sql({statement!r}, "accounts", batch_size=7)')
+    with pytest.raises(CommandError, match=r"lacks :after: .*write CAST\(:after AS"):
+        await postgres.upgrade()
+    statement = statement.replace(":after::bigint", "CAST(:after AS bigint)")
+    postgres.add("filled", None, f'op.backfill_sql({statement!r}, "accounts", batch_size=7)')
+    await postgres.upgrade()
+    assert postgres.rows("SELECT min(balance / id), max(balance / id) FROM accounts") == [(10, 10)]
+
+
+async def test_before_a_uuid_of_which_the_database_looks_at_the_end_first(make_project: Make) -> None:
+    """A native one of MariaDB's: its own order puts the key less one behind other keys."""
+    project = await make_project("pymysql")
+    project.execute(
+        "CREATE TABLE things (id UUID PRIMARY KEY, n INT NOT NULL)",
+        *(f"INSERT INTO things VALUES ('{n:08x}-0000-4000-8000-000000000000', 1)" for n in range(1, 50)),
+    )
+    statement = "UPDATE things SET n = n * 10 WHERE id > :after AND id <= :upto"
+    project.add("filled", None, f'op.backfill_sql("{statement}", "things", batch_size=10)')
+    await project.upgrade()
+    assert project.rows("SELECT min(n), max(n), count(*) FROM things") == [(10, 10, 49)]
+
+
+async def test_nothing_is_taken_for_before_the_first_key_that_is_not(make_project: Make) -> None:
+    """By collations that fill up with blanks, a tab comes before nothing at all."""
+    project = await make_project("pymysql")
+    project.execute(
+        "CREATE TABLE things (id VARCHAR(9) COLLATE utf8mb4_general_ci PRIMARY KEY, n INT NOT NULL)",
+        "INSERT INTO things VALUES ('\ta', 1), ('\tb', 1), ('c', 1)",
+    )
+    statement = "UPDATE things SET n = n * 10 WHERE id > :after AND id <= :upto"
+    project.add("filled", None, f'op.backfill_sql("{statement}", "things", batch_size=2)')
+    with pytest.raises(CommandError, match="nothing comes before"):
+        await project.upgrade()
+    assert project.rows("SELECT max(n) FROM things") == [(1,)]

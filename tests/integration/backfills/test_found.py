@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import failures
-from tests.integration.backfills.conftest import Project
+from tests.integration.backfills.conftest import Make, Project
 
 MULTIPLY = 'op.backfill("accounts", set_={"balance": "balance * 100"}, batch_size=7)'
 AND_DONE = 'op.backfill("accounts", {"done": 1})'
@@ -115,6 +115,7 @@ FAILING = {
     "null": 'op.backfill("accounts", {"balance": "NULL"})',
     "unique": 'op.backfill("accounts", {"note": "(SELECT max(note) FROM (SELECT note FROM accounts) x)"})',
     "cast": 'op.backfill("accounts", {"balance": "CAST(note AS INTEGER)"})',
+    "name": 'op.backfill_rows("accounts", ["note"], lambda rows: [{row["note"]: 1} for row in rows])',
 }
 
 
@@ -142,6 +143,64 @@ async def test_a_failure_shows_none_of_the_rows(project: Project, kind: str) -> 
     if (kind, project.url.drivername) == ("null", "postgresql+psycopg"):  # asyncpg says no more than the first line
         assert 'null value in column "balance"' in failure.message
         assert "left out" in failure.message
+
+
+# What somebody's own trigger says of a row.
+RAISING = {
+    "postgresql": [
+        "CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE EXCEPTION USING MESSAGE = 'not ' || OLD.note, ERRCODE = '{}'; END $$",
+        "CREATE TRIGGER tells BEFORE UPDATE ON accounts FOR EACH ROW EXECUTE FUNCTION tell()",
+    ],
+    "mysql": [
+        "CREATE TRIGGER tells BEFORE UPDATE ON accounts FOR EACH ROW BEGIN"
+        " SET @said = CONCAT('not ', OLD.note); SIGNAL SQLSTATE '{}' SET MESSAGE_TEXT = @said; END"
+    ],
+    "sqlite": [f"CREATE TRIGGER tells BEFORE UPDATE ON accounts BEGIN SELECT RAISE(ABORT, 'not {SECRET}'); END"],
+}
+
+
+@pytest.mark.parametrize(
+    ("driver", "state", "code"),
+    [
+        ("psycopg", "P0001", "P0001"),
+        ("asyncpg", "P0001", "P0001"),
+        ("psycopg", "23514", "23514"),
+        ("asyncpg", "23514", "23514"),
+        ("pymysql", "45000", "1644"),
+        ("asyncmy", "45000", "1644"),
+        ("pysqlite", "", None),
+        ("aiosqlite", "", None),
+    ],
+)
+async def test_what_a_trigger_says_of_a_row_is_not_told(
+    make_project: Make, driver: str, state: str, code: str | None
+) -> None:
+    project = await make_project(driver)
+    project.numbers(2)
+    project.execute(f"UPDATE accounts SET note = '{SECRET}'")
+    with project.connected() as connection, connection.begin():
+        for sql in RAISING[project.dialect]:
+            connection.exec_driver_sql(sql.replace("{}", state))
+    project.add("filled", None, MULTIPLY)
+    with pytest.raises(DBAPIError) as raised:
+        await project.upgrade()
+    failure = failures.translate(raised.value, "filled", str(project.folder))
+    assert SECRET in str(raised.value)
+    assert SECRET not in str(failure)
+    assert failure.code == code
+    assert "a trigger or a function has raised an error" in str(failure)
+
+
+async def test_what_is_verified_shows_none_of_the_rows(postgres: Project) -> None:
+    postgres.numbers(2)
+    postgres.execute(f"UPDATE accounts SET note = '{SECRET}'")
+    postgres.add("filled", None, 'op.verify("SELECT max(CAST(note AS int)) > 0 FROM accounts", "all have numbers")')
+    with pytest.raises(DBAPIError) as raised:
+        await postgres.upgrade()
+    failure = failures.translate(raised.value, "filled", str(postgres.folder))
+    assert SECRET in str(raised.value)
+    assert 'invalid input syntax for type integer: "..."' in str(failure)
 
 
 async def test_an_ordinary_revision_still_shows_its_own_mistake(postgres: Project) -> None:

@@ -310,8 +310,8 @@ async def test_one_that_is_only_made_anew_goes_on_by_the_sql_that_is_offered(one
 async def test_two_of_one_revision_and_the_second_fails(one_of_each: Project) -> None:
     """The first, which is finished, is not begun again."""
     one_of_each.numbers(30)
-    one_of_each.add("filled", None, f'{MULTIPLY}\nop.backfill("accounts", {{"note": "nonsense("}})')
-    with pytest.raises(Exception, match=r"(?i)syntax|error"):
+    one_of_each.add("filled", None, f'{MULTIPLY}\nop.backfill("accounts", {{"note": "nonsense"}})')
+    with pytest.raises(Exception, match=r"(?i)nonsense"):
         await one_of_each.upgrade()
     one_of_each.add("filled", None, f'{MULTIPLY}\nop.backfill("accounts", {{"done": 1}})')
     await one_of_each.upgrade()

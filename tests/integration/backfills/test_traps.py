@@ -274,6 +274,56 @@ async def test_a_function_or_a_procedure_that_was_changed_in_the_middle(postgres
     assert postgres.rows("SELECT count(*) FROM accounts WHERE balance NOT IN (id * 100, id * 7)") == [(0,)]
 
 
+async def test_another_size_in_the_line_of_a_function_is_no_other_function(one_of_each: Project) -> None:
+    one_of_each.numbers(60)
+    divisor = f"(0 if r['id'] > 40 and not os.path.exists({str(one_of_each.folder / 'flag')!r}) else 1)"
+    rows = f"lambda rows: [{{'balance': r['balance'] * 100 // {divisor}}} for r in rows]"
+    one_of_each.add("filled", None, f'op.backfill_rows("accounts", ["balance"], {rows}, batch_size=7)')
+    with pytest.raises(ZeroDivisionError):
+        await one_of_each.upgrade()
+    (one_of_each.folder / "flag").touch()
+    again = f'op.backfill_rows(\n    "accounts",\n    ["balance"],\n    transform={rows},\n    batch_size=3,\n)'
+    one_of_each.add("filled", None, again)
+    await one_of_each.upgrade()
+    assert one_of_each.rows(ONCE) == [(100, 100, 60)]
+
+
+async def test_one_that_found_no_rows_may_be_corrected(one_of_each: Project) -> None:
+    """The next one of its revision failed, so both are run again."""
+    one_of_each.numbers(9)
+    one_of_each.numbers(0, "others")
+    filled = 'op.backfill("others", {{"done": {}}})\nop.backfill("accounts", {{"done": "{}"}})'
+    one_of_each.add("filled", None, filled.format(1, "nowhere"))
+    with pytest.raises(sa.exc.DBAPIError):
+        await one_of_each.upgrade()
+    assert [row["state"] for row in one_of_each.checkpoints() if not row["rows_seen"]][:1] == ["finished"]
+    one_of_each.execute("INSERT INTO others (id, balance) VALUES (1, 1)")
+    one_of_each.add("filled", None, filled.format(2, "3"))
+    await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT (SELECT max(done) FROM others), min(done), max(done) FROM accounts") == [(2, 3, 3)]
+
+
+async def test_until_empty_and_a_later_row_that_has_no_key(one_of_each: Project) -> None:
+    one_of_each.execute(
+        "CREATE TABLE things (id INT PRIMARY KEY, ref INT UNIQUE, n INT)",
+        *(f"INSERT INTO things (id, ref) VALUES ({n}, {n})" for n in range(1, 61)),
+    )
+    late = "not os.path.exists({!r}) and rows[0]['ref'] > 40".format(str(one_of_each.folder / "flag"))
+    rows = f"lambda rows: [{{'n': 1 // (0 if {late} else 1)}} for r in rows]"
+    arguments = '"things", ["n"], {}, where="n IS NULL", key="ref", batch_size=7, until_empty=True'
+    one_of_each.add("filled", None, f"op.backfill_rows({arguments.format(rows)})")
+    with pytest.raises(ZeroDivisionError):
+        await one_of_each.upgrade()
+    one_of_each.execute("INSERT INTO things (id, ref, n) VALUES (100, NULL, 1), (101, NULL, NULL)")
+    (one_of_each.folder / "flag").touch()
+    # PostgreSQL comes upon it where it looks for the last row.
+    with pytest.raises(CommandError, match=r"where the key is NULL \(ref\)|a ref that cannot be gone by"):
+        await one_of_each.upgrade()
+    one_of_each.execute("UPDATE things SET ref = id WHERE id > 60")
+    await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT count(*), sum(n) FROM things") == [(62, 62)]
+
+
 async def test_a_statement_that_does_not_tell_its_count_goes_on_where_it_was(postgres: Project) -> None:
     postgres.numbers(60)
     postgres.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
 import pytest
@@ -489,3 +489,153 @@ async def test_checkpoints_of_an_earlier_release_are_brought_along(make_project:
         project.execute(anew)
     await project.upgrade()
     assert project.rows("SELECT count(*) FROM accounts WHERE cents = balance * 100") == [(60,)]
+
+
+def _cleaning(project: Project) -> None:
+    """A revision comes into the history in front of the backfill, which has begun behind the first one."""
+    project.add("cleaned", "first", "op.execute(\"UPDATE accounts SET note = 'clean'\")")
+    project.add("filled", "cleaned", half(project, "balance"), ASK)
+
+
+@EACH
+@pytest.mark.parametrize("tried", [False, True], ids=["", "and back, and again"])
+async def test_a_revision_that_is_put_in_front_leads_nowhere_back(make_project: Make, driver: str, tried: bool) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("first", None, "pass")
+    project.add("filled", "first", half(project, "balance"), ASK)
+    await _half_done(project)
+    _cleaning(project)
+    if tried:
+        await project.upgrade("cleaned")
+        await project.downgrade("first")
+    (project.folder / "flag").touch()
+    await project.upgrade()
+    assert _times(project) == [(100, 100)]
+    assert project.rows("SELECT DISTINCT note FROM accounts") == [("clean",)]
+
+
+@EACH
+@pytest.mark.parametrize("back", ["by a step", "by hand"])
+async def test_what_it_has_gone_on_behind_is_no_longer_new_to_it(make_project: Make, driver: str, back: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("first", None, "pass")
+    project.add("filled", "first", half(project, "balance"), ASK)
+    await _half_done(project)
+    _cleaning(project)
+    await _half_done(project)
+    if back == "by a step":
+        await project.downgrade("first")
+    else:
+        project.execute("UPDATE alembic_version SET version_num = 'first'")
+    (project.folder / "flag").touch()
+    on, _ = await _refused(project)
+    project.execute(on)
+    await project.upgrade()
+    assert _times(project) == [(100, 100)]
+
+
+async def test_what_was_led_back_by_hand_stays_so_behind_a_revision_put_in_front(postgres: Project) -> None:
+    postgres.numbers(60)
+    postgres.add("zero", None, "pass")
+    postgres.add("first", "zero", "pass")
+    postgres.add("filled", "first", half(postgres, "balance"), ASK)
+    await _half_done(postgres)
+    postgres.execute(*(f"UPDATE alembic_version SET version_num = '{revision}'" for revision in ("zero", "first")))
+    _cleaning(postgres)
+    (postgres.folder / "flag").touch()
+    await _refused(postgres)
+
+
+@EACH
+@pytest.mark.parametrize("seen", [True, False])
+async def test_another_branch_that_comes_and_goes_is_no_way_back(make_project: Make, driver: str, seen: bool) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("root", None, "pass")
+    project.add("left", "root", "pass")
+    project.add("filled", "left", half(project, "balance"), ASK)
+    project.add("right", "root", "pass")
+    project.add("righter", "right", ADD, DROP)
+    await project.upgrade("left")
+    await project.upgrade("right")
+    with pytest.raises((CommandError, RuntimeError), match="not yet"):
+        await project.upgrade("filled")
+    if seen:
+        await project.upgrade("righter")
+        await project.downgrade("right")
+    else:
+        for there, then in (("right", "righter"), ("righter", "right")):
+            project.execute(f"UPDATE alembic_version SET version_num = '{then}' WHERE version_num = '{there}'")
+    (project.folder / "flag").touch()
+    await project.upgrade("filled")
+    assert _times(project) == [(100, 100)]
+
+
+@EACH
+async def test_another_branch_that_bears_what_it_follows_may_come_and_go(make_project: Make, driver: str) -> None:
+    """The backfill's revision depends on one that is no head: it is told by the branch's row, which steps write."""
+    project = await make_project(driver)
+    project.numbers(60)
+    for revision, down in (("one", None), ("two", "one"), ("three", "two")):
+        project.add(revision, down, "pass")
+    project.add("filled", None, half(project, "balance"), ASK)
+    file = next((project.folder / "alembic" / "versions").glob("filled*.py"))
+    file.write_text(file.read_text() + '\ndepends_on = "one"\n')
+    await project.upgrade("two")
+    with pytest.raises((CommandError, RuntimeError), match="not yet"):
+        await project.upgrade("filled")
+    await project.upgrade("three")
+    await project.downgrade("two")
+    (project.folder / "flag").touch()
+    await project.upgrade("filled")
+    assert _times(project) == [(100, 100)]
+
+
+@EACH
+async def test_a_stamp_does_not_hide_that_a_database_was_led_back_by_hand(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("zero", None, "pass")
+    project.add("expand", "zero", ADD, DROP)
+    project.add("filled", "expand", half(project, "cents"), ASK)
+    await _half_done(project)
+    project.execute("UPDATE accounts SET cents = NULL", "UPDATE alembic_version SET version_num = 'zero'")
+    await project.run(lambda config: command.stamp(config, "expand"))
+    (project.folder / "flag").touch()
+    _, anew = await _refused(project)
+    project.execute(anew)
+    await project.upgrade()
+    assert _times(project, "cents") == [(100, 100)]
+
+
+@EACH
+async def test_stamps_there_and_back_run_nothing(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("zero", None, "pass")
+    project.add("first", "zero", "pass")
+    project.add("filled", "first", half(project, "balance"), ASK)
+    await _half_done(project)
+    for revision in ("filled", "zero", "first"):
+        await project.run(partial(command.stamp, revision=revision))
+    (project.folder / "flag").touch()
+    await project.upgrade()
+    assert _times(project) == [(100, 100)]
+
+
+@EACH
+async def test_a_stamp_back_and_what_it_has_run_before_again_is_noticed(make_project: Make, driver: str) -> None:
+    project = await make_project(driver)
+    project.numbers(60)
+    project.add("zero", None, "pass")
+    project.add("first", "zero", "op.execute('UPDATE accounts SET balance = id')")
+    project.add("filled", "first", half(project, "balance"), ASK)
+    await _half_done(project)
+    await project.run(lambda config: command.stamp(config, "zero"))
+    (project.folder / "flag").touch()
+    _, anew = await _refused(project)
+    project.execute(anew)
+    await project.upgrade()
+    assert _times(project) == [(100, 100)]

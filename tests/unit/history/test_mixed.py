@@ -81,6 +81,10 @@ def test_a_backfill_that_nobody_is_seen_to_call_counts_for_both_directions() -> 
         ("op.get_context().connection.execute(sa.text('select 1'))", "get_context().connection"),
         ("context.execute('select 1')", "context.execute"),
         ("context.get_context().bind", "get_context().bind"),
+        ("ctx = op.get_context(); ctx.execute('select 1')", "get_context().execute"),
+        ("ctx = op.get_context(); helper(ctx)", "get_context() is handed on"),
+        ("Operations(op.get_context()).execute('select 1')", "get_context() is handed on"),
+        ("ctx = op.get_context", "get_context() is handed on"),
         ("helper(op)", "op is handed on"),
         ("run = op.execute", "op.execute"),
         ("with op.batch_alter_table('t') as batch: batch.drop_column('b')", "op.batch_alter_table"),
@@ -99,7 +103,7 @@ def test_a_function_beside_the_operations_is_none_of_them() -> None:
 
 def test_what_only_asks_may_stand_beside_a_backfill() -> None:
     beside = "    op.requires_backfill('r1')\n    op.verify('select true', 'none left')\n    print(op.f('x'))"
-    asks = "\n    print(op.get_context().dialect.name)"
+    asks = "\n    print(op.get_context().dialect.name)\n    ctx = op.get_context()\n    print(ctx.dialect.name)"
     assert mixed(revision(f"{FILL}\n{beside}{asks}")) == ()
 
 
