@@ -13,7 +13,7 @@ from orchestrator.events import MigrationFinished, PlanJudged
 from orchestrator.registry.model import Track
 from tests import engine
 from tests.integration.foreign import fleets
-from tests.integration.foreign.test_histories import HISTORIES
+from tests.integration.foreign.packaged import HISTORIES
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
