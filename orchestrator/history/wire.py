@@ -86,7 +86,7 @@ class Wire:
 
     def _heard(self, sent: Sent, context: Any) -> None:
         connection, revision = self._connection, self._revision
-        if connection is None or revision is None or context.root_connection is not connection:
+        if context is None or connection is None or revision is None or context.root_connection is not connection:
             return
         if any(len(getattr(connection.dialect.dispatch, name)) for name in INSTEAD):
             self._remark("somebody takes the place of SQLAlchemy's call of the cursor")
