@@ -34,6 +34,7 @@ class Case:
     old: str = ""
     new: str = ""
     library: str = ""
+    top: str = ""
     each: bool = False
     setup: tuple[str, ...] = ()
     track: dict[str, Any] = field(default_factory=dict)
@@ -124,13 +125,13 @@ CASES = [
         track={"isolation": "process"},
     ),
     Case(
-        "a password that is read at import",
-        (f"import lib\n{MADE}\nop.execute(\"INSERT INTO t VALUES ('%s')\" % ('None' not in repr(lib.PASSWORD)))",),
+        "a password that compiling is not given",
+        (f"import lib\n{MADE}\nop.execute(\"INSERT INTO t VALUES ('%s')\" % (lib.PASSWORD is not None))",),
         ("True",),
         "(revision r0, statement 2)",
-        library="import os\nfrom sqlalchemy.engine import make_url\n"
-        "PASSWORD = make_url(os.environ['THE_URL']).password",
-        track={"isolation": "process", "environment": {"THE_URL": "{url}"}},
+        library="PASSWORD = None",
+        top="from sqlalchemy.engine import make_url\n"
+        "lib.PASSWORD = make_url(config.get_main_option('sqlalchemy.url')).password",
     ),
     Case(
         "rows that go together in one statement, as psycopg2 sends them",
@@ -182,7 +183,8 @@ def _made(project: Path, case: Case) -> Path:
     head, online, tail = env.read_text().rpartition("def run_migrations_online")
     changed = tail.replace(case.old, case.new, 1) if case.old else tail
     assert (changed != tail) == bool(case.old)
-    env.write_text(head + online + changed)
+    top = f"target_metadata = None\n{case.top}"
+    env.write_text(head.replace("target_metadata = None", top) + online + changed)
     if case.library:
         (project / "lib.py").write_text(case.library)
     if case.library and "import lib" not in changed:
@@ -237,12 +239,12 @@ t = sa.table("t", *[sa.column(*one) for one in [
     ("flags", sa.ARRAY(sa.Boolean)), ("j", sa.JSON)]])
 """
 ODD = [
-    (r"op.bulk_insert(t, [{'n': 1, 'packed': r'C:\101\134'}])", ", which has no faithful literal here"),
-    ("op.bulk_insert(t, [{'n': 2, 'aware': datetime.datetime(2026, 1, 1, 12)}])", "with a time zone"),
-    ("op.bulk_insert(t, [{'n': 3, 'sealed': 'letter'}])", "a str that its literal does not mean"),
-    ("op.bulk_insert(t, [{'n': 4, 'flags': [True, None, False]}])", "a list that its literal does not mean"),
-    ("op.bulk_insert(t, [{'n': 5, 'j': None}])", "a str that its literal does not mean"),
-    ("op.execute(sa.func.setval('s', 100))", "online its SQL is another text"),
+    r"op.bulk_insert(t, [{'n': 1, 'packed': r'C:\101\134'}])",
+    "op.bulk_insert(t, [{'n': 2, 'aware': datetime.datetime(2026, 1, 1, 12)}])",
+    "op.bulk_insert(t, [{'n': 3, 'sealed': 'letter'}])",
+    "op.bulk_insert(t, [{'n': 4, 'flags': [True, None, False]}])",
+    "op.bulk_insert(t, [{'n': 5, 'j': None}])",
+    "op.execute(sa.func.setval('s', 100))",
 ]
 COLUMNS = "n int, a citext, packed bytea, aware timestamp, sealed text, flags boolean[], j json"
 ORDINARY = [
@@ -261,8 +263,8 @@ async def test_values_that_no_literal_means_run_online_and_others_come_to_the_sa
     project = tmp_path / "project"
     environments.make_project(project, template)
     environments.use_transaction_per_migration(project)
-    odd_ones = [one for one in ODD if template == "generic" or "aware" not in one[0]]  # asyncpg refuses it
-    for number, body in enumerate([*(body for body, _ in odd_ones), *ORDINARY]):
+    odd_ones = [one for one in ODD if template == "generic" or "aware" not in one]  # asyncpg refuses it
+    for number, body in enumerate([*odd_ones, *ORDINARY]):
         guarded.add(project, number, f"{UNFAITHFUL}\n{body}")
     databases = await make_databases(4)
     for database in databases:
@@ -273,9 +275,8 @@ async def test_values_that_no_literal_means_run_online_and_others_come_to_the_sa
     registry = guarded.registry_of(project, pg, databases)
     async with engine.running(registry, max_concurrent=1) as running:
         (group,) = (await running.service.plan(engine.head())).groups
-        odd = {f"r{number}": said for number, (_, said) in enumerate(odd_ones)}
-        assert group.online.keys() == odd.keys(), group.online
-        assert [reason for name, reason in group.online.items() if odd[name] not in reason] == []
+        assert list(group.online) == [f"r{number}" for number in range(len(odd_ones))], group.online
+        assert {reason[:40] for reason in group.online.values()} == {"it cannot be rendered: UnfaithfulError: "}
         view = await running.rollout()
         assert view.counts == {"succeeded": 4}, view.failures
         assert guarded.judged(running).execution == "mixed", guarded.judged(running).reason
@@ -353,18 +354,18 @@ async def test_an_env_py_that_tells_revisions_the_tenant_runs_them_all(
     asks: str, said: str, pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
     """Only the last tenant is treated otherwise, who is none of those that a plan is tried on."""
-    body = "op.execute('CREATE TABLE t (a text)')\n"
+    body = "import lib\nop.execute('CREATE TABLE t (a text)')\n"
     body += "if str(tenant).endswith('3'):\n    op.execute('INSERT INTO t VALUES (3)')"
     project = guarded.make_project(tmp_path / "project", body)
+    (project / "lib.py").write_text("import contextvars\ntenant = contextvars.ContextVar('tenant')")
     revision, env = project / "alembic" / "versions" / "r0.py", project / "alembic" / "env.py"
     env.write_text(env.read_text().replace("target_metadata = None", f"target_metadata = None\n{asks}"))
     if "arguments" in said:
         revision.write_text(revision.read_text().replace("def upgrade()", "def upgrade(tenant)"))
         env.write_text(env.read_text().replace("run_migrations()", "run_migrations(tenant=x)"))
     else:
-        (project / "lib.py").write_text("import contextvars\ntenant = contextvars.ContextVar('tenant')")
         env.write_text(env.read_text().replace(asks, f"{asks}\nimport lib\nlib.tenant.set(x)"))
-        revision.write_text(revision.read_text().replace("str(tenant)", "__import__('lib').tenant.get()"))
+        revision.write_text(revision.read_text().replace("str(tenant)", "lib.tenant.get()"))
     databases = await make_databases(4)
     async with engine.running(guarded.registry_of(project, pg, databases), max_concurrent=1) as running:
         view = await running.rollout()
