@@ -2,7 +2,8 @@
 
 Statements are taken where SQLAlchemy is given them, and written as text as compiling does; what the catalog is asked is
 left out. Whatever else a revision asks or does, so that another target might be sent something else, is noted as the
-reason why it cannot be recorded. Nothing of what is sent is changed, and no answer is.
+reason why it cannot be recorded. Nothing of what is sent is changed but the order of a new table's indexes, and no
+answer is.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sqlalchemy.dialects.postgresql.base import PGInspector
 from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.sql.dml import Insert
 
-from orchestrator.history import session, watching
+from orchestrator.history import index_order, session, watching
 from orchestrator.history.bind import returns_rows
 from orchestrator.history.literals import Literals, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
@@ -77,7 +78,7 @@ class StepRecorder:
         self._reason: str | None = None
         self._next: _Kind | None = None
         self._characters = 0
-        self._at_will = self._within = self._writes = False
+        self._at_will = self._within = self._writes = self._has_asked = False
         self._connection: Connection | None = None
         self._speaker: Speaker | None = None
         self._wire: list[str] = []
@@ -101,6 +102,7 @@ class StepRecorder:
         dialect.inspector = _inspector(dialect.inspector, self, self._schema)
         connection.dialect = context.dialect = context.impl.dialect = dialect
         event.listen(connection, "before_execute", self._given)
+        index_order.settle(context.impl)  # any order is Alembic's; this one is the same on the next target
         shown: Any = connection
         shown.__class__ = _connection(type(connection), self)
         replaced: Any = context
@@ -126,7 +128,7 @@ class StepRecorder:
 
         def followed(*args: Any, **options: Any) -> None:
             self.current, self._items, self._reason = revision, [], reason
-            self._next, self._at_will, self._wire = None, False, []
+            self._next, self._at_will, self._has_asked, self._wire = None, False, False, []
             try:
                 function(*args, **options)
                 self.steps[revision] = self._recorded()
@@ -136,6 +138,8 @@ class StepRecorder:
         return followed
 
     def _recorded(self) -> RecordedStep:
+        if not self._items and not self._has_asked:  # as in compiling; what it does may make schemas differ
+            self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items) if self._reason is None else ()
         return RecordedStep(items, self._reason, self._lines)
 
@@ -278,6 +282,7 @@ class StepRecorder:
         self._look_around()
 
     def _look_around(self) -> None:
+        self._has_asked = True
         if self._at_will:
             self.note("it asks the catalog after a statement that may do otherwise where the data is another")
 

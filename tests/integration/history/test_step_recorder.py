@@ -139,6 +139,19 @@ async def test_statements_are_recorded_with_their_values(run: Run) -> None:
             assert part in statement
 
 
+async def test_the_indexes_of_a_new_table_have_one_order(run: Run) -> None:
+    columns = ", ".join(f"sa.Column('c{number}', sa.Integer, index=True)" for number in range(8))
+    found = await _of(run, f"op.create_table('n', {columns})")
+    made = [str(item).split()[2] for item in found.items[1:]]
+    assert made == sorted(made)
+    assert len(made) == 8
+
+
+async def test_a_revision_that_sends_nothing_and_asks_nothing_does_something_else(run: Run) -> None:
+    assert (await _of(run, "print('called a service')")).reason == "it sends no SQL, so what it does is done elsewhere"
+    assert await _of(run, "sa.inspect(op.get_bind()).has_table('users')") == RecordedStep()
+
+
 async def test_an_autocommit_block_is_recorded_with_its_boundaries(run: Run) -> None:
     body = "op.execute('SELECT 1')\nwith op.get_context().autocommit_block():\n    op.execute('VACUUM pg_description')"
     found = await _of(run, f"{body}\nop.execute('SELECT 2')")
