@@ -7,8 +7,10 @@ be merged in any order.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from tests import environments
 
@@ -84,13 +86,18 @@ class Lineage:
 
 
 class Maker:
-    """Writes random revisions of a lineage."""
+    """Writes random revisions of a lineage, for PostgreSQL."""
+
+    types: ClassVar[Mapping[str, str]] = TYPES
+    defaults: ClassVar[Mapping[str, str]] = DEFAULTS
+    values: ClassVar[Mapping[str, str]] = VALUES
+    imports, key = IMPORTS, "sa.Identity(), primary_key=True"
 
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
 
     def body(self, lineage: Lineage) -> str:
-        lines = [IMPORTS]
+        lines = [self.imports]
         for _ in range(self._chance.randint(1, 4)):
             operation = self._chance.choice(self._possible(lineage))
             lines += operation(lineage)
@@ -124,16 +131,16 @@ class Maker:
         return self._chance.choice(lineage.tables)
 
     def _column_source(self, name: str, kind: str) -> str:
-        default = DEFAULTS.get(kind)
+        default = self.defaults.get(kind)
         if default is not None and self._chance.random() < 0.5:
-            return f"sa.Column({name!r}, {TYPES[kind]}, server_default={default}, nullable=False)"
-        return f"sa.Column({name!r}, {TYPES[kind]})"
+            return f"sa.Column({name!r}, {self.types[kind]}, server_default={default}, nullable=False)"
+        return f"sa.Column({name!r}, {self.types[kind]})"
 
     def _create_table(self, lineage: Lineage) -> list[str]:
         table = Table(lineage.name("t"))
-        columns = ["sa.Column('id', sa.Integer(), sa.Identity(), primary_key=True)"]
+        columns = [f"sa.Column('id', sa.Integer(), {self.key})"]
         for _ in range(self._chance.randint(1, 4)):
-            name, kind = lineage.name("c"), self._chance.choice(list(TYPES))
+            name, kind = lineage.name("c"), self._chance.choice(list(self.types))
             table.columns[name] = kind
             columns.append(self._column_source(name, kind))
         if lineage.tables and self._chance.random() < 0.4:
@@ -146,7 +153,7 @@ class Maker:
         return [f"op.create_table({table.name!r}, {', '.join(columns)}{comment})"]
 
     def _add_column(self, lineage: Lineage) -> list[str]:
-        table, name, kind = self._table(lineage), lineage.name("c"), self._chance.choice(list(TYPES))
+        table, name, kind = self._table(lineage), lineage.name("c"), self._chance.choice(list(self.types))
         table.columns[name] = kind
         return [f"op.add_column({table.name!r}, {self._column_source(name, kind)})"]
 
@@ -232,12 +239,12 @@ class Maker:
         for name, kind in table.columns.items():
             if kind in ("Text", "String"):
                 row[name] = repr(self._chance.choice(AWKWARD))
-            elif kind in VALUES:
-                row[name] = VALUES[kind]
+            elif kind in self.values:
+                row[name] = self.values[kind]
         return row
 
     def _sa_table(self, table: Table) -> str:
-        columns = ", ".join(f"sa.column({name!r}, {TYPES[kind]})" for name, kind in table.columns.items())
+        columns = ", ".join(f"sa.column({name!r}, {self.types[kind]})" for name, kind in table.columns.items())
         return f"sa.table({table.name!r}, {columns})"
 
     def _insert(self, lineage: Lineage) -> list[str]:
@@ -292,13 +299,13 @@ class Maker:
         ]
 
 
-def write(folder: Path, seed: int) -> list[str]:
+def write(folder: Path, seed: int, kind: type[Maker] = Maker) -> list[str]:
     """A random history in the project at `folder`: a line, sometimes with a branch that is merged back or left open.
 
     Returns the revisions in an order in which they can be applied.
     """
     chance = random.Random(seed)
-    maker, main, side = Maker(chance), Lineage("a"), Lineage("b")
+    maker, main, side = kind(chance), Lineage("a"), Lineage("b")
     revisions: list[str] = []
     down: str | None = None
     for number in range(chance.randint(2, 5)):

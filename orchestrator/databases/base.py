@@ -94,11 +94,19 @@ class Place:
 
 
 class Replayer(Protocol):
-    """Sends compiled SQL on the guard's own session, and tells of the schema that came out."""
+    """Sends compiled SQL under the guard's lock, and tells of the schema that came out."""
 
     @property
-    def version(self) -> int:
-        """The server's major version: two of them may tell of one schema differently."""
+    def server(self) -> str:
+        """The server's version, as far as two of them may tell of one schema differently, or take other SQL."""
+        ...
+
+    async def is_for_env_py(self) -> bool:
+        """Whether env.py has to run on this target, whatever is compiled: there are checkpoints of backfills, which no
+        step may pass unseen where the database does not tell that it did (`history.lives`).
+
+        Raises TargetUnreachableError, and TargetLockedError, retriable.
+        """
         ...
 
     async def replay(
@@ -232,8 +240,12 @@ class Database(Protocol):
     """One kind of database."""
 
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
-        """What would be sent to the target, message by message and byte for byte, with what env.py runs between them;
-        empty where nothing is replayed."""
+        """What would be sent to the target, message by message and byte for byte, and what env.py runs in between."""
+        ...
+
+    async def server(self, place: Place) -> str:
+        """What `Replayer.server` tells of the target's server, asked only where SQL hangs on it. Raises
+        TargetUnreachableError; and MigrationFailedError, with the reason, where nothing is replayed."""
         ...
 
     async def read_heads(self, place: Place) -> Heads | None:

@@ -44,6 +44,13 @@ def catalog(
     return catalogs.read((line for line in lines if line.relation not in tables), server, before[0], before[1])
 
 
+def known(line: Line, tables: Mapping[str, str]) -> str:
+    """The line's text, with a table that keeps what was run under the name that is the same for all tenants."""
+    if (name := tables.get(line.relation)) is None:
+        return line.text
+    return line.text.replace(line.relation, name).replace(line.relation.lower(), name)
+
+
 def changing(place: Place, why: str) -> TargetLockedError:
     return TargetLockedError(
         f"the schema of {place.target.key} in {place.name} cannot be compared: {why}",

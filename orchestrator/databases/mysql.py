@@ -10,7 +10,16 @@ import anyio.to_thread
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
-from orchestrator.databases import catalogs, mysql_catalog, mysql_occupancy, questions, refusals
+from orchestrator.databases import (
+    catalogs,
+    mysql_catalog,
+    mysql_occupancy,
+    mysql_replay,
+    mysql_state,
+    questions,
+    refusals,
+    singly,
+)
 from orchestrator.databases import mysql_sessions as sessions
 from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
@@ -26,6 +35,7 @@ from orchestrator.databases.mysql_connecting import (
     whole_seconds,
 )
 from orchestrator.databases.mysql_dumps import MySQLDumper
+from orchestrator.databases.mysql_replay import MySQLReplayer
 from orchestrator.databases.mysql_sessions import Locks
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
@@ -52,7 +62,13 @@ class MySQL:
         self._owner = owner or Owner()
 
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
-        return ()
+        return singly.texts(compiled, mysql_replay.table_of(place))
+
+    async def server(self, place: Place) -> str:
+        async with connected(place, session_name("read", place)) as connection:
+            with bounded(place):
+                await mysql_replay.prove_readable(connection)
+            return mysql_replay.server_of(connection)
 
     async def read_heads(self, place: Place) -> Heads | None:
         async with connected(place, session_name("read", place)) as connection:
@@ -102,12 +118,14 @@ class MySQLGuard:
         self._id = int(connection.thread_id())
         self._mariadb = is_mariadb(connection)
         self._identity: tuple[object, ...] = ()
-        self._folded = False
+        self._folded = self._reads_otherwise = False
         self.lost = anyio.Event()
 
     @property
-    def replayer(self) -> None:
-        return None
+    def replayer(self) -> MySQLReplayer | None:
+        if self._reads_otherwise:
+            return None
+        return MySQLReplayer(self._place, self, mysql_replay.server_of(self._connection))
 
     @property
     def locks(self) -> Locks:
@@ -125,6 +143,7 @@ class MySQLGuard:
             self._place.name,
             setup=setup,
             fence=len(self._identity),
+            state=mysql_state.state_of(mariadb=self._mariadb),
             works_in=str(self._identity[0]),
             current_schema="SELECT DATABASE()",
         )
@@ -136,9 +155,10 @@ class MySQLGuard:
     async def enter(self) -> None:
         """Prove identity, take the lock, and end what was left behind. Raises WrongDatabaseError, TargetLockedError."""
         with self._asking():
-            question = f"SELECT DATABASE(), {self._server}, @@lower_case_table_names, CONNECTION_ID()"
-            ((name, server, case, number),) = await ask(self._connection, question)
+            question = f"SELECT DATABASE(), {self._server}, @@lower_case_table_names, @@sql_mode, CONNECTION_ID()"
+            ((name, server, case, mode, number),) = await ask(self._connection, question)
         self._folded = bool(int(case))
+        self._reads_otherwise = mysql_replay.reads_otherwise(str(mode))
         _check_name(self._place, name, folded=self._folded)
         if number != self._id:
             raise WrongDatabaseError(

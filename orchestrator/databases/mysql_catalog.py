@@ -54,6 +54,8 @@ _PARAMETERS = """SELECT SPECIFIC_NAME, PARAMETER_NAME, ROUTINE_TYPE, ORDINAL_POS
     FROM information_schema.PARAMETERS WHERE SPECIFIC_SCHEMA = %s"""
 _EVENTS = """SELECT EVENT_NAME, EVENT_TYPE, INTERVAL_VALUE, INTERVAL_FIELD, STATUS, ON_COMPLETION, EVENT_DEFINITION,
     EVENT_COMMENT, SQL_MODE, DEFINER FROM information_schema.EVENTS WHERE EVENT_SCHEMA = %s"""
+_ORDER = """SELECT TABLE_NAME, COLUMN_NAME, ORDINAL_POSITION FROM information_schema.COLUMNS
+    WHERE TABLE_SCHEMA = DATABASE()"""
 _DATABASE = """SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA
     WHERE SCHEMA_NAME = %s"""
 # Of a question: something could not be read, since it is locked or being changed. Then the rows are not all there are.
@@ -111,6 +113,13 @@ async def lines(connection: Connection, place: Place, tables: Mapping[str, str])
     found["database"] = await _rows(connection, place, _DATABASE, database)
     written = _Writing(database, user, of_tenant(catalogs.names_of(place)), tables)
     return await anyio.to_thread.run_sync(written.lines, found, mariadb)
+
+
+async def exactly(connection: Connection, place: Place, tables: Mapping[str, str]) -> tuple[str, ...]:
+    """The lines in one order for all databases, with the order of columns. Raises as `lines`."""
+    rows = await _rows(connection, place, _ORDER)
+    order = (f"order | {tables.get(str(table), table)} | {number} | {name}" for table, name, number in rows)
+    return tuple(sorted([*order, *(catalogs.known(line, tables) for line in await lines(connection, place, tables))]))
 
 
 async def _rows(connection: Connection, place: Place, question: str, *arguments: object) -> list[Row]:

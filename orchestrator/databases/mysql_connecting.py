@@ -26,7 +26,7 @@ Row = tuple[Any, ...]
 
 
 @asynccontextmanager
-async def connected(place: Place, name: str) -> AsyncIterator[Connection]:
+async def connected(place: Place, name: str, *, autocommit: bool = True) -> AsyncIterator[Connection]:
     """A session in autocommit mode: one that read in a transaction would keep its tables from being altered.
 
     `name` shows as `program_name` among the session's attributes where the server keeps them. Raises
@@ -34,7 +34,7 @@ async def connected(place: Place, name: str) -> AsyncIterator[Connection]:
     """
     # The driver's own limit does not count what a server takes that accepts and says nothing.
     with translated(place, _WHILE_CONNECTING), anyio.fail_after(place.limits.connect):
-        connection = await asyncmy.connect(**_options(place, name))
+        connection = await asyncmy.connect(**_options(place, name, autocommit))
     try:
         with bounded(place):
             await ask(connection, _settings(place))
@@ -45,11 +45,11 @@ async def connected(place: Place, name: str) -> AsyncIterator[Connection]:
         connection.close()
 
 
-def _options(place: Place, name: str) -> dict[str, Any]:
+def _options(place: Place, name: str, autocommit: bool) -> dict[str, Any]:
     """As SQLAlchemy hands the URL to the same driver in env.py: so TLS is the same for both."""
     url: URL = place.url.set(drivername="mysql+asyncmy")
     given = url.get_dialect()().create_connect_args(url)[1]
-    return {"charset": "utf8mb4", **given, "autocommit": True, "program_name": name}
+    return {"charset": "utf8mb4", **given, "autocommit": autocommit, "program_name": name}
 
 
 def _settings(place: Place) -> str:
@@ -88,7 +88,7 @@ class translated:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        if _errno(exc) in _LOCK_TIMEOUTS:
+        if errno(exc) in _LOCK_TIMEOUTS:
             raise refusals.version_table_locked(self._place, _code(exc)) from exc
         if isinstance(exc, self._foreign):
             raise unreachable(self._place, exc) from exc
@@ -101,7 +101,7 @@ def bounded(place: Place, longer: float = 0.0) -> Iterator[None]:
         yield
 
 
-def _errno(exc: BaseException | None) -> int | None:
+def errno(exc: BaseException | None) -> int | None:
     """The server's or the driver's error number."""
     number = exc.args[0] if isinstance(exc, MySQLError) and exc.args else None
     return number if isinstance(number, int) and number else None
@@ -109,7 +109,7 @@ def _errno(exc: BaseException | None) -> int | None:
 
 def has_no_table(exc: MySQLError) -> bool:
     """Whether the question was for a table, or a database, that is not there."""
-    return _errno(exc) in (_NO_SUCH_TABLE, _DATABASE_GONE)
+    return errno(exc) in (_NO_SUCH_TABLE, _DATABASE_GONE)
 
 
 def unreachable(place: Place, exc: BaseException) -> TargetUnreachableError:
@@ -132,12 +132,12 @@ def _reason(place: Place, exc: BaseException) -> str:
 
 
 def _code(exc: BaseException | None) -> str | None:
-    number = _errno(exc)
+    number = errno(exc)
     return str(number) if number is not None else None
 
 
 def _cause(exc: BaseException) -> refusals.Cause:
-    number = _errno(exc)
+    number = errno(exc)
     if number is not None:
         return _CAUSES.get(
             number, refusals.NO_ANSWER if 2000 <= number < 3000 else refusals.UNUSABLE

@@ -66,6 +66,9 @@ class PostgreSQL:
                 found += [message.text for message in _messages(place, stretch, compiled.create_version)]
         return tuple(found)
 
+    async def server(self, place: Place) -> str:
+        return ""
+
     async def read_heads(self, place: Place) -> Heads | None:
         async with connected(place, session_name("read", place)) as connection:
             with translated(place):
@@ -140,6 +143,10 @@ class PostgreSQLGuard:
         13 the statement timeout would count for a whole script."""
         conforming = self._connection.get_settings().standard_conforming_strings == "on"
         return self if conforming and self.version >= 13 else None
+
+    @property
+    def server(self) -> str:
+        return str(self.version)
 
     @property
     def version(self) -> int:
@@ -294,6 +301,9 @@ class PostgreSQLGuard:
         with bounded(self._place):
             rows = await self._connection.fetch(indexes.all_in(self._place.target.schema))
         return tuple(row["name"] for row in rows if row["builder"] is None)
+
+    async def is_for_env_py(self) -> bool:
+        return False
 
     async def replay(
         self,

@@ -37,3 +37,21 @@ def literal(text: str) -> str:
     """
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'" if "\\" in text else f"'{escaped}'"
+
+
+def plain_literal(text: str) -> str:
+    """Where a backslash stands for itself (SQLite).
+
+    >>> plain_literal("it's")
+    "'it''s'"
+    """
+    return "'" + text.replace("'", "''") + "'"
+
+
+def escaped_literal(text: str) -> str:
+    """Where a backslash escapes (MySQL, but for `NO_BACKSLASH_ESCAPES`).
+
+    >>> print(escaped_literal("it's a" + chr(92)))
+    'it''s a\\\\'
+    """
+    return plain_literal(text.replace("\\", "\\\\"))

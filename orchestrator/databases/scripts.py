@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+from orchestrator.databases import version_sql
 from orchestrator.databases.quoting import literal, quoted
 from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
-from orchestrator.plan.compiled import VERSION_SCHEMA, VERSION_TABLE, Begun, Move, Script
+from orchestrator.plan.compiled import Begun, Move, Script
 from orchestrator.plan.statements import builds_concurrently, builds_index, terminated
 from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import Target
@@ -75,12 +75,7 @@ class VersionTable:
 
     def created(self, template: str) -> str:
         """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
-        names = {
-            f"{VERSION_TABLE}_pkc": quoted(f"{self.name}_pkc"),
-            VERSION_TABLE: quoted(self.name),
-            VERSION_SCHEMA: quoted(self.schema or ""),
-        }
-        return re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[1]], template)
+        return version_sql.created(template, self.name, self.schema, quoted)
 
     def check(self, heads: Heads) -> str:
         """Fails unless the table holds exactly these heads; keeps everybody else from changing them until the end of
@@ -94,14 +89,7 @@ class VersionTable:
 
     def moved(self, move: Move) -> Iterator[str]:
         """The statements that Alembic runs: a head is replaced, taken out, or added."""
-        gone = sorted(set(move.before) - set(move.after))
-        come = sorted(set(move.after) - set(move.before))
-        for old, new in zip(gone, come, strict=False):
-            yield f"UPDATE {self.qualified} SET version_num={literal(new)} WHERE version_num = {literal(old)};"
-        for old in gone[len(come) :]:
-            yield f"DELETE FROM {self.qualified} WHERE version_num = {literal(old)};"
-        for new in come[len(gone) :]:
-            yield f"INSERT INTO {self.qualified} (version_num) VALUES ({literal(new)});"
+        return (f"{text};" for text in version_sql.moved(move, self.qualified, literal))
 
 
 @lru_cache(maxsize=64)

@@ -10,8 +10,8 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -19,20 +19,19 @@ from urllib.parse import quote
 import anyio
 import anyio.to_thread
 
-from orchestrator.databases import catalogs, questions, sqlite_catalog, sqlite_errors
+from orchestrator.databases import catalogs, questions, singly, sqlite_catalog, sqlite_errors, sqlite_replay
 from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import dotted, quoted
 from orchestrator.databases.refusals import lock_held
 from orchestrator.databases.sqlite_dumps import SQLiteDumper
+from orchestrator.databases.sqlite_opening import WHERE, opened, unusable
+from orchestrator.databases.sqlite_replay import SQLiteReplayer
 from orchestrator.databases.threads import interruptible
-from orchestrator.errors import TargetUnreachableError
+from orchestrator.errors import MigrationFailedError
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.sessions import SessionRules
-
-_WHERE = "SELECT file, 0 FROM pragma_database_list WHERE name = 'main'"
-
 
 _TABLES = """SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'
     ORDER BY name"""
@@ -42,7 +41,12 @@ class SQLite:
     """`databases.base.Database` for SQLite files."""
 
     def script(self, place: Place, compiled: Compiled) -> tuple[str | Online, ...]:
-        return ()
+        return singly.texts(compiled, sqlite_replay.table_of(place))
+
+    async def server(self, place: Place) -> str:
+        if place.target.version_table_schema is not None:
+            raise MigrationFailedError("its version table is in another file, which env.py attaches")
+        return sqlite3.sqlite_version
 
     async def read_heads(self, place: Place) -> Heads | None:
         return await anyio.to_thread.run_sync(_read_heads, place)
@@ -79,8 +83,11 @@ class SQLiteGuard:
         self.lost = anyio.Event()
 
     @property
-    def replayer(self) -> None:
-        return None
+    def replayer(self) -> SQLiteReplayer | None:
+        """Of version tables in another file only env.py knows, which attaches it."""
+        if self._place.target.version_table_schema is not None:
+            return None
+        return SQLiteReplayer(self._place, self._file, self.ask)
 
     @property
     def rules(self) -> SessionRules:
@@ -102,7 +109,7 @@ class SQLiteGuard:
             if isinstance(exc, TimeoutError):
                 raise lock_held(self._place, self._lock_file.name) from None
             if isinstance(exc, OSError):
-                raise _unusable(self._place, exc) from exc
+                raise unusable(self._place, exc) from exc
             raise
 
     def unlock(self) -> None:
@@ -153,17 +160,17 @@ def _lock_file(place: Place, file: str) -> Path:
 
 def _rules(place: Place, file: str) -> SessionRules:
     timeout = f"PRAGMA busy_timeout = {place.limits.lock_timeout * 1000:.0f}"
-    return SessionRules("sqlite", _WHERE, (file,), place.name, setup=(timeout,))
+    return SessionRules("sqlite", WHERE, (file,), place.name, setup=(timeout,), state=sqlite_replay.STATE)
 
 
 def _where(place: Place) -> str:
     """The database's file as SQLite itself names it, links resolved."""
-    with _opened(place) as connection:
-        return str(connection.execute(_WHERE).fetchone()[0])
+    with opened(place) as connection:
+        return str(connection.execute(WHERE).fetchone()[0])
 
 
 def _read_heads(place: Place) -> Heads | None:
-    with _opened(place) as connection:
+    with opened(place) as connection:
         return _heads(connection, place)
 
 
@@ -180,12 +187,12 @@ def _heads(connection: sqlite3.Connection, place: Place) -> Heads | None:
 def _catalog(place: Place, beside: Sequence[Place]) -> Catalog:
     """In one transaction, so all of one moment; but that of a revision whose DDL is committed bit by bit."""
     tables = catalogs.tables_of(place, beside)
-    with _opened(place) as connection:
+    with opened(place) as connection:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("BEGIN")
         heads = _heads(connection, place), tuple([(one.target.track, _heads(connection, one) or ()) for one in beside])
         lines = sqlite_catalog.lines(connection, tables)
-        if _is_locked(_lock_file(place, str(connection.execute(_WHERE).fetchone()[0]))):
+        if _is_locked(_lock_file(place, str(connection.execute(WHERE).fetchone()[0]))):
             raise catalogs.changing(place, "it is being migrated")
     return catalogs.catalog(place, "sqlite", heads, heads, lines, tables)
 
@@ -206,45 +213,11 @@ def _is_locked(file: Path) -> bool:
 
 
 def _tables(place: Place) -> tuple[str, ...]:
-    with _opened(place) as connection:
+    with opened(place) as connection:
         rows = connection.execute(_TABLES).fetchall()
     return place.neighbours().leave([row[0] for row in rows])
 
 
 def _answer(place: Place, question: str, seconds: float, gone: threading.Event) -> Sequence[tuple[object, ...]]:
-    with _opened(place) as connection:
+    with opened(place) as connection:
         return questions.of_sqlite(connection, place, question, seconds, gone)
-
-
-@contextmanager
-def _opened(place: Place) -> Iterator[sqlite3.Connection]:
-    """A connection to the file, which must be there: SQLite would create what a typo names, and migrate it."""
-    path = Path(place.url.database or "")
-    try:
-        there = path.is_file()
-    except OSError as exc:
-        raise _unusable(place, exc) from exc
-    if not there:
-        raise TargetUnreachableError(
-            f"there is no database file {path}",
-            kind="missing_database",
-            remedy="create it (an empty file will do), or correct `database:` of the tenant",
-        )
-    try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=place.limits.lock_timeout)
-        with closing(connection):
-            yield connection
-    except sqlite3.Error as exc:
-        raise _unusable(place, exc) from exc
-
-
-def _unusable(place: Place, exc: sqlite3.Error | OSError) -> TargetUnreachableError:
-    busy = sqlite_errors.is_busy(exc)
-    ours = "check that we may read and write the file and its folder, where the lock file is made"
-    free = ours if isinstance(exc, OSError) else "check that it is a SQLite database we may write"
-    return TargetUnreachableError(
-        f"cannot use database file {place.url.database}: {exc}",
-        kind="busy" if busy else "unusable",
-        remedy="end the process that keeps it locked" if busy else free,
-        retriable=busy,
-    )

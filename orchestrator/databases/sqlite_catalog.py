@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 
+from orchestrator.databases import catalogs
 from orchestrator.plan.catalog import Line
 
 _OBJECTS = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite!_%' ESCAPE '!'"
@@ -25,6 +27,7 @@ _WORD = re.compile(
 )
 # A table's elements that begin so tell of the table rather than of a column.
 _OF_TABLES = frozenset({"constraint", "primary", "unique", "check", "foreign"})
+_COLUMN = "column | "
 _CREATE_TABLE = ("create", "table")
 _BEFORE_NAMES = frozenset({"constraint", "references", "collate"})
 
@@ -41,6 +44,19 @@ def lines(connection: sqlite3.Connection, tables: Mapping[str, str]) -> list[Lin
     for kind, name, table, sql in rows:
         found += of_statement(kind, name, table, sql, folded, names)
     return found
+
+
+def exactly(connection: sqlite3.Connection, tables: Mapping[str, str]) -> tuple[str, ...]:
+    """The lines in one order for all databases, each column with its place in its table. Raises sqlite3.Error."""
+    found: list[str] = []
+    places: Counter[str] = Counter()
+    for line in lines(connection, tables):
+        text = catalogs.known(line, tables)
+        if text.startswith(_COLUMN):
+            places[line.relation] += 1
+            text = f"{text} | {places[line.relation]}"
+        found.append(text)
+    return tuple(sorted(found))
 
 
 def of_statement(

@@ -15,7 +15,7 @@ from orchestrator.errors import TargetError
 _T = TypeVar("_T")
 
 
-async def interruptible(work: Callable[[threading.Event], _T]) -> _T:
+async def interruptible(work: Callable[[threading.Event], _T], limiter: anyio.CapacityLimiter | None = None) -> _T:
     """Run `work` in a thread. It is given an event to look at now and then, which is set when we are cancelled; its
     end is waited for in any case. Raises the TargetError that it raises."""
     gone = threading.Event()
@@ -31,7 +31,7 @@ async def interruptible(work: Callable[[threading.Event], _T]) -> _T:
 
         tasks.start_soon(tell)
         try:
-            found.append(await anyio.to_thread.run_sync(work, gone))
+            found.append(await anyio.to_thread.run_sync(work, gone, limiter=limiter))
         except TargetError as exc:
             failure = exc
         tasks.cancel_scope.cancel()

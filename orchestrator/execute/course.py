@@ -15,7 +15,7 @@ from orchestrator.plan.recorded import digest
 from orchestrator.plan.steps import Heads, Plan
 
 # The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
-_CANCELLED = "57014"
+_CANCELLED = frozenset({"57014", "1317", "1969", "3024"})
 
 
 class Course:
@@ -96,7 +96,7 @@ class Course:
 
 def is_refusal(exc: TargetError) -> bool:
     """Whether the server refused the SQL itself, rather than the moment."""
-    return exc.kind == REPLAY_REFUSED and classify(exc) is ErrorClass.PERMANENT and exc.code != _CANCELLED
+    return exc.kind == REPLAY_REFUSED and classify(exc) is ErrorClass.PERMANENT and exc.code not in _CANCELLED
 
 
 def part(plan: Plan, segment: Online) -> Plan:

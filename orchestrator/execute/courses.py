@@ -18,8 +18,8 @@ from orchestrator.registry.model import Registry, Target, Track
 
 log = structlog.get_logger(__name__)
 
-Compile = Callable[[Registry, Target, History, Plan], Awaitable[Compiled]]
-Key = tuple[str, str, int, Plan]
+Compile = Callable[[Registry, Target, History, Plan, str], Awaitable[Compiled]]
+Key = tuple[str, str, str, Plan]
 
 
 class Courses:
@@ -42,18 +42,18 @@ class Courses:
 
     @asynccontextmanager
     async def turn(
-        self, registry: Registry, target: Target, plan: Plan, version: int | None, standing: ReadStanding | None = None
+        self, registry: Registry, target: Target, plan: Plan, server: str | None, standing: ReadStanding | None = None
     ) -> AsyncIterator[Turn]:
         """How this target is brought along the plan; it may wait for others to prove that it can be replayed.
 
-        `version`: the major version of its server; None where compiled SQL is not taken at all. `standing` reads its
+        `server`: what its server calls its version; None where compiled SQL is not taken at all. `standing` reads its
         schema as it is; None where nothing is recorded.
         """
         track = registry.tracks[target.track]
-        if version is None or track.execution == "online":
+        if server is None or track.execution == "online":
             yield Turn()
             return
-        key = (registry.digest, registry.shards[target.shard].dialect, version, plan)
+        key = (registry.digest, registry.shards[target.shard].dialect, server, plan)
         certification = self._certifications.get(key)
         if certification is None and self._is_worth_it(track):
             certification = self._certifications[key] = self._opened(registry, target, track, key)
@@ -78,10 +78,10 @@ class Courses:
         return track.execution == "replay" or self._total > track.certify + 1
 
     def _opened(self, registry: Registry, target: Target, track: Track, key: Key) -> Certification:
-        plan = key[-1]
+        server, plan = key[-2:]
 
         async def render() -> Compiled:
-            return await self._compile(registry, target, self._history, plan)
+            return await self._compile(registry, target, self._history, plan, server)
 
         def judged(verdict: Verdict) -> None:
             self._publish(self._told(track, plan, verdict))

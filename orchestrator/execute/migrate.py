@@ -226,10 +226,8 @@ class Migrator:
                 if work.cut_short or work.suspect:
                     await leftovers.tell(work.target, guard)
                 await precautions.before(plan)
-                replayable = guard.replayer is not None and plan.direction != "stamp"
-                version = guard.replayer.version if guard.replayer is not None and replayable else None
-                read = standing.reader(place, guard)
-                async with work.courses.turn(work.registry, work.target, plan, version, read) as turn:
+                server, read = await _replaying(work, guard, plan), standing.reader(place, guard)
+                async with work.courses.turn(work.registry, work.target, plan, server, read) as turn:
                     await doubts.begins(plan)
                     done = await self._brought(work, place, plan, guard, turn, attempt, ours, doubts)
                 doubts.ended(None)
@@ -446,6 +444,14 @@ def _refuse_mixed(history: History, plan: Plan) -> None:
                 revision=step,
                 remedy="give the backfill a revision of its own, and start a new rollout",
             )
+
+
+async def _replaying(work: Work, guard: Guard, plan: Plan) -> str | None:
+    """What the server calls its version, where compiled SQL may be sent to it."""
+    replayer = guard.replayer
+    if replayer is None or plan.direction == "stamp" or work.track.execution == "online":
+        return None
+    return None if await replayer.is_for_env_py() else replayer.server
 
 
 async def _witness(replayer: Replayer, turn: Turn, place: Place) -> None:

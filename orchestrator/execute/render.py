@@ -16,17 +16,22 @@ from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Registry, Target
 
 
-async def compile_plan(workers: Workers, registry: Registry, target: Target, history: History, plan: Plan) -> Compiled:
-    """The plan in segments, as rendered for this target and for another tenant's, where both came out alike.
+async def compile_plan(
+    workers: Workers, registry: Registry, target: Target, history: History, plan: Plan, server: str
+) -> Compiled:
+    """The plan in segments, as rendered for this target and for another tenant's, where both came out alike. `server`:
+    what its server calls its version.
 
     Raises TargetError when env.py cannot be run offline.
     """
-    return compiling.compiled(plan, await render_plan(workers, registry, target, history, plan))
+    return compiling.compiled(plan, await render_plan(workers, registry, target, history, plan, server))
 
 
-async def render_plan(workers: Workers, registry: Registry, target: Target, history: History, plan: Plan) -> Rendering:
-    """As `compile_plan`, not cut yet."""
-    jobs = [_job(registry, one, history, plan) for one in (target, _another(registry, target))]
+async def render_plan(
+    workers: Workers, registry: Registry, target: Target, history: History, plan: Plan, server: str | None = None
+) -> Rendering:
+    """As `compile_plan`, not cut yet. `server` None: only to be looked at."""
+    jobs = [_job(registry, one, history, plan, server) for one in (target, _another(registry, target))]
     found: list[Rendering | Exception] = [MigrationFailedError("not rendered") for _ in jobs]
 
     async def render(number: int, job: CompileJob) -> None:
@@ -63,7 +68,7 @@ def _dialect(registry: Registry, target: Target) -> str:
     return registry.shards[target.shard].dialect
 
 
-def _job(registry: Registry, target: Target, history: History, plan: Plan) -> CompileJob:
+def _job(registry: Registry, target: Target, history: History, plan: Plan, server: str | None) -> CompileJob:
     url = env_url(registry, target, history.is_async)._replace(password=None)  # nothing connects
     environment = env_variables(registry, target, url)
     settled = history.env_py.settled(target)
@@ -79,4 +84,5 @@ def _job(registry: Registry, target: Target, history: History, plan: Plan) -> Co
         url=url.render_as_string(hide_password=False),
         environment=environment,
         secrets=hidden(url, environment),
+        server=server,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import TextClause
 from orchestrator.plan.statements import UnterminatedError, commands
 
 # Statements whose outcome somebody who calls `connection.execute` is there for.
-_ANSWERED = frozenset({"select", "with", "values", "table", "show", "explain", "fetch", "call"})
+_ANSWERED = frozenset({"select", "with", "values", "table", "show", "explain", "fetch", "call", "describe", "desc"})
 
 
 class ReadsDatabaseError(Exception):

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
-from orchestrator.history.lasting import REMEDY, Part, shortened
 from orchestrator.plan import indexes, outside
+from orchestrator.plan.lasting import REMEDY, Part, shortened
 from orchestrator.plan.steps import Heads
 
 # SQLSTATEs of a connection that was lost: what was on its way may have been done.

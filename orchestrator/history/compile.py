@@ -21,7 +21,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, index_order, session, tasklocal, watching
+from orchestrator.history import applications, failures, index_order, seen, session, tasklocal, watching
 from orchestrator.history import config as configuration
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
 from orchestrator.history.environment import settle, steps_of
@@ -32,7 +32,8 @@ from orchestrator.history.rehearsal import dialect_like
 from orchestrator.history.sources import besides, outside
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
-from orchestrator.plan.statements import objection
+from orchestrator.plan.objections import leaves_session, objection
+from orchestrator.registry.model import MYSQL_DIALECTS
 
 
 def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
@@ -56,7 +57,8 @@ def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
         raise failures.translate(exc, rendering.current, scripts.dir, job.secrets) from exc
     if [step.revision for step in rendering.steps] != list(job.plan.steps):
         raise MigrationFailedError("env.py ended in offline mode without rendering all revisions")
-    return Rendering(tuple(rendering.steps), tuple(rendering.before), rendering.create_version)
+    unmarked = job.dialect != "postgresql" and not rendering.marked
+    return Rendering(tuple(rendering.steps), tuple(rendering.before), rendering.create_version, unmarked)
 
 
 class _Rendering:
@@ -74,7 +76,7 @@ class _Rendering:
         self._reason: str | None = None
         self._asks = False
         self._heads: tuple[str, ...] = ()
-        self._does_nothing = self._begun = False
+        self._does_nothing = self.marked = False
 
     # What Alembic calls
 
@@ -103,7 +105,12 @@ class _Rendering:
         self._heads = tuple(sorted(heads))
 
     def mark(self, mark: Mark) -> None:
-        self._begun = True
+        self.marked = True
+        if self.job.dialect in MYSQL_DIALECTS:
+            self.everywhere = "env.py says that DDL is transactional, which it is not there"
+            self.note(self.everywhere)
+        elif self.job.dialect != "postgresql" and mark is Mark.BEGIN and Mark.COMMIT in self._items:
+            self.note("it commits in the middle")
         if self.current is None and not self.steps:
             self.before.append(mark)
         else:
@@ -128,11 +135,17 @@ class _Rendering:
         if self.current is None:
             self.everywhere = "env.py sends statements of its own"
             return
-        if self.job.dialect == "postgresql":  # elsewhere it is only looked at
-            problem = objection(sql) or (None if self._begun else "env.py begins no transaction in offline mode")
-            if problem:
-                self.note(problem)
+        problem = self._objection(sql)
+        if problem and leaves_session(problem):
+            self.everywhere = self.everywhere or f"{self.current} runs before it, and changes its session"
+        if problem:
+            self.note(problem)
         self._items.append(sql)
+
+    def _objection(self, sql: str) -> str | None:
+        if self.job.dialect != "postgresql":
+            return objection(sql, self.job.dialect) if self.job.server is not None else None
+        return objection(sql, "postgresql") or (None if self.marked else "env.py begins no transaction in offline mode")
 
     def _step(self) -> RenderedStep:
         assert self.current is not None
@@ -291,6 +304,8 @@ class _Environment(watching.WatchedEnvironment):
         context = self.get_context()
         if context.dialect.name != self._job.dialect:
             raise MigrationFailedError(f"env.py is set up for {context.dialect.name} in offline mode")
+        if self._job.server and self._job.dialect in MYSQL_DIALECTS:
+            seen.meet(context.dialect, self._job.server)
         _take_over(context, self._rendering)
 
 

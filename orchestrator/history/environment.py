@@ -21,13 +21,13 @@ from orchestrator.history import applications, attributes, drivers, failures, pa
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
-from orchestrator.history.lasting import Lasting
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.history.sources import outside
 from orchestrator.history.step_recorder import StepRecorder
 from orchestrator.history.wire import INSTEAD, Wire
+from orchestrator.plan.lasting import Lasting
 from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
@@ -44,6 +44,8 @@ _LISTENED = {
 # Statements after which a session may work in another schema or database. What hides from this, in a function that an
 # INSERT calls, say, is found after the last revision.
 _MAY_MOVE = re.compile(r"^\W*(set|select|do|call|use|with|execute)\b|\bsearch_path\b", re.IGNORECASE)
+# How SQLAlchemy asks SQLite and MySQL whether there is a table.
+_LOOKS_FOR_TABLE = re.compile(r"PRAGMA \w+\.table_x?info\(|DESCRIBE ")
 _CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE)
 
 
@@ -215,12 +217,15 @@ class _Progress:
 
     def _is_alembics(self, sql: str) -> bool:
         """Whether Alembic looks for the version table, reads it, or makes it."""
-        table = self.job.version_table.replace('"', '""')
+        name = self.job.version_table
+        written = (name.replace('"', '""'), name.replace("`", "``").replace("%", "%%"))
         words = sql.split()
         if [word.upper() for word in words[:2]] == ["CREATE", "TABLE"]:
-            return table in sql and "version_num" in sql
+            return any(table in sql for table in written) and "version_num" in sql
+        if _LOOKS_FOR_TABLE.match(sql):
+            return any(table in sql for table in written)
         reads = words[:1] == ["SELECT"] and not _CHANGES.search(sql)
-        return reads and ("pg_catalog.pg_class" in sql or sql.rstrip().rstrip('"').endswith(table))
+        return reads and ("pg_catalog.pg_class" in sql or sql.rstrip().rstrip('"`').endswith(written))
 
     def watching(self) -> AbstractContextManager[None]:
         """Within it, it is noticed whether a revision that is recorded reads the tenant's own variables."""
@@ -244,7 +249,7 @@ class _Progress:
     def _look_at(self, context: Any) -> None:
         """The session that env.py made, and who changes what is sent on it."""
         connection = context.connection
-        self.state = {"transaction_per_migration": str(bool(context._transaction_per_migration))}
+        self.state = {"transaction_per_migration": str(_commits_each_step(context))}
         if self.job.rules.state is not None:
             try:
                 with connection.begin_nested():  # what fails in it must not end env.py's transaction

@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import MigrationFailedError, TargetError
 from orchestrator.history import rowvalues
+from orchestrator.plan import rowless
 
 _LONGEST = 1000
 
@@ -18,7 +19,7 @@ _LONGEST = 1000
 def translate(exc: BaseException, revision: str | None, folder: str, secrets: tuple[str, ...] = ()) -> TargetError:
     """The TargetError for `exc`, raised while `revision` ran (None: in env.py itself).
 
-    It tells no values of rows: of what a backfill's function raises only type, file and line. See `rowvalues`.
+    It tells no values of rows: of what a backfill's function raises only type, file and line. See `plan.rowless`.
     """
     if isinstance(exc, TargetError):
         exc.revision = exc.revision or revision
@@ -31,7 +32,7 @@ def translate(exc: BaseException, revision: str | None, folder: str, secrets: tu
     if isinstance(exc, DBAPIError):
         code = sqlstate(exc)
         raised = in_backfill and exc.orig is not None and rowvalues.is_raised(exc.orig, code)
-        said = rowvalues.RAISED if raised else rowvalues.left_out(str(exc.orig), code, in_backfill)
+        said = rowvalues.RAISED if raised else rowless.left_out(str(exc.orig), code, in_backfill)
         return MigrationFailedError(
             f"{where}: {_first_lines(redact(said, secrets))}",
             kind="connection" if _is_connecting(exc) else None,

@@ -63,7 +63,8 @@ class ReadJob:
 @dataclass(frozen=True, slots=True)
 class CompileJob:
     """Render a plan to SQL, as for one tenant. Nothing connects: `url` only says which kind of database it is for, and
-    holds a secret where the track's env.py reads its URL from `environment`."""
+    holds a secret where the track's env.py reads its URL from `environment`. `server`: what the server calls its
+    version; None: the SQL is only looked at."""
 
     track: Track
     digest: str
@@ -76,6 +77,7 @@ class CompileJob:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     modules: tuple[str, ...] = ()
+    server: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

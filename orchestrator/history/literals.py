@@ -90,6 +90,12 @@ class Literals:
             raise UnfaithfulError("a bound text holds a NUL")
         if not isinstance(value, self._allowed):
             raise UnfaithfulError(f"a bound value of type {kind} has no faithful literal here")
+        if self._dialect.name == "sqlite" and isinstance(value, decimal.Decimal):
+            raise UnfaithfulError("a bound Decimal is a floating-point number to SQLite's driver")
+        if self._dialect.name == "sqlite" and isinstance(value, int) and not -(2**63) < value < 2**63:
+            raise UnfaithfulError("a bound number is too large for SQLite")
+        if isinstance(value, str) and "\0" in value:
+            raise UnfaithfulError("a bound text holds a zero byte")
         if getattr(value, "tzinfo", None) is not None:
             raise UnfaithfulError(f"a bound {kind} with a time zone has no faithful literal")
         if isinstance(value, decimal.Decimal) and isinstance(type_, sqltypes.Integer):
@@ -120,7 +126,8 @@ def _prepare(dialect: Dialect, check: Any, bound: Callable[[], bool], typed: Cal
     `bound`: whether values are bound at all; `typed`: whether the one of this name is, with its type.
     """
     prepared: Any = dialect
-    prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
+    if dialect.name == "postgresql":
+        prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
     compiler = dialect.statement_compiler
 
     class Literal(compiler):  # type: ignore[misc, valid-type]

@@ -1,26 +1,16 @@
-"""Values of a tenant's rows, in what a server or a backfill's function says of its failure: they are kept out of the
-ledger, of events and of logs. Pure."""
+"""Whether a failure came out of the rows of a tenant: what a backfill's function raises is kept out of the ledger, of
+events and of logs, as are the values that a server shows (`plan.rowless`). Pure."""
 
 from __future__ import annotations
 
 import os
-import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-LEFT_OUT = "(the server's detail is left out, since it shows values of rows)"
 _PACKAGE = str(Path(__file__).parents[1]) + os.sep
 # Who reads rows, by what the revision says.
 _LOOP, _VERIFY = (str(Path(__file__).with_name(name)) for name in ("batches.py", "backfilling.py"))
-# PostgreSQL's classes: a constraint, or a view's check, is violated, of which every detail shows the row; and a value
-# is none of its type.
-_CONSTRAINT, _DATA = ("23", "44"), "22"
-_QUOTED = re.compile(r'".*"')
-# MySQL's, and those of asyncpg for what it does not even send. The value may itself have quotes.
-_DUPLICATE = "Duplicate entry '", "' for key"
-_VALUE = " value: '", "'"
-_ARGUMENT = re.compile(r"(input for query argument \$\d+): .*", re.DOTALL)
 # What PostgreSQL says by itself of a statement; other classes are those of procedural languages and of users.
 _SERVERS = {"08", "0A", "21", "22", "23", "25", "28", "2B", "2D", "3D", "3F"}
 _SERVERS |= {"40", "42", "44", "53", "54", "55", "57", "58", "72", "XX"}
@@ -28,39 +18,6 @@ _SIGNALS = {"1642", "1643", "1644"}
 # Where an error that knows its origin comes from: RAISE of PL/pgSQL, under whatever code, and a trigger of SQLite.
 _RAISED = {"exec_stmt_raise", "SQLITE_CONSTRAINT_TRIGGER"}
 RAISED = "a trigger or a function has raised an error (what it says is left out, since it may show values of rows)"
-
-
-def left_out(said: str, code: str | None, in_backfill: bool) -> str:
-    """What the server said without values of rows. `code`: its SQLSTATE, or MySQL's number; other revisions than
-    backfills keep what it says of a value that is none, since that is mostly the revision's own.
-
-    >>> print(left_out('null value in column "a"\\nDETAIL:  Failing row contains (anna).', "23502", False))
-    null value in column "a" (the server's detail is left out, since it shows values of rows)
-    >>> print(left_out("Duplicate entry 'anna' for key 'email'", "1062", False))
-    Duplicate entry '...' for key 'email'
-    """
-    said = _emptied(said.strip(), *_DUPLICATE)
-    kind = code[:2] if code and len(code) == 5 else None
-    if kind in _CONSTRAINT or (kind == _DATA and in_backfill):
-        first, *rest = said.splitlines() or [""]
-        if kind == _DATA:
-            first = _QUOTED.sub('"..."', first)
-        said = f"{first} {LEFT_OUT}" if rest else first
-    if in_backfill:
-        said = _ARGUMENT.sub(r"\1: ...", _emptied(said, *_VALUE))
-    return said
-
-
-def _emptied(said: str, before: str, after: str) -> str:
-    """Without what stands between the first and the last of two texts.
-
-    >>> _emptied("a value: 'x'y' b", *_VALUE), _emptied("a value: 'x", *_VALUE)
-    ("a value: '...' b", "a value: 'x")
-    """
-    start, end = said.find(before), said.rfind(after)
-    if start < 0 or end < start + len(before):
-        return said
-    return f"{said[: start + len(before)]}...{said[end:]}"
 
 
 def is_raised(error: BaseException, code: str | None) -> bool:

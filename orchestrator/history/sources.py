@@ -15,7 +15,10 @@ _CHANCE = frozenset(
 _MACHINE = frozenset({"open", "read_text", "read_bytes", "environ", "getenv", "gethostname", "getuser"})
 _OUTSIDE = _CLOCK | _CHANCE | _MACHINE
 # By what env.py gets around SQLAlchemy's statements.
-_DRIVERS = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
+_DRIVERS = frozenset(
+    {"psycopg", "psycopg2", "asyncpg", "pg8000", "pymysql", "MySQLdb", "mysql", "mariadb", "asyncmy", "aiomysql"}
+    | {"sqlite3", "aiosqlite"}
+)
 _AROUND = frozenset({"cursor", "raw_connection", "listen", "listens_for"})
 
 

@@ -51,11 +51,13 @@ class RenderedStep:
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """All steps of a plan. `before` holds the boundaries that come before the first step; `create_version` makes the
-    version table, under a name that stands for the target's (see `VERSION_TABLE`)."""
+    version table, under a name that stands for the target's (see `VERSION_TABLE`). `unmarked`: there are no boundaries,
+    and Alembic commits after each step."""
 
     steps: tuple[RenderedStep, ...]
     before: tuple[Mark, ...] = ()
     create_version: str | None = None
+    unmarked: bool = False
 
 
 # What is written in `Rendering.create_version` for a target's version table and its schema.
@@ -141,7 +143,7 @@ def agreed(first: Rendering, second: Rendering) -> Rendering:
     if [step.revision for step in first.steps] != [step.revision for step in second.steps]:
         return _all_online(first, "env.py runs other revisions from run to run")
     pairs = zip(first.steps, second.steps, strict=True)
-    return Rendering(tuple(_agreed(*pair) for pair in pairs), first.before, first.create_version)
+    return replace(first, steps=tuple(_agreed(*pair) for pair in pairs))
 
 
 def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
@@ -169,6 +171,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
+    rendering = _each_alone(rendering) if rendering.unmarked else rendering
     whole = undivided(rendering)
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
@@ -176,6 +179,15 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
     digest = digest_of(segments, create)
     return Compiled(plan, segments, create, not rendering.before, digest, asking, recorded, rendering)
+
+
+def _each_alone(rendering: Rendering) -> Rendering:
+    """Each step of SQL in a transaction of its own."""
+    steps = [
+        step if step.reason is not None else replace(step, items=(Mark.BEGIN, *step.items, Mark.COMMIT))
+        for step in rendering.steps
+    ]
+    return replace(rendering, steps=tuple(steps))
 
 
 def cut(plan: Plan, rendering: Rendering) -> tuple[Segment, ...]:

@@ -259,8 +259,8 @@ class TrackForm(Form):
     execution: Execution = Field(
         "online",
         description="`auto` proves on the first targets that compiled SQL does what env.py does, and replays it on the "
-        "others. `online` always runs env.py. `replay` trusts the SQL without that proof. PostgreSQL only; others run "
-        "online.",
+        "others. `online` always runs env.py. `replay` trusts the SQL without that proof. What "
+        "cannot be compiled is run by env.py.",
     )
     certify: Count = Field(2, description="How many targets of a plan run online before one is replayed to compare.")
     driver: Filled | None = Field(

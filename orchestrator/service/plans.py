@@ -25,7 +25,7 @@ from orchestrator.service.wiring import Parts, limits
 
 
 class Look(NamedTuple):
-    """What a group of a plan was made from. `rendering`: its SQL, where it is compiled."""
+    """What a group of a plan was made from. `rendering`: its SQL, where it is compiled and all of it is shown."""
 
     track: Track
     history: History
@@ -145,7 +145,7 @@ async def _group(
         heads, problem = (plan.heads, plan.problem) if plan else ((), None)
         return CompiledGroup(track, heads, state, (), tenants, {}, (), "", problem), look
     place = Place(history.env_py.settled(alike[0]), registry.url_for(alike[0]), limits(parts.settings))
-    compiled, online, rendering = await _compiled(parts, registry, history, alike[0], plan)
+    compiled, online, rendering = await _compiled(parts, registry, history, alike[0], plan, place)
     script = parts.databases[place.url.get_backend_name()].script(place, compiled) if compiled else ()
     shown = tuple(part.revisions if isinstance(part, Online) else part for part in script)
     digest = compiled.digest if compiled else ""
@@ -172,11 +172,18 @@ async def _group(
         findings=list(findings.levelled(told, look.track.findings)),
         backfills=backfills,
     )
-    return group, look._replace(rendering=rendering)
+    return group, look._replace(rendering=rendering if rendering and _shows_all(rendering, place) else None)
+
+
+def _shows_all(rendering: Rendering, place: Place) -> bool:
+    """Whether nothing more is to be seen of it when it is rendered only to be looked at."""
+    if place.url.get_backend_name() == "postgresql":
+        return True
+    return all(step.reason is None or step.is_backfill for step in rendering.steps)
 
 
 async def _compiled(
-    parts: Parts, registry: Registry, history: History, target: Target, plan: Plan
+    parts: Parts, registry: Registry, history: History, target: Target, plan: Plan, place: Place
 ) -> tuple[Compiled | None, dict[str, str], Rendering | None]:
     """The compiled plan, why revisions run online, and what it was cut from; no plan where none of them is replayed."""
     reason = None
@@ -184,11 +191,10 @@ async def _compiled(
         reason = "a stamp only writes the version table"
     elif registry.tracks[target.track].execution == "online":
         reason = "the track says `execution: online`"
-    elif registry.shards[target.shard].dialect != "postgresql":
-        reason = "only PostgreSQL targets are replayed"
     else:
         try:
-            rendering = await render_plan(parts.workers, registry, target, history, plan)
+            server = await parts.databases[place.url.get_backend_name()].server(place)
+            rendering = await render_plan(parts.workers, registry, target, history, plan, server)
         except TargetError as exc:
             reason = exc.message
     if reason is not None:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.databases import postgresql_spelling
-from orchestrator.history import failures, rowvalues
+from orchestrator.history import failures
 from orchestrator.observe import redact, redact_sql
-from orchestrator.plan import sanitise
+from orchestrator.plan import rowless, sanitise
 from orchestrator.plan.catalog import Line
 from orchestrator.plan.drifted_lines import difference
 from tests.growth import grows_in_proportion
@@ -141,7 +141,7 @@ WORK: dict[str, Callable[[str], object]] = {
     "postgresql": lambda text: sanitise.shown(text, "postgresql"),
     "mysql": lambda text: sanitise.shown(text, "mysql"),
     "sqlite": lambda text: sanitise.shown(text, "sqlite"),
-    "rowvalues": lambda text: rowvalues.left_out(text, "22000", True),
+    "rowless": lambda text: rowless.left_out(text, "22000", True),
     "failures": lambda text: failures.redact(text, ("hunter2",)),
     "spelling": postgresql_spelling.respelled,
 }

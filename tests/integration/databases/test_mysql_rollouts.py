@@ -112,7 +112,7 @@ async def test_env_py_may_name_the_other_of_the_two_dialects(
 
 
 @pytest.mark.parametrize("execution", ["online", "auto", "replay"])
-async def test_a_downgrade_and_back_by_env_py_whatever_the_track_says(
+async def test_a_downgrade_and_back_whatever_the_track_says(
     execution: str, mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases, tmp_path: Path
 ) -> None:
     databases = await make_mysql_databases(3)

@@ -20,18 +20,11 @@ from orchestrator.registry.model import Registry, Shard, Target
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
 from tests.engine import Engine, until
+from tests.integration.replay.conftest import TABLES
 from tests.servers import MakeDatabases
 
-TABLES = ["alpha", "beta", "gamma"]
 # True on the session that holds the lock, where SQL is replayed, and false where env.py connects.
 ON_GUARD = "current_setting('application_name') LIKE 'orchestrator guard %'"
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    environments.make_project(tmp_path / "project")
-    environments.add_tables(tmp_path / "project", TABLES)
-    return tmp_path / "project"
 
 
 def registry_of(project: Path, pg: Server, databases: Sequence[str], **track: object) -> Registry:
@@ -449,7 +442,7 @@ async def _waits(pg: Server, database: str) -> bool:
     return bool(await engine.fetch(pg, "postgres", query, database))
 
 
-async def test_files_of_sqlite_go_online_and_nothing_is_rendered(project: Path, tmp_path: Path) -> None:
+async def test_by_default_all_go_online_and_nothing_is_rendered(project: Path, tmp_path: Path) -> None:
     names = [f"{number}.db" for number in range(6)]
     for name in names:
         (tmp_path / name).touch()

@@ -105,22 +105,6 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
     assert changed.out.splitlines()[-1] != done.out.splitlines()[-1], "the digest is of the targets too"
 
 
-async def test_targets_that_are_not_replayed_say_so(tmp_path: Path) -> None:
-    config = environments.make_project(tmp_path / "project")
-    environments.add_tables(tmp_path / "project", ["alpha"])
-    (tmp_path / "a.db").touch()
-    content = {
-        "tracks": {"app": {"config": str(config), "execution": "auto"}},
-        "shards": {"files": {"url": "sqlite:///."}},
-        "tenants": [{"id": "a", "shard": "files", "database": "a.db"}],
-    }
-    (tmp_path / "tenants.yaml").write_text(yaml.safe_dump(content))
-    done = await run("plan", cwd=tmp_path)
-    assert done.code == 0, done.err
-    assert "only PostgreSQL targets are replayed" in done.out
-    assert (await run("migrate", cwd=tmp_path)).code == 0
-
-
 async def test_a_target_that_cannot_be_reached_is_told_by_the_exit_code(
     tmp_path: Path, pg: Server, make_databases: MakeDatabases
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError
-from orchestrator.history.lasting import SHOWN, Lasting
+from orchestrator.plan.lasting import SHOWN, Lasting
 from orchestrator.sessions import SessionRules
 
 CREATE, INSERT, ALTER = "CREATE TABLE t (id int)", "INSERT INTO t VALUES (1)", "ALTER TABLE t ADD x int"

@@ -1,0 +1,47 @@
+"""A dialect of SQLAlchemy that renders as one does that has met a server, without meeting it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+# What `initialize` asks a connection, besides the version, and what the answers are where replay takes part: it leaves
+# servers whose mode reads quotes or backslashes in another way to env.py.
+_ANSWERS: dict[str, Any] = {
+    "_get_default_schema_name": None,
+    "get_default_isolation_level": None,
+    "_detect_charset": "utf8mb4",
+    "_detect_casing": 0,
+    "_check_max_identifier_length": None,
+}
+
+
+class _Connection:
+    """Handed on to what is replaced."""
+
+    connection = SimpleNamespace(dbapi_connection=None)
+
+
+def meet(dialect: Any, version: str) -> None:
+    """Let the dialect be as after its first connection to a server that calls itself `version`.
+
+    MySQL's writes defaults and reserved words, takes back checks and updates duplicate rows in other ways for other
+    servers. Raises what SQLAlchemy raises, of a release that looks otherwise inside.
+    """
+    kind = type(dialect)
+    answers: dict[str, Any] = {name: _answering(answer) for name, answer in _ANSWERS.items()}
+    answers["_get_server_version_info"] = lambda self, connection: self._parse_server_version(version)
+    answers["_detect_sql_mode"] = lambda self, connection: setattr(self, "_sql_mode", "")
+    answers["_detect_ansiquotes"] = lambda self, connection: setattr(self, "_server_ansiquotes", False)
+    dialect.__class__ = type(kind.__name__, (kind,), answers)
+    try:
+        dialect.initialize(_Connection())
+    finally:
+        dialect.__class__ = kind
+
+
+def _answering(answer: Any) -> Any:
+    def answering(self: Any, connection: Any) -> Any:
+        return answer
+
+    return answering
