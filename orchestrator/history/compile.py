@@ -17,6 +17,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
@@ -304,16 +305,23 @@ class _Environment(watching.WatchedEnvironment):
         context = self.get_context()
         if context.dialect.name != self._job.dialect:
             raise MigrationFailedError(f"env.py is set up for {context.dialect.name} in offline mode")
-        if self._job.server and self._job.dialect in MYSQL_DIALECTS:
-            seen.meet(context.dialect, self._job.server)
+        _meet(context.dialect, self._job)
         _take_over(context, self._rendering)
+
+
+def _meet(dialect: Dialect, job: CompileJob) -> None:
+    """Let it render for the job's server, where that makes a difference."""
+    if job.server and job.dialect in MYSQL_DIALECTS:
+        seen.meet(dialect, job.server)
 
 
 def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     """Let everything that Alembic would write to its output come to us."""
     dialect, impl = context.dialect, context.impl
     literals, version = Literals(dialect), context._version
-    speaker = Speaker(literals, dialect_like(dialect, context.opts.get("dialect_opts") or {}))
+    rehearsed = dialect_like(dialect, context.opts.get("dialect_opts") or {})
+    _meet(rehearsed, rendering.job)
+    speaker = Speaker(literals, rehearsed)
     insert_rows = impl.bulk_insert
 
     def take(construct: Any, parameters: Mapping[str, Any]) -> None:

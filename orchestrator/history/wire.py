@@ -7,6 +7,7 @@ statement or a value.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,13 @@ from sqlalchemy.engine import Connection, Dialect
 
 from orchestrator.history import drivers, handed, index_order
 from orchestrator.history.rehearsal import Sent
-from orchestrator.plan.sent import MOVE, Line, Lines
+from orchestrator.plan.sent import MOVE, UNCOUNTED, Line, Lines
 
 # SQLAlchemy's events by which somebody takes the place of its call of the cursor.
 INSTEAD = ("do_execute", "do_executemany", "do_execute_no_params")
 _ELSEWHERE = "on another connection"
+# Databases on which a transaction holds DDL too, so that its boundaries are those of what is replayed.
+_TRANSACTIONAL = frozenset({"postgresql"})
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 
 
@@ -34,7 +37,7 @@ class Wire:
         self, version_table: str, remark: Callable[[str], None], hears: Callable[[str], None] = lambda what: None
     ) -> None:
         self._hears = hears
-        self._version_table, self._remark = version_table.replace('"', '""'), remark
+        self._version_table, self._remark = _bare(version_table), remark
         self._lines: list[Line] = []
         self._connection: Connection | None = None
         self._revision: str | None = None
@@ -92,15 +95,22 @@ class Wire:
             self._remark("somebody takes the place of SQLAlchemy's call of the cursor")
         if not self._within and not self._is_move(sent.statement):
             return  # ours: callbacks and listeners of others are remarked elsewhere
-        alone = drivers.commits_each(connection)
+        transaction = None if drivers.commits_each(connection) else self._transaction
+        if connection.dialect.name not in _TRANSACTIONAL:
+            transaction = UNCOUNTED
         what = MOVE
         if self._within:
             what = handed.digest(sent, connection.dialect)
             self._hears(what)
-        self._lines.append(Line(revision, what, None if alone else self._transaction))
+        self._lines.append(Line(revision, what, transaction))
 
     def _is_move(self, sql: str) -> bool:
-        return sql.lstrip().upper().startswith(_WRITES) and self._version_table in sql
+        return sql.lstrip().upper().startswith(_WRITES) and self._version_table in _bare(sql)
+
+
+def _bare(text: str) -> str:
+    """Without what quotes a name, and what drivers double in it."""
+    return re.sub(r"\W", "", text)
 
 
 def _listening(kind: type[Dialect], heard: Callable[[Sent, Any], None]) -> type[Dialect]:

@@ -13,6 +13,8 @@ from orchestrator.plan.compiled import Mark, Rendering
 
 # In the place of the digest: the version table was brought along.
 MOVE = "version table"
+# Of a server that commits DDL by itself: replay has transactions of its own there.
+UNCOUNTED = -1
 _ELSEWHERE = "the transaction around it begins or ends elsewhere"
 
 
@@ -29,12 +31,11 @@ Lines = tuple[Line, ...]
 
 
 def objection(rendering: Rendering, lines: Sequence[Lines]) -> str | None:
-    """Why what targets were sent online is not what would be replayed; None where it is. Where Alembic has no
-    transactions for DDL, it renders none, and they do not count."""
+    """Why what targets were sent online is not what would be replayed; None where it is."""
     if not lines:
         return None
-    has_transactions = rendering.before or any(isinstance(item, Mark) for one in rendering.steps for item in one.items)
-    first, *others, ours = (line if has_transactions else _apart(line) for line in (*lines, expected(rendering)))
+    counted = not any(line.transaction == UNCOUNTED for one in lines for line in one)
+    first, *others, ours = (line if counted else _apart(line) for line in (*lines, expected(rendering)))
     compared = rendered(rendering)
     for other in others:
         if (where := difference(other, first, compared)) is not None:

@@ -79,10 +79,10 @@ def test_targets_are_held_against_each_other_first() -> None:
     )
 
 
-def test_transactions_do_not_count_where_none_are_rendered() -> None:
+def test_transactions_do_not_count_where_ddl_is_committed_by_itself() -> None:
     rendering = Rendering((RenderedStep("a", ("a",), ("SQL",), wire=("1",)), RenderedStep("b", ("b",), wire=("2",))))
-    assert objection(rendering, [lines(("a", "1", 0), ("a", MOVE, 0), ("b", "2", None), ("b", MOVE, 7))]) is None
-    assert objection(rendering, [lines(("a", "1", 0), ("a", MOVE, 0), ("b", "3", None), ("b", MOVE, 7))]) is not None
+    assert objection(rendering, [lines(("a", "1", -1), ("a", MOVE, -1), ("b", "2", -1), ("b", MOVE, -1))]) is None
+    assert objection(rendering, [lines(("a", "1", -1), ("a", MOVE, -1), ("b", "3", -1), ("b", MOVE, -1))]) is not None
 
 
 def test_one_transaction_for_all_is_not_one_for_each() -> None:
