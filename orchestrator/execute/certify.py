@@ -17,9 +17,10 @@ from orchestrator.errors import TargetError
 from orchestrator.execute.classify import ErrorClass, classify
 from orchestrator.history.jobs import Observed
 from orchestrator.plan import compiled as compiling
-from orchestrator.plan import recorded
+from orchestrator.plan import recorded, sent
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.recorded import LEAST, Recording
+from orchestrator.plan.sent import Lines
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Group:
     failed: int = 0
     seen: list[Fingerprint] = field(default_factory=list)
     recordings: list[Recording] = field(default_factory=list)
+    lines: list[Lines] = field(default_factory=list)
 
     def lacks_witness(self, wanted: int) -> bool:
         return self.witnesses + len(self.seen) < wanted
@@ -99,8 +101,10 @@ class Turn:
         self.on_apart("after a revision that ran online, its schema is another than that of the first targets")
 
     def noticed(self, observed: Observed) -> None:
-        """Called from another thread, before env.py's end is known."""
-        self.observed, self.recording = observed, observed.recording
+        """Called from another thread, before env.py's end is known; more than once where it runs more than once."""
+        before = self.observed.lines if self.observed is not None else ()
+        self.observed = replace(observed, lines=(*before, *observed.lines))
+        self.recording = observed.recording
 
     def compare(self, state: Mapping[str, str]) -> None:
         """Hold what env.py's session was against the one that replays."""
@@ -275,6 +279,11 @@ class Certification:
         group = self._of_standing(turn)
         if group is None or group.verdict is not None:
             return
+        if turn.observed is not None and self._compiled is not None:
+            group.lines.append(turn.observed.lines)
+            if not self._asks and (why := _otherwise(self._compiled, group)) is not None:
+                self._decide(self._whole, Verdict(reason=why, differs=True))
+                return
         group.seen.append(turn.fingerprint)
         if self._asks and turn.observed is not None and group.compiled is None:
             group.recordings.append(turn.recording)
@@ -291,6 +300,9 @@ class Certification:
             return
         found = compiling.compiled(compiled.plan, recorded.filled(compiled.asking, group.recordings))
         group.recordings.clear()
+        if (why := _otherwise(found, group)) is not None:
+            self._decide(group, Verdict(reason=why, differs=True))
+            return
         if found.recorded:
             group.compiled = replace(found, asking=None)
             return
@@ -303,7 +315,10 @@ class Certification:
     def _judge(self, group: Group, turn: Turn, done: bool) -> None:
         """What the one that was replayed tells."""
         if turn.fingerprint is not None and turn.refused is None:
-            if self._look(group, turn.fingerprint, "a replayed target differs from one that was migrated online"):
+            if (where := _unlike(group, turn)) is not None:
+                reason = f"env.py sent a target that was replayed in part something else ({where})"
+                self._decide(group, Verdict(reason=reason, differs=True))
+            elif self._look(group, turn.fingerprint, "a replayed target differs from one that was migrated online"):
                 self._decide(group, Verdict(turn.compiled))
             return
         group.failed += 1
@@ -338,11 +353,29 @@ class Certification:
         if verdict.compiled is not None:
             group.failed = 0
         group.verdict = verdict
+        group.lines.clear()
         self.on_verdict(verdict)
 
     def _wake(self) -> None:
         self._changed.set()
         self._changed = anyio.Event()
+
+
+def _otherwise(compiled: Compiled, group: Group) -> str | None:
+    """Why what targets were sent online is not what would be replayed."""
+    return sent.objection(compiled.rendering, group.lines) if compiled.rendering is not None else None
+
+
+def _unlike(group: Group, turn: Turn) -> str | None:
+    """Where the revisions that env.py has run on a target, while others were replayed on it, have sent something else
+    than when it ran all: what others leave in its process is missing. It is not known of those that differ anyway."""
+    if turn.observed is None or turn.compiled is None or not group.lines:
+        return None
+    online = {name for one in turn.compiled.segments if isinstance(one, Online) for name in one.revisions}
+    first, *others = group.lines
+    if any(sent.difference(first, other, online) is not None for other in others):
+        return None
+    return sent.difference(turn.observed.lines, first, online)
 
 
 def _refuted(message: str) -> Verdict:

@@ -303,15 +303,14 @@ class Migrator:
         doubts: Doubts,
     ) -> Done:
         lasting = partial(doubts.note, plan)
-        watched = turn.watched and turn.compiled is None
         asked = partial(_asked, work.on_batch, doubts) if work.on_batch is not None else None
 
         recording = self._recording(work, place)
 
         async def online(part: Plan) -> None:
-            job = self._job(work, place, part, guard)
-            if watched:
-                job = replace(job, observed=True, schema=standing.question(place))
+            job = replace(self._job(work, place, part, guard), observed=turn.watched)
+            if turn.watched and turn.compiled is None:
+                job = replace(job, schema=standing.question(place))
             run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting, on_batch=asked)
             with recording.segment("online", part.steps) as segment:
                 if segment is not None:

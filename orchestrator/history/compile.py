@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import io
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
+from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable
 
@@ -28,7 +30,9 @@ from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
 from orchestrator.history.outside import outside, texts
+from orchestrator.history.rehearsal import dialect_like
 from orchestrator.history.sources import besides
+from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
 from orchestrator.plan.lingering import lingers
 from orchestrator.plan.objections import leaves_session, objection
@@ -71,6 +75,7 @@ class _Rendering:
         self.current: str | None = None
         self.everywhere = besides(str(Path(scripts.dir, "env.py")))
         self._items: list[str | Mark] = []
+        self._wire: list[str | Mark] = []
         self._reason: str | None = None
         self._asks = False
         self._heads: tuple[str, ...] = ()
@@ -81,7 +86,7 @@ class _Rendering:
     def walk(self, heads: Any, context: MigrationContext) -> Iterator[Any]:
         """Alembic's `fn`: the steps to render, each guarded so that a failure stays its own."""
         for step in steps_of(self.scripts, self.job.plan, heads):
-            self.current, self._items = step.revision.revision, []
+            self.current, self._items, self._wire = step.revision.revision, [], []
             backfills = self._backfills(step.revision)
             self._reason = backfills or _opted_out(step.revision.module) or outside(step.revision.path)
             self._reason, self._asks = self._reason or self.everywhere, False
@@ -114,6 +119,7 @@ class _Rendering:
             self.before.append(mark)
         else:
             self._items.append(mark)
+            self._wire.append(mark)
 
     def note(self, reason: str) -> None:
         """Keep the first reason why the current revision has to run online."""
@@ -123,6 +129,11 @@ class _Rendering:
         """The current revision has asked its connection: where that is the only reason, it may be recorded."""
         self._asks = self._asks or (self._reason is None and self.job.dialect == "postgresql")
         self._reason = self._reason or reason
+
+    def said(self, spoken: Spoken) -> None:
+        for sql in spoken.texts:
+            self.add(sql)
+        self._wire += spoken.wire
 
     def add(self, sql: str) -> None:
         if self.current is None:
@@ -154,7 +165,8 @@ class _Rendering:
             reason = f"it sends the value of {named}, which may be a secret"
             items = tuple(item for item in items if isinstance(item, Mark))
         lingering = next(filter(None, map(lingers, sent)), None)
-        return RenderedStep(self.current, self._heads, items, reason, self._asks, lingers=lingering)
+        wire = items if reason else tuple(self._wire)
+        return RenderedStep(self.current, self._heads, items, reason, self._asks, lingers=lingering, wire=wire)
 
     def _secret(self, sent: Iterable[str]) -> str | None:
         """The variable whose value stands in SQL, which all are shown who may look at plans."""
@@ -163,6 +175,8 @@ class _Rendering:
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:
+            if options:
+                self.note(f"env.py gives it arguments: {', '.join(sorted(options))}")
             try:
                 function(**options)
             except ReadsDatabaseError as exc:
@@ -226,9 +240,40 @@ class _Arguments(dict[str, str]):
         self._noticed()
         return super().values()
 
+    def keys(self) -> Any:
+        self._noticed()
+        return super().keys()
+
+    def __iter__(self) -> Iterator[str]:  # also what `{**arguments}` asks
+        self._noticed()
+        return super().__iter__()
+
+    def copy(self) -> dict[str, str]:
+        self._noticed()
+        return super().copy()
+
+    def __or__(self, other: Any) -> Any:
+        self._noticed()
+        return super().__or__(other)
+
+    def __ror__(self, other: Any) -> Any:
+        return other | dict(self)
+
     def _look(self, key: str) -> None:
         if key == "tenant":
             self._noticed()
+
+
+def _notice_arguments(options: Any, asked: Callable[[], None]) -> None:
+    """Notice whoever looks for `-x` where Alembic's command line keeps it."""
+
+    class Watched(type(options)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name == "x" and not watching.is_library(sys._getframe(1).f_globals.get("__name__", "")):
+                asked()
+            return super().__getattribute__(name)
+
+    options.__class__ = Watched
 
 
 class _Environment(watching.WatchedEnvironment):
@@ -239,6 +284,7 @@ class _Environment(watching.WatchedEnvironment):
         destination: Any = list(job.plan.goal) or "base"
         options = {"starting_rev": starting, "destination_rev": destination, "tag": None}
         self._job, self._rendering = job, rendering
+        _notice_arguments(config.cmd_opts, self._by_tenant)
         super().__init__(config, scripts, fn=rendering.walk, as_sql=True, **options)
 
     def get_x_argument(self, as_dictionary: bool = False) -> Any:
@@ -273,15 +319,23 @@ class _Environment(watching.WatchedEnvironment):
         context = self.get_context()
         if context.dialect.name != self._job.dialect:
             raise MigrationFailedError(f"env.py is set up for {context.dialect.name} in offline mode")
-        if self._job.server and self._job.dialect in MYSQL_DIALECTS:
-            seen.meet(context.dialect, self._job.server)
+        _meet(context.dialect, self._job)
         _take_over(context, self._rendering)
+
+
+def _meet(dialect: Dialect, job: CompileJob) -> None:
+    """Let it render for the job's server, where that makes a difference."""
+    if job.server and job.dialect in MYSQL_DIALECTS:
+        seen.meet(dialect, job.server)
 
 
 def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     """Let everything that Alembic would write to its output come to us."""
     dialect, impl = context.dialect, context.impl
     literals, version = Literals(dialect), context._version
+    rehearsed = dialect_like(dialect, context.opts.get("dialect_opts") or {})
+    _meet(rehearsed, rendering.job)
+    speaker = Speaker(literals, rehearsed)
     insert_rows = impl.bulk_insert
 
     def take(construct: Any, parameters: Mapping[str, Any]) -> None:
@@ -290,7 +344,8 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
         if isinstance(construct, CreateTable) and construct.element is version:
             rendering.create_version = literals.render(construct, {})
             return
-        rendering.add(literals.render(construct, parameters))
+        if (spoken := speaker.one(construct, parameters)) is not None:
+            rendering.said(spoken)
 
     def execute(construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None) -> None:
         if execution_options or multiparams:
@@ -301,10 +356,14 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
         if not written.startswith("-- Running "):
             rendering.note("it writes to Alembic's output")
 
-    def bulk_insert(table: Any, rows: Any, **options: Any) -> None:
+    def bulk_insert(table: Any, rows: Any, multiinsert: bool = True) -> None:
         if len({frozenset(row) for row in rows}) > 1:
             rendering.note("it inserts rows with different columns: executed together, all have those of the first")
-        insert_rows(table, rows, **options)
+        if not rows or not multiinsert:
+            return insert_rows(table, rows, multiinsert)
+        with speaker.gathering() as gathered:
+            insert_rows(table, rows)
+        rendering.said(speaker.together(gathered, table.insert().inline(), rows))
 
     index_order.settle(impl)
     bind = SilentBind(dialect, take, rendering.asked)

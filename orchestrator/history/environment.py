@@ -26,6 +26,7 @@ from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.history.step_recorder import StepRecorder
+from orchestrator.history.wire import INSTEAD, Wire
 from orchestrator.plan.lasting import Lasting
 from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
@@ -99,7 +100,8 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
             remedy="it must call context.run_migrations() when not in offline mode, in its own thread and process",
         )
     if job.observed:
-        observer.observed(Observed(progress.state, tuple(progress.remarks), progress.recording()))
+        lines = progress.wire.lines if progress.wire is not None else ()
+        observer.observed(Observed(progress.state, tuple(progress.remarks), progress.recording(), lines))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,8 @@ class _Progress:
         self.recorder = Recorder(job.rules.dialect) if job.recorded else None
         may_record = job.observed and job.schema is not None and job.plan.direction != "stamp"
         self.steps = StepRecorder(job.rules.schema, job.schema or "") if may_record else None
+        hears = self.steps.hears if self.steps is not None else _nothing
+        self.wire = Wire(job.version_table, self.remark, hears) if job.observed else None
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -148,6 +152,8 @@ class _Progress:
         self.ran = self.walking = True
         if self.job.observed:
             self._look_at(context)
+        if self.wire is not None:
+            self.wire.attach(context)
         if self.steps is not None:
             self.steps.attach(context)
         for step in steps_of(self.scripts, plan, heads):
@@ -162,7 +168,12 @@ class _Progress:
             if self.steps is not None:
                 self.steps.looks(context)
                 step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn, _alone(step))
+            if self.wire is not None and not isinstance(step, StampStep):
+                step.migration_fn = self.wire.following(step.revision.revision, step.migration_fn)
             yield step
+        if self.wire is not None:
+            self.wire.finished()
+            self._look_for_listeners(context, recorded=self.steps is not None)  # a revision may bring some
         if self.job.observed and _commits_each_step(context):  # else SET LOCAL is not over yet
             last, self.current = self.current, None  # what is asked is not the revision's
             self._look_again(context)
@@ -178,6 +189,8 @@ class _Progress:
             self.recorder.begins(connection, sql, self.current if self.walking else None)
         if self.steps is not None:
             self.steps.sends(connection, sql)
+        if self.wire is not None:
+            self.wire.begins(connection)
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
         if self.recorder is not None:
@@ -191,12 +204,16 @@ class _Progress:
             self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
 
     def commits(self, connection: int, written: Callable[[], bool]) -> None:
+        if self.wire is not None:
+            self.wire.ends(connection)
         if self.steps is not None:
             self.steps.ends()
         if self.committed is not None:
             self.committed.commits(connection, written)
 
     def rolled_back(self, connection: int) -> None:
+        if self.wire is not None:
+            self.wire.ends(connection)
         if self.steps is not None:
             self.steps.ends()
         if self.committed is not None:
@@ -238,15 +255,22 @@ class _Progress:
         connection = context.connection
         self.state = {"transaction_per_migration": str(_commits_each_step(context))}
         self.state |= self._settings(connection)
+        self._look_for_listeners(context, recorded=False)
+
+    def _look_for_listeners(self, context: Any, *, recorded: bool) -> None:
+        """Those who may send more, past SQLAlchemy. `recorded`: our recorder listens as well."""
+        connection = context.connection
         for name, ours in _LISTENED.items():
+            ours += recorded and name == "before_execute"
             if len(getattr(connection.dispatch, name)) > ours:
+                self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
+        for name in INSTEAD:
+            if len(getattr(connection.dialect.dispatch, name)):
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
         if (kind := drivers.adapted(connection)) is not None:
             self.remark(
                 f"values of type {kind} are sent by an adapter of somebody else's, which literals know nothing of"
             )
-        if len(connection.dialect.dispatch.do_execute):
-            self.remark("somebody listens to SQLAlchemy's do_execute, and may change what is sent")
 
     def _look_again(self, context: Any) -> None:
         """At what revisions have left in the session, by whatever function: one that is replayed after one that is not
@@ -394,6 +418,10 @@ def settle(job: Settled, options: dict[str, Any]) -> None:
             )
         if ours is not None:
             options[name] = ours
+
+
+def _nothing(what: str) -> None:
+    pass
 
 
 def _names(heads: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from orchestrator.errors import OrchestratorError
 from orchestrator.plan.recorded import Recording
+from orchestrator.plan.sent import Lines
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
 from orchestrator.sessions import SessionRules
@@ -40,11 +41,12 @@ class MigrateJob:
 @dataclass(frozen=True, slots=True)
 class Observed:
     """What compiled SQL would not do or have: `state` of env.py's session, and `remarks` on what it does besides; and
-    what each revision has sent, where that can be recorded at all."""
+    what each revision has sent, where that can be recorded at all; `lines`: digests of what was sent."""
 
     state: Mapping[str, str]
     remarks: tuple[str, ...]
     recording: Recording = field(default_factory=dict)
+    lines: Lines = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ from sqlalchemy.sql.elements import BindParameter, ClauseElement, TextClause
 
 from orchestrator.history import faithful
 
+# Stands at both ends of each literal until the statement is cut there: no text that a server takes holds it.
+_EDGE = "\x00"
+
 
 class UnfaithfulError(Exception):
     """A statement cannot be written as text without changing what it means."""
@@ -31,18 +34,31 @@ class Literals:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
         self._in_ddl = self._in_column = self._in_text = False
-        _prepare(dialect, self._check, lambda: not self._in_ddl)
+        self._untyped: frozenset[str] = frozenset()
+        _prepare(dialect, self._check, lambda: not self._in_ddl, lambda name: name not in self._untyped)
+
+    @property
+    def in_columns(self) -> bool:
+        """Whether the bound values of the statement that was rendered last are values of columns."""
+        return self._in_column
 
     def render(self, construct: Any, parameters: Mapping[str, Any]) -> str:
         """The statement as text. Raises UnfaithfulError, and what SQLAlchemy raises for what it cannot render."""
+        return "".join(self.pieces(construct, parameters))
+
+    def pieces(self, construct: Any, parameters: Mapping[str, Any]) -> list[str]:
+        """As `render`, cut before and after each bound value: every second piece is one."""
         statement = text(construct) if isinstance(construct, str) else construct
+        self._untyped = frozenset()
         if parameters:
             if not isinstance(statement, TextClause):
                 raise UnfaithfulError("parameters are given apart from a statement that is not text")
+            known = statement._bindparams
+            self._untyped = frozenset(name for name in parameters if name in known and known[name].type._isnull)
             statement = statement.bindparams(**parameters)
         self._in_ddl = isinstance(statement, ExecutableDDLElement)
         if self._in_ddl:  # it has literals only, online too
-            return str(statement.compile(dialect=self._dialect)).strip()
+            return [str(statement.compile(dialect=self._dialect)).strip()]
         self._in_column = _is_plain_insert(statement)
         self._in_text = isinstance(statement, TextClause)
         compiled = statement.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True})
@@ -50,17 +66,17 @@ class Literals:
             raise UnfaithfulError("a column's default is computed in Python for each row")
         if unbound := sorted(getattr(compiled, "binds", ())):
             raise UnfaithfulError(f"no value is given for :{unbound[0]}")
-        return str(compiled).strip()
+        return str(compiled).strip().split(_EDGE)
 
     def _check(self, value: Any, type_: Any) -> None:
         if self._in_ddl:
             return
+        if isinstance(value, str) and _EDGE in value:
+            raise UnfaithfulError("a bound text holds a zero byte")
         if self._dialect.name == "sqlite" and isinstance(value, decimal.Decimal):
             raise UnfaithfulError("a bound Decimal is a floating-point number to SQLite's driver")
         if self._dialect.name == "sqlite" and isinstance(value, int) and not -(2**63) < value < 2**63:
             raise UnfaithfulError("a bound number is too large for SQLite")
-        if isinstance(value, str) and "\0" in value:
-            raise UnfaithfulError("a bound text holds a zero byte")
         bound = faithful.unwrapped(value, type_, self._dialect)
         if bound is None:
             raise UnfaithfulError(f"{type(type_).__name__} writes literals in its own way")
@@ -84,29 +100,48 @@ def _is_value(value: Any) -> bool:
     )
 
 
-def _prepare(dialect: Dialect, check: Any, typed: Callable[[], bool]) -> None:
-    """Let the dialect render literals for a server that it has not seen, as every one of today is set up."""
+def _prepare(dialect: Dialect, check: Any, bound: Callable[[], bool], typed: Callable[[str], bool]) -> None:
+    """Let the dialect render literals for a server that it has not seen, as every one of today is set up.
+
+    `bound`: whether values are bound at all; `typed`: whether the one of this name is, with its type.
+    """
     prepared: Any = dialect
     if dialect.name == "postgresql":
         prepared._backslash_escapes = False  # only with standard_conforming_strings off, which replay refuses
     compiler = dialect.statement_compiler
 
     class Literal(compiler):  # type: ignore[misc, valid-type]
+        cast: Callable[[str], str] | None = None
+
         def render_literal_bindparam(self, bindparam: Any, *args: Any, **options: Any) -> str:
             if bindparam.required and bindparam.value is None and bindparam.callable is None:
                 raise UnfaithfulError(f"no value is given for :{bindparam.key}")  # it would be rendered as NULL
-            written: str = super().render_literal_bindparam(bindparam, *args, **options)
-            if written.startswith("-"):
-                written = f"({written})"  # behind a minus it would begin a comment
             kind = bindparam.type._unwrapped_dialect_impl(dialect)
-            casts = getattr(kind, "render_bind_cast", False) and typed()
-            if casts and not bindparam.expanding:
-                written = self.render_bind_cast(bindparam.type, kind, written)  # as the bound value would have had
-            return written
+            casts = getattr(kind, "render_bind_cast", False) and typed(bindparam.key)
+            outer, self.cast = self.cast, (lambda written: self.render_bind_cast(bindparam.type, kind, written))
+            if not casts:
+                self.cast = _as_it_is
+            try:
+                written: str = super().render_literal_bindparam(bindparam, *args, **options)
+                return self.edged("NULL") if written == "NULL" else written
+            finally:
+                self.cast = outer
 
         def render_literal_value(self, value: Any, type_: Any, *args: Any, **options: Any) -> str:
             check(value, type_)
             rendered: str = super().render_literal_value(value, type_, *args, **options)
-            return rendered
+            return self.edged(rendered)
+
+        def edged(self, written: str) -> str:
+            """As the bound value would have been, with its cast."""
+            if self.cast is None or not bound():
+                return written
+            if written.startswith("-"):
+                written = f"({written})"  # behind a minus it would begin a comment
+            return self.cast(f"{_EDGE}{written}{_EDGE}")
 
     prepared.statement_compiler = Literal
+
+
+def _as_it_is(written: str) -> str:
+    return written

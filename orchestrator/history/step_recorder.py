@@ -24,7 +24,8 @@ from sqlalchemy.sql.dml import Insert
 
 from orchestrator.history import index_order, session, watching
 from orchestrator.history.bind import returns_rows
-from orchestrator.history.literals import Literals
+from orchestrator.history.literals import Literals, UnfaithfulError
+from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan import catalog_reads
 from orchestrator.plan.compiled import Mark
 from orchestrator.plan.recorded import RecordedStep, acts_at_will
@@ -77,9 +78,10 @@ class StepRecorder:
         self._reason: str | None = None
         self._next: _Kind | None = None
         self._characters = 0
-        self._at_will = self._within = self._has_asked = False
+        self._at_will = self._within = self._writes = self._has_asked = False
         self._connection: Connection | None = None
-        self._literals: Literals | None = None
+        self._speaker: Speaker | None = None
+        self._wire: list[str] = []
         self._version: Any = None
 
     def note(self, reason: str) -> None:
@@ -93,7 +95,7 @@ class StepRecorder:
         if connection is None or self._connection is not None:
             return
         self._connection, self._version = connection, context._version
-        self._literals = Literals(_for_literals(connection.dialect))
+        self._speaker = Speaker(Literals(_for_literals(connection.dialect)), connection.dialect)
         # The engine's own dialect and connections serve other runs, too.
         dialect: Any = copy.copy(connection.dialect)
         dialect.__class__ = watching.watched(type(dialect), self, watching.DIALECT)
@@ -126,7 +128,7 @@ class StepRecorder:
 
         def followed(*args: Any, **options: Any) -> None:
             self.current, self._items, self._reason = revision, [], reason
-            self._next, self._at_will, self._has_asked = None, False, False
+            self._next, self._at_will, self._has_asked, self._wire = None, False, False, []
             try:
                 function(*args, **options)
                 self.steps[revision] = self._recorded()
@@ -172,12 +174,18 @@ class StepRecorder:
         if self.current is None:
             return
         kind, self._next = self._next, None
+        self._writes = kind is _Kind.WRITE
         if connection != id(self._connection):
             self.note("it works on a connection of its own")
         elif kind is None:
             self.note("it sends SQL past Alembic")
         elif kind is _Kind.REFLECTION and (stranger := catalog_reads.strangers(sql)) is not None:
             self.note(f"it reads {stranger}")
+
+    def hears(self, digest: str) -> None:
+        """The cursor was handed a statement, whatever others have made of it."""
+        if self._writes and (not self._wire or self._wire.pop(0) != digest):
+            self.note("what is sent is not what SQLAlchemy was given")
 
     def ends(self) -> None:
         """A transaction is committed, or rolled back."""
@@ -195,6 +203,7 @@ class StepRecorder:
             self._question(sql)
         else:
             self._next = _Kind.WRITE
+            self._wire = [*self._wire_of(sql)]
             self._add(sql.strip())
 
     @contextmanager
@@ -213,10 +222,10 @@ class StepRecorder:
     def _take(self, construct: Any, several: Sequence[Any]) -> None:
         if isinstance(construct, Insert) and len({frozenset(row) for row in several if row}) > 1:
             self.note("it inserts rows with different columns: executed together, all have those of the first")
-        for values in several:
-            if self._reason is not None:
-                return
-            self._add(self._text(construct, values))
+        if self._reason is None and (spoken := self._spoken(construct, several)) is not None:
+            self._wire = list(spoken.wire)
+            for sql in spoken.texts:
+                self._add(sql)
 
     def _add(self, sql: str | None) -> None:
         if sql is None or self._reason is not None:
@@ -230,15 +239,29 @@ class StepRecorder:
             self.note(f"more than {MOST:,} characters were sent")
         self._items.append(sql)
 
-    def _text(self, construct: Any, values: Any) -> str | None:
-        assert self._literals is not None
+    def _wire_of(self, sql: str) -> tuple[str, ...]:
+        spoken = self._spoken(text(sql.replace(":", r"\:")), [None])
+        return () if spoken is None else spoken.wire
+
+    def _spoken(self, construct: Any, several: Sequence[Any]) -> Spoken | None:
+        assert self._speaker is not None
         try:
-            if isinstance(construct, Insert) and values:
-                construct, values = construct.values(**values), {}
-            return self._literals.render(construct, values or {})
+            pieces = [self._pieces(self._speaker, construct, values) for values in several]
+            return self._speaker.together(pieces, construct, several if len(several) > 1 else several[0])
+        except UnfaithfulError as exc:
+            self.note(f"it cannot be written as text: {exc}")
         except Exception as exc:  # whatever it is, the revision itself goes on
             self.note(f"it cannot be written as text: {type(exc).__name__}")
-            return None
+        return None
+
+    def _pieces(self, speaker: Speaker, construct: Any, values: Any) -> list[str]:
+        if isinstance(construct, Insert) and values:
+            construct, values = construct.values(**values), {}
+        return speaker.pieces(construct, values or {})
+
+    def _text(self, construct: Any, values: Any) -> str | None:
+        spoken = self._spoken(construct, [values])
+        return None if spoken is None else spoken.texts[0]
 
     def _asks(self, construct: Any, several: Sequence[Any], values: Any) -> None:
         if several:

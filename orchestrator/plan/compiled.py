@@ -32,7 +32,8 @@ class RenderedStep:
     `heads` is what the version table holds after it. `reason` says why it has to run online; then `items` holds
     boundaries only. `asks`: for no other reason than that it asks its connection something, so that what it does may
     be recorded (`plan.recorded`); without a reason, it was. `gate`: as of `Script`. `lingers` is what it may leave in
-    its session or ask of it (`plan.lingering`).
+    its session or ask of it (`plan.lingering`). `wire`: as `items`, with digests of what env.py's driver is handed in
+    the place of statements (`plan.sent`); None where it was recorded.
     """
 
     revision: str
@@ -42,6 +43,7 @@ class RenderedStep:
     asks: bool = False
     gate: str | None = None
     lingers: str | None = None
+    wire: tuple[str | Mark, ...] | None = field(default=(), repr=False)
 
     @property
     def is_backfill(self) -> bool:
@@ -113,7 +115,8 @@ Segment = Script | Online
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A plan's segments; `digest` covers every statement in them. `per_migration`: each revision has a transaction.
-    `asking`: the rendering, where there are revisions in it that may be recorded; `recorded`: those that were."""
+    `asking`: the rendering, where there are revisions in it that may be recorded; `recorded`: those that were.
+    `rendering`: as it was before it was cut."""
 
     plan: Plan
     segments: tuple[Segment, ...]
@@ -122,6 +125,7 @@ class Compiled:
     digest: str = field(default="", compare=False)
     asking: Rendering | None = field(default=None, compare=False)
     recorded: tuple[str, ...] = ()
+    rendering: Rendering | None = field(default=None, compare=False, repr=False)
 
     @property
     def replayable(self) -> bool:
@@ -166,12 +170,14 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     """Cut the rendering into segments. Raises ValueError when it is not of this plan."""
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
-    whole = in_one_session(undivided(_each_alone(rendering) if rendering.unmarked else rendering))
+    rendering = _each_alone(rendering) if rendering.unmarked else rendering
+    whole = in_one_session(undivided(rendering))
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
     asking = rendering if any(step.asks for step in rendering.steps) else None
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
-    return Compiled(plan, segments, create, not rendering.before, digest_of(segments, create), asking, recorded)
+    digest = digest_of(segments, create)
+    return Compiled(plan, segments, create, not rendering.before, digest, asking, recorded, rendering)
 
 
 def _each_alone(rendering: Rendering) -> Rendering:

@@ -105,7 +105,7 @@ def _filled(
         return replace(step, reason=f"{step.reason}; {barrier}")
     if not rendering.before and step.items[:1] != (Mark.BEGIN,):
         return replace(step, reason="env.py begins no transaction in offline mode")
-    return replace(step, items=_whole(known[0], rendering), reason=None)
+    return replace(step, items=_whole(known[0], rendering), reason=None, wire=None)
 
 
 def _as_seen(step: RenderedStep, rendering: Rendering, recordings: Sequence[Recording]) -> RenderedStep:
@@ -116,7 +116,7 @@ def _as_seen(step: RenderedStep, rendering: Rendering, recordings: Sequence[Reco
     if len(known) != 1 or any(one is None or one.reason is not None for one in found):
         return step
     (items,) = known
-    return replace(step, items=_whole(RecordedStep(items), rendering))
+    return replace(step, items=_whole(RecordedStep(items), rendering), wire=None)
 
 
 def _whole(recorded: RecordedStep, rendering: Rendering) -> tuple[str | Mark, ...]:

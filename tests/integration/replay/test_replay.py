@@ -557,7 +557,10 @@ async def test_an_env_py_whose_transactions_differ_offline_is_found_out(
     )
     async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
         assert (await running.rollout()).executions == {"online": 6}
-        assert "begins its transactions otherwise" in running.of(PlanJudged)[0].reason
+        assert (
+            "revision beta, statement 1: the transaction around it begins or ends elsewhere"
+            in running.of(PlanJudged)[0].reason
+        )
 
 
 async def test_what_was_committed_before_is_not_done_twice(

@@ -14,6 +14,7 @@ from orchestrator.execute.certify import MOST_GROUPS, Certification, Standing, T
 from orchestrator.history.jobs import Observed
 from orchestrator.plan.compiled import Compiled, Mark, RenderedStep, Rendering, Script, compiled
 from orchestrator.plan.recorded import RecordedStep
+from orchestrator.plan.sent import expected
 from orchestrator.plan.steps import Plan
 
 PLAN = Plan((), ("a",), "upgrade", ("a",))
@@ -71,7 +72,8 @@ class Scene:
                 if turn.watched:
                     items = tuple(SENT.get(standing or (), ()) if sent is None else sent)
                     recording = {"a": RecordedStep(items if reason is None else (), reason)}
-                    turn.noticed(Observed({"transaction_per_migration": "True"}, (), recording))
+                    lines = expected(self.rendering)
+                    turn.noticed(Observed({"transaction_per_migration": "True"}, (), recording, lines))
                     if turn.compiled is None:
                         turn.compare({})
                     turn.saw(becomes)
@@ -177,7 +179,7 @@ async def test_a_plan_of_which_nothing_is_recorded_is_replayed_as_far_as_it_is_s
         async def _render(self) -> Compiled:
             return compiled(plan, rendering)
 
-    scene = Longer()
+    scene = Longer(rendering)
     turns = [await scene.target(LACKS, reason="it reads users") for _ in range(4)]
     assert [sent(turn) for turn in turns] == [(), (), ("SQL",), ("SQL",)]
     assert scene.asked == 3, "by the third it was known; the fourth is not asked"

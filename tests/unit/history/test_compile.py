@@ -70,7 +70,7 @@ def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
         (r"op.execute('SELECT \'a\tb\'')", "SELECT 'a\tb'"),
         (r"op.execute('UPDATE t SET a = \'100 %\' WHERE b LIKE \'%x\'')", "UPDATE t SET a = '100 %' WHERE b LIKE '%x'"),
         (r"op.execute(sa.table('t', sa.column('a', sa.Text())).insert().values(a='b\\c'))", r"'b\c'"),
-        (r"op.get_bind().execute(sa.text('UPDATE t SET a = :a'), {'a': 'it\'s :b'})", "SET a = 'it''s :b'::VARCHAR"),
+        (r"op.get_bind().execute(sa.text('UPDATE t SET a = :a'), {'a': 'it\'s :b'})", "SET a = 'it''s :b'"),
         (
             "op.execute(sa.text('UPDATE t SET n = n-:d WHERE id = 1').bindparams(d=-5))",
             "n = n-(-5)::INTEGER WHERE id = 1",
