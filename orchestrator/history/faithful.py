@@ -30,7 +30,9 @@ _IN_COLUMNS: dict[type, tuple[type[TypeEngine[Any]], ...]] = {
     uuid.UUID: (sqltypes.Uuid,),
     list: (sqltypes.ARRAY,),
 }
-PROVEN = frozenset({"psycopg", "asyncpg", "pysqlite", "aiosqlite", "pymysql", "asyncmy"})
+PROVEN = frozenset({"psycopg", "asyncpg"})
+# On SQLite and MySQL: by random histories, sent both ways.
+_BY_HISTORIES = frozenset({"pysqlite", "aiosqlite", "pymysql", "asyncmy"})
 _INFINITE = (datetime.date.min, datetime.date.max, datetime.datetime.min, datetime.datetime.max)
 
 
@@ -53,7 +55,7 @@ def objection(value: Any, type_: TypeEngine[Any], driver: str, *, in_column: boo
     if getattr(value, "tzinfo", None) is not None:
         return f"a bound {kind} with a time zone has no faithful literal"
     types = _BY_ALL.get(type(value), ())
-    if in_column and driver.removesuffix("_async") in PROVEN:
+    if in_column and driver.removesuffix("_async") in PROVEN | _BY_HISTORIES:
         types += _IN_COLUMNS.get(type(value), ())
     if not isinstance(type_, types) or (isinstance(value, decimal.Decimal) and isinstance(type_, sqltypes.Float)):
         return _none(kind)
