@@ -70,6 +70,8 @@ def _look_before(context: MigrationContext) -> None:
     steps: Any = getattr(context, "_migrations_fn", None)
     if steps is None:
         return
+    # Now, since nobody may wait for it between a look at the heads and the first statement.
+    from orchestrator.history import checkpoints, owners, session  # noqa: F401
 
     def looking(heads: Any, ctx: MigrationContext) -> Iterator[Any]:
         for step in steps(heads, ctx):

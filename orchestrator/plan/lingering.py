@@ -23,7 +23,7 @@ _BEHIND = re.compile(
     r"""temp(?:orary)? \s+ (?:table|view|sequence|recursive) \b | into \s+ temp(?:orary)? \b
     | alter \s+ (?:database|role|user|system) \b | (?:prepare|deallocate|discard|reset) \s+ \w+ | with \s+ hold \b
     | execute \s+ [a-z_]\w* \s* (?: \( [^|]* \)? )? \s* (?: ; | $ )
-    | set \s+ (?: session \s+ )? (?: (?!local\b) [\w.]+ \s* (?: = | \bto\b )
+    | set \s+ (?: session \s+ )? (?: (?!local\b | message_text\b) [\w.]+ \s* (?: = | \bto\b )
         | (?: role | authorization | time \s+ zone | names | schema | characteristics ) \b )""",
     re.I | re.X,
 )
@@ -48,6 +48,7 @@ def lingers(sql: str) -> str | None:
 
     >>> lingers("DO $$ BEGIN SET timezone = 'Asia/Tokyo'; END $$"), lingers("INSERT INTO t VALUES (CURRVAL('s'))")
     ('SET timezone =', 'CURRVAL')
+    >>> lingers("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'immutable'")
     >>> lingers("UPDATE t SET role = 1"), lingers("DO $$ BEGIN SET LOCAL role a; UPDATE t SET a = 1; END $$")
     (None, None)
     """
