@@ -26,6 +26,9 @@ IN_FLIGHT = 8
 PAIRS = 3
 OURS_ALONE = (
     "SELECT CASE WHEN heads",
+    "SELECT CASE WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_locks",
+    "    AND database = (SELECT oid",
+    "    AND classid::bigint",
     "SELECT pg_catalog.set_config",
     "    AND pg_catalog.strpos",
     "    THEN pg_catalog.set",
