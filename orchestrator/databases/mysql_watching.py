@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from orchestrator.databases import refusals
 from orchestrator.databases.base import Guard, Place
 from orchestrator.databases.waiting import Waiting
-from orchestrator.errors import HALF_APPLIED, TargetError, TargetUnreachableError
+from orchestrator.errors import HALF_APPLIED, TargetError
 
 WATCH_SECONDS = 1.0
 # So many looks in a row without an answer, and the guard is held for lost.
@@ -46,7 +47,7 @@ class Watched:
             failure = left()
         half_applied = isinstance(failure, TargetError) and failure.kind == HALF_APPLIED
         if self._guard.lost.is_set() and not half_applied:
-            raise _lost() from failure
+            raise refusals.guard_lost() from failure
         if failure is not None:
             self._name_blocker(failure)
             raise failure
@@ -75,12 +76,3 @@ class Watched:
             return
         first, line_end, rest = failure.message.partition("\n")
         failure.message = f"{first}; held by {self._waiting.blocker}{line_end}{rest}"
-
-
-def _lost() -> TargetUnreachableError:
-    return TargetUnreachableError(
-        "the session that held the target's lock was lost; the migration was ended",
-        kind="guard_lost",
-        remedy="look at the server's log for why it ended the session",
-        retriable=True,
-    )

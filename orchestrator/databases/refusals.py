@@ -49,6 +49,15 @@ def lock_held(place: Place, holder: str | None) -> TargetLockedError:
     )
 
 
+def guard_lost() -> TargetUnreachableError:
+    return TargetUnreachableError(
+        "the session that held the target's lock was lost; the migration was ended",
+        kind="guard_lost",
+        remedy="look at the server's log for why it ended the session",
+        retriable=True,
+    )
+
+
 def left_behind(place: Place, sessions: str, seconds: float) -> TargetLockedError:
     """Sessions of an earlier run that do not end: nothing may run beside them."""
     return TargetLockedError(

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases import giving_way
+from orchestrator.databases import giving_way, refusals
 from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
@@ -22,7 +22,6 @@ from orchestrator.errors import (
     HeadsChangedError,
     MigrationFailedError,
     TargetError,
-    TargetUnreachableError,
 )
 from orchestrator.events import Statement, now
 from orchestrator.plan import indexes, remains
@@ -157,12 +156,12 @@ class Replay:
         if self._lost.is_set() or (self._failure is not None and self._connection.is_closed()):
             self._lost.set()
             await self._end()
-            raise _lost() from self._failure
+            raise refusals.guard_lost() from self._failure
         if self._failure is not None:
             await self._roll_back()
             if LOCK_GONE in str(self._failure) and not await self._locked_again():
                 self._lost.set()
-                raise _lost() from self._failure
+                raise refusals.guard_lost() from self._failure
             raise self._explained(self._failure) from self._failure
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
@@ -249,12 +248,3 @@ class Replay:
     def _is_version_table(self, exc: asyncpg.PostgresError) -> bool:
         """Somebody else has made it meanwhile."""
         return exc.sqlstate == "42P07" and f'"{VersionTable.of(self._place.target).name}"' in str(exc)
-
-
-def _lost() -> TargetError:
-    return TargetUnreachableError(
-        "the session that held the target's lock was lost; the migration was ended",
-        kind="guard_lost",
-        remedy="look at the server's log for why it ended the session",
-        retriable=True,
-    )

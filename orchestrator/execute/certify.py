@@ -1,7 +1,7 @@
 """Whether a plan may be replayed: decided by its first targets, some brought to the goal online, and one by replay.
 
-Their schemas must be equal before the rest is replayed. Until that is known, targets wait a while for it, and go online
-when it takes too long: nothing is ever held up for good.
+What env.py sent them must be what was compiled, and their schemas equal, before the rest is replayed. Until that is
+known, targets wait a while for it, and go online when it takes too long: nothing is ever held up for good.
 """
 
 from __future__ import annotations
@@ -187,6 +187,7 @@ class Certification:
                 return group.take_witness(turn)
             if self._compiled is None and not self._rendering:
                 await self._render()
+                deadline = anyio.current_time() + self.patience  # it has waited for nobody yet
             elif self._compiled is not None and self._alone not in (None, str(self._compiled.per_migration)):
                 reason = "env.py begins its transactions otherwise in offline mode"
                 self._decide(self._whole, Verdict(reason=reason, differs=True))

@@ -26,7 +26,7 @@ class Scene:
     """A certification whose rendering gives `rendered`, or raises it."""
 
     def __init__(self, rendered: Compiled | Exception = SQL, **options: Any) -> None:
-        self.rendered, self.renderings = rendered, 0
+        self.rendered, self.renderings, self.rendering_seconds = rendered, 0, 0.0
         self.verdicts: list[Verdict] = []
         options = {"patience": 5.0, "wanted": 2, **options}
         self.it = Certification(
@@ -35,7 +35,7 @@ class Scene:
 
     async def _render(self) -> Compiled:
         self.renderings += 1
-        await anyio.lowlevel.checkpoint()
+        await anyio.sleep(self.rendering_seconds)
         if isinstance(self.rendered, Exception):
             raise self.rendered
         return self.rendered
@@ -197,6 +197,12 @@ async def test_nobody_waits_for_good() -> None:
     async with scene._turn(), scene._turn():  # two witnesses that take long
         turn = await scene.target()
         assert (turn.compiled, turn.watched) == (None, False)
+
+
+async def test_whoever_renders_for_longer_than_others_are_waited_for_is_replayed_all_the_same() -> None:
+    scene = Scene(patience=0.05, trusted=True)
+    scene.rendering_seconds = 0.2
+    assert (await scene.target()).compiled is SQL
 
 
 async def test_whoever_is_cancelled_while_rendering_leaves_it_to_the_next() -> None:
