@@ -431,7 +431,8 @@ async def test_connections_that_are_lost_again_and_again_count_anew_after_each_p
         for number in (1, 2, 3):
             await until(lambda number=number: tap.is_dry and tap.ran == 2 * number)  # type: ignore[misc]
             await _end(pg, database, whose)
-            tap.free.add(number)
+            if whose == "env.py":  # which finds out with its next batch; that of a lost guard might still be committed
+                tap.free.add(number)
             await until(lambda number=number: tap.turns > number)  # type: ignore[misc]
             tap.most += 2
         tap.most = 1_000
