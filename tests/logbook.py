@@ -43,7 +43,10 @@ def loggers(tree: ast.Module) -> set[str]:
 
 def calls(path: Path) -> Iterator[Call]:
     """Each use of a module's loggers. One that is no call of a level has no name, and is found, too."""
-    tree, where = ast.parse(path.read_text()), str(path.relative_to(PACKAGE))
+    source, where = path.read_text(), str(path.relative_to(PACKAGE))
+    if not any(maker in source for maker in MAKERS):
+        return
+    tree = ast.parse(source)
     known = loggers(tree)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
