@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -123,7 +125,7 @@ async def running_by(
 ) -> AsyncIterator[Engine]:
     """Schedules and windows go by `clock`."""
     source = FixedSource(registry)
-    chosen: Settings = load_settings(**{"store_url": "sqlite://", **settings})
+    chosen = settings_of(**{"store_url": "sqlite://", **settings})
     async with (
         assembled(chosen, cast(RegistrySource, source), workers or SharedWorkers(), clock) as parts,
         working(parts, chosen) as service,
@@ -131,6 +133,17 @@ async def running_by(
         engine = Engine(service, parts, source)
         parts.bus.subscribe(engine.events.append)
         yield engine
+
+
+def settings_of(**given: Any) -> Settings:
+    """Those that are given and those of the environment. They never change, and take a while to be read."""
+    ours = sorted(item for item in os.environ.items() if item[0].startswith("ORCHESTRATOR_"))
+    return _read(tuple(sorted(given.items())), tuple(ours))
+
+
+@cache
+def _read(given: tuple[tuple[str, Any], ...], _environ: object) -> Settings:
+    return load_settings(**dict(given))
 
 
 def retry_quickly(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
 
 import anyio
@@ -51,6 +52,11 @@ class ProcessMetrics(Collector):
 
 
 def _tell_build(registry: CollectorRegistry) -> None:
-    versions = {"version": orchestrator.__version__, "alembic": version("alembic"), "sqlalchemy": version("sqlalchemy")}
+    versions = _versions()
     build = Gauge("orchestrator_build_info", "Versions of what runs; always 1.", list(versions), registry=registry)
     build.labels(**versions).set(1)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"version": orchestrator.__version__, "alembic": version("alembic"), "sqlalchemy": version("sqlalchemy")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -212,8 +212,9 @@ class StoreLedger:
 _TOLD = FAILURES | {MigrationState.ROLLED_BACK}
 
 
+@lru_cache(maxsize=64)
 def _failures(rollout_id: str, tenants: int) -> Select[Any]:
-    """The first migrations of every group, the groups in order of size."""
+    """The first migrations of every group, the groups in order of size. Making it takes longer than most answers."""
     same = migrations.c.failure_signature
     grouped = (
         select(

@@ -1,4 +1,4 @@
-"""The canary strategy of the registry's example, over a hundred databases, with a bug in the release."""
+"""The canary strategy of the registry's example, with a bug in the release."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.daemon import Daemon, write_registry
 from tests.engine import until
 from tests.servers import MakeDatabases
 
-TENANTS = 100
+TENANTS, FEWER = 100, 40  # what 2 % allow is told apart from nothing only by many
 CANARIES = 5
 STRATEGY = {
     "max_concurrent": 32,
@@ -73,13 +73,13 @@ async def _begun(pg: Server, databases: Sequence[str]) -> list[bool]:
 async def test_a_bug_that_hits_everybody_stops_within_the_canary(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
-    databases = await make_databases(TENANTS)
+    databases = await make_databases(FEWER)
     await _break(pg, databases)
     async with _fleet(tmp_path, pg, databases) as daemon:
         rollout = (await daemon.post_rollout(strategy="canary")).json()["id"]
         paused = await _waits(daemon, rollout, "paused", running=0)
         assert 0 < paused["counts"]["failed"] <= CANARIES
-        assert paused["counts"]["failed"] + paused["counts"]["pending"] == TENANTS
+        assert paused["counts"]["failed"] + paused["counts"]["pending"] == FEWER
         assert paused["reason"].startswith("wave canary: ")
         said = await _cli(daemon, "show", rollout)
         assert f"1 cause, {paused['counts']['failed']} tenant" in said.out
@@ -89,7 +89,7 @@ async def test_a_bug_that_hits_everybody_stops_within_the_canary(
         await _waits(daemon, rollout, "awaiting_approval")
         await daemon.call("POST", f"/api/v1/rollouts/{rollout}/approve", json={"wave": "tenth"})
         ended = await daemon.ended(rollout)
-        assert (ended["state"], ended["counts"]["succeeded"]) == ("succeeded", TENANTS)
+        assert (ended["state"], ended["counts"]["succeeded"]) == ("succeeded", FEWER)
 
 
 @pytest.mark.timeout(600)

@@ -21,7 +21,7 @@ from tests.servers import MakeDatabases
 
 APP, ANALYTICS = ["alpha", "beta", "gamma"], ["delta", "epsilon"]
 # Databases on each of two PostgreSQL servers, schemas of one more, MariaDB databases, SQLite files of each track.
-DATABASES, SCHEMAS, MARIA, FILES = 15, 100, 10, 10
+DATABASES, SCHEMAS, MARIA, FILES = 8, 30, 6, 6
 
 
 @dataclass

@@ -12,8 +12,9 @@ import pytest
 
 from tests.integration.backfills.conftest import ROOT, Make, Project
 
-ROWS = 200_000
-KILLS = [("psycopg", 40), ("pymysql", 10)] if os.environ.get("SOAK") else [("psycopg", 15), ("pymysql", 5)]
+SOAK = os.environ.get("SOAK")
+ROWS = 200_000 if SOAK else 40_000
+KILLS = [("psycopg", 40), ("pymysql", 10)] if SOAK else [("psycopg", 10), ("pymysql", 4)]
 
 
 def run_and_kill(project: Project, seed: int, kills: int) -> list[list[int]]:

@@ -17,11 +17,13 @@ from alembic.util import CommandError
 
 from orchestrator.backfill.model import Answer, Go, Refused, Report
 from orchestrator.history import batches, lives, pacing
+from tests.crossed import crossed
 from tests.integration.backfills.conftest import Make, Project
 from tests.integration.backfills.test_lives import ADD, ASK, DROP, FILL, KINDS, fails, half
 
 TEN_TIMES = 'op.backfill("accounts", {"balance": "balance * 10"}, batch_size=7)'
-EACH = pytest.mark.parametrize("driver", ["psycopg", "pymysql", "pysqlite"])
+DRIVERS = ["psycopg", "pymysql", "pysqlite"]
+EACH = pytest.mark.parametrize("driver", DRIVERS)
 UNTOLD = "Whether these rows are as it has left them cannot be told"
 # Plain Alembic in a process of its own.
 ALONE = """
@@ -71,8 +73,7 @@ async def _half_done(project: Project) -> None:
         await project.upgrade()
 
 
-@KINDS
-@pytest.mark.parametrize("what", ["column", "table"])
+@crossed(driver=[*DRIVERS, "asyncpg"], what=["column", "table"])
 async def test_what_has_got_another_name_is_not_gone(make_project: Make, driver: str, what: str) -> None:
     """Its rows are as they were left: who began anew would change them twice."""
     project = await make_project(driver)
@@ -361,8 +362,7 @@ async def test_what_a_downgrade_has_saved_elsewhere_is_not_made_twice(make_proje
     assert _times(project, "cents") == [(100, 100)]
 
 
-@EACH
-@pytest.mark.parametrize("tied", ["branch", "depends_on"])
+@crossed(driver=DRIVERS, tied=["branch", "depends_on"])
 async def test_another_branch_that_goes_on_meanwhile_is_no_way_past(make_project: Make, driver: str, tied: str) -> None:
     """It takes the row of the version table that the backfill's revision began from."""
     project = await make_project(driver)
@@ -398,8 +398,7 @@ async def test_a_dependency_that_was_led_back_unseen_is_noticed(postgres: Projec
         await postgres.upgrade("filled")
 
 
-@EACH
-@pytest.mark.parametrize("how", ["sql", "purge"])
+@crossed(driver=DRIVERS, how=["sql", "purge"])
 async def test_what_was_led_back_by_hand_is_noticed_on_the_way_up(make_project: Make, driver: str, how: str) -> None:
     """Revisions before it are run again, so their columns are made again."""
     project = await make_project(driver)
@@ -469,8 +468,7 @@ async def test_a_value_that_asyncpg_would_write_as_infinite_is_refused(make_proj
     assert project.rows("SELECT DISTINCT CAST(copied AS text) FROM accounts") == [("9999-12-31",)]
 
 
-@EACH
-@pytest.mark.parametrize("way", ["on", "back"])
+@crossed(driver=DRIVERS, way=["on", "back"])
 async def test_checkpoints_of_an_earlier_release_are_brought_along(make_project: Make, driver: str, way: str) -> None:
     project = await make_project(driver)
     project.numbers(60)
@@ -497,8 +495,7 @@ def _cleaning(project: Project) -> None:
     project.add("filled", "cleaned", half(project, "balance"), ASK)
 
 
-@EACH
-@pytest.mark.parametrize("tried", [False, True], ids=["", "and back, and again"])
+@crossed(driver=DRIVERS, tried=[False, True])
 async def test_a_revision_that_is_put_in_front_leads_nowhere_back(make_project: Make, driver: str, tried: bool) -> None:
     project = await make_project(driver)
     project.numbers(60)
@@ -515,8 +512,7 @@ async def test_a_revision_that_is_put_in_front_leads_nowhere_back(make_project: 
     assert project.rows("SELECT DISTINCT note FROM accounts") == [("clean",)]
 
 
-@EACH
-@pytest.mark.parametrize("back", ["by a step", "by hand"])
+@crossed(driver=DRIVERS, back=["by a step", "by hand"])
 async def test_what_it_has_gone_on_behind_is_no_longer_new_to_it(make_project: Make, driver: str, back: str) -> None:
     project = await make_project(driver)
     project.numbers(60)
@@ -548,8 +544,7 @@ async def test_what_was_led_back_by_hand_stays_so_behind_a_revision_put_in_front
     await _refused(postgres)
 
 
-@EACH
-@pytest.mark.parametrize("seen", [True, False])
+@crossed(driver=DRIVERS, seen=[True, False])
 async def test_another_branch_that_comes_and_goes_is_no_way_back(make_project: Make, driver: str, seen: bool) -> None:
     project = await make_project(driver)
     project.numbers(60)

@@ -19,6 +19,7 @@ from orchestrator.events import Event, MigrationRetried, MigrationStarted, Rollo
 from orchestrator.registry.model import Registry
 from orchestrator.rollout.state import Migration
 from tests import engine, environments, humans
+from tests.crossed import crossed
 from tests.engine import until
 from tests.servers import MakeDatabases
 
@@ -87,8 +88,7 @@ async def _activity(pg: Server, database: str, query: str) -> bool:
     return bool(found)
 
 
-@WAYS
-@pytest.mark.parametrize("kind", KINDS)
+@crossed(kind=[*KINDS], execution=["online", "replay"])
 async def test_a_human_who_is_in_the_middle_finishes_and_the_rollout_finds_it_done(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, kind: str
 ) -> None:
@@ -143,8 +143,7 @@ async def test_a_human_who_never_finishes_leaves_the_target_locked_and_the_other
         await engine.fetch(pg, "postgres", query, taken, "alembic of anna")
 
 
-@WAYS
-@pytest.mark.parametrize("per_migration", [False, True])
+@crossed(execution=["online", "replay"], per_migration=[True, False])
 async def test_a_human_who_comes_second_does_nothing_twice(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, per_migration: bool
 ) -> None:
@@ -170,8 +169,7 @@ async def test_a_human_who_comes_second_does_nothing_twice(
         await _is_right(pg, database)
 
 
-@WAYS
-@pytest.mark.parametrize("provisioned", [True, False])
+@crossed(execution=["online", "replay"], provisioned=[False, True])
 async def test_humans_and_a_rollout_race_again_and_again(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path, execution: Way, provisioned: bool
 ) -> None:

@@ -19,7 +19,7 @@ from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import MakeDatabases
 
 # mlflow's history takes a second for each: over fewer, but for the soak.
-TENANTS = {"optuna": 20, "mlflow": 20 if os.environ.get("SOAK") else 8}
+TENANTS = {"optuna": 20, "mlflow": 20} if os.environ.get("SOAK") else {"optuna": 8, "mlflow": 4}
 AT_ONCE = 8
 SERVERS = ["postgresql", "sqlite", "mariadb"]
 
@@ -51,7 +51,7 @@ async def test_every_tenant_has_the_schema_that_stock_alembic_makes(
     async with engine.running(registry, max_concurrent=AT_ONCE) as running:
         view = await running.rollout()
         assert view.counts == {"failed" if refused else "succeeded": count}, view.failures
-        assert most_at_once(running) > AT_ONCE // 2
+        assert most_at_once(running) > min(AT_ONCE, count) // 2
         if refused:
             [group] = view.failures
             assert f'"{UNSUPPORTED[name, server]}"' in refused

@@ -16,6 +16,7 @@ from tests.environments import Template
 from tests.servers import MakeDatabases
 
 TABLES = ["alpha", "beta", "gamma"]
+TARGETS = 12
 OWN_TABLE = """
 tenant = context.get_x_argument(as_dictionary=True)["tenant"]
 op.create_table(f"only_{tenant}", sa.Column("id", sa.Integer))
@@ -49,12 +50,12 @@ async def test_unmodified_env_py_brings_every_target_to_head_eight_at_a_time(
     if not environments.has_template(template):
         pytest.skip(f"this Alembic has no template {template}")
     track = _project(tmp_path, template, isolation)
-    databases = await make_databases(24)
+    databases = await make_databases(TARGETS)
     targets = engine.targets_of(databases)
     registry = engine.registry_of([track], [engine.shard_of(pg, max_concurrent=8)], targets)
     async with engine.running(registry) as running:
         view = await running.rollout()
-        assert view.counts == {"succeeded": 24}, view.failures
+        assert view.counts == {"succeeded": TARGETS}, view.failures
         assert _most_at_once(running) > 1
     for target in targets:
         tables = await engine.fetch(

@@ -19,6 +19,7 @@ from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged,
 from orchestrator.registry.model import Registry, Shard, Target
 from orchestrator.rollout.state import RolloutState
 from tests import engine, environments
+from tests.crossed import crossed
 from tests.engine import Engine, until
 from tests.integration.replay.conftest import TABLES
 from tests.servers import MakeDatabases
@@ -384,8 +385,7 @@ async def test_a_replay_that_is_cancelled_ends_on_the_server(
     assert await engine.fetch(pg, database, "SELECT to_regclass('alpha') IS NULL") == [(True,)], "rolled back"
 
 
-@pytest.mark.parametrize("table", ["alembic_version", 'ver "sion" {tenant}', "select"])
-@pytest.mark.parametrize("schema", [None, 'My "own"'])
+@crossed(table=["alembic_version", 'ver "sion" {tenant}', "select"], schema=[None, 'My "own"'])
 async def test_any_name_of_a_version_table_will_do(
     table: str, schema: str | None, project: Path, pg: Server, make_databases: MakeDatabases
 ) -> None:
