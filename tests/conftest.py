@@ -5,18 +5,23 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from orchestrator.databases.embedded import EmbeddedServer, Server, create_databases
-from tests import mariadb, standby
+from tests import mariadb, standby, stores
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 from tests.servers import ExternalServer, MakeDatabases, drop_databases, leaked_backends, unique_names
+
+# Each HTTP client and each connection of PyMySQL reads all that is trusted, which takes 30 ms for those of a machine.
+os.environ.setdefault("SSL_CERT_FILE", str(Path(__file__).with_name("nobody.pem")))
 
 # How long an example takes says something of the machine, not of us.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+stores.install()
 
 
 def pytest_collection_finish() -> None:

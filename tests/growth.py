@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-SHORT, LONG = 5_000, 40_000
+SHORT, LONG = 2_500, 20_000
 # Eight times as much text may take so many times as long: in proportion it is 8, with its square 64.
 MOST = 28
 # What takes less than this, in seconds of processor time, is not measured well, and harms nobody.

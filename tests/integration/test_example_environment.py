@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Mapping
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import anyio
 import anyio.to_thread
@@ -18,6 +17,7 @@ from alembic.script import ScriptDirectory
 
 from orchestrator.databases.binaries import find_binaries
 from orchestrator.databases.embedded import Server
+from tests import forked_alembic
 from tests.servers import MakeDatabases
 
 PROJECT = Path(__file__).parents[2]
@@ -95,12 +95,24 @@ async def tenant(pg: Server, make_databases: MakeDatabases) -> AsyncIterator[Ten
     await connection.close()
 
 
-async def alembic(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+@dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+async def alembic(*arguments: str, environment: Mapping[str, str] | None = None) -> Done:
     """Run the `alembic` command as an operator would, at the project's top."""
-    program = [sys.executable, "-m", "alembic.config", "-c", "alembic/alembic.ini", *arguments]
     inherited = {key: value for key, value in os.environ.items() if key != "DATABASE_URL"}
-    run = partial(subprocess.run, program, capture_output=True, text=True, cwd=PROJECT, check=False)
-    return await anyio.to_thread.run_sync(partial(run, env=inherited | dict(environment or {})))
+    env = inherited | dict(environment or {})
+    with open(os.devnull) as null, TemporaryFile("w+") as out, TemporaryFile("w+") as err:  # noqa: ASYNC230
+        streams = {"stdin": null.fileno(), "stdout": out.fileno(), "stderr": err.fileno()}
+        process = forked_alembic.start(["-c", "alembic/alembic.ini", *arguments], cwd=PROJECT, env=env, **streams)
+        code = await anyio.to_thread.run_sync(process.wait)
+        for stream in (out, err):
+            stream.seek(0)
+        return Done(code, out.read(), err.read())
 
 
 def test_the_history_is_one_line_of_revisions() -> None:

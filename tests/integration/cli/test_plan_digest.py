@@ -65,7 +65,7 @@ async def test_a_plan_does_not_hang_on_the_order_of_hashes_or_on_the_folder(proj
     for revision, down in (("x1", "alpha"), ("x2", "alpha"), ("y1", "x1"), ("m", ("y1", "x2", "beta"))):
         environments.add_revision(folder, revision, down, "pass")
     found = [
-        await run("plan", "--json", cwd=tmp_path, env={"PYTHONHASHSEED": str(seed)}, fresh=True) for seed in range(1, 4)
+        await run("plan", "--json", cwd=tmp_path, env={"PYTHONHASHSEED": str(seed)}, fresh=True) for seed in (1, 2)
     ]
     moved = Path(await anyio.Path(tmp_path).rename(tmp_path.parent / f"{tmp_path.name} moved"))
     found.append(await run("plan", "--json", cwd=moved))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -16,7 +15,7 @@ import anyio
 import pytest
 import yaml
 
-from tests import environments
+from tests import environments, forked_command
 from tests.command import Result, environ
 from tests.daemon import Daemon
 from tests.endpoints import Endpoint, says, serving
@@ -39,14 +38,15 @@ async def run(texts: Iterable[str], folder: Path, **values: str) -> Result:
     """Run scripts one after the other, up to the first that fails; nothing is installed by `pip`."""
     tools = folder / "tools"
     tools.mkdir(exist_ok=True)
-    for name, text in (("pip", "exit 0"), ("orchestrator", f'exec "{sys.executable}" -m orchestrator "$@"')):
-        (tools / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tools / name).chmod(0o755)
+    (tools / "pip").write_text("#!/bin/sh\nexit 0\n")
+    (tools / "pip").chmod(0o755)
+    line = forked_command.put(tools / "orchestrator")
     env = {**environ(values), "PATH": f"{tools}:{os.environ['PATH']}"}
     said = ""
     for script in texts:
         with anyio.fail_after(120):
-            done = await anyio.run_process(["bash", "-euo", "pipefail", "-c", script], check=False, cwd=folder, env=env)
+            command = ["bash", "-euo", "pipefail", "-c", script]
+            done = await anyio.run_process(command, check=False, cwd=folder, env=env, pass_fds=[line])
         said += done.stdout.decode() + done.stderr.decode()
         if done.returncode:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,8 +11,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
+from orchestrator.databases import fingerprint
+from orchestrator.databases.embedded import Server
 from orchestrator.errors import StoreError
 from orchestrator.history import tasklocal
 from orchestrator.store import schema
@@ -19,7 +22,15 @@ from orchestrator.store.connections import Connections
 from orchestrator.store.engine import open_store
 from orchestrator.store.place import locate
 from orchestrator.store.tables import VERSION_TABLE, metadata
+from tests import stores
 from tests.integration.store.samples import run_sql
+from tests.servers import MakeDatabases
+
+
+@pytest.fixture(autouse=True)
+def by_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Elsewhere new stores are made by what it has sent."""
+    monkeypatch.setattr(schema, "_upgrade", stores.by_history)
 
 
 def differences(connection: Connection) -> list[Any]:
@@ -43,6 +54,37 @@ async def test_the_migrated_schema_is_the_declared_one(url: str) -> None:
     async with open_store(url):
         pass
     assert await on(url, differences) == []
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def two(request: pytest.FixtureRequest, tmp_path: Path, pg: Server, make_databases: MakeDatabases) -> list[str]:
+    if request.param == "sqlite":
+        return [f"sqlite:///{tmp_path}/{number}.db" for number in range(2)]
+    return [pg.url(name) for name in await make_databases(2)]
+
+
+async def test_what_the_history_has_sent_makes_the_same_tables(two: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So most tests may have their stores."""
+    monkeypatch.setattr(stores, "_sent", {})
+    monkeypatch.setattr(schema, "_upgrade", stores.as_sent)
+    found = []
+    for url in two:
+        async with open_store(url):
+            pass
+        found.append(await on(url, picture))
+        monkeypatch.setattr(stores, "by_history", None)
+    assert len(found[0]) > 20
+    assert found[0] == found[1]
+
+
+def picture(connection: Connection) -> list[Any]:
+    """Of all that is there, the version too."""
+    version = text(f"SELECT 'version', version_num FROM {VERSION_TABLE}")
+    if connection.dialect.name == "sqlite":
+        made = text("SELECT type, name, sql FROM sqlite_master ORDER BY type, name")
+    else:
+        made = text(fingerprint.query(None).replace(":", "\\:"))
+    return [*map(tuple, connection.execute(made)), *map(tuple, connection.execute(version))]
 
 
 async def test_the_history_can_be_walked_down_and_up_again(url: str) -> None:

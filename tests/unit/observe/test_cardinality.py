@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from typing import Any
 
 import pytest
@@ -38,6 +39,12 @@ def large(count: int, *, laggards: int = LAGGARDS, on: int = 16, **options: Any)
     return it
 
 
+@cache
+def untouched(count: int, on: int) -> Observed:
+    """As `large`, for those who only look: making it takes a second."""
+    return large(count, on=on)
+
+
 def _tell(it: Observed, n: int, shards: int) -> None:
     tenant, shard, kind = f"tenant-{n}", f"pg-{n % shards}", n // shards
     wave, rollout = WAVES[kind % len(WAVES)], f"r{kind % ROLLOUTS}"
@@ -67,7 +74,7 @@ def series(it: Observed) -> int:
 
 @pytest.mark.parametrize("shards", [16, 50])
 def test_ten_thousand_tenants_have_the_series_of_few_and_no_more_than_are_promised(shards: int) -> None:
-    many, few = large(10_000, on=shards), large(125 * shards, on=shards)
+    many, few = untouched(10_000, shards), large(125 * shards, on=shards)
     assert series(many) == series(few)
     assert series(many) <= MOST_SERIES, series(many)
     states = {sample.labels["state"] for sample in many.families()["orchestrator_rollout_targets"].samples}
@@ -88,7 +95,7 @@ def busy(it: Observed, rollouts: int) -> None:
             it.tell(samples.finished(f"tenant-{n}", "failed", signature=f"cause {n}", wave="wave 0", **of))
 
 
-@pytest.mark.parametrize("shards", [1, 16, 50])
+@pytest.mark.parametrize("shards", [1, 50])
 def test_twenty_rollouts_of_five_waves_are_within_what_is_promised(shards: int) -> None:
     it = large(10_000, on=shards)
     busy(it, 20)
@@ -133,7 +140,7 @@ def named(it: Observed, family: str) -> set[str]:
 
 
 def test_of_fifty_shards_all_are_named_and_some_in_histograms() -> None:
-    it = large(10_000, on=50)
+    it = untouched(10_000, 50)
     for family in ("targets", "migrations", "migrations_in_progress", "shard_concurrency_limit", "backfill_rows"):
         assert named(it, family) == {f"pg-{n}" for n in range(50)}
     for family in ("migration_duration_seconds", "lock_wait_seconds", "backfill_batch_duration_seconds"):
@@ -143,7 +150,7 @@ def test_of_fifty_shards_all_are_named_and_some_in_histograms() -> None:
 
 @pytest.mark.parametrize("shards", [200, 600])
 def test_more_shards_make_no_more_series_and_nothing_is_left_out(shards: int) -> None:
-    it = large(10_000, on=shards)
+    it = untouched(10_000, shards)
     assert series(it) <= MOST_SERIES, series(it)
     targets = it.families()["orchestrator_targets"].samples
     assert sum(sample.value for sample in targets) == 10_000
@@ -177,7 +184,7 @@ def test_whoever_wants_more_or_fewer_shards_named_says_so() -> None:
 
 @pytest.mark.parametrize("shards", [16, 50, 200])
 def test_a_scrape_of_ten_thousand_tenants_is_quick(shards: int) -> None:
-    it = large(10_000, on=shards)
+    it = untouched(10_000, shards)
     took = []
     for _ in range(5):
         start = time.process_time()
