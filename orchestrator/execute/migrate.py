@@ -319,7 +319,7 @@ class Migrator:
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
         told = work.on_step, work.on_refused, ours.moved, lasting
-        course = Course(guard, remaining, turn, online, *told, self._redacting(work), recording)
+        course = Course(guard, remaining, turn, online, *told, partial(_redacted, work), recording)
         try:
             await course.run(plan)
         finally:
@@ -329,11 +329,6 @@ class Migrator:
         if turn.watched and guard.replayer is not None:
             await _witness(guard.replayer, turn, place)
         return done
-
-    def _redacting(self, work: Work) -> Callable[[str], str]:
-        url = env_url(work.registry, work.target, work.history.is_async)
-        secrets = hidden(url, env_variables(work.registry, work.target, url))
-        return lambda text: failures.redact(text, secrets)
 
     def _recording(self, work: Work, place: Place) -> Recording:
         if not self._traced:
@@ -415,6 +410,11 @@ def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
     """What must not be shown: passwords in the URL, and all that the environment holds but for a letter or two."""
     given = [url.password or "", *(str(value) for name, value in url.query.items() if "password" in name)]
     return tuple(value for value in (*given, *environment.values()) if len(value) >= SHORTEST_SECRET)
+
+
+def _redacted(work: Work, text: str) -> str:
+    url = env_url(work.registry, work.target, work.history.is_async)
+    return failures.redact(text, hidden(url, env_variables(work.registry, work.target, url)))
 
 
 def _not_there(heads: Heads, expected: str) -> MigrationFailedError:

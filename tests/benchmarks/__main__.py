@@ -20,6 +20,7 @@ import alembic
 import anyio
 import sqlalchemy
 
+from orchestrator.cli.application import look_for_garbage_seldom
 from orchestrator.databases.embedded import EmbeddedServer
 from orchestrator.observe import logs
 from orchestrator.registry.model import Execution
@@ -116,6 +117,7 @@ SECTIONS: Mapping[str, Callable[[EmbeddedServer, Path, int], Awaitable[list[Line
 
 async def measure(section: str, targets: int) -> Sequence[Line]:
     logs.configure("json", "error")
+    look_for_garbage_seldom()  # as every command does
     async with EmbeddedServer(max_connections=200) as server:
         with tempfile.TemporaryDirectory() as name:
             return await SECTIONS[section](server, Path(name), targets)
