@@ -90,6 +90,7 @@ class Turn:
     fingerprint: Fingerprint | None = None
     unreadable: str | None = None
     refused: str | None = None
+    strayed: bool = False
     failed: TargetError | None = None
     observed: Observed | None = None
     recording: Recording = field(default_factory=dict)
@@ -97,13 +98,15 @@ class Turn:
     alone: str | None = None
 
     def strays(self) -> None:
-        """On its way along the plan, its schema has become another than that of those on which it was recorded."""
+        """On its way along the plan, its schema has become another than that of those on which it was recorded: the
+        rest runs online."""
+        self.strayed = True
         self.on_apart("after a revision that ran online, its schema is another than that of the first targets")
 
     def noticed(self, observed: Observed) -> None:
         """Called from another thread, before env.py's end is known; more than once where it runs more than once."""
         before = self.observed.lines if self.observed is not None else ()
-        self.observed = replace(observed, lines=(*before, *observed.lines))
+        self.observed = replace(observed, lines=sent.continued(before, observed.lines))
         self.recording = observed.recording
 
     def compare(self, state: Mapping[str, str]) -> None:
@@ -315,7 +318,7 @@ class Certification:
 
     def _judge(self, group: Group, turn: Turn, done: bool) -> None:
         """What the one that was replayed tells."""
-        if turn.fingerprint is not None and turn.refused is None:
+        if turn.fingerprint is not None and turn.refused is None and not turn.strayed:
             if (where := _unlike(group, turn)) is not None:
                 reason = f"env.py sent a target that was replayed in part something else ({where})"
                 self._decide(group, Verdict(reason=reason, differs=True))

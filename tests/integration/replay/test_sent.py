@@ -285,6 +285,21 @@ async def test_values_that_no_literal_means_run_online_and_others_come_to_the_sa
     assert found == found[:1] * 4
 
 
+async def test_a_plan_that_goes_online_in_two_places_is_proved(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    asks = "op.execute(sa.text('INSERT INTO t VALUES (:n)').bindparams(n=op.get_bind().scalar(sa.text('TABLE t'))))"
+    bodies = ["op.execute('CREATE TABLE t (a int)')", asks, "op.execute('INSERT INTO t VALUES (1)')", asks]
+    project = guarded.make_project(tmp_path / "project", *bodies)
+    databases = await make_databases(4)
+    async with engine.running(guarded.registry_of(project, pg, databases), max_concurrent=1) as running:
+        assert (await running.rollout()).counts == {"succeeded": 4}
+        assert guarded.judged(running).execution == "mixed", guarded.judged(running).reason
+        assert sorted(guarded.ways(running).values()) == ["mixed"] * 2 + ["online"] * 2
+    found = [await guarded.picture(pg, database, ("t",)) for database in databases]
+    assert found == found[:1] * 4
+
+
 TYPED = """
 import datetime, decimal, enum, uuid
 class Mood(enum.Enum):

@@ -199,6 +199,20 @@ async def test_a_replay_that_comes_to_something_else_ends_it_for_its_schema() ->
     assert sent(await scene.target(HAS)) == SENT[HAS]
 
 
+async def test_one_whose_schema_strays_on_the_way_proves_nothing() -> None:
+    scene = Scene()
+    for _ in range(2):
+        await scene.target(LACKS)
+    async with scene.turn(LACKS) as turn:
+        assert sent(turn) == SENT[LACKS]
+        turn.strays()
+        turn.saw(("more",))
+    assert scene.verdicts == []
+    assert [sent(await scene.target(LACKS)) for _ in range(2)] == [SENT[LACKS]] * 2
+    (verdict,) = scene.verdicts
+    assert verdict.compiled is not None
+
+
 async def test_one_recording_is_never_enough() -> None:
     scene = Scene(wanted=0)
     assert [sent(await scene.target(LACKS)) for _ in range(3)] == [(), (), SENT[LACKS]]
