@@ -204,8 +204,9 @@ class Certification:
 
     @property
     def _asks(self) -> bool:
-        """Whether something of the plan may be recorded, as far as it is known."""
-        return self._compiled is not None and self._compiled.asking is not None and not self.trusted
+        """Whether something of the plan may be recorded, as far as is known. What was reviewed shows none of it."""
+        known = self._compiled is not None and self._compiled.asks
+        return known and not self.trusted and self.reviewed is None
 
     @property
     def _wanted(self) -> int:
@@ -299,19 +300,19 @@ class Certification:
 
     def _complete(self, group: Group, compiled: Compiled) -> None:
         """All that were wanted have been seen: what is to be proved next."""
-        if compiled.asking is None:
+        if not self._asks or compiled.rendering is None:
             group.compiled = compiled
             return
-        found = compiling.compiled(compiled.plan, recorded.filled(compiled.asking, group.recordings))
+        found = compiling.compiled(compiled.plan, recorded.filled(compiled.rendering, group.recordings))
         group.recordings.clear()
         if (why := _otherwise(found, group)) is not None:
             self._decide(group, Verdict(reason=why, differs=True))
             return
         if found.recorded:
-            group.compiled = replace(found, asking=None)
+            group.compiled = replace(found, asks=False)
             return
         # Nothing of it can be: from now on it is a plan like any other, and nobody's schema is read before it.
-        self._compiled = replace(found, asking=None)
+        self._compiled = replace(found, asks=False)
         self._whole, self._apart = group, {}
         if not found.replayable:
             self._decide(group, Verdict(reason=_reasons(found)))
