@@ -117,15 +117,14 @@ class Replayer(Protocol):
         on_lasting: Callable[[str], Awaitable[None]],
         on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds;
+        """Send the scripts in order; `on_done` is told which revisions are complete, and the seconds since the last;
         `on_lasting` is awaited before the first message after which something of a revision stays whatever becomes of
         the rest; `on_sent` is told of each message that holds statements of revisions, also of one that fails.
 
         Raises HeadsChangedError, retriable, when the version table does not hold what the scripts begin with;
         TargetUnreachableError when the session is lost; MigrationFailedError for what the server refused: of kind
         `REPLAY_REFUSED` when that left nothing behind, since its transaction was rolled back, and otherwise with the
-        revision and the statement. When this is cancelled, the session is ended on
-        the server.
+        revision and the statement. When this is cancelled, the session is ended on the server.
         """
         ...
 

@@ -314,14 +314,15 @@ class PostgreSQLGuard:
     ) -> None:
         limits = _timeouts(self._place), self.patience
         sender = Sender(self._place, self._connection, self.lost, *limits, scripts[0].before, on_sent)
-        noted = None
+        noted, began = None, time.monotonic()
         for message in _messages(self._place, scripts, create_version):
             if message.lasting not in (None, noted):
                 await on_lasting(noted := message.lasting)
-            began = time.monotonic()
             await sender.send(message)
             if message.revisions:
-                on_done(message.revisions, time.monotonic() - began)
+                ended = time.monotonic()
+                on_done(message.revisions, ended - began)
+                began = ended
 
     async def state(self) -> Mapping[str, str]:
         with bounded(self._place):
