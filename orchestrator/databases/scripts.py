@@ -110,7 +110,7 @@ class VersionTable:
         return (f"{text};" for text in version_sql.moved(move, self.qualified, literal))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # plans that are under way: their texts may be megabytes
 def messages(
     scripts: tuple[Script, ...], table: VersionTable, create_version: str | None, timeouts: Timeouts
 ) -> tuple[Message, ...]:

@@ -145,7 +145,8 @@ class Certification:
     trusted: bool = False
     reviewed: str | None = None
     _whole: Group = field(default_factory=Group)
-    _apart: dict[Standing, Group] = field(default_factory=dict)
+    _first: Standing | None = None
+    _apart: dict[str, Group] = field(default_factory=dict)  # by the digest of their schema
     _early: list[Turn] = field(default_factory=list)
     _compiled: Compiled | None = None
     _rendering: bool = False
@@ -225,12 +226,14 @@ class Certification:
             return self._whole
         if turn.standing is None:
             return None
-        if (group := self._apart.get(turn.standing)) is None:
-            if self._apart:
-                turn.on_apart(self.compare(next(iter(self._apart)), turn.standing))
+        name = recorded.digest(turn.standing)
+        if (group := self._apart.get(name)) is None:
+            if self._first is not None:
+                turn.on_apart(self.compare(self._first, turn.standing))
             if len(self._apart) >= MOST_GROUPS:
                 return None
-            group = self._apart[turn.standing] = Group()
+            group = self._apart[name] = Group()
+            self._first = self._first or turn.standing
         return group
 
     async def _render(self) -> None:
@@ -358,7 +361,8 @@ class Certification:
         if verdict.compiled is not None:
             group.failed = 0
         group.verdict = verdict
-        group.lines.clear()
+        for kept in (group.seen, group.recordings, group.lines):
+            kept.clear()
         self.on_verdict(verdict)
 
     def _wake(self) -> None:
