@@ -22,7 +22,7 @@ from orchestrator.registry.model import Shard, Track
 from orchestrator.rollout.state import Direction
 from tests import engine, environments
 
-ROUNDS = 10
+ROUNDS = 12
 
 
 @dataclass(frozen=True)
