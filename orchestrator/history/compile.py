@@ -11,6 +11,7 @@ import dis
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
-from orchestrator.history.outside import outside, texts
+from orchestrator.history.outside import mentioned, outside, texts
 from orchestrator.history.rehearsal import dialect_like
 from orchestrator.history.sources import besides
 from orchestrator.history.spoken import Speaker, Spoken
@@ -43,7 +44,7 @@ from orchestrator.plan.compiled import (
     Rendering,
     all_online,
 )
-from orchestrator.plan.lingering import lingers
+from orchestrator.plan.lingering import lingers, type_made
 from orchestrator.plan.objections import leaves_session, objection
 from orchestrator.registry.model import MYSQL_DIALECTS
 
@@ -71,7 +72,23 @@ def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
         raise MigrationFailedError("env.py ended in offline mode without rendering all revisions")
     unmarked = job.dialect != "postgresql" and not rendering.marked
     found = Rendering(tuple(rendering.steps), tuple(rendering.before), rendering.create_version, unmarked)
-    return found if rendering.afterwards is None else all_online(found, rendering.afterwards)
+    if rendering.afterwards is not None:
+        return all_online(found, rendering.afterwards)
+    return _sharing_types(found, scripts)
+
+
+def _sharing_types(rendering: Rendering, scripts: ScriptDirectory) -> Rendering:
+    """The rendering, of which each revision that runs online says so if it may name a type that another makes."""
+    sent = (item for step in rendering.steps if step.reason is None for item in step.items if isinstance(item, str))
+    made = set(filter(None, map(type_made, sent)))
+
+    def told(step: RenderedStep) -> RenderedStep:
+        if not made or step.reason is None or step.is_backfill or step.lingers is not None:
+            return step
+        name = mentioned(scripts.get_revision(step.revision).path, made)
+        return step if name is None else replace(step, lingers=f"type {name}, which is made once in a run of env.py")
+
+    return replace(rendering, steps=tuple(map(told, rendering.steps)))
 
 
 class _Rendering:
