@@ -16,10 +16,10 @@ from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.events import Statement
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script
+from orchestrator.plan.steps import Heads
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 
-Heads = tuple[str, ...]
 # Told what a target's version table holds (None: there is none), or why it cannot be read.
 Found = Callable[[Target, Heads | None, TargetError | None], None]
 # So many tables are named at most, to say that a place is not empty.

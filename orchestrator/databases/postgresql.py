@@ -22,7 +22,7 @@ from orchestrator.databases import (
     version_tables,
 )
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases.base import Found, Heads, Patience, Place, heads_of
+from orchestrator.databases.base import Found, Patience, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
     connected,
@@ -44,6 +44,7 @@ from orchestrator.events import Statement
 from orchestrator.plan import indexes
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
+from orchestrator.plan.steps import Heads
 from orchestrator.sessions import SessionRules, Timeouts
 
 _CLEANUP_SECONDS = 10.0
