@@ -107,7 +107,7 @@ def texts(compiled: Compiled, table: VersionTable) -> tuple[str | Online, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # plans that are under way: their texts may be megabytes
 def statements(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> tuple[Sent, ...]:
     """All that is sent for a stretch of scripts, in order. Targets with the same version table share it."""
     found = [Sent(text, Role.SESSION) for text in table.spelling.opening]
