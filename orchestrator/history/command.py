@@ -74,11 +74,7 @@ class Child:
         ours, theirs = socket.socketpair()
         with ours:
             with theirs:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _SERVE.format(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
-                )
+                self._process = self._started(theirs)
             connection = Connection(os.dup(ours.fileno()))
             with connection:
                 try:
@@ -89,6 +85,13 @@ class Child:
                     pass  # it ended
         code = self._process.wait()
         return code if code >= 0 else 128 - code
+
+    def _started(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", _SERVE.format(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(import_path())},
+        )
 
     def end(self) -> None:
         if self._process is not None and self._process.poll() is None:
