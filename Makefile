@@ -42,7 +42,7 @@ demo: install ## Bring 200 tenant databases to head with a live daemon (ARGS="--
 	$(BIN)/orchestrator demo $(ARGS)
 
 test: install .venv/histories .venv/deploy .venv-oldest/installed servers ## Run the tests, real databases included (ARGS="-k slots")
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m "not alone" $(ARGS)
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m "not alone" $(ARGS)
 	$(BIN)/python -m pytest -m alone tests/acceptance
 	.venv-oldest/bin/python -m pytest -n 3 --dist worksteal $(FEWER) $(OLDEST)
 
