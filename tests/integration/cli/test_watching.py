@@ -78,9 +78,9 @@ async def test_a_daemon_that_is_killed_is_waited_for_and_tells_once_more(
                 [kept] = json.loads(await here(daemon, "notifications", "list", "--json"))
                 assert (kept["state"], kept["attempts"]) == ("pending", 1)
                 # The daemon would come to it by itself when it can be sure that nobody else is at it.
-                held.set()
                 assert "1 notification will be sent again" in await here(daemon, "notifications", "retry", kept["id"])
                 assert kept["id"] in await here(daemon, "notifications", "list", "--state", "pending")
+                held.set()
                 gate.touch()
                 await said.until("6 of 6 done")
             assert (await daemon.ended(rollout))["state"] == "succeeded"
