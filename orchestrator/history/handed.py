@@ -16,6 +16,7 @@ from sqlalchemy.engine import Dialect
 
 from orchestrator.history.literals import UnfaithfulError
 from orchestrator.history.rehearsal import Sent
+from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Where values stand in a statement, in the ways of drivers to write it. A doubled percent sign is one.
 _PLACES = {
@@ -24,8 +25,12 @@ _PLACES = {
     "numeric_dollar": re.compile(r"\$(?P<number>\d+)"),
     "qmark": re.compile(r"\?"),
 }
-# Drivers whose `executemany` sends a statement for each row, as compiled SQL does.
+# Drivers whose `executemany` sends a statement for each row, as compiled SQL does; or all in one, on MySQL, where it
+# comes to the same.
 _ROW_BY_ROW = frozenset({"psycopg", "psycopg_async", "psycopg2", "asyncpg", "pg8000", "pysqlite", "aiosqlite"})
+_ALIKE = _ROW_BY_ROW | {"pymysql", "asyncmy"}
+# Behind these words a number is a column's place, where a bound one is a number.
+_PLACED = re.compile(r"\b(?:order|group)\s+by\b(?:(?!\b(?:limit|offset)\b)[^()])*$", re.IGNORECASE)
 # Values that have a literal in any place, and those that have one as a column's.
 _ANYWHERE: frozenset[type] = frozenset({bool, int, str, type(None)})
 _IN_COLUMNS: frozenset[type] = _ANYWHERE | {decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
@@ -48,7 +53,7 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
     """Raise UnfaithfulError unless these texts, in `pieces`, mean what was sent. `in_columns`: their values are those
     of columns, which give them their types."""
     allowed = _IN_COLUMNS if in_columns else _ANYWHERE
-    if any(one.many for one in sent) and dialect.driver not in _ROW_BY_ROW:
+    if any(one.many for one in sent) and dialect.driver not in _ALIKE:
         raise UnfaithfulError(f"{dialect.driver} may send many rows in one statement")
     spread = [(one.statement, row) for one in sent for row in one.rows]
     if len(spread) != len(texts):
@@ -57,7 +62,11 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
         between, values = _apart(statement, row or (), dialect.paramstyle)
         if _stripped(between) != _stripped(pieces[::2]):
             raise UnfaithfulError("online its SQL is another text")
-        for value, literal in zip(values, pieces[1::2], strict=True):
+        before = ""
+        for text, value, literal in zip(between, values, pieces[1::2], strict=False):
+            before += text
+            if type(value) is int and _PLACED.search(before):
+                raise UnfaithfulError("a bound number that rows are ordered by has no faithful literal")
             _prove_value(value, literal, dialect, allowed)
 
 
@@ -106,13 +115,20 @@ def _prove_value(value: Any, literal: str, dialect: Dialect, allowed: frozenset[
             raise UnfaithfulError(f"the driver is handed a {type(one).__name__}, which has no faithful literal here")
         if getattr(one, "tzinfo", None) is not None:
             raise UnfaithfulError(f"the driver is handed a {type(one).__name__} with a time zone")
-    if not _means(value, literal):
+    if not _means(value, literal, dialect.name):
         raise UnfaithfulError(f"the driver is handed a {type(value).__name__} that its literal does not mean")
 
 
-def _means(value: Any, literal: str) -> bool:
+def _means(value: Any, literal: str, dialect: str) -> bool:
     if literal.startswith("(-") and literal.endswith(")"):
         literal = literal[1:-1]
+    if dialect != "postgresql" and isinstance(value, bool):
+        value = int(value)
+    if dialect in MYSQL_DIALECTS:
+        if isinstance(value, decimal.Decimal) and "E" in literal:
+            return False  # such a number is a floating-point one there
+        literal = _TRUTH.get(literal, literal)
+        value = value.replace("\\", "\\\\") if isinstance(value, str) else value
     if literal == _literal(value):
         return True
     read: Callable[[str], Any] | None = _READERS.get(type(value))
@@ -124,6 +140,8 @@ def _means(value: Any, literal: str) -> bool:
         return False
 
 
+# MySQL has no truth values of its own.
+_TRUTH = {"true": "1", "false": "0"}
 _READERS: Mapping[type, Callable[[str], Any]] = {
     datetime.date: datetime.date.fromisoformat,
     datetime.datetime: datetime.datetime.fromisoformat,

@@ -14,11 +14,6 @@ from orchestrator.history import handed
 from orchestrator.history.literals import Literals
 from orchestrator.history.rehearsal import Rehearsal
 
-# In the place of the digest of what cannot be told: equal to none.
-UNKNOWN = "unknown"
-# Where the literals of a dialect are known well enough to be held against values.
-_PROVED = frozenset({"postgresql"})
-
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
@@ -62,14 +57,7 @@ class Speaker:
 
     def together(self, texts: Sequence[list[str]], construct: Any, parameters: Any) -> Spoken:
         """These texts, for a statement that is given parameters: one set of them, or many at once."""
-        dialect = self._rehearsal.dialect
+        dialect, sent = self._rehearsal.dialect, self._rehearsal.of(construct, parameters)
+        handed.prove(texts, sent, dialect, in_columns=self._literals.in_columns)
         written = tuple("".join(pieces) for pieces in texts)
-        try:
-            sent = self._rehearsal.of(construct, parameters)
-        except Exception:
-            if dialect.name in _PROVED:
-                raise
-            return Spoken(written, (UNKNOWN,))
-        if dialect.name in _PROVED:
-            handed.prove(texts, sent, dialect, in_columns=self._literals.in_columns)
         return Spoken(written, tuple(handed.digest(one, dialect) for one in sent))
