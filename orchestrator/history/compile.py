@@ -140,11 +140,15 @@ class _Rendering:
             self.everywhere = "env.py sends statements of its own"
             return
         problem = self._objection(sql)
-        if problem and leaves_session(problem):
-            self.everywhere = self.everywhere or f"{self.current} runs before it, and changes its session"
         if problem:
+            self._follow([problem])
             self.note(problem)
         self._items.append(sql)
+
+    def _follow(self, problems: Iterable[str | None]) -> None:
+        """What comes after a revision that changes its session runs in that session."""
+        if any(problem and leaves_session(problem) for problem in problems):
+            self.everywhere = self.everywhere or f"{self.current} runs before it, and changes its session"
 
     def _objection(self, sql: str) -> str | None:
         if self.job.dialect != "postgresql":
@@ -159,7 +163,10 @@ class _Rendering:
         sent = [item for item in items if not isinstance(item, Mark)]
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
-            sent += texts(file)
+            own = tuple(texts(file))  # it need not have been rendered to its end
+            sent += own
+            if self.job.dialect == "sqlite":  # of other databases, see `lingers`
+                self._follow(objection(text, "sqlite") for text in own)
             items = tuple(item for item in items if isinstance(item, Mark))
         if not reason and (named := self._secret(sent)) is not None:
             reason = f"it sends the value of {named}, which may be a secret"
