@@ -25,10 +25,11 @@ _PLACES = {
     "numeric_dollar": re.compile(r"\$(?P<number>\d+)"),
     "qmark": re.compile(r"\?"),
 }
-# Drivers whose `executemany` sends a statement for each row, as compiled SQL does; or all in one, on MySQL, where it
-# comes to the same.
+# Drivers whose `executemany` sends a statement for each row; and those that send all rows of a plain INSERT in one, up
+# to so many bytes: numbers that the server gives to rows are others then.
 _ROW_BY_ROW = frozenset({"psycopg", "psycopg_async", "psycopg2", "asyncpg", "pg8000", "pysqlite", "aiosqlite"})
-_ALIKE = _ROW_BY_ROW | {"pymysql", "asyncmy"}
+_IN_ONE = frozenset({"pymysql", "asyncmy"})
+_MOST_BYTES = 1_000_000
 # Behind these words a number is a column's place, where a bound one is a number.
 _PLACED = re.compile(r"\b(?:order|group)\s+by\b(?:(?!\b(?:limit|offset)\b)[^()])*$", re.IGNORECASE)
 # Values that have a literal in any place, and those that have one as a column's.
@@ -53,7 +54,7 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
     """Raise UnfaithfulError unless these texts, in `pieces`, mean what was sent. `in_columns`: their values are those
     of columns, which give them their types."""
     allowed = _IN_COLUMNS if in_columns else _ANYWHERE
-    if any(one.many for one in sent) and dialect.driver not in _ALIKE:
+    if any(one.many for one in sent) and dialect.driver not in _ROW_BY_ROW | _IN_ONE:
         raise UnfaithfulError(f"{dialect.driver} may send many rows in one statement")
     spread = [(one.statement, row) for one in sent for row in one.rows]
     if len(spread) != len(texts):
@@ -68,6 +69,23 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
             if type(value) is int and _PLACED.search(before):
                 raise UnfaithfulError("a bound number that rows are ordered by has no faithful literal")
             _prove_value(value, literal, dialect, allowed)
+
+
+def written(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect) -> tuple[str, ...]:
+    """Texts that were proved, as so many statements as the driver sends. Raises UnfaithfulError where that is not
+    known."""
+    found = tuple("".join(pieces) for pieces in texts)
+    if dialect.driver not in _IN_ONE or not any(one.many for one in sent) or not all(map(_is_plain_row, texts)):
+        return found
+    head = texts[0][0].removesuffix("(")
+    together = head + ", ".join(text.removeprefix(head) for text in found)
+    if len(together.encode()) > _MOST_BYTES:
+        raise UnfaithfulError(f"{dialect.driver} may send its rows in several statements")
+    return (together,)
+
+
+def _is_plain_row(pieces: Sequence[str]) -> bool:
+    return pieces[0].endswith(" VALUES (") and pieces[-1] == ")" and {", "}.issuperset(pieces[2:-1:2])
 
 
 def _apart(statement: str, row: Any, style: str) -> tuple[list[str], list[Any]]:

@@ -59,5 +59,5 @@ class Speaker:
         """These texts, for a statement that is given parameters: one set of them, or many at once."""
         dialect, sent = self._rehearsal.dialect, self._rehearsal.of(construct, parameters)
         handed.prove(texts, sent, dialect, in_columns=self._literals.in_columns)
-        written = tuple("".join(pieces) for pieces in texts)
+        written = handed.written(texts, sent, dialect)
         return Spoken(written, tuple(handed.digest(one, dialect) for one in sent))

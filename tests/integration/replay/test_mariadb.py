@@ -21,7 +21,7 @@ from tests.daemon import Daemon
 from tests.engine import until
 from tests.integration.replay.conftest import TABLES
 from tests.integration.replay.fleets import Fleet, ways
-from tests.integration.replay.test_others import LETS, listening
+from tests.integration.replay.test_others import LETS, comes_to_the_same, listening
 from tests.integration.replay.test_sql import sql_of
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 
@@ -94,6 +94,19 @@ async def test_the_server_gets_what_was_shown_and_makes_of_it_what_env_py_would(
     async with fleet.running(project, execution="online") as running:
         assert (await running.rollout(select="tenant=t001")).executions == {"online": 1}
     assert await fleet.content(fleet.databases[0]) == await fleet.content(fleet.databases[1])
+
+
+ROWS = """t = op.create_table("t", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.String(20)))
+op.bulk_insert(t, [{"id": 3, "a": "it's \\ % ("}, {"id": 2, "a": "), ("}, {"id": None, "a": None}])
+op.execute("INSERT INTO t (a) VALUES ('after')")
+op.bulk_insert(sa.table("t", sa.column("a", sa.String(20))), [{"a": "x"}, {"a": "y"}])
+op.execute("INSERT INTO t (a) VALUES (concat('first ', LAST_INSERT_ID()))")"""
+
+
+async def test_rows_that_drivers_send_in_one_statement_get_the_same_numbers(tmp_path: Path, fleet: Fleet) -> None:
+    environments.make_project(tmp_path / "rows")
+    environments.add_revision(tmp_path / "rows", "rows", None, ROWS)
+    assert await comes_to_the_same(fleet, tmp_path / "rows") == ["online", "replay"]
 
 
 async def test_what_fails_half_way_is_told_as_it_is_of_env_py_and_not_tried_by_it(project: Path, fleet: Fleet) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.databases.mysql_replay import MySQLReplayer
 from orchestrator.databases.sqlite_replay import SQLiteReplayer
-from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
+from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.rollout.state import Direction
 from tests import engine, environments
 from tests.integration.replay.conftest import TABLES, MakeFleet
@@ -179,14 +179,16 @@ async def test_the_row_that_was_inserted_last_is_asked_of_the_session_that_did(
     await comes_to_the_same(fleet, project)
 
 
-async def comes_to_the_same(fleet: Fleet, project: Path) -> None:
-    """By env.py, and where what can be is replayed."""
+async def comes_to_the_same(fleet: Fleet, project: Path) -> list[str]:
+    """By env.py, and where what can be is replayed; how the two were run."""
     async with engine.running(two_tracks(fleet, project)) as running:
         for track, tenant in (("online", "one"), ("replay", "two")):
             view = await running.rollout("heads", track=track, select=f"tenant={tenant}")
             assert view.counts == {"succeeded": 1}, view.failures
+        found = [event.execution for event in running.of(MigrationFinished)]
     online, replayed = [await fleet.content(database) for database in fleet.databases]
     assert replayed == online
+    return found
 
 
 # Goes through in env.py's session and not in one without its settings.
