@@ -202,9 +202,7 @@ async def test_what_env_py_makes_of_its_files_for_good_is_found_out(project: Pat
         assert "only in the first: file | journal_mode | wal" in judged.reason
 
 
-async def test_what_a_revision_sets_after_it_has_asked_is_left_for_those_after_it(
-    fleet: Fleet, tmp_path: Path
-) -> None:
+async def test_what_a_revision_sets_after_it_has_asked_is_left_for_those_after_it(fleet: Fleet, tmp_path: Path) -> None:
     sets = f"{ASKS}\nop.execute('PRAGMA foreign_keys = ON')"
     project = tmp_path / "pragma"
     make_keys(project, sets, "op.execute('DELETE FROM parents')", "op.execute('PRAGMA foreign_keys = OFF')")
