@@ -38,8 +38,8 @@ from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.plan.back import Return
 from orchestrator.plan.catalog import Catalog
-from orchestrator.plan.steps import Heads, Plan, Planning
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.plan.steps import Plan, Planning
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.state import Failure
 
 log = structlog.get_logger(__name__)
