@@ -31,7 +31,8 @@ _ROW_BY_ROW = frozenset({"psycopg", "psycopg_async", "psycopg2", "asyncpg", "pg8
 _IN_ONE = frozenset({"pymysql", "asyncmy"})
 _MOST_BYTES = 1_000_000
 # Behind these words a number is a column's place, where a bound one is a number.
-_PLACED = re.compile(r"\b(?:order|group)\s+by\b(?:(?!\b(?:limit|offset)\b)[^()])*$", re.IGNORECASE)
+_ORDERS = re.compile(r"\b(?:order|group)\s+by\b", re.IGNORECASE)
+_PLACED = re.compile(rf"{_ORDERS.pattern}(?:(?!\b(?:limit|offset)\b)[^()])*$", re.IGNORECASE)
 # Values that have a literal in any place, and those that have one as a column's.
 _ANYWHERE: frozenset[type] = frozenset({bool, int, str, type(None)})
 _IN_COLUMNS: frozenset[type] = _ANYWHERE | {decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
@@ -63,12 +64,10 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
         between, values = _apart(statement, row or (), dialect.paramstyle)
         if _stripped(between) != _stripped(pieces[::2]):
             raise UnfaithfulError("online its SQL is another text")
-        before = ""
-        for text, value, literal in zip(between, values, pieces[1::2], strict=False):
-            before += text
-            if type(value) is int and _PLACED.search(before):
-                raise UnfaithfulError("a bound number that rows are ordered by has no faithful literal")
+        for value, literal in zip(values, pieces[1::2], strict=True):
             _prove_value(value, literal, dialect, allowed)
+        if not in_columns and _orders_by_value(between, values):
+            raise UnfaithfulError("a bound number that rows are ordered by has no faithful literal")
 
 
 def written(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect) -> tuple[str, ...]:
@@ -82,6 +81,13 @@ def written(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Diale
     if len(together.encode()) > _MOST_BYTES:
         raise UnfaithfulError(f"{dialect.driver} may send its rows in several statements")
     return (together,)
+
+
+def _orders_by_value(between: Sequence[str], values: Sequence[Any]) -> bool:
+    if not _ORDERS.search("".join(between)):
+        return False
+    before = ("".join(between[:place]) for place in range(1, len(between)))
+    return any(type(value) is int and _PLACED.search(text) for text, value in zip(before, values, strict=True))
 
 
 def _is_plain_row(pieces: Sequence[str]) -> bool:
