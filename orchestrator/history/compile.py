@@ -332,6 +332,8 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
         if isinstance(construct, CreateTable) and construct.element is version:
             rendering.create_version = literals.render(construct, {})
             return
+        if seen.hangs_on_version(construct, dialect):
+            rendering.note("its SQL hangs on the server's version")
         if (spoken := speaker.one(construct, parameters)) is not None:
             rendering.said(spoken)
 
