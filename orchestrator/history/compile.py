@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateTable, DropTable
 
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import applications, failures, index_order, seen, session, tasklocal, watching
@@ -311,6 +311,11 @@ class _Environment(watching.WatchedEnvironment):
         _take_over(context, self._rendering)
 
 
+def _drops(construct: Any, table: Any) -> bool:
+    """So Alembic does to the version table, offline only, when no revision is left."""
+    return isinstance(construct, DropTable) and construct.element is table
+
+
 def _meet(dialect: Dialect, job: CompileJob) -> None:
     """Let it render for the job's server, where that makes a difference."""
     if job.server and job.dialect in MYSQL_DIALECTS:
@@ -327,7 +332,7 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     insert_rows = impl.bulk_insert
 
     def take(construct: Any, parameters: Mapping[str, Any]) -> None:
-        if getattr(construct, "table", None) is version:
+        if getattr(construct, "table", None) is version or _drops(construct, version):
             return  # the version table is our own business
         if isinstance(construct, CreateTable) and construct.element is version:
             rendering.create_version = literals.render(construct, {})
