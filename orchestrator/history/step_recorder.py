@@ -303,9 +303,12 @@ def _caller(frame: FrameType | None) -> _Caller:
     return _Caller(module.startswith("alembic."), reflects, by_orm, schema)
 
 
-def _is_outsider(frame: FrameType) -> bool:
-    """Whether it is the code of a revision, or what it calls."""
-    module = frame.f_globals.get("__name__", "")
+def _asks_from_outside() -> bool:
+    """Whether our caller was called by the code of a revision, or by what that calls."""
+    try:
+        module = sys._getframe(2).f_globals.get("__name__", "")
+    except ValueError:  # by nobody: it is the first in a greenlet, as of `op.run_async`
+        return True
     return not watching.is_library(module) and module.partition(".")[0] != _OURS
 
 
@@ -327,7 +330,7 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
     class Watched(kind):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
             usable = recorder.current is None or name in _USABLE or name.startswith("__")
-            if usable or not _is_outsider(sys._getframe(1)):
+            if usable or not _asks_from_outside():
                 return super().__getattribute__(name)
             if name == "engine":
                 return _engine(super().__getattribute__(name), self.dialect, recorder)
@@ -335,12 +338,12 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
             return super().__getattribute__(name)
 
         def execute(self, *args: Any, **options: Any) -> Any:
-            outsider = _is_outsider(sys._getframe(1))
+            outsider = _asks_from_outside()
             result = super().execute(*args, **options)
             return _unasked(result, recorder) if outsider else result
 
         def exec_driver_sql(self, statement: str, parameters: Any = None, *args: Any, **options: Any) -> Any:
-            if not _is_outsider(sys._getframe(1)):
+            if not _asks_from_outside():
                 return super().exec_driver_sql(statement, parameters, *args, **options)
             recorder.given_text(statement, parameters)
             result = super().exec_driver_sql(statement, parameters, *args, **options)
@@ -358,7 +361,7 @@ def _engine(engine: Engine, dialect: Dialect, recorder: StepRecorder) -> Engine:
     class Watched(type(engine)):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
             usable = name in _USABLE_OF_ENGINES or name.startswith("__")
-            if name in _CONNECTING or (not usable and _is_outsider(sys._getframe(1))):
+            if name in _CONNECTING or (not usable and _asks_from_outside()):
                 recorder.note(f"it asks the connection for an answer: engine.{name}")
             return super().__getattribute__(name)
 
@@ -378,7 +381,7 @@ def _unasked(result: Any, recorder: StepRecorder) -> Any:
         __slots__ = ()
 
         def __getattribute__(self, name: str) -> Any:
-            if not name.startswith("__") and _is_outsider(sys._getframe(1)):
+            if not name.startswith("__") and _asks_from_outside():
                 recorder.note(f"it asks the connection for an answer: the result's {name}")
             return super().__getattribute__(name)
 
@@ -395,6 +398,16 @@ def _inspector(kind: type[PGInspector], recorder: StepRecorder, schema: str | No
     """The inspector's class, noticing what the schema's fingerprint does not hold."""
 
     class Watched(kind):  # type: ignore[misc, valid-type]
+        @property
+        def engine(self) -> Any:
+            engine = self.__dict__["engine"]
+            unwatched = recorder.current is None or not _asks_from_outside()
+            return engine if unwatched else _engine(engine, self.dialect, recorder)
+
+        @engine.setter
+        def engine(self, engine: Any) -> None:
+            self.__dict__["engine"] = engine
+
         @property
         def dialect(self) -> Any:
             return self.bind.dialect
@@ -423,6 +436,18 @@ def _inspector(kind: type[PGInspector], recorder: StepRecorder, schema: str | No
             self._refuse_neighbours()
             found: bool = super().has_schema(*args, **options)
             return found
+
+        def get_enums(self, *args: Any, **options: Any) -> Any:
+            self._refuse_own_name()
+            return super().get_enums(*args, **options)
+
+        def get_domains(self, *args: Any, **options: Any) -> Any:
+            self._refuse_own_name()
+            return super().get_domains(*args, **options)
+
+        def _refuse_own_name(self) -> None:
+            if schema is not None:
+                recorder.note("it asks for types, which are told with the schema that they are in")
 
         def _refuse_neighbours(self) -> None:
             if schema is not None:

@@ -95,6 +95,7 @@ QUESTIONS = [
     "bind.exec_driver_sql(\"SELECT to_regclass('users')\").scalar()",
     "bind.dialect.name == 'postgresql'",
     "bind.engine.name == 'postgresql'",
+    "it.engine.name == 'postgresql'",
     "bind.engine.dialect.name == 'postgresql'",
 ]
 MAKES = "op.execute('CREATE TABLE t (a int)')\n"
@@ -192,6 +193,11 @@ OTHERWISE = [
     ("op.get_context().dialect.default_schema_name", "the default schema"),
     ("sa.inspect(op.get_bind()).get_table_oid('users')", "a table's number"),
     ("op.get_context().opts", "the options of env.py"),
+    ("op.get_context().impl.context_opts", "the options of env.py"),
+    ("op.get_context().environment_context", "the options of env.py"),
+    ("op.get_context().version_table", "the version table, whose name may tell the tenant"),
+    ("op.get_context().version_table_schema", "the version table's schema, which may be the tenant's"),
+    ("sa.inspect(op.get_bind()).engine.url.database", "engine.url"),
     ("op.get_context().as_sql", "whether SQL is only rendered"),
     ("op.get_context().get_current_heads()", "the current heads"),
     ("from sqlalchemy.orm import Session\nSession(op.get_bind()).execute(sa.text('DELETE FROM users'))", "ORM"),
@@ -235,6 +241,9 @@ AMONG_NEIGHBOURS = [
     ("sa.Table('users', sa.MetaData(), schema='public').create(bind, checkfirst=True)", "a schema by name"),
     ("sa.inspect(bind).get_schema_names()", "which schemas there are"),
     ("sa.inspect(bind).has_schema('public')", "which schemas there are"),
+    ("sa.inspect(bind).get_enums()", "types, which are told with the schema that they are in"),
+    ("sa.inspect(bind).get_domains()", "types, which are told with the schema that they are in"),
+    ("sa.Enum('sad', name='mood').create(bind, checkfirst=True)", None),
     ("bind.scalar(sa.text('SELECT 1 FROM pg_class LIMIT 1'))", "in its own words"),
 ]
 
