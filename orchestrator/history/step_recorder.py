@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
 from sqlalchemy.dialects.postgresql.base import PGInspector
 from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.dml import Insert, UpdateBase
 
 from orchestrator.history import index_order, session, watching
 from orchestrator.history.bind import returns_rows
@@ -28,7 +28,7 @@ from orchestrator.history.literals import Literals, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan import catalog_reads
 from orchestrator.plan.compiled import Mark
-from orchestrator.plan.recorded import RecordedStep, acts_at_will
+from orchestrator.plan.recorded import RecordedStep, acts_at_will, looks_elsewhere
 from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
@@ -78,7 +78,7 @@ class StepRecorder:
         self._reason: str | None = None
         self._next: _Kind | None = None
         self._characters = 0
-        self._at_will = self._within = self._writes = self._has_asked = False
+        self._at_will = self._within = self._writes = self._has_asked = self._looks_elsewhere = False
         self._connection: Connection | None = None
         self._speaker: Speaker | None = None
         self._wire: list[str] = []
@@ -161,7 +161,7 @@ class StepRecorder:
             self.note("it translates schemas")
         if not returns_rows(construct) or (caller.is_alembic and not caller.reflects):
             self._next = _Kind.WRITE
-            self._take(construct, several or [values])
+            self._take(construct, several or [values], answers=not caller.is_alembic)
         elif caller.reflects:
             self._next = _Kind.REFLECTION
             self._reflects(caller)
@@ -219,12 +219,15 @@ class StepRecorder:
         if self.current is not None:
             self._items.append(mark)
 
-    def _take(self, construct: Any, several: Sequence[Any]) -> None:
+    def _take(self, construct: Any, several: Sequence[Any], *, answers: bool) -> None:
+        """`answers`: whoever has it executed is given its rows, if there are any."""
         if isinstance(construct, Insert) and len({frozenset(row) for row in several if row}) > 1:
             self.note("it inserts rows with different columns: executed together, all have those of the first")
         if self._reason is None and (spoken := self._spoken(construct, several)) is not None:
             self._wire = list(spoken.wire)
             for sql in spoken.texts:
+                if answers and not isinstance(construct, UpdateBase) and returns_rows(text(sql)):
+                    self.note("it executes something of its own that returns rows")
                 self._add(sql)
 
     def _add(self, sql: str | None) -> None:
@@ -233,6 +236,7 @@ class StepRecorder:
         if (problem := objection(sql)) is not None:
             self.note(problem)
         self._at_will = self._at_will or acts_at_will(sql)
+        self._looks_elsewhere = self._looks_elsewhere or looks_elsewhere(sql)
         self._characters += len(sql)
         if self._characters > MOST:
             self._items.clear()
@@ -283,6 +287,8 @@ class StepRecorder:
 
     def _look_around(self) -> None:
         self._has_asked = True
+        if self._looks_elsewhere:
+            self.note("it asks the catalog with a search path or a role of its own")
         if self._at_will:
             self.note("it asks the catalog after a statement that may do otherwise where the data is another")
 

@@ -16,6 +16,7 @@ LEAST = 2
 MAY_BE = "where it reads the catalog only, it is recorded on the first targets"
 # Commands that make of the data what they like: afterwards two schemas that were equal may differ.
 _AT_WILL = frozenset({"do", "call", "select", "with", "values", "execute"})
+_ELSEWHERE = frozenset({"search_path", "schema", "role", "authorization"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,18 @@ def acts_at_will(sql: str) -> bool:
     """
     try:
         return any(words[0] in _AT_WILL for words in commands(sql))
+    except UnterminatedError:
+        return True
+
+
+def looks_elsewhere(sql: str) -> bool:
+    """Whether a statement lets names mean something else, or another role ask, until its transaction ends.
+
+    >>> [looks_elsewhere(sql) for sql in ("SET LOCAL search_path = a", "set local ROLE b", "SET LOCAL lock_timeout = 1")]
+    [True, True, False]
+    """
+    try:
+        return any(words[0] == "set" and not _ELSEWHERE.isdisjoint(words) for words in commands(sql))
     except UnterminatedError:
         return True
 

@@ -159,6 +159,10 @@ async def test_an_autocommit_block_is_recorded_with_its_boundaries(run: Run) -> 
     assert found.items == ("SELECT 1", Mark.COMMIT, "VACUUM pg_description", Mark.BEGIN, "SELECT 2")
 
 
+CONSTRUCT = """from sqlalchemy.ext.compiler import compiles
+class Asks(sa.sql.expression.Executable, sa.sql.expression.ClauseElement):
+    inherit_cache = False
+compiles(Asks)(lambda element, compiler, **options: "SELECT count(*) FROM users")"""
 OTHERWISE = [
     ("op.get_bind().execute(sa.text('SELECT id FROM users')).all()", "it reads users"),
     ("op.get_bind().execute(sa.select(sa.table('users', sa.column('id')))).all()", "it reads users"),
@@ -206,6 +210,22 @@ OTHERWISE = [
     (
         "op.execute('DO $$ BEGIN END $$')\nsa.inspect(op.get_bind()).has_table('t')",
         "after a statement that may do otherwise where the data is another",
+    ),
+    (
+        "op.execute('SET LOCAL search_path = public')\nsa.inspect(op.get_bind()).has_table('t')",
+        "it asks the catalog with a search path or a role of its own",
+    ),
+    (
+        "op.execute('SET LOCAL ROLE none')\nop.get_bind().scalar(sa.text('SELECT 1 FROM pg_class LIMIT 1'))",
+        "it asks the catalog with a search path or a role of its own",
+    ),
+    (
+        f"{CONSTRUCT}\nop.get_bind().execute(Asks()).scalar()",
+        "it executes something of its own that returns rows",
+    ),
+    (
+        f"{CONSTRUCT}\nop.get_bind().scalar(Asks())",
+        "it executes something of its own that returns rows",
     ),
     (
         "import decimal\nop.get_bind().execute(sa.text('UPDATE users SET id = :d'), {'d': decimal.Decimal(1)})",
