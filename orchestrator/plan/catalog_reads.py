@@ -278,7 +278,7 @@ class _Question:
 
 
 def _leaves_out_dropped(tokens: list[Token]) -> bool:
-    """Whether a question after columns says that it means those that are there. Once dropped, one has a number still."""
+    """Whether a question after columns says that it means those that are there: one that was dropped has its row."""
     texts = [token.text for token in tokens]
     places = [place for place, text in enumerate(texts) if text == "attisdropped"]
     return bool(places) and all(
