@@ -95,9 +95,11 @@ class Turn:
     recording: Recording = field(default_factory=dict)
     objections: tuple[str, ...] = ()
     alone: str | None = None
+    strayed: bool = False
 
     def strays(self) -> None:
         """On its way along the plan, its schema has become another than that of those on which it was recorded."""
+        self.strayed = True
         self.on_apart("after a revision that ran online, its schema is another than that of the first targets")
 
     def noticed(self, observed: Observed) -> None:
@@ -198,6 +200,7 @@ class Certification:
             else:
                 with anyio.CancelScope(deadline=deadline):
                     await self._changed.wait()
+                turn.standing = None  # somebody may have changed it meanwhile
 
     @property
     def _asks(self) -> bool:
@@ -315,7 +318,7 @@ class Certification:
 
     def _judge(self, group: Group, turn: Turn, done: bool) -> None:
         """What the one that was replayed tells."""
-        if turn.fingerprint is not None and turn.refused is None:
+        if turn.fingerprint is not None and turn.refused is None and not turn.strayed:
             if (where := _unlike(group, turn)) is not None:
                 reason = f"env.py sent a target that was replayed in part something else ({where})"
                 self._decide(group, Verdict(reason=reason, differs=True))

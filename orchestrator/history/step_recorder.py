@@ -26,9 +26,9 @@ from orchestrator.history import index_order, session, watching
 from orchestrator.history.bind import returns_rows
 from orchestrator.history.literals import Literals, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
-from orchestrator.plan import catalog_reads
+from orchestrator.plan import catalog_reads, recorded
 from orchestrator.plan.compiled import Mark
-from orchestrator.plan.recorded import RecordedStep, acts_at_will, looks_elsewhere
+from orchestrator.plan.recorded import RecordedStep
 from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
@@ -38,6 +38,7 @@ MOST_LOOKS = 16
 # What a revision may use of its connection without anything being made of it.
 _USABLE = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "dialect", "closed", "in_transaction"})
 _USABLE_OF_ENGINES = frozenset({"name", "driver", "dialect"})
+_FIRST = frozenset({"first", "scalar", "fetchone"})
 _CONNECTING = frozenset({"connect", "begin", "raw_connection"})
 _OURS = __name__.partition(".")[0]
 _REFLECTING = ("sqlalchemy.engine.reflection", "sqlalchemy.dialects.postgresql")
@@ -78,7 +79,7 @@ class StepRecorder:
         self._reason: str | None = None
         self._next: _Kind | None = None
         self._characters = 0
-        self._at_will = self._within = self._writes = self._has_asked = self._looks_elsewhere = False
+        self._at_will = self._by_data = self._within = self._writes = self._has_asked = self._looks_elsewhere = False
         self._connection: Connection | None = None
         self._speaker: Speaker | None = None
         self._wire: list[str] = []
@@ -109,6 +110,7 @@ class StepRecorder:
         replaced.__class__ = _context(watching.watched(type(context), self, watching.CONTEXT), self)
         implementation: Any = context.impl
         implementation.__class__ = watching.watched(type(implementation), self, watching.IMPLEMENTATION)
+        self._read(connection)
 
     def looks(self, context: MigrationContext) -> None:
         """Between two revisions: read the schema where the one that has run may have made it another than elsewhere."""
@@ -121,7 +123,12 @@ class StepRecorder:
             and context.connection is not None
         ):
             self._looks_left -= 1
-            self._lines = session.lines(context.connection, self._question_of_lines)
+            self._lines = self._read(context.connection)
+
+    def _read(self, connection: Connection) -> tuple[str, ...] | None:
+        lines = session.lines(connection, self._question_of_lines)
+        self._by_data = lines is None or recorded.goes_by_data(lines, whole=self._schema is None)
+        return lines
 
     def following(self, revision: str, function: Callable[..., None], reason: str | None) -> Callable[..., None]:
         """The revision's function, recorded; `reason`: why it is known not to be of use to others."""
@@ -141,7 +148,7 @@ class StepRecorder:
         if not self._items and not self._has_asked:  # as in compiling; what it does may make schemas differ
             self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items) if self._reason is None else ()
-        return RecordedStep(items, self._reason, self._lines)
+        return RecordedStep(items, self._reason, self._lines, self._at_will)
 
     # What SQLAlchemy and its listeners tell
 
@@ -235,8 +242,9 @@ class StepRecorder:
             return
         if (problem := objection(sql)) is not None:
             self.note(problem)
-        self._at_will = self._at_will or acts_at_will(sql)
-        self._looks_elsewhere = self._looks_elsewhere or looks_elsewhere(sql)
+        self._by_data = self._by_data or recorded.brings_such(sql)
+        self._at_will = self._at_will or self._by_data or recorded.acts_at_will(sql)
+        self._looks_elsewhere = self._looks_elsewhere or recorded.looks_elsewhere(sql)
         self._characters += len(sql)
         if self._characters > MOST:
             self._items.clear()
@@ -348,6 +356,13 @@ def _connection(kind: type, recorder: StepRecorder) -> type:
             result = super().execute(*args, **options)
             return _unasked(result, recorder) if outsider else result
 
+        def scalar(self, *args: Any, **options: Any) -> Any:
+            if not _asks_from_outside():
+                return super().scalar(*args, **options)
+            result = super().execute(*args, **options)
+            _refuse_first(result, recorder)
+            return result.scalar()
+
         def exec_driver_sql(self, statement: str, parameters: Any = None, *args: Any, **options: Any) -> Any:
             if not _asks_from_outside():
                 return super().exec_driver_sql(statement, parameters, *args, **options)
@@ -379,25 +394,35 @@ def _engine(engine: Engine, dialect: Dialect, recorder: StepRecorder) -> Engine:
 
 
 def _unasked(result: Any, recorder: StepRecorder) -> Any:
-    """The result of a statement that gives no rows, noticing whoever asks how many it has changed."""
-    if recorder.current is None or result.returns_rows:
+    """The result, noticing whoever asks how many rows were changed, or takes the first of several."""
+    if recorder.current is None:
         return result
+    has_rows = result.returns_rows
 
     class Watched(type(result)):  # type: ignore[misc]
         __slots__ = ()
 
         def __getattribute__(self, name: str) -> Any:
-            if not name.startswith("__") and _asks_from_outside():
+            if has_rows and name in _FIRST:
+                _refuse_first(self, recorder)
+            elif not has_rows and not name.startswith("__") and _asks_from_outside():
                 recorder.note(f"it asks the connection for an answer: the result's {name}")
             return super().__getattribute__(name)
 
         def __iter__(self) -> Any:
-            recorder.note("it asks the connection for an answer: the result's rows")
+            if not has_rows:
+                recorder.note("it asks the connection for an answer: the result's rows")
             return super().__iter__()
 
     Watched.__name__ = type(result).__name__
     result.__class__ = Watched
     return result
+
+
+def _refuse_first(result: Any, recorder: StepRecorder) -> None:
+    """Which one that is hangs on the order in which another target's catalog was written."""
+    if result.returns_rows and result.rowcount > 1:
+        recorder.note("it takes the first of several rows")
 
 
 def _inspector(kind: type[PGInspector], recorder: StepRecorder, schema: str | None) -> type[PGInspector]:

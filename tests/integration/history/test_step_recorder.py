@@ -93,6 +93,8 @@ QUESTIONS = [
     "sa.Table('users', sa.MetaData()).create(bind, checkfirst=True)",
     "bind.scalar(sa.text('SELECT 1 FROM information_schema.tables WHERE table_name = :t'), {'t': 'users'})",
     "bind.exec_driver_sql(\"SELECT to_regclass('users')\").scalar()",
+    "bind.execute(sa.text(\"SELECT typname FROM pg_type WHERE typname = 'mood'\")).first()",
+    "[name for name, in bind.execute(sa.text('SELECT relname FROM pg_class'))]",
     "bind.dialect.name == 'postgresql'",
     "bind.engine.name == 'postgresql'",
     "it.engine.name == 'postgresql'",
@@ -218,6 +220,18 @@ OTHERWISE = [
     (
         "op.execute('SET LOCAL ROLE none')\nop.get_bind().scalar(sa.text('SELECT 1 FROM pg_class LIMIT 1'))",
         "it asks the catalog with a search path or a role of its own",
+    ),
+    (
+        "op.get_bind().scalar(sa.text(\"SELECT conname FROM pg_constraint WHERE conrelid = 'users'::regclass\"))",
+        "it takes the first of several rows",
+    ),
+    (
+        "op.get_bind().execute(sa.text('SELECT relname FROM pg_class')).first()",
+        "it takes the first of several rows",
+    ),
+    (
+        "op.get_bind().exec_driver_sql('SELECT relname FROM pg_class').scalar()",
+        "it takes the first of several rows",
     ),
     (
         f"{CONSTRUCT}\nop.get_bind().execute(Asks()).scalar()",

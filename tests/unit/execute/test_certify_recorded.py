@@ -199,6 +199,45 @@ async def test_a_replay_that_comes_to_something_else_ends_it_for_its_schema() ->
     assert sent(await scene.target(HAS)) == SENT[HAS]
 
 
+async def test_a_target_that_strays_proves_nothing() -> None:
+    scene = Scene()
+    for _ in range(2):
+        await scene.target(LACKS)
+    async with scene.turn(LACKS) as turn:
+        assert sent(turn) == SENT[LACKS]
+        turn.strays()
+        turn.noticed(Observed({}, (), {}, ()))
+        turn.saw(EQUAL)
+    assert scene.verdicts == []
+    await scene.target(LACKS)
+    (verdict,) = scene.verdicts
+    assert verdict.compiled is not None
+
+
+async def test_a_schema_that_somebody_changes_while_its_target_waits_is_looked_at_again() -> None:
+    scene = Scene()
+    for _ in range(2):
+        await scene.target(LACKS)
+    standing, turns = LACKS, list[Turn]()
+
+    async def read() -> Standing:
+        await anyio.lowlevel.checkpoint()
+        return standing
+
+    async def wait() -> None:
+        async with scene.it.turn(read) as turn:
+            turns.append(turn)
+
+    async with anyio.create_task_group() as tasks, scene.turn(LACKS) as proof:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        standing = HAS
+        proof.noticed(Observed({"transaction_per_migration": "True"}, (), {}, expected(scene.rendering)))
+        proof.saw(EQUAL)
+    assert [verdict.reason for verdict in scene.verdicts] == [None]
+    assert [sent(turn) for turn in turns] == [()]
+
+
 async def test_one_recording_is_never_enough() -> None:
     scene = Scene(wanted=0)
     assert [sent(await scene.target(LACKS)) for _ in range(3)] == [(), (), SENT[LACKS]]
