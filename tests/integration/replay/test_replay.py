@@ -137,7 +137,7 @@ async def test_what_env_py_does_besides_is_noticed_before_it_is_left_out(
             "with context.begin_transaction():",
             "connection.exec_driver_sql('SET TimeZone = \\'Asia/Tokyo\\''); "
             "connection.commit()\n        with context.begin_transaction():",
-            "TimeZone = Asia/Tokyo (set by its client), ours ",
+            "TimeZone = Asia/Tokyo (set for the session), ours ",
         ),
         (
             "with context.begin_transaction():",
@@ -154,7 +154,7 @@ async def test_what_env_py_does_besides_is_noticed_before_it_is_left_out(
         (
             "poolclass=pool.NullPool",
             "poolclass=pool.NullPool, connect_args={'options': '-c DateStyle=ISO,MDY'}",  # as everybody has it
-            "DateStyle = ISO, MDY (set by its client), ours ISO, MDY",
+            "DateStyle = ISO, MDY (set for the session), ours ISO, MDY",
         ),
         (
             "poolclass=pool.NullPool",
