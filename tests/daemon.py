@@ -114,6 +114,11 @@ class Daemon:
         """Its log lines of that name since it was started last."""
         return [line for line in self.log[self._listening :] if line.get("event") == event]
 
+    async def tells(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines of that name, once there are any: they come another way than its answers, and may be later."""
+        await until(lambda: bool(self.said(event)))
+        return self.said(event)
+
     async def stop(self) -> int:
         """SIGTERM, and its exit code."""
         if self._process.poll() is None:

@@ -100,9 +100,13 @@ def orchestrate(
     pass
 
 
+def look_for_garbage_seldom() -> None:
+    """A command imports a hundred thousand objects that stay; to look through them again and again for garbage takes a
+    seventh of its start. Workers that migrate have the same limits, for the same reason."""
+    gc.set_threshold(50_000, 20, 50)
+
+
 def main() -> None:
     """The console script."""
-    # A command imports a hundred thousand objects that stay; to look through them again and again for garbage takes a
-    # seventh of its start. Workers that migrate have the same limits, for the same reason.
-    gc.set_threshold(50_000, 20, 50)
+    look_for_garbage_seldom()
     app()

@@ -16,10 +16,9 @@ from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.events import Statement
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Heads, Target
 from orchestrator.sessions import SessionRules
 
-Heads = tuple[str, ...]
 # Told what a target's version table holds (None: there is none), or why it cannot be read.
 Found = Callable[[Target, Heads | None, TargetError | None], None]
 # So many tables are named at most, to say that a place is not empty.
@@ -117,15 +116,14 @@ class Replayer(Protocol):
         on_lasting: Callable[[str], Awaitable[None]],
         on_sent: Callable[[Statement], None] | None = None,
     ) -> None:
-        """Send the scripts in order; `on_done` is told the revisions that each message completed, and its seconds;
+        """Send the scripts in order; `on_done` is told which revisions are complete, and the seconds since the last;
         `on_lasting` is awaited before the first message after which something of a revision stays whatever becomes of
         the rest; `on_sent` is told of each message that holds statements of revisions, also of one that fails.
 
         Raises HeadsChangedError, retriable, when the version table does not hold what the scripts begin with;
         TargetUnreachableError when the session is lost; MigrationFailedError for what the server refused: of kind
         `REPLAY_REFUSED` when that left nothing behind, since its transaction was rolled back, and otherwise with the
-        revision and the statement. When this is cancelled, the session is ended on
-        the server.
+        revision and the statement. When this is cancelled, the session is ended on the server.
         """
         ...
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from orchestrator.backfill.naming import checkpoints_of
-from orchestrator.databases.base import Heads, Place
+from orchestrator.databases.base import Place
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
 from orchestrator.plan import catalog as catalogs
 from orchestrator.plan.catalog import Catalog, Line
+from orchestrator.registry.model import Heads
 
 # A catalog of 10,000 tables takes some seconds.
 LONGEST_SECONDS = 120.0

@@ -21,7 +21,7 @@ from orchestrator.databases import (
     singly,
 )
 from orchestrator.databases import mysql_sessions as sessions
-from orchestrator.databases.base import Found, Heads, Limits, Place, heads_of, one_by_one
+from orchestrator.databases.base import Found, Limits, Place, heads_of, one_by_one
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.deposed import Owner
 from orchestrator.databases.mysql_connecting import (
@@ -43,6 +43,7 @@ from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules
 
 # Tell two servers, or a server before and after a restart, apart without any privilege: both numbers of seconds are of

@@ -22,7 +22,7 @@ from orchestrator.databases import (
     version_tables,
 )
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases.base import Found, Heads, Patience, Place, heads_of
+from orchestrator.databases.base import Found, Patience, Place, heads_of
 from orchestrator.databases.connecting import (
     bounded,
     connected,
@@ -44,6 +44,7 @@ from orchestrator.events import Statement
 from orchestrator.plan import indexes
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules, Timeouts
 
 _CLEANUP_SECONDS = 10.0
@@ -314,14 +315,15 @@ class PostgreSQLGuard:
     ) -> None:
         limits = _timeouts(self._place), self.patience
         sender = Sender(self._place, self._connection, self.lost, *limits, scripts[0].before, on_sent)
-        noted = None
+        noted, began = None, time.monotonic()
         for message in _messages(self._place, scripts, create_version):
             if message.lasting not in (None, noted):
                 await on_lasting(noted := message.lasting)
-            began = time.monotonic()
             await sender.send(message)
             if message.revisions:
-                on_done(message.revisions, time.monotonic() - began)
+                ended = time.monotonic()
+                on_done(message.revisions, ended - began)
+                began = ended
 
     async def state(self) -> Mapping[str, str]:
         with bounded(self._place):

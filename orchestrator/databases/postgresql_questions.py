@@ -55,7 +55,8 @@ BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now(
 # such, but for what drivers set at times: the next database, or its server, may have another value, which only one of
 # the two sessions then has.
 STATE = """SELECT name::text, CASE WHEN source IN ('client', 'session') AND name <> 'jit' AND name !~ '^transaction_'
-    THEN setting || ' (set for the session)' ELSE setting END::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
+    THEN setting || ' (set for the session)' ELSE setting END::text
+    FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
     'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
     'client_connection_check_interval', 'transaction_timeout']) AND name !~ '^tcp_'
     UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text),

@@ -26,7 +26,7 @@ from orchestrator.errors import (
 from orchestrator.events import Statement, now
 from orchestrator.plan import indexes, remains
 from orchestrator.plan.remains import REMEDY, Part
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import Timeouts
 
 WATCH_SECONDS = 1.0
@@ -85,7 +85,7 @@ class Sender:
             await Replay(self._place, self._connection, self._lost, self._patience).send(message.text)
         except MigrationFailedError as exc:
             if message.alone is not None:  # it may have failed with its limits eased
-                with bounded(self._place):
+                with suppress(TargetError), bounded(self._place):
                     await self._connection.execute(self._timeouts.restored(concurrently=True))
             raise _final(exc, message, self._kept) from exc.__cause__
         if message.heads is not None:
@@ -200,8 +200,8 @@ class Replay:
         self._gave_way = gave_way
 
     async def _roll_back(self) -> None:
-        """What failed may have left its transaction open."""
-        with bounded(self._place):
+        """What failed may have left its transaction open. A session that is gone by now has none."""
+        with suppress(TargetError), bounded(self._place):
             await self._connection.execute("ROLLBACK")
 
     async def _locked_again(self) -> bool:

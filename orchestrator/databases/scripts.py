@@ -15,8 +15,7 @@ from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
 from orchestrator.plan.compiled import Begun, Move, Script
 from orchestrator.plan.statements import builds_concurrently, builds_index, terminated
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Heads, Target
 from orchestrator.sessions import Timeouts
 
 # How a check fails: by making a number of this and the heads, which needs no procedural language.
@@ -110,7 +109,7 @@ class VersionTable:
         return (f"{text};" for text in version_sql.moved(move, self.qualified, literal))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # plans that are under way: their texts may be megabytes
 def messages(
     scripts: tuple[Script, ...], table: VersionTable, create_version: str | None, timeouts: Timeouts
 ) -> tuple[Message, ...]:
@@ -182,8 +181,8 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
             revision, follows = item.revision, item.revision == script.continues
             continue
         if isinstance(item, Move):
-            moved = "\n".join(["BEGIN;", *table.moved(item), table.check(item.after), "COMMIT;"])
-            yield Message(moved, heads=item.after)
+            moved = "\n".join(["BEGIN;", *table.moved(item), table.check(item.after), table.held(), "COMMIT;"])
+            yield Message(moved, alone=(revision, "") if follows else None, follows=follows, heads=item.after)
             continue
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
         if eased:

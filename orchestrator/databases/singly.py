@@ -20,7 +20,7 @@ from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetE
 from orchestrator.events import Statement, now
 from orchestrator.plan import sanitise
 from orchestrator.plan.compiled import Begun, Compiled, Move, Online, Script, stretches
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 Ask = Callable[[str, float], Awaitable[Sequence[tuple[object, ...]]]]
 CHECKPOINT_SECONDS = 10.0
@@ -107,7 +107,7 @@ def texts(compiled: Compiled, table: VersionTable) -> tuple[str | Online, ...]:
     return tuple(found)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=8)  # plans that are under way: their texts may be megabytes
 def statements(scripts: tuple[Script, ...], table: VersionTable, create_version: str | None) -> tuple[Sent, ...]:
     """All that is sent for a stretch of scripts, in order. Targets with the same version table share it."""
     found = [Sent(text, Role.SESSION) for text in table.spelling.opening]

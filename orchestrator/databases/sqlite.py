@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.databases import catalogs, questions, singly, sqlite_catalog, sqlite_errors, sqlite_replay
-from orchestrator.databases.base import Found, Heads, Place, heads_of, one_by_one
+from orchestrator.databases.base import Found, Place, heads_of, one_by_one
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.quoting import dotted, quoted
 from orchestrator.databases.refusals import lock_held
@@ -31,6 +31,7 @@ from orchestrator.databases.threads import interruptible
 from orchestrator.errors import MigrationFailedError
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules
 
 _TABLES = """SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'

@@ -9,11 +9,12 @@ from typing import Any
 import asyncpg
 
 from orchestrator.databases import schemas
-from orchestrator.databases.base import Found, Heads, Place, heads_of
+from orchestrator.databases.base import Found, Place, heads_of
 from orchestrator.databases.connecting import in_words, translated
 from orchestrator.databases.refusals import version_table_locked
 from orchestrator.databases.scripts import VersionTable
 from orchestrator.errors import TargetError
+from orchestrator.registry.model import Heads
 
 # A statement keeps each table that it reads locked, and its indexes, until it ends; a server has room for some 64 locks
 # for each connection it may have, so that one statement over 17,000 schemas exhausts it.

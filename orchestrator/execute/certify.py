@@ -90,22 +90,23 @@ class Turn:
     fingerprint: Fingerprint | None = None
     unreadable: str | None = None
     refused: str | None = None
+    strayed: bool = False
     failed: TargetError | None = None
     observed: Observed | None = None
     recording: Recording = field(default_factory=dict)
     objections: tuple[str, ...] = ()
     alone: str | None = None
-    strayed: bool = False
 
     def strays(self) -> None:
-        """On its way along the plan, its schema has become another than that of those on which it was recorded."""
+        """On its way along the plan, its schema has become another than that of those on which it was recorded: the
+        rest runs online."""
         self.strayed = True
         self.on_apart("after a revision that ran online, its schema is another than that of the first targets")
 
     def noticed(self, observed: Observed) -> None:
         """Called from another thread, before env.py's end is known; more than once where it runs more than once."""
         before = self.observed.lines if self.observed is not None else ()
-        self.observed = replace(observed, lines=(*before, *observed.lines))
+        self.observed = replace(observed, lines=sent.continued(before, observed.lines))
         self.recording = observed.recording
 
     def compare(self, state: Mapping[str, str]) -> None:
@@ -144,7 +145,8 @@ class Certification:
     trusted: bool = False
     reviewed: str | None = None
     _whole: Group = field(default_factory=Group)
-    _apart: dict[Standing, Group] = field(default_factory=dict)
+    _first: Standing | None = None
+    _apart: dict[str, Group] = field(default_factory=dict)  # by the digest of their schema
     _early: list[Turn] = field(default_factory=list)
     _compiled: Compiled | None = None
     _rendering: bool = False
@@ -204,8 +206,9 @@ class Certification:
 
     @property
     def _asks(self) -> bool:
-        """Whether something of the plan may be recorded, as far as it is known."""
-        return self._compiled is not None and self._compiled.asking is not None and not self.trusted
+        """Whether something of the plan may be recorded, as far as is known. What was reviewed shows none of it."""
+        known = self._compiled is not None and self._compiled.asks
+        return known and not self.trusted and self.reviewed is None
 
     @property
     def _wanted(self) -> int:
@@ -224,12 +227,14 @@ class Certification:
             return self._whole
         if turn.standing is None:
             return None
-        if (group := self._apart.get(turn.standing)) is None:
-            if self._apart:
-                turn.on_apart(self.compare(next(iter(self._apart)), turn.standing))
+        name = recorded.digest(turn.standing)
+        if (group := self._apart.get(name)) is None:
+            if self._first is not None:
+                turn.on_apart(self.compare(self._first, turn.standing))
             if len(self._apart) >= MOST_GROUPS:
                 return None
-            group = self._apart[turn.standing] = Group()
+            group = self._apart[name] = Group()
+            self._first = self._first or turn.standing
         return group
 
     async def _render(self) -> None:
@@ -299,19 +304,19 @@ class Certification:
 
     def _complete(self, group: Group, compiled: Compiled) -> None:
         """All that were wanted have been seen: what is to be proved next."""
-        if compiled.asking is None:
+        if not self._asks or compiled.rendering is None:
             group.compiled = compiled
             return
-        found = compiling.compiled(compiled.plan, recorded.filled(compiled.asking, group.recordings))
+        found = compiling.compiled(compiled.plan, recorded.filled(compiled.rendering, group.recordings))
         group.recordings.clear()
         if (why := _otherwise(found, group)) is not None:
             self._decide(group, Verdict(reason=why, differs=True))
             return
         if found.recorded:
-            group.compiled = replace(found, asking=None)
+            group.compiled = replace(found, asks=False)
             return
         # Nothing of it can be: from now on it is a plan like any other, and nobody's schema is read before it.
-        self._compiled = replace(found, asking=None)
+        self._compiled = replace(found, asks=False)
         self._whole, self._apart = group, {}
         if not found.replayable:
             self._decide(group, Verdict(reason=_reasons(found)))
@@ -357,7 +362,8 @@ class Certification:
         if verdict.compiled is not None:
             group.failed = 0
         group.verdict = verdict
-        group.lines.clear()
+        for kept in (group.seen, group.recordings, group.lines):
+            kept.clear()
         self.on_verdict(verdict)
 
     def _wake(self) -> None:

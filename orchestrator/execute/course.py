@@ -12,7 +12,8 @@ from orchestrator.execute.classify import ErrorClass, classify
 from orchestrator.execute.recording import UNRECORDED, Recording
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.plan.recorded import digest
-from orchestrator.plan.steps import Heads, Plan
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Heads
 
 # The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
 _CANCELLED = frozenset({"57014", "1317", "1969", "3024"})

@@ -12,7 +12,7 @@ from orchestrator.events import Event, TargetObserved
 from orchestrator.execute import classify, verify
 from orchestrator.execute.courses import Compile, Courses
 from orchestrator.execute.drive import Driver, Route, Way
-from orchestrator.execute.migrate import Heads, env_url, env_variables, hidden
+from orchestrator.execute.given import env_url, env_variables, hidden
 from orchestrator.execute.settle import Settler, nowhere
 from orchestrator.execute.slots import Part
 from orchestrator.execute.survey import Surveyor
@@ -22,7 +22,7 @@ from orchestrator.plan import reversals
 from orchestrator.plan.back import Return
 from orchestrator.plan.bound import BoundPlanner
 from orchestrator.plan.steps import Planner
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.ports import Aftermath, Control, Reading, Share
 from orchestrator.rollout.state import Aim, FleetState, Migration, Rollout
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import anyio
 
 from orchestrator import events
-from orchestrator.execute.predictions import Heads, Predictions, Stretch
-from orchestrator.registry.model import Registry, Target
+from orchestrator.execute.predictions import Predictions, Stretch
+from orchestrator.registry.model import Heads, Registry, Target
 from orchestrator.rollout import windows
 from orchestrator.rollout.state import BACKFILL, Migration, MigrationState, Rollout
 from orchestrator.rollout.windows import Freeze, Held, Verdict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -10,16 +9,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
-from sqlalchemy.engine import URL
 
 from orchestrator.backfill.model import Answer, Report
 from orchestrator.databases.base import Database, Found, Guard, Limits, Neighbours, Place, Replayer
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.errors import (
-    NOT_AT_GOAL,
     HistoryError,
     MigrationFailedError,
-    TargetAheadError,
     TargetError,
     TargetLockedError,
 )
@@ -29,24 +25,22 @@ from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
 from orchestrator.execute.doubts import Doubts
+from orchestrator.execute.given import env_url, env_variables, hidden
 from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.execute.questions import OnBatch
 from orchestrator.execute.recording import UNRECORDED, Recording
+from orchestrator.execute.refusing import not_there, refuse_impossible, refuse_mixed, unplanned
 from orchestrator.history import failures
-from orchestrator.history.drivers import drivername
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
-from orchestrator.observe.redact import SHORTEST_SECRET
 from orchestrator.plan.back import Return
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.steps import Plan, Planning
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.state import Failure
-
-Heads = tuple[str, ...]
 
 log = structlog.get_logger(__name__)
 
@@ -215,8 +209,8 @@ class Migrator:
             try:
                 heads = await self._provided(work, place, guard, attempt, precautions, ours)
                 plan = work.planner.plan(heads, work.since)
-                _refuse_impossible(plan, work.bound)
-                _refuse_mixed(work.history, plan)
+                refuse_impossible(plan, work.bound)
+                refuse_mixed(work.history, plan)
                 ours.begins(plan)
                 await work.on_heads(plan)
                 await doubts.judge(plan)
@@ -260,7 +254,7 @@ class Migrator:
             if isinstance(verdict, TargetError):
                 raise verdict
             if work.left_alone:
-                raise _unplanned("the plan was to leave it alone. Nothing was run")
+                raise unplanned("the plan was to leave it alone. Nothing was run")
             if verdict is not None:
                 await precautions.before(plan)
                 return await self._adopted(work, place, guard, verdict, attempt)
@@ -278,7 +272,7 @@ class Migrator:
         await self._runner.run(self._job(work, place, stamp, guard), guard, work.on_step, alone=work.alone)
         heads = await guard.heads()
         if heads != goal:
-            raise _not_there(heads or (), f"{', '.join(goal)} was stamped")
+            raise not_there(heads or (), f"{', '.join(goal)} was stamped")
         attempt.adopted = True
         target = work.target
         log.info(
@@ -319,7 +313,7 @@ class Migrator:
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
         told = work.on_step, work.on_refused, ours.moved, lasting
-        course = Course(guard, remaining, turn, online, *told, self._redacting(work), recording)
+        course = Course(guard, remaining, turn, online, *told, partial(_redacted, work), recording)
         try:
             await course.run(plan)
         finally:
@@ -329,11 +323,6 @@ class Migrator:
         if turn.watched and guard.replayer is not None:
             await _witness(guard.replayer, turn, place)
         return done
-
-    def _redacting(self, work: Work) -> Callable[[str], str]:
-        url = env_url(work.registry, work.target, work.history.is_async)
-        secrets = hidden(url, env_variables(work.registry, work.target, url))
-        return lambda text: failures.redact(text, secrets)
 
     def _recording(self, work: Work, place: Place) -> Recording:
         if not self._traced:
@@ -347,7 +336,7 @@ class Migrator:
         after = work.planner.plan(heads, work.origin(plan))
         attempt.to_heads = after.heads
         if after.steps or after.unknown:
-            raise _not_there(after.heads, f"still to run: {', '.join(after.steps or after.unknown)}")
+            raise not_there(after.heads, f"still to run: {', '.join(after.steps or after.unknown)}")
         return Done(plan.heads, after.heads, len(plan.steps))
 
     def _job(self, work: Work, place: Place, plan: Plan, guard: Guard) -> MigrateJob:
@@ -393,66 +382,9 @@ async def _asked(on_batch: OnBatch, doubts: Doubts, report: Report) -> Answer:
     return await on_batch(report)
 
 
-def env_url(registry: Registry, target: Target, asynchronous: bool) -> URL:
-    """The URL that env.py is given: the target's, with the driver that suits env.py."""
-
-    url = registry.url_for(target)
-    track = registry.tracks[target.track]
-    return url.set(drivername=drivername(url, asynchronous, track.driver))
-
-
-def env_variables(registry: Registry, target: Target, url: URL) -> dict[str, str]:
-    """The track's `environment` with its placeholders filled in for one target."""
-    values = registry.placeholders(target, url)
-    named = re.compile("{(" + "|".join(values) + ")}")
-    return {
-        name: named.sub(lambda found: values[found[1]], text)
-        for name, text in registry.tracks[target.track].environment.items()
-    }
-
-
-def hidden(url: URL, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """What must not be shown: passwords in the URL, and all that the environment holds but for a letter or two."""
-    given = [url.password or "", *(str(value) for name, value in url.query.items() if "password" in name)]
-    return tuple(value for value in (*given, *environment.values()) if len(value) >= SHORTEST_SECRET)
-
-
-def _not_there(heads: Heads, expected: str) -> MigrationFailedError:
-    return MigrationFailedError(
-        f"env.py ended without an error, but the version table holds {', '.join(heads) or 'nothing'}; {expected}",
-        kind=NOT_AT_GOAL,
-        remedy="look for a swallowed error or a missing commit in env.py",
-    )
-
-
-def _unplanned(message: str) -> MigrationFailedError:
-    remedy = "make a new plan, and start a rollout under its digest"
-    return MigrationFailedError(message, kind="unplanned", remedy=remedy)
-
-
-def _refuse_impossible(plan: Plan, bound: bool) -> None:
-    if plan.problem and bound:
-        raise _unplanned(plan.problem)
-    if plan.problem:
-        raise MigrationFailedError(plan.problem, kind="goal", remedy="name a revision as the goal of another rollout")
-    if plan.unknown:
-        raise TargetAheadError(
-            f"the version table holds {', '.join(plan.unknown)}, which this build does not have; nothing was touched",
-            remedy="deploy the build that has it, or bring the target back with that build",
-        )
-
-
-def _refuse_mixed(history: History, plan: Plan) -> None:
-    """Before anything is run: what stands beside a backfill could not be taken back with it."""
-    mixed = history.mixed(plan.direction)
-    for step in plan.steps:
-        if step in mixed:
-            raise MigrationFailedError(
-                f"revision {step} holds a backfill and something else: {mixed[step]}. Nothing was run",
-                kind="mixed_backfill",
-                revision=step,
-                remedy="give the backfill a revision of its own, and start a new rollout",
-            )
+def _redacted(work: Work, text: str) -> str:
+    url = env_url(work.registry, work.target, work.history.is_async)
+    return failures.redact(text, hidden(url, env_variables(work.registry, work.target, url)))
 
 
 async def _replaying(work: Work, guard: Guard, plan: Plan) -> str | None:

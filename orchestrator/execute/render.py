@@ -6,7 +6,7 @@ import anyio
 import anyio.to_thread
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.execute.migrate import env_url, env_variables, hidden
+from orchestrator.execute.given import env_url, env_variables, hidden
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.revisions import History
 from orchestrator.history.workers import Workers

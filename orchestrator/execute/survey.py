@@ -10,9 +10,9 @@ import structlog
 
 from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachableError
 from orchestrator.execute.classify import is_server_down
-from orchestrator.execute.migrate import Heads, Migrator
+from orchestrator.execute.migrate import Migrator
 from orchestrator.execute.slots import Slots
-from orchestrator.registry.model import Registry, Target, TargetKey
+from orchestrator.registry.model import Heads, Registry, Target, TargetKey
 
 log = structlog.get_logger(__name__)
 

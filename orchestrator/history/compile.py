@@ -11,6 +11,7 @@ import dis
 import io
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,26 @@ from sqlalchemy.schema import CreateTable
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import applications, failures, index_order, seen, session, tasklocal, watching
 from orchestrator.history import config as configuration
+from orchestrator.history.arguments import TENANT, Arguments
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
-from orchestrator.history.outside import outside, texts
+from orchestrator.history.outside import mentioned, outside, texts
 from orchestrator.history.rehearsal import dialect_like
 from orchestrator.history.sources import besides
 from orchestrator.history.spoken import Speaker, Spoken
-from orchestrator.plan.compiled import IN_BATCHES, VERSION_SCHEMA, VERSION_TABLE, Mark, RenderedStep, Rendering
-from orchestrator.plan.lingering import lingers
+from orchestrator.plan.compiled import (
+    IN_BATCHES,
+    VERSION_SCHEMA,
+    VERSION_TABLE,
+    Mark,
+    RenderedStep,
+    Rendering,
+    all_online,
+)
+from orchestrator.plan.lingering import lingers, type_made
 from orchestrator.plan.objections import leaves_session, objection
 from orchestrator.registry.model import MYSQL_DIALECTS
 
@@ -61,7 +71,24 @@ def render(job: CompileJob, scripts: ScriptDirectory) -> Rendering:
     if [step.revision for step in rendering.steps] != list(job.plan.steps):
         raise MigrationFailedError("env.py ended in offline mode without rendering all revisions")
     unmarked = job.dialect != "postgresql" and not rendering.marked
-    return Rendering(tuple(rendering.steps), tuple(rendering.before), rendering.create_version, unmarked)
+    found = Rendering(tuple(rendering.steps), tuple(rendering.before), rendering.create_version, unmarked)
+    if rendering.afterwards is not None:
+        return all_online(found, rendering.afterwards)
+    return _sharing_types(found, scripts)
+
+
+def _sharing_types(rendering: Rendering, scripts: ScriptDirectory) -> Rendering:
+    """The rendering, of which each revision that runs online says so if it may name a type that another makes."""
+    sent = (item for step in rendering.steps if step.reason is None for item in step.items if isinstance(item, str))
+    made = set(filter(None, map(type_made, sent)))
+
+    def told(step: RenderedStep) -> RenderedStep:
+        if not made or step.reason is None or step.is_backfill or step.lingers is not None:
+            return step
+        name = mentioned(scripts.get_revision(step.revision).path, made)
+        return step if name is None else replace(step, lingers=f"type {name}, which is made once in a run of env.py")
+
+    return replace(rendering, steps=tuple(map(told, rendering.steps)))
 
 
 class _Rendering:
@@ -74,6 +101,7 @@ class _Rendering:
         self.create_version: str | None = None
         self.current: str | None = None
         self.everywhere = besides(str(Path(scripts.dir, "env.py")))
+        self.afterwards: str | None = None
         self._items: list[str | Mark] = []
         self._wire: list[str | Mark] = []
         self._reason: str | None = None
@@ -137,7 +165,7 @@ class _Rendering:
 
     def add(self, sql: str) -> None:
         if self.current is None:
-            self.everywhere = "env.py sends statements of its own"
+            self.everywhere = self.afterwards = "env.py sends statements of its own"
             return
         problem = self._objection(sql)
         if problem and leaves_session(problem):
@@ -217,53 +245,6 @@ def _is_empty(function: Any) -> bool:
     return [step.opname for step in dis.get_instructions(code)] == _NOTHING
 
 
-class _Arguments(dict[str, str]):
-    """What `-x` gave, noticing whoever looks for the tenant."""
-
-    def __init__(self, given: Mapping[str, str], asked: Callable[[], None]) -> None:
-        super().__init__(given)
-        self._noticed = asked
-
-    def __getitem__(self, key: str) -> str:
-        self._look(key)
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._look(key)
-        return super().get(key, default)
-
-    def items(self) -> Any:
-        self._noticed()
-        return super().items()
-
-    def values(self) -> Any:
-        self._noticed()
-        return super().values()
-
-    def keys(self) -> Any:
-        self._noticed()
-        return super().keys()
-
-    def __iter__(self) -> Iterator[str]:  # also what `{**arguments}` asks
-        self._noticed()
-        return super().__iter__()
-
-    def copy(self) -> dict[str, str]:
-        self._noticed()
-        return super().copy()
-
-    def __or__(self, other: Any) -> Any:
-        self._noticed()
-        return super().__or__(other)
-
-    def __ror__(self, other: Any) -> Any:
-        return other | dict(self)
-
-    def _look(self, key: str) -> None:
-        if key == "tenant":
-            self._noticed()
-
-
 def _notice_arguments(options: Any, asked: Callable[[], None]) -> None:
     """Notice whoever looks for `-x` where Alembic's command line keeps it."""
 
@@ -290,7 +271,7 @@ class _Environment(watching.WatchedEnvironment):
     def get_x_argument(self, as_dictionary: bool = False) -> Any:
         found = super().get_x_argument(as_dictionary)
         if as_dictionary:
-            return _Arguments(found, self._by_tenant)
+            return Arguments(found, lambda key: self._by_tenant() if key == TENANT else None)
         self._by_tenant()
         return found
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 from alembic.config import Config
@@ -21,6 +22,7 @@ from orchestrator.history import applications, attributes, drivers, failures, pa
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
+from orchestrator.history.mixed import holds_backfill
 from orchestrator.history.outside import outside
 from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
@@ -170,7 +172,8 @@ class _Progress:
                 self.steps.looks(context)
                 step.migration_fn = self.steps.following(step.revision.revision, step.migration_fn, _alone(step))
             if self.wire is not None and not isinstance(step, StampStep):
-                step.migration_fn = self.wire.following(step.revision.revision, step.migration_fn)
+                revision, in_batches = step.revision.revision, _is_backfill(step.revision, plan)
+                step.migration_fn = self.wire.following(revision, step.migration_fn, in_batches=in_batches)
             yield step
         if self.wire is not None:
             self.wire.finished()
@@ -320,6 +323,10 @@ class _Progress:
             self.committed.complete(failure, redact)  # also where only the last commit has failed
         elif self.lasting is not None and not self.finished and self.current is not None:
             self.lasting.complete(failure, redact)
+
+
+def _is_backfill(revision: Script, plan: Plan) -> bool:
+    return holds_backfill(Path(revision.path).read_bytes(), plan.direction)
 
 
 def _alone(step: Any) -> str | None:

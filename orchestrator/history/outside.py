@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
@@ -60,6 +60,15 @@ def texts(file: str) -> Iterator[str]:
         for node in ast.walk(tree_of(found)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 yield node.value
+
+
+def mentioned(file: str, names: Collection[str]) -> str | None:
+    """Which of these names, in small letters, stands in the revision, or in what it imports from its project."""
+    for found in _files(Path(file)):
+        source = found.read_bytes().decode(errors="replace").lower()
+        if (name := next((name for name in sorted(names) if name in source), None)) is not None:
+            return name
+    return None
 
 
 def called(node: ast.AST) -> str | None:

@@ -25,6 +25,7 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 
 from orchestrator.history import applications, attributes, drivers, failures, findings, session, sources, tasklocal
 from orchestrator.history import config as configuration
+from orchestrator.history.arguments import TENANT, Arguments
 from orchestrator.history.attributes import Attributes
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.jobs import ReadJob
@@ -120,9 +121,9 @@ class _Environment(EnvironmentContext):
 
     def get_x_argument(self, as_dictionary: bool = False) -> Any:
         if not as_dictionary:
-            self._run.arguments.add("tenant")
+            self._run.arguments.add(TENANT)
             return super().get_x_argument()
-        return _Arguments(super().get_x_argument(as_dictionary=True), self._run.arguments.add)
+        return Arguments(super().get_x_argument(as_dictionary=True), self._run.arguments.add)
 
     def configure(self, connection: Connection | None = None, *args: Any, **options: Any) -> None:
         self._run.options.append({name: value for name, value in options.items() if value is not None})
@@ -139,26 +140,6 @@ class _Environment(EnvironmentContext):
 
     def run_migrations(self, **kw: Any) -> None:
         pass
-
-
-class _Arguments(dict[str, str]):
-    """What `-x` gave, noting the keys that are looked for."""
-
-    def __init__(self, given: Mapping[str, str], asked: Callable[[str], None]) -> None:
-        super().__init__(given)
-        self._asked = asked
-
-    def __getitem__(self, key: str) -> str:
-        self._asked(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self._asked(str(key))
-        return super().__contains__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._asked(key)
-        return super().get(key, default)
 
 
 def _divert(run: _Run) -> None:
@@ -210,7 +191,7 @@ def _compared(read: EnvPy, runs: list[_Run]) -> EnvPy:
 
 def _online(read: EnvPy, run: _Run, options: Mapping[str, Any]) -> str | None:
     """Why `compile` would give every revision to env.py."""
-    if "tenant" in run.arguments:
+    if TENANT in run.arguments:
         return "env.py asks which tenant it is for"
     if options.get("on_version_apply"):
         return "env.py has `on_version_apply` callbacks"

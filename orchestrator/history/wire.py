@@ -21,6 +21,8 @@ from orchestrator.plan.sent import MOVE, UNCOUNTED, Line, Lines
 # SQLAlchemy's events by which somebody takes the place of its call of the cursor.
 INSTEAD = ("do_execute", "do_executemany", "do_execute_no_params")
 _ELSEWHERE = "on another connection"
+# So many statements of one run are kept to be compared: each takes some 200 bytes, in the daemon too.
+MOST = 100_000
 # Databases on which a transaction holds DDL too, so that its boundaries are those of what is replayed.
 _TRANSACTIONAL = frozenset({"postgresql"})
 _WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -61,11 +63,11 @@ class Wire:
         connection.dialect = context.dialect = context.impl.dialect = heard
         index_order.settle(context.impl)
 
-    def following(self, revision: str, function: Callable[..., None]) -> Callable[..., None]:
-        """The revision's function, listened to."""
+    def following(self, revision: str, function: Callable[..., None], *, in_batches: bool) -> Callable[..., None]:
+        """The revision's function, listened to; but for batches, which go by the data."""
 
         def followed(*args: Any, **options: Any) -> None:
-            self._revision, self._within = revision, True
+            self._revision, self._within = revision, not in_batches
             try:
                 function(*args, **options)
             finally:
@@ -80,7 +82,7 @@ class Wire:
     def begins(self, connection: int) -> None:
         """A statement is about to be sent on any of the run's connections."""
         if self._revision is not None and connection != id(self._connection):
-            self._lines.append(Line(self._revision, _ELSEWHERE, None))
+            self._note(Line(self._revision, _ELSEWHERE, None))
 
     def ends(self, connection: int) -> None:
         """A connection's transaction is committed, or rolled back."""
@@ -102,7 +104,13 @@ class Wire:
         if self._within:
             what = handed.digest(sent, connection.dialect)
             self._hears(what)
-        self._lines.append(Line(revision, what, transaction))
+        self._note(Line(revision, what, transaction))
+
+    def _note(self, line: Line) -> None:
+        if len(self._lines) < MOST:
+            self._lines.append(line)
+        else:
+            self._remark(f"more than {MOST:,} statements were sent")
 
     def _is_move(self, sql: str) -> bool:
         return sql.lstrip().upper().startswith(_WRITES) and self._version_table in _bare(sql)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 
-from orchestrator.plan.steps import Heads, Plan
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Heads
 
 
 class Mark(StrEnum):
@@ -115,15 +116,15 @@ Segment = Script | Online
 @dataclass(frozen=True, slots=True)
 class Compiled:
     """A plan's segments; `digest` covers every statement in them. `per_migration`: each revision has a transaction.
-    `asking`: the rendering, where there are revisions in it that may be recorded; `recorded`: those that were.
-    `rendering`: as it was before it was cut."""
+    `rendering`: as it was before it was cut; `asks`: there are revisions in it that may be recorded; `recorded`: those
+    that were."""
 
     plan: Plan
     segments: tuple[Segment, ...]
     create_version: str | None = None
     per_migration: bool = False
     digest: str = field(default="", compare=False)
-    asking: Rendering | None = field(default=None, compare=False)
+    asks: bool = field(default=False, compare=False)
     recorded: tuple[str, ...] = ()
     rendering: Rendering | None = field(default=None, compare=False, repr=False)
 
@@ -141,9 +142,9 @@ def agreed(first: Rendering, second: Rendering) -> Rendering:
     """
     if first.before != second.before or first.create_version != second.create_version:
         reason = "env.py sets up its transactions or its version table differently from run to run"
-        return _all_online(first, reason)
+        return all_online(first, reason)
     if [step.revision for step in first.steps] != [step.revision for step in second.steps]:
-        return _all_online(first, "env.py runs other revisions from run to run")
+        return all_online(first, "env.py runs other revisions from run to run")
     pairs = zip(first.steps, second.steps, strict=True)
     return replace(first, steps=tuple(_agreed(*pair) for pair in pairs))
 
@@ -157,7 +158,7 @@ def _agreed(first: RenderedStep, second: RenderedStep) -> RenderedStep:
     return replace(first, items=_boundaries(first.items), reason=reason)
 
 
-def _all_online(rendering: Rendering, reason: str) -> Rendering:
+def all_online(rendering: Rendering, reason: str) -> Rendering:
     steps = (replace(step, items=_boundaries(step.items), reason=step.reason or reason) for step in rendering.steps)
     return Rendering(tuple(steps))
 
@@ -174,10 +175,10 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     whole = in_one_session(undivided(rendering))
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
-    asking = rendering if any(step.asks for step in rendering.steps) else None
+    asks = any(step.asks for step in rendering.steps)
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
     digest = digest_of(segments, create)
-    return Compiled(plan, segments, create, not rendering.before, digest, asking, recorded, rendering)
+    return Compiled(plan, segments, create, not rendering.before, digest, asks, recorded, rendering)
 
 
 def _each_alone(rendering: Rendering) -> Rendering:
@@ -234,7 +235,7 @@ def in_one_session(rendering: Rendering) -> Rendering:
     if online is None or lingering is None:
         return rendering
     which = "it" if online is lingering else f"{online.revision} runs online, and {lingering.revision}"
-    return _all_online(rendering, f"{which} may leave something in its session, or ask for it: {lingering.lingers}")
+    return all_online(rendering, f"{which} may leave something in its session, or ask for it: {lingering.lingers}")
 
 
 def _undivided(rendering: Rendering) -> Rendering:
@@ -242,7 +243,7 @@ def _undivided(rendering: Rendering) -> Rendering:
     online = next((step for step in rendering.steps if step.reason is not None), None)
     if online is None or online.is_backfill:
         return rendering
-    return _all_online(rendering, f"it shares a transaction with {online.revision}, which runs online")
+    return all_online(rendering, f"it shares a transaction with {online.revision}, which runs online")
 
 
 def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
 from orchestrator.plan.remains import REMEDY, Part
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules
 
 _WORDS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)\s*(\w*)", re.DOTALL)

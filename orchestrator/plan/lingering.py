@@ -31,6 +31,8 @@ _BEHIND = re.compile(
 _BEGINS = re.compile(r"""(?: ^ | ; | ['"(] | \$\w*\$ | \b(?:begin|then|else|loop|atomic) ) \s* $""", re.I | re.X)
 _COMMENTS = re.compile(r"--[^\n]*(?:\n|$)|/\*.*?\*/", re.DOTALL)
 _NEAR = 200
+_NAME = r'(?:"(?:[^"]|"")*"|[^\W\d]\w*)'
+_CREATES_TYPE = re.compile(rf"\s*CREATE\s+TYPE\s+(?:{_NAME}\s*\.\s*)?(?P<name>{_NAME})", re.I)
 
 
 def lets_go(sql: str) -> str | None:
@@ -60,6 +62,17 @@ def lingers(sql: str) -> str | None:
         if behind and (found["behind"] or _begins(sql, place)):
             return " ".join(behind[0].split()).strip(" ;")[:40]
     return None
+
+
+def type_made(sql: str) -> str | None:
+    """The name of the type that a statement makes, in small letters. SQLAlchemy makes a type once in a run of env.py,
+    whichever revisions name it; in another run it makes it again.
+
+    >>> type_made('CREATE TYPE app."Mood" AS ENUM ()'), type_made("CREATE TABLE t (a mood)")
+    ('mood', None)
+    """
+    found = _CREATES_TYPE.match(sql)
+    return found["name"].strip('"').replace('""', '"').lower() if found else None
 
 
 def _begins(sql: str, place: int) -> bool:

@@ -44,6 +44,20 @@ def objection(rendering: Rendering, lines: Sequence[Lines]) -> str | None:
     return None if where is None else f"what env.py sent is not what was compiled ({where})"
 
 
+def continued(before: Lines, after: Lines) -> Lines:
+    """The lines of one run of env.py and of another after it, each of which has numbered its transactions by itself.
+
+    >>> [line.transaction for line in continued((Line("a", "1f", 0),), (Line("b", "1f", 0), Line("b", "2e", None)))]
+    [0, 1, None]
+    """
+    first = 1 + max((line.transaction for line in before if line.transaction is not None), default=UNCOUNTED)
+    numbered = (
+        line if line.transaction in (None, UNCOUNTED) else line._replace(transaction=first + line.transaction)
+        for line in after
+    )
+    return (*before, *numbered)
+
+
 def _apart(lines: Lines) -> Lines:
     return tuple(line._replace(transaction=None) for line in lines)
 

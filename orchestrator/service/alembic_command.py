@@ -12,7 +12,7 @@ from orchestrator.access import acts
 from orchestrator.access.acts import Act
 from orchestrator.databases.base import Guard, Place
 from orchestrator.errors import ConfigurationError, StateError, TargetUnreachableError
-from orchestrator.execute.migrate import env_url, env_variables, hidden
+from orchestrator.execute.given import env_url, env_variables, hidden
 from orchestrator.execute.online import lost
 from orchestrator.history import command
 from orchestrator.history.command import Child, CommandJob

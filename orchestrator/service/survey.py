@@ -16,11 +16,10 @@ from orchestrator.execute.survey import BESIDE_ROLLOUTS, Found
 from orchestrator.history.revisions import History
 from orchestrator.plan.reversals import irreversible
 from orchestrator.plan.steps import Direction, Plan, Planner
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.state import FleetState
 from orchestrator.service.wiring import Parts
 
-Heads = tuple[str, ...]
 Groups = dict[tuple[FleetState, Plan | None], list[Target]]
 NAMES_SHOWN = 20
 LONGEST_SECONDS = 600.0

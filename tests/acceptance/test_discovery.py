@@ -56,10 +56,6 @@ async def becomes(daemon: Daemon, name: str, value: float, **labels: str) -> Non
     await engine.until(there)
 
 
-def said(daemon: Daemon, name: str) -> list[dict[str, Any]]:
-    return [line for line in daemon.log if line.get("event") == name]
-
-
 async def test_a_tenant_that_appears_during_a_rollout_is_seen_and_is_the_next_ones(
     pg: Server, make_databases: MakeDatabases, tmp_path: Path
 ) -> None:
@@ -111,13 +107,13 @@ async def test_a_source_that_breaks_is_visible_keeps_its_tenants_and_recovers(
         assert "source saas is stale since 20" in shown.err
         assert "6 targets of its last answer, 20" in shown.err
         assert 'relation "tenants" does not exist' in shown.err
-        assert len(said(daemon, "source_stale")) == 1
+        assert len(await daemon.tells("source_stale")) == 1
         ended = await daemon.ended(rollout["id"])
         assert (ended["state"], ended["counts"]["succeeded"]) == ("succeeded", 6), "a stale source's tenants go on"
 
         await engine.execute(pg, control, "ALTER TABLE moved RENAME TO tenants")
         await becomes(daemon, "source_stale", 0, source="saas")
-        assert len(said(daemon, "source_recovered")) == 1
+        assert len(await daemon.tells("source_recovered")) == 1
         [source] = (await daemon.call("GET", "/api/v1/registry")).json()["sources"]
         assert (source["name"], source["stale"], source["reason"], source["targets"]) == ("saas", False, None, 6)
 
@@ -126,7 +122,7 @@ async def test_a_source_that_breaks_is_visible_keeps_its_tenants_and_recovers(
         assert len(await targets(daemon)) == 6, "most of them gone at once is not believed"
         reloaded = (await daemon.call("POST", "/api/v1/registry/reload")).json()
         assert reloaded == {"changed": True, "targets": 1, "appeared": 0, "vanished": 5, "stale": []}
-        assert said(daemon, "targets_vanished")[0]["count"] == 5
+        assert (await daemon.tells("targets_vanished"))[0]["count"] == 5
         assert list(await targets(daemon)) == ["t0"]
         assert await daemon.stop() == 0
 
@@ -146,7 +142,7 @@ async def test_a_tenant_that_vanishes_from_its_source_is_accounted_for_in_the_ro
         rollout = (await daemon.post_rollout()).json()["id"]
         await engine.execute(pg, database, f"DROP SCHEMA {schemas[-1]}")
         await becomes(daemon, "targets", 3, source="found")
-        assert said(daemon, "targets_vanished")[0]["examples"] == ["t3/app"]
+        assert (await daemon.tells("targets_vanished"))[0]["examples"] == ["t3/app"]
         ended = await daemon.ended(rollout)
         assert ended["total"] == 4
         [group] = [group for group in ended["failures"] if group["example"]["kind"] == "vanished"]
@@ -167,11 +163,11 @@ async def test_a_rollout_that_is_resumed_before_its_source_answers_waits_for_it(
         daemon.kill()
         await daemon.start()
         assert await gauge(daemon, "targets", source="saas") == 0
-        await engine.until(lambda: bool(said(daemon, "migration_retried")))
+        [retried, *_] = await daemon.tells("migration_retried")
         await engine.execute(pg, control, "ALTER TABLE moved RENAME TO tenants")
         ended = await daemon.ended(rollout)
         assert (ended["state"], ended["total"]) == ("succeeded", 3), ended
-        assert "saas gave no good answer since the start" in said(daemon, "migration_retried")[0]["message"]
+        assert "saas gave no good answer since the start" in retried["message"]
 
 
 async def test_a_daemon_starts_without_a_source_and_says_so(pg: Server, tmp_path: Path) -> None:
@@ -180,7 +176,7 @@ async def test_a_daemon_starts_without_a_source_and_says_so(pg: Server, tmp_path
         assert await gauge(daemon, "source_stale", source="saas") == 1
         assert await gauge(daemon, "targets", source="saas") == 0
         assert await gauge(daemon, "source_refreshed_timestamp_seconds", source="saas") is None
-        [line] = said(daemon, "source_stale")
+        [line] = await daemon.tells("source_stale")
         assert (line["level"], line["source"]) == ("warning", "saas")
         assert "create the database, or correct `database:` of the entry" in line["reason"]
         assert (await daemon.call("GET", "/readyz")).status_code == 200

@@ -75,8 +75,8 @@ async def make_fleet(pg: Server, make_databases: MakeDatabases, tmp_path: Path) 
 async def pair(fleet: Fleet) -> AsyncIterator[tuple[Daemon, Daemon]]:
     """A leader and a standby."""
     async with fleet.daemon() as leader, fleet.daemon() as standby:
-        assert leader.said("leader_elected")
-        assert standby.said("standby")
+        assert await leader.tells("leader_elected")
+        assert await standby.tells("standby")
         yield leader, standby
 
 
@@ -175,7 +175,7 @@ async def test_a_leader_killed_in_the_middle_is_followed_by_the_standby(make_fle
         after = await standby.ended(rollout)
         assert whole(after, fleet), after
         await leader.start()
-        assert leader.said("standby"), "who comes back stands by"
+        assert await leader.tells("standby"), "who comes back stands by"
     assert await fleet.applied() == [[(revision, 1) for revision in REVISIONS]] * 12
 
 
@@ -196,7 +196,7 @@ async def test_a_frozen_leader_that_wakes_up_after_a_takeover_writes_nothing_mor
         assert leader.said("leader_lost")
         assert await fleet.last_events() == events
         await leader.start()
-        assert leader.said("standby")
+        assert await leader.tells("standby")
     assert await fleet.applied() == [[(revision, 1) for revision in REVISIONS]] * 12
 
 
@@ -262,7 +262,7 @@ async def test_a_single_daemon_that_was_killed_leads_again_at_once_and_a_termina
     async with fleet.daemon() as daemon:
         daemon.kill()
         await daemon.start()
-        assert daemon.said("leader_elected")
+        assert await daemon.tells("leader_elected")
         assert not daemon.said("standby")
         environ = {**fleet.environ, "ORCHESTRATOR_STORE_URL": fleet.server.url(fleet.store)}
         refused = await command.run("migrate", "--config", str(fleet.config), cwd=tmp_path, env=environ)
@@ -287,7 +287,7 @@ async def test_a_command_that_nobody_takes_is_withdrawn_and_the_answer_says_so(
 
         await until(begun)
         async with fleet.daemon() as standby:
-            assert standby.said("standby")
+            assert await standby.tells("standby")
             [(rollout, _)] = await fleet.last_events()
             answer = await standby.call("POST", f"/api/v1/rollouts/{rollout}/pause")
             assert answer.status_code == 503

@@ -55,8 +55,8 @@ class Result:
 async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: int) -> Result:
     """`proved`: a rollout that compiles its plan and proves it on its first targets; `trusted`: one that only compiles
     it (`execution: replay`)."""
-    messages = await _bare_messages(server, config)
-    bare: list[float] = []
+    messages = await bare_messages(server, config)
+    alone: list[float] = []
     proved: list[float] = []
     trusted: list[float] = []
     cpu: list[float] = []
@@ -64,39 +64,39 @@ async def measure(server: EmbeddedServer, folder: Path, config: Path, targets: i
         sets = [[f"r{pair}_{kind}_{number:04}" for number in range(targets)] for kind in ("bare", "proved", "trusted")]
         for names in sets:
             await create_databases(server, names)
-        bare.append(await _bare(server, sets[0], messages))
+        alone.append(await bare(server, sets[0], messages))
         ways: list[tuple[list[str], Execution, list[float]]] = [
             (sets[1], "auto", proved),
             (sets[2], "replay", trusted),
         ]
         for names, execution, found in ways:
             store = f"sqlite:///{folder}/replay_{execution}_{pair}.db"
-            async with engine.running(_registry(server, config, names, execution), store_url=store) as running:
+            async with engine.running(registry_of(server, config, names, execution), store_url=store) as running:
                 await running.service.survey.once()
                 began = time.process_time()
-                found.append(await _rollout(running, targets))
+                found.append(await rolled_out(running, targets))
                 if execution == "replay":
                     cpu.append((time.process_time() - began) / targets)
                     assert {event.execution for event in running.of(MigrationFinished)} == {"replay"}
         for names in sets:
             await drop_databases(server, names)
     return Result(
-        statistics.median(bare),
+        statistics.median(alone),
         statistics.median(proved),
         statistics.median(trusted),
-        statistics.median(one / other for one, other in zip(proved, bare, strict=True)),
-        statistics.median(one / other for one, other in zip(trusted, bare, strict=True)),
+        statistics.median(one / other for one, other in zip(proved, alone, strict=True)),
+        statistics.median(one / other for one, other in zip(trusted, alone, strict=True)),
         statistics.median(cpu),
         await round_trips(server, folder, config),
     )
 
 
-def _registry(server: EmbeddedServer, config: Path, names: Sequence[str], execution: Execution = "auto") -> Registry:
+def registry_of(server: EmbeddedServer, config: Path, names: Sequence[str], execution: Execution = "auto") -> Registry:
     shard = engine.shard_of(server, max_concurrent=IN_FLIGHT)
     return engine.registry_of([Track("app", config=config, execution=execution)], [shard], engine.targets_of(names))
 
 
-async def _rollout(running: engine.Engine, targets: int) -> float:
+async def rolled_out(running: engine.Engine, targets: int) -> float:
     began = time.perf_counter()
     view = await running.rollout()
     seconds = time.perf_counter() - began
@@ -104,17 +104,17 @@ async def _rollout(running: engine.Engine, targets: int) -> float:
     return seconds
 
 
-async def _bare_messages(server: EmbeddedServer, config: Path) -> list[str]:
+async def bare_messages(server: EmbeddedServer, config: Path) -> list[str]:
     """What replay sends, without what it asks for its own safety."""
     await create_databases(server, ["bare_template"])
-    async with engine.running(_registry(server, config, ["bare_template"])) as running:
+    async with engine.running(registry_of(server, config, ["bare_template"])) as running:
         (group,) = (await running.service.plan(Request("app", "head"))).groups
     sent = [part for part in group.script if isinstance(part, str)]
     texts = ["\n".join(line for line in text.split("\n") if not line.startswith(OURS_ALONE)) for text in sent]
     return [text for text in texts if text.strip()]
 
 
-async def _bare(server: EmbeddedServer, names: Sequence[str], messages: Sequence[str]) -> float:
+async def bare(server: EmbeddedServer, names: Sequence[str], messages: Sequence[str]) -> float:
     waiting = iter(names)
 
     async def some() -> None:

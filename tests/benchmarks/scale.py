@@ -22,7 +22,7 @@ from orchestrator.registry.model import Shard, Track
 from orchestrator.rollout.state import Direction
 from tests import engine, environments
 
-ROUNDS = 10
+ROUNDS = 12
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Simulated:
 class _Guard:
     """Holds no lock and sends nothing; remembers the heads."""
 
-    version = 18
+    version, server = 18, "18.0"
 
     def __init__(self, heads: dict[str, tuple[str, ...]], place: Place) -> None:
         self._heads, self._name = heads, place.target.database
@@ -46,6 +46,9 @@ class _Guard:
     @property
     def replayer(self) -> _Guard:
         return self
+
+    async def is_for_env_py(self) -> bool:
+        return False
 
     async def heads(self) -> tuple[str, ...] | None:
         return self._heads.get(self._name)
@@ -91,11 +94,12 @@ class _Database:
 
 async def simulated(folder: Path, config: Path, targets: int) -> Simulated:
     """A rollout over databases that answer at once: engine, ledger on disk, events and metrics are the real ones."""
-    few, many = [await _simulated(folder, config, count) for count in (targets // 10, targets)]
+    few, many = [await cost(folder, config, count) for count in (targets // 10, targets)]
     return Simulated(few, many, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-async def _simulated(folder: Path, config: Path, targets: int) -> float:
+async def cost(folder: Path, config: Path, targets: int) -> float:
+    """Seconds of the processor per target."""
     names = [f"sim_{number:06}" for number in range(targets)]
     shards = [Shard(f"s{n}", make_url(f"postgresql://u@s{n}"), max_concurrent=64) for n in range(4)]
     placed = [

@@ -75,6 +75,28 @@ async def test_a_target_is_not_committed_without_its_lock(
     assert await engine.fetch(pg, database, "SELECT count(*) FROM applied") == [(len(TABLES),)], "each revision once"
 
 
+async def test_the_version_table_is_not_moved_without_the_lock_after_what_was_committed(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    """What stands outside of transactions is done; only a person knows whether it may be done again."""
+    environments.use_transaction_per_migration(project)
+    body = "with op.get_context().autocommit_block():\n    op.execute('UPDATE mine SET a = a + let_go()')"
+    environments.add_revision(project, "delta", "beta", body)
+    (database,) = await make_databases(1)
+    await engine.provision(pg, database)
+    lets_go = "CREATE FUNCTION let_go() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_unlock_all()"
+    await engine.execute(pg, database, "CREATE TABLE mine (a int)", f"{lets_go}; RETURN 1; END $$")
+    await engine.execute(pg, database, "INSERT INTO mine VALUES (0)")
+    async with replaying(project, pg, [database]) as running:
+        view = await running.rollout(select="tenant=t000")
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert (failure.kind, failure.revision) == ("half_applied", "delta")
+        assert "let go of the lock that the migration holds" in failure.message
+    assert await engine.fetch(pg, database, "SELECT a FROM mine") == [(1,)], "done once"
+    assert await engine.fetch(pg, database, "SELECT version_num FROM alembic_version") == [("beta",)]
+
+
 async def test_what_a_server_says_of_compiled_sql_shows_no_secret(
     project: Path, pg: Server, make_databases: MakeDatabases
 ) -> None:

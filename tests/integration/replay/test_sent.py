@@ -285,6 +285,40 @@ async def test_values_that_no_literal_means_run_online_and_others_come_to_the_sa
     assert found == found[:1] * 4
 
 
+async def test_a_plan_that_goes_online_in_two_places_is_proved(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    asks = "op.execute(sa.text('INSERT INTO t VALUES (:n)').bindparams(n=op.get_bind().scalar(sa.text('TABLE t'))))"
+    bodies = ["op.execute('CREATE TABLE t (a int)')", asks, "op.execute('INSERT INTO t VALUES (1)')", asks]
+    project = guarded.make_project(tmp_path / "project", *bodies)
+    databases = await make_databases(4)
+    async with engine.running(guarded.registry_of(project, pg, databases), max_concurrent=1) as running:
+        assert (await running.rollout()).counts == {"succeeded": 4}
+        assert guarded.judged(running).execution == "mixed", guarded.judged(running).reason
+        assert sorted(guarded.ways(running).values()) == ["mixed"] * 2 + ["online"] * 2
+    found = [await guarded.picture(pg, database, ("t",)) for database in databases]
+    assert found == found[:1] * 4
+
+
+@pytest.mark.parametrize("asks_first", [False, True])
+async def test_a_type_is_made_in_one_run_of_env_py_with_what_names_it(
+    asks_first: bool, pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    """SQLAlchemy makes it once in a run: one run for each part of a plan would make it twice."""
+    made = "op.create_table({!r}, sa.Column('a', sa.Enum('sad', 'ok', name='Mood')))"
+    asks = f"op.get_bind().scalar(sa.text('TABLE users'))\n{made.format('asking')}"
+    bodies = [asks, made.format("told")] if asks_first else [made.format("told"), asks]
+    project = guarded.make_project(tmp_path / "project", guarded.USERS, *bodies)
+    databases = await make_databases(5)
+    for execution, some in (("auto", databases[:4]), ("replay", databases[4:])):
+        registry = guarded.registry_of(project, pg, some, execution=execution)
+        async with engine.running(registry, max_concurrent=1) as running:
+            view = await running.rollout()
+            assert (view.counts, view.executions) == ({"succeeded": len(some)}, {"online": len(some)}), view.failures
+            if execution == "replay":
+                assert "type mood, which is made once in a run of env.py" in str(guarded.judged(running).reason)
+
+
 TYPED = """
 import datetime, decimal, enum, uuid
 class Mood(enum.Enum):

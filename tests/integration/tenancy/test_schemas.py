@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy.engine import make_url
 
-from orchestrator.databases.base import Heads, Limits, Place
+from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetError
 from orchestrator.events import MigrationRetried, PlanJudged
-from orchestrator.registry.model import Execution, Target
+from orchestrator.registry.model import Execution, Heads, Target
 from orchestrator.rollout.state import Direction, MigrationState, Request
 from tests import engine, environments
 from tests.environments import Template

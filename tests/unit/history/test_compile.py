@@ -358,6 +358,19 @@ def test_env_py_that_may_do_more_runs_online(project: Path, before: str, after: 
     assert step.reason is None if said is None else said in str(step.reason)
 
 
+def test_an_env_py_that_sends_something_after_the_revisions_runs_online(project: Path) -> None:
+    environments.use_transaction_per_migration(project)
+    environments.add_revision(project, "one", None, "op.execute('SELECT 1')")
+    env = project / "alembic" / "env.py"
+    inside = "            context.run_migrations()\n"
+    assert env.read_text().count(inside) == 1
+    env.write_text(
+        env.read_text().replace("context.run_migrations()\n", "context.run_migrations(); context.execute('GRANT')\n")
+    )
+    (step,) = rendered(project).steps
+    assert step.reason == "env.py sends statements of its own"
+
+
 def test_the_rest_of_a_revision_that_committed_before_is_marked(project: Path) -> None:
     body = """
     op.execute('SELECT 1')

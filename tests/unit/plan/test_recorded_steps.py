@@ -202,9 +202,9 @@ def test_in_one_transaction_all_are_recorded_or_none_is() -> None:
 def test_a_plan_that_asks_keeps_its_rendering_until_it_is_filled() -> None:
     for each in (True, False):
         whole = compiled(PLAN, steps(each=each))
-        assert whole.asking == steps(each=each)
+        assert (whole.asks, whole.rendering) == (True, steps(each=each))
         assert (whole.recorded, whole.per_migration) == ((), each)
-    assert compiled(PLAN, steps(b=RenderedStep("b", ("b",), (BEGIN, "B", COMMIT)))).asking is None
+    assert not compiled(PLAN, steps(b=RenderedStep("b", ("b",), (BEGIN, "B", COMMIT)))).asks
 
 
 def test_two_renderings_agree_that_it_asks_or_it_is_not_recorded() -> None:
