@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateTable, DropTable
 
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import applications, failures, index_order, seen, session, tasklocal, watching
@@ -320,7 +320,8 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     insert_rows = impl.bulk_insert
 
     def take(construct: Any, parameters: Mapping[str, Any]) -> None:
-        if getattr(construct, "table", None) is version:
+        dropped = construct.element if isinstance(construct, DropTable) else None
+        if version is dropped or version is getattr(construct, "table", None):
             return  # the version table is our own business
         if isinstance(construct, CreateTable) and construct.element is version:
             rendering.create_version = literals.render(construct, {})
