@@ -29,6 +29,7 @@ from orchestrator.history.session import Session
 from orchestrator.history.step_recorder import StepRecorder
 from orchestrator.history.traced import Traced, Tracer
 from orchestrator.history.wire import INSTEAD, Wire
+from orchestrator.plan import sanitise
 from orchestrator.plan.lasting import Lasting
 from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
@@ -204,7 +205,7 @@ class _Progress:
             self.committed.executed(connection, sql, alone)
         self.may_have_moved = self.may_have_moved or _MAY_MOVE.search(sql) is not None
         if self.job.observed and not self.walking and not self._is_alembics(sql):
-            self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
+            self.remark(f"env.py sends SQL of its own: {sanitise.shown(sql, self.job.rules.dialect)[:60]}")
 
     def commits(self, connection: int, written: Callable[[], bool]) -> None:
         if self.wire is not None:
