@@ -29,7 +29,7 @@ from orchestrator.history.arguments import TENANT, Arguments
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
-from orchestrator.history.literals import Literals
+from orchestrator.history.literals import Literals, Pieces
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
 from orchestrator.history.outside import mentioned, outside, texts
 from orchestrator.history.rehearsal import dialect_like
@@ -322,57 +322,81 @@ def _meet(dialect: Dialect, job: CompileJob) -> None:
         seen.meet(dialect, job.server)
 
 
+class _Output:
+    """Takes what Alembic would write to its output, statement by statement."""
+
+    def __init__(self, context: MigrationContext, rendering: _Rendering) -> None:
+        self._impl, self._rendering, self._version = context.impl, rendering, context._version
+        self._dialect, self._literals = context.dialect, Literals(context.dialect)
+        rehearsed = dialect_like(context.dialect, context.opts.get("dialect_opts") or {})
+        _meet(rehearsed, rendering.job)
+        self._speaker = Speaker(self._literals, rehearsed)
+        self._insert_rows = self._impl.bulk_insert
+        self._gathered: list[Pieces] | None = None
+
+    def take(self, construct: Any, parameters: Mapping[str, Any]) -> None:
+        if getattr(construct, "table", None) is self._version or _drops(construct, self._version):
+            return  # the version table is our own business
+        if isinstance(construct, CreateTable) and construct.element is self._version:
+            self._rendering.create_version = self._literals.render(construct, {})
+            return
+        if seen.hangs_on_version(construct, self._dialect):
+            self._rendering.note("its SQL hangs on the server's version")
+        pieces = self._speaker.pieces(construct, parameters)
+        if self._gathered is not None:
+            self._gathered.append(pieces)
+        else:
+            self._rendering.said(self._speaker.spoken([pieces], construct, parameters))
+
+    # In the place of the implementation's methods of these names
+
+    def execute(
+        self, construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None
+    ) -> None:
+        if execution_options or multiparams:
+            self._rendering.note("it gives options or many sets of parameters with a statement")
+        self.take(construct, params or {})
+
+    def static_output(self, written: str) -> None:
+        if not written.startswith("-- Running "):
+            self._rendering.note("it writes to Alembic's output")
+
+    def bulk_insert(self, table: Any, rows: Any, multiinsert: bool = True) -> None:
+        """Alembic renders each row; online they are executed together."""
+        if len({frozenset(row) for row in rows}) > 1:
+            self._rendering.note(
+                "it inserts rows with different columns: executed together, all have those of the first"
+            )
+        if not rows or not multiinsert:
+            return self._insert_rows(table, rows, multiinsert)
+        gathered: list[Pieces] = []
+        self._gathered = gathered
+        try:
+            self._insert_rows(table, rows)
+        finally:
+            self._gathered = None
+        self._rendering.said(self._speaker.spoken(gathered, table.insert().inline(), rows))
+
+
 def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     """Let everything that Alembic would write to its output come to us."""
-    dialect, impl = context.dialect, context.impl
-    literals, version = Literals(dialect), context._version
-    rehearsed = dialect_like(dialect, context.opts.get("dialect_opts") or {})
-    _meet(rehearsed, rendering.job)
-    speaker = Speaker(literals, rehearsed)
-    insert_rows = impl.bulk_insert
-
-    def take(construct: Any, parameters: Mapping[str, Any]) -> None:
-        if getattr(construct, "table", None) is version or _drops(construct, version):
-            return  # the version table is our own business
-        if isinstance(construct, CreateTable) and construct.element is version:
-            rendering.create_version = literals.render(construct, {})
-            return
-        if seen.hangs_on_version(construct, dialect):
-            rendering.note("its SQL hangs on the server's version")
-        if (spoken := speaker.one(construct, parameters)) is not None:
-            rendering.said(spoken)
-
-    def execute(construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None) -> None:
-        if execution_options or multiparams:
-            rendering.note("it gives options or many sets of parameters with a statement")
-        take(construct, params or {})
-
-    def static_output(written: str) -> None:
-        if not written.startswith("-- Running "):
-            rendering.note("it writes to Alembic's output")
-
-    def bulk_insert(table: Any, rows: Any, multiinsert: bool = True) -> None:
-        if len({frozenset(row) for row in rows}) > 1:
-            rendering.note("it inserts rows with different columns: executed together, all have those of the first")
-        if not rows or not multiinsert:
-            return insert_rows(table, rows, multiinsert)
-        with speaker.gathering() as gathered:
-            insert_rows(table, rows)
-        rendering.said(speaker.together(gathered, table.insert().inline(), rows))
-
-    index_order.settle(impl)
-    bind = SilentBind(dialect, take, rendering.asked)
-    bind.version_table = version
-    handed: Any = bind
-    context.connection = impl.connection = handed
-    replaced: Any = impl
-    replaced._exec, replaced.static_output, replaced.bulk_insert = execute, static_output, bulk_insert
+    output = _Output(context, rendering)
+    index_order.settle(context.impl)
+    bind = SilentBind(context.dialect, output.take, rendering.asked)
+    bind.version_table = context._version
+    replaced, named, hidden = (_any(one) for one in (context.impl, context, context.dialect))
+    named.connection = replaced.connection = bind
+    replaced._exec, replaced.static_output = output.execute, output.static_output
+    replaced.bulk_insert = output.bulk_insert
     replaced.emit_begin = lambda: rendering.mark(Mark.BEGIN)
     replaced.emit_commit = lambda: rendering.mark(Mark.COMMIT)
-    named: Any = context
     named.version_table = rendering.job.version_table
     named.version_table_schema = rendering.job.version_table_schema
-    context.__class__ = watching.watched(type(context), rendering, watching.CONTEXT)
-    replaced.__class__ = watching.watched(type(impl), rendering, watching.IMPLEMENTATION)
-    hidden: Any = dialect
-    hidden.__class__ = watching.watched(type(dialect), rendering, watching.DIALECT)
+    named.__class__ = watching.watched(type(named), rendering, watching.CONTEXT)
+    replaced.__class__ = watching.watched(type(replaced), rendering, watching.IMPLEMENTATION)
+    hidden.__class__ = watching.watched(type(hidden), rendering, watching.DIALECT)
+
+
+def _any(one: Any) -> Any:
+    """What is changed from outside, which its type does not foresee."""
+    return one

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect
 
-from orchestrator.history.literals import UnfaithfulError
+from orchestrator.history.literals import Pieces, UnfaithfulError
 from orchestrator.history.rehearsal import Sent
 from orchestrator.registry.model import MYSQL_DIALECTS
 
@@ -51,10 +51,8 @@ def digest(sent: Sent, dialect: Dialect) -> str:
     return made.hexdigest()
 
 
-def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect, *, in_columns: bool) -> None:
-    """Raise UnfaithfulError unless these texts, in `pieces`, mean what was sent. `in_columns`: their values are those
-    of columns, which give them their types."""
-    allowed = _IN_COLUMNS if in_columns else _ANYWHERE
+def prove(texts: Sequence[Pieces], sent: Sequence[Sent], dialect: Dialect) -> None:
+    """Raise UnfaithfulError unless these texts mean what was sent."""
     if any(one.many for one in sent) and dialect.driver not in _ROW_BY_ROW | _IN_ONE:
         raise UnfaithfulError(f"{dialect.driver} may send many rows in one statement")
     spread = [(one.statement, row) for one in sent for row in one.rows]
@@ -62,21 +60,22 @@ def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect
         raise UnfaithfulError(f"{dialect.driver} is sent {len(spread)} statements where compiled SQL has {len(texts)}")
     for pieces, (statement, row) in zip(texts, spread, strict=True):
         between, values = _apart(statement, row or (), dialect.paramstyle)
-        if _stripped(between) != _stripped(pieces[::2]):
+        if _stripped(between) != _stripped(pieces.parts[::2]):
             raise UnfaithfulError("online its SQL is another text")
-        for value, literal in zip(values, pieces[1::2], strict=True):
+        allowed = _IN_COLUMNS if pieces.in_columns else _ANYWHERE
+        for value, literal in zip(values, pieces.parts[1::2], strict=True):
             _prove_value(value, literal, dialect, allowed)
-        if not in_columns and _orders_by_value(between, values):
+        if not pieces.in_columns and _orders_by_value(between, values):
             raise UnfaithfulError("a bound number that rows are ordered by has no faithful literal")
 
 
-def written(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect) -> tuple[str, ...]:
+def written(texts: Sequence[Pieces], sent: Sequence[Sent], dialect: Dialect) -> tuple[str, ...]:
     """Texts that were proved, as so many statements as the driver sends. Raises UnfaithfulError where that is not
     known."""
-    found = tuple("".join(pieces) for pieces in texts)
+    found = tuple(pieces.text for pieces in texts)
     if dialect.driver not in _IN_ONE or not any(one.many for one in sent) or not all(map(_is_plain_row, texts)):
         return found
-    head = texts[0][0].removesuffix("(")
+    head = texts[0].parts[0].removesuffix("(")
     together = head + ", ".join(text.removeprefix(head) for text in found)
     if len(together.encode()) > _MOST_BYTES:
         raise UnfaithfulError(f"{dialect.driver} may send its rows in several statements")
@@ -90,8 +89,9 @@ def _orders_by_value(between: Sequence[str], values: Sequence[Any]) -> bool:
     return any(type(value) is int and _PLACED.search(text) for text, value in zip(before, values, strict=True))
 
 
-def _is_plain_row(pieces: Sequence[str]) -> bool:
-    return pieces[0].endswith(" VALUES (") and pieces[-1] == ")" and {", "}.issuperset(pieces[2:-1:2])
+def _is_plain_row(pieces: Pieces) -> bool:
+    first, *between, last = pieces.parts[::2] if len(pieces.parts) > 1 else ("", "")
+    return first.endswith(" VALUES (") and last == ")" and {", "}.issuperset(between)
 
 
 def _apart(statement: str, row: Any, style: str) -> tuple[list[str], list[Any]]:

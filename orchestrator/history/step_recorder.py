@@ -23,7 +23,7 @@ from sqlalchemy.sql.dml import Insert, UpdateBase
 
 from orchestrator.history import index_order, noticing, session, watching
 from orchestrator.history.bind import returns_rows
-from orchestrator.history.literals import Literals, UnfaithfulError
+from orchestrator.history.literals import Literals, Pieces, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan import catalog_reads, recorded
 from orchestrator.plan.compiled import Mark
@@ -252,14 +252,14 @@ class StepRecorder:
         assert self._speaker is not None
         try:
             pieces = [self._pieces(self._speaker, construct, values) for values in several]
-            return self._speaker.together(pieces, construct, several if len(several) > 1 else several[0])
+            return self._speaker.spoken(pieces, construct, several if len(several) > 1 else several[0])
         except UnfaithfulError as exc:
             self.note(f"it cannot be written as text: {exc}")
         except Exception as exc:  # whatever it is, the revision itself goes on
             self.note(f"it cannot be written as text: {type(exc).__name__}")
         return None
 
-    def _pieces(self, speaker: Speaker, construct: Any, values: Any) -> list[str]:
+    def _pieces(self, speaker: Speaker, construct: Any, values: Any) -> Pieces:
         if isinstance(construct, Insert) and values:
             construct, values = construct.values(**values), {}
         return speaker.pieces(construct, values or {})
