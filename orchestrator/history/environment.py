@@ -135,8 +135,9 @@ class _Progress:
         self.tracer = Tracer(job.rules.dialect) if job.traced else None
         may_record = job.observed and job.schema is not None and job.plan.direction != "stamp"
         self.steps = StepRecorder(job.rules.schema, job.schema or "") if may_record else None
-        hears = self.steps.hears if self.steps is not None else _nothing
-        self.wire = Wire(job.version_table, self.remark, hears) if job.observed else None
+        self.wire = Wire(job.version_table, self.remark) if job.observed else None
+        if self.wire is not None and self.steps is not None:
+            self.wire.hears = self.steps.hears
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -426,10 +427,6 @@ def settle(job: Settled, options: dict[str, Any]) -> None:
             )
         if ours is not None:
             options[name] = ours
-
-
-def _nothing(what: str) -> None:
-    pass
 
 
 def _names(heads: tuple[str, ...]) -> str:
