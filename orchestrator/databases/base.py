@@ -16,8 +16,7 @@ from orchestrator.errors import TargetError, TargetUnreachableError
 from orchestrator.events import Statement
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Heads, Target
 from orchestrator.sessions import SessionRules
 
 # Told what a target's version table holds (None: there is none), or why it cannot be read.

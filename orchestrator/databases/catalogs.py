@@ -9,7 +9,7 @@ from orchestrator.databases.base import Place
 from orchestrator.errors import TargetLockedError, TargetUnreachableError
 from orchestrator.plan import catalog as catalogs
 from orchestrator.plan.catalog import Catalog, Line
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 # A catalog of 10,000 tables takes some seconds.
 LONGEST_SECONDS = 120.0

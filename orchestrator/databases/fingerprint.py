@@ -17,8 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from orchestrator.databases import fingerprint_objects, fingerprint_relations
 from orchestrator.databases.fingerprint_parts import BETWEEN, EXACT, FIRST, FREE, LAST, NAMED
 from orchestrator.databases.quoting import literal, quoted
+from orchestrator.observe import redact_sql
+from orchestrator.observe.plain import escaped
 from orchestrator.plan import roles
 
+# Characters of a line that are shown, and in which secrets are looked for: a function's text may have millions.
+_SHOWN, _LOOKED_AT = 300, 16_000
 _LINES = (*fingerprint_relations.LINES, *fingerprint_objects.LINES)
 _QUERY = f"""WITH spaces AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE n.nspname !~ '^pg_(toast|temp)'
     AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND CASE WHEN {{anywhere}} THEN true
@@ -106,12 +110,22 @@ def _forms(name: str) -> tuple[str, ...]:
 
 
 def difference(first: tuple[str, ...], second: tuple[str, ...], most: int = 5) -> str:
-    """What one schema has and the other has not, in words, some lines of it.
+    """What one schema has and the other has not, in words, some lines of it. What may be a secret in them is masked.
 
     >>> difference(("a", "b"), ("b", "c"))
     'only in the first: a; only in the second: c'
+    >>> difference((), ("function | f | SELECT set_config('app.secret_key', 'hunter2', true)",))
+    "only in the second: function | f | SELECT set_config('app.secret_key', ***, true)"
+    >>> difference(("column | t | 1 | api_key | text | 'hunter2'",), ())
+    'only in the first: column | t | 1 | api_key | text | ***'
     """
     ours, theirs = sorted(set(first) - set(second)), sorted(set(second) - set(first))
-    found = [f"only in the first: {line}" for line in ours] + [f"only in the second: {line}" for line in theirs]
+    found = [("first", line) for line in ours] + [("second", line) for line in theirs]
     more = f"; and {len(found) - most} more" if len(found) > most else ""
-    return "; ".join(" ".join(line.split())[:300] for line in found[:most]) + more
+    return "; ".join(f"only in the {which}: {_shown(line)}" for which, line in found[:most]) + more
+
+
+def _shown(line: str) -> str:
+    """On one line; it is masked before, since the end of a line ends a comment."""
+    column = line.split(" | ", 4)[3] if line.startswith("column | ") else None
+    return escaped(" ".join(redact_sql.text(line[:_LOOKED_AT], column).split())[:_SHOWN])

@@ -43,7 +43,7 @@ from orchestrator.databases.quoting import backquoted
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules
 
 # Tell two servers, or a server before and after a restart, apart without any privilege: both numbers of seconds are of

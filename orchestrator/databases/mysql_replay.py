@@ -36,7 +36,7 @@ from orchestrator.plan import rowless
 from orchestrator.plan.compiled import Script
 from orchestrator.plan.lasting import Lasting
 
-_TABLE_EXISTS = 1050
+_TABLE_EXISTS, _NOT_ROLLED_BACK, _LOST = 1050, 1196, "2013"
 # Modes in which a server reads what stands between quotes otherwise than it was rendered for.
 _READS_OTHERWISE = frozenset({"NO_BACKSLASH_ESCAPES", "ANSI_QUOTES"})
 
@@ -152,9 +152,8 @@ class _Sending:
             with singly.told(one, "mysql", self._on_sent):
                 await self._send(one)
         except MigrationFailedError as exc:
+            await self._roll_back(one)
             self._lasting.complete(exc, self._redacted)
-            with suppress(TargetError), bounded(self._place):
-                await ask(self._connection, "ROLLBACK")
             raise
         if one.role is Role.REVISION:
             self._lasting.executed(one.text)
@@ -163,12 +162,21 @@ class _Sending:
         elif one.role is Role.COMMIT:
             self._lasting.committed()
 
+    async def _roll_back(self, failed: Sent) -> None:
+        """Tables whose engine has no transactions keep what was done to them, of which the server warns."""
+        with suppress(TargetError), bounded(self._place):
+            await ask(self._connection, "ROLLBACK")
+            warnings = await ask(self._connection, "SHOW WARNINGS")
+            if any(number == _NOT_ROLLED_BACK for _, number, _ in warnings):
+                self._lasting.not_taken_back(failed.text if failed.role is Role.REVISION else None)
+
     def left(self) -> MigrationFailedError | None:
         """The failure when it was ended in the middle, and something of a revision stays."""
         one = self._current
         exc = MigrationFailedError(
             f"revision {one.revision if one else None}: the session that held the target's lock was lost",
             revision=one.revision if one else None,
+            code=_LOST,
             statement=self._redacted(one.text) if one and one.role is Role.REVISION else None,
         )
         self._lasting.complete(exc, self._redacted)
@@ -197,7 +205,7 @@ class _Sending:
         return MigrationFailedError(
             self._redacted(f"{where}{said or 'the session was lost'}"),
             kind=REPLAY_REFUSED,
-            code=str(number) if number else None if isinstance(exc, UnicodeError) else "2013",
+            code=str(number) if number else None if isinstance(exc, UnicodeError) else _LOST,
             revision=one.revision,
             statement=self._redacted(one.text) if one.role is Role.REVISION else None,
             remedy="end the session that holds the lock or its transaction, or retry at a quieter time"

@@ -44,7 +44,7 @@ from orchestrator.events import Statement
 from orchestrator.plan import indexes
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules, Timeouts
 
 _CLEANUP_SECONDS = 10.0

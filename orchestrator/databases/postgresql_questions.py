@@ -51,20 +51,25 @@ BLOCKERS = """SELECT a.pid, a.application_name, a.state, extract(epoch FROM now(
 
 # What makes a statement mean one thing in one session and another in the next. Left out is what we set ourselves, and
 # what names the client. The encoding counts where the server takes the bytes as they come. Asked within env.py's
-# transaction and outside of ours, whose isolation is then what a plain BEGIN gives.
-STATE = """SELECT name::text, setting::text FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
+# transaction and outside of ours, whose isolation is then what a plain BEGIN gives. What a client has set is told as
+# such, but for what drivers set at times: the next database, or its server, may have another value, which only one of
+# the two sessions then has.
+STATE = """SELECT name::text, CASE WHEN source IN ('client', 'session') AND name <> 'jit' AND name !~ '^transaction_'
+    THEN setting || ' (set for the session)' ELSE setting END::text
+    FROM pg_catalog.pg_settings WHERE name <> ALL (ARRAY[
     'application_name', 'lock_timeout', 'statement_timeout', 'idle_in_transaction_session_timeout', 'client_encoding',
     'client_connection_check_interval', 'transaction_timeout']) AND name !~ '^tcp_'
     UNION ALL VALUES ('the role', current_user::text), ('the user', session_user::text),
     ('client_encoding', CASE WHEN pg_catalog.current_setting('server_encoding') = 'SQL_ASCII'
     THEN pg_catalog.current_setting('client_encoding') ELSE '' END)"""
 
-# What answers of the catalog hang on beside the schema: where names are looked for, and what the role may see.
+# What answers of the catalog hang on beside the schema: where names are looked for, also once there are more schemas,
+# and what the role may see. The path comes last: one that leads to a tenant's own schema differs by its name.
 STANDING = """SELECT pg_catalog.array_to_string(pg_catalog.current_schemas(false), E'\\n'),
     (SELECT CASE WHEN r.rolsuper THEN 'superuser' ELSE coalesce((SELECT pg_catalog.string_agg(m.rolname, E'\\n'
         ORDER BY m.rolname) FROM pg_catalog.pg_roles m WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'USAGE')
         AND m.oid <> r.oid), '') END FROM pg_catalog.pg_roles r WHERE r.rolname = current_user),
-    pg_catalog.current_setting('server_version_num')"""
+    pg_catalog.current_setting('server_version_num'), pg_catalog.current_setting('search_path')"""
 
 CURRENT_SCHEMA = "SELECT pg_catalog.current_schema()::text"
 

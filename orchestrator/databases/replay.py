@@ -26,7 +26,7 @@ from orchestrator.errors import (
 from orchestrator.events import Statement, now
 from orchestrator.plan import indexes, remains
 from orchestrator.plan.remains import REMEDY, Part
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import Timeouts
 
 WATCH_SECONDS = 1.0

@@ -15,8 +15,7 @@ from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
 from orchestrator.plan.compiled import Begun, Move, Script
 from orchestrator.plan.statements import builds_concurrently, builds_index, terminated
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Target
+from orchestrator.registry.model import Heads, Target
 from orchestrator.sessions import Timeouts
 
 # How a check fails: by making a number of this and the heads, which needs no procedural language.

@@ -20,7 +20,7 @@ from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetE
 from orchestrator.events import Statement, now
 from orchestrator.plan import sanitise
 from orchestrator.plan.compiled import Begun, Compiled, Move, Online, Script, stretches
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 Ask = Callable[[str, float], Awaitable[Sequence[tuple[object, ...]]]]
 CHECKPOINT_SECONDS = 10.0

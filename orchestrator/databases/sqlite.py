@@ -31,7 +31,7 @@ from orchestrator.databases.threads import interruptible
 from orchestrator.errors import MigrationFailedError
 from orchestrator.plan.catalog import Catalog
 from orchestrator.plan.compiled import Compiled, Online
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules
 
 _TABLES = """SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite!_%' ESCAPE '!'

@@ -56,6 +56,8 @@ if sqlite3.sqlite_version_info >= (3, 30):
         "FROM pragma_function_list WHERE NOT builtin ORDER BY 1))"
     )
 STATE = " UNION ALL ".join(_READS)
+# What env.py's sessions may make of a file, for good.
+_KEPT = ("journal_mode", "auto_vacuum", "page_size", "user_version", "application_id")
 
 
 def table_of(place: Place) -> VersionTable:
@@ -140,8 +142,9 @@ class SQLiteReplayer:
     def _fingerprint(self) -> tuple[str, ...]:
         tables = catalogs.tables_of(self._place, ())
         with self._session() as connection:
+            kept = [f"file | {name} | {connection.execute(f'PRAGMA {name}').fetchone()[0]}" for name in _KEPT]
             connection.execute("BEGIN")
-            return sqlite_catalog.exactly(connection, tables)
+            return (*kept, *sqlite_catalog.exactly(connection, tables))
 
 
 def _send(connection: sqlite3.Connection, one: Sent) -> None:

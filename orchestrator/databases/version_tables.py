@@ -14,7 +14,7 @@ from orchestrator.databases.connecting import in_words, translated
 from orchestrator.databases.refusals import version_table_locked
 from orchestrator.databases.scripts import VersionTable
 from orchestrator.errors import TargetError
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 # A statement keeps each table that it reads locked, and its indexes, until it ends; a server has room for some 64 locks
 # for each connection it may have, so that one statement over 17,000 schemas exhausts it.

@@ -202,6 +202,7 @@ class Certification:
             else:
                 with anyio.CancelScope(deadline=deadline):
                     await self._changed.wait()
+                turn.standing = None  # somebody may have changed it meanwhile
 
     @property
     def _asks(self) -> bool:

@@ -9,10 +9,11 @@ from orchestrator.databases.base import REPLAY_REFUSED, Guard, Replayer
 from orchestrator.errors import TargetError
 from orchestrator.execute.certify import Turn
 from orchestrator.execute.classify import ErrorClass, classify
-from orchestrator.execute.recording import UNRECORDED, Recording
+from orchestrator.execute.tracing import UNTRACED, Tracing
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.plan.recorded import digest
-from orchestrator.plan.steps import Heads, Plan
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Heads
 
 # The statement was cancelled, by its time limit or by a person: env.py would be no quicker.
 _CANCELLED = frozenset({"57014", "1317", "1969", "3024"})
@@ -37,10 +38,10 @@ class Course:
         moved: Callable[[Heads | None], TargetError | None],
         on_lasting: Callable[[str], Awaitable[None]],
         redact: Callable[[str], str],
-        recording: Recording = UNRECORDED,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         self._redact = redact
-        self._moved, self._on_lasting, self._recording = moved, on_lasting, recording
+        self._moved, self._on_lasting, self._tracing = moved, on_lasting, tracing
         self._guard, self._plan, self._turn = guard, plan, turn
         self._run_online, self._on_step, self._on_refused = online, on_step, on_refused
         self._ways: set[str] = set()
@@ -85,7 +86,7 @@ class Course:
 
     async def _replay(self, replayer: Replayer, compiled: Compiled, scripts: tuple[Script, ...]) -> None:
         self._ways.add("replay")
-        with self._recording.segment("replay", [name for script in scripts for name in script.revisions]) as part:
+        with self._tracing.segment("replay", [name for script in scripts for name in script.revisions]) as part:
             on_sent = part.statements.append if part is not None else None
             try:
                 await replayer.replay(scripts, compiled.create_version, self._tell, self._on_lasting, on_sent)

@@ -21,8 +21,8 @@ from orchestrator.history.revisions import History
 from orchestrator.plan import reversals
 from orchestrator.plan.back import Return
 from orchestrator.plan.bound import BoundPlanner
-from orchestrator.plan.steps import Heads, Planner
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.plan.steps import Planner
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.ports import Aftermath, Control, Reading, Share
 from orchestrator.rollout.state import Aim, FleetState, Migration, Rollout
 

@@ -10,8 +10,8 @@ from orchestrator.errors import HALF_APPLIED, NOT_AT_GOAL, MigrationFailedError,
 from orchestrator.execute.online import GUARD_LOST
 from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan import doubt
-from orchestrator.plan.steps import Heads, Plan
-from orchestrator.registry.model import MYSQL_DIALECTS
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import MYSQL_DIALECTS, Heads
 
 if TYPE_CHECKING:
     from orchestrator.execute.migrate import Attempt, Work

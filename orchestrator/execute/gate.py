@@ -10,8 +10,7 @@ import anyio
 
 from orchestrator import events
 from orchestrator.execute.predictions import Predictions, Stretch
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Registry, Target
+from orchestrator.registry.model import Heads, Registry, Target
 from orchestrator.rollout import windows
 from orchestrator.rollout.state import BACKFILL, Migration, MigrationState, Rollout
 from orchestrator.rollout.windows import Freeze, Held, Verdict

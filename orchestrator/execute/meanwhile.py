@@ -15,7 +15,8 @@ from orchestrator.errors import (
     TargetError,
 )
 from orchestrator.history.workers import WORKER_DIED
-from orchestrator.plan.steps import Direction, Heads, Plan
+from orchestrator.plan.steps import Direction, Plan
+from orchestrator.registry.model import Heads
 
 _OWN = (HALF_APPLIED, WORKER_DIED, BACKUP, VERIFY, BACKFILL_STOPPED, BACKFILL_ABORTED)
 

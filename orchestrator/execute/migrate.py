@@ -31,15 +31,15 @@ from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
 from orchestrator.execute.questions import OnBatch
-from orchestrator.execute.recording import UNRECORDED, Recording
 from orchestrator.execute.refusing import not_there, refuse_impossible, refuse_mixed, unplanned
+from orchestrator.execute.tracing import UNTRACED, Tracing
 from orchestrator.history import failures
 from orchestrator.history.jobs import MigrateJob
 from orchestrator.history.revisions import History
 from orchestrator.plan.back import Return
 from orchestrator.plan.catalog import Catalog
-from orchestrator.plan.steps import Heads, Plan, Planning
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.plan.steps import Plan, Planning
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.state import Failure
 
 log = structlog.get_logger(__name__)
@@ -299,21 +299,21 @@ class Migrator:
         lasting = partial(doubts.note, plan)
         asked = partial(_asked, work.on_batch, doubts) if work.on_batch is not None else None
 
-        recording = self._recording(work, place)
+        tracing = self._tracing(work, place)
 
         async def online(part: Plan) -> None:
             job = replace(self._job(work, place, part, guard), observed=turn.watched)
             if turn.watched and turn.compiled is None:
                 job = replace(job, schema=standing.question(place))
             run = partial(self._runner.run, on_observed=turn.noticed, on_lasting=lasting, on_batch=asked)
-            with recording.segment("online", part.steps) as segment:
+            with tracing.segment("online", part.steps) as segment:
                 if segment is not None:
-                    job, run = replace(job, recorded=True), partial(run, on_recorded=segment.heard)
+                    job, run = replace(job, traced=True), partial(run, on_traced=segment.heard)
                 await run(job, guard, work.on_step, alone=work.alone)
 
         remaining = partial(work.planner.plan, since=work.origin(plan))
         told = work.on_step, work.on_refused, ours.moved, lasting
-        course = Course(guard, remaining, turn, online, *told, partial(_redacted, work), recording)
+        course = Course(guard, remaining, turn, online, *told, partial(_redacted, work), tracing)
         try:
             await course.run(plan)
         finally:
@@ -324,12 +324,12 @@ class Migrator:
             await _witness(guard.replayer, turn, place)
         return done
 
-    def _recording(self, work: Work, place: Place) -> Recording:
+    def _tracing(self, work: Work, place: Place) -> Tracing:
         if not self._traced:
-            return UNRECORDED
+            return UNTRACED
         target, occasion = work.target, work.occasion
         who = {"tenant": target.tenant, "track": target.track, "shard": target.shard}
-        return Recording(place, {**who, "rollout": occasion.rollout, "wave": occasion.wave}, self._publish)
+        return Tracing(place, {**who, "rollout": occasion.rollout, "wave": occasion.wave}, self._publish)
 
     def _verified(self, work: Work, plan: Plan, heads: Heads | None, attempt: Attempt) -> Done:
         """Env.py returning says little: what the version table holds now is what was done."""

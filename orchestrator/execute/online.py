@@ -20,7 +20,7 @@ from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.execute.questions import OnBatch, Questions
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
-from orchestrator.history.recorded import Recorded
+from orchestrator.history.traced import Traced
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
 
 GUARD_LOST = "guard_lost"
@@ -49,12 +49,12 @@ class OnlineRunner:
         on_observed: Callable[[Observed], None] = lambda observed: None,
         on_lasting: OnLasting | None = None,
         on_batch: OnBatch | None = None,
-        on_recorded: Callable[[Recorded], None] = lambda recorded: None,
+        on_traced: Callable[[Traced], None] = lambda traced: None,
     ) -> None:
         """Bring the target along its plan; returns when env.py has ended.
 
-        `on_observed` is called from another thread, of a job that is `observed`; so is `on_recorded`, of one that is
-        `recorded`. `on_lasting` is awaited before a
+        `on_observed` is called from another thread, of a job that is `observed`; so is `on_traced`, of one that is
+        `traced`. `on_lasting` is awaited before a
         revision does the first thing that stays whatever becomes of it, and `on_batch` before batches of a backfill;
         without it, backfills pace themselves. `alone`: in a process of its own.
         Raises TargetError. When the guard is lost or this task is cancelled, the migration's backends are ended on the
@@ -71,7 +71,7 @@ class OnlineRunner:
             on_observed,
             _from_thread(on_lasting or _unnoted, patience.seconds if patience else None),
             questions.ask if questions is not None else None,
-            on_recorded,
+            on_traced,
         )
         migrate = self._workers.migrate_alone if alone else self._workers.migrate
         call = partial(migrate, job, observer, watch.handle)

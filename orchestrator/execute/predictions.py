@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 QUANTILE = 0.95
 # The newest count: tables grow.

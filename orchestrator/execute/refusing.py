@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from orchestrator.errors import NOT_AT_GOAL, MigrationFailedError, TargetAheadError
 from orchestrator.history.revisions import History
-from orchestrator.plan.steps import Heads, Plan
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Heads
 
 
 def not_there(heads: Heads, expected: str) -> MigrationFailedError:

@@ -26,11 +26,13 @@ def reader(place: Place, guard: Guard) -> ReadStanding | None:
 
     async def read() -> Standing | None:
         try:
-            (row,) = await guard.ask(STANDING, SECONDS)
+            ((*row, path),) = await guard.ask(STANDING, SECONDS)
             beside = [await guard.ask(_OF_A_SCHEMA.format(fingerprint.query(name)), SECONDS) for name in others]
             lines = await replayer.fingerprint()
         except TargetError:
             return None
+        if place.target.schema is None:
+            row.append(path)
         session = [f"session | {_unnamed(str(value), place.target.schema)}" for value in row]
         return (*lines, *session, *(f"beside | {rows[0][0]}" for rows in beside))
 

@@ -12,8 +12,7 @@ from orchestrator.errors import OrchestratorError, TargetError, TargetUnreachabl
 from orchestrator.execute.classify import is_server_down
 from orchestrator.execute.migrate import Migrator
 from orchestrator.execute.slots import Slots
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Registry, Target, TargetKey
+from orchestrator.registry.model import Heads, Registry, Target, TargetKey
 
 log = structlog.get_logger(__name__)
 

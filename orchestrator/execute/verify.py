@@ -11,7 +11,8 @@ from orchestrator.databases.questions import VERIFY
 from orchestrator.errors import MigrationFailedError, TargetError, TargetLockedError
 from orchestrator.execute import answers
 from orchestrator.history.revisions import History
-from orchestrator.plan.steps import Direction, Heads
+from orchestrator.plan.steps import Direction
+from orchestrator.registry.model import Heads
 from orchestrator.registry.precautions import Assertion, RowGuard, Verification, shortened
 
 # A table's rows by its name as the guard writes it; None: there is no such table.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
 from orchestrator.plan import indexes, outside, remains
 from orchestrator.plan.remains import REMEDY, Part, shortened
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 # SQLSTATEs of a connection that was lost: what was on its way may have been done.
 _CONNECTION_LOST = "08"

@@ -20,7 +20,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import Script, ScriptDirectory
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import CompileError
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateTable, DropTable
 
 from orchestrator.errors import MigrationFailedError
 from orchestrator.history import applications, failures, index_order, seen, session, tasklocal, watching
@@ -29,7 +29,7 @@ from orchestrator.history.arguments import TENANT, Arguments
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
 from orchestrator.history.environment import settle, steps_of
 from orchestrator.history.jobs import CompileJob
-from orchestrator.history.literals import Literals
+from orchestrator.history.literals import Literals, Pieces
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
 from orchestrator.history.outside import mentioned, outside, texts
 from orchestrator.history.rehearsal import dialect_like
@@ -168,11 +168,15 @@ class _Rendering:
             self.everywhere = self.afterwards = "env.py sends statements of its own"
             return
         problem = self._objection(sql)
-        if problem and leaves_session(problem):
-            self.everywhere = self.everywhere or f"{self.current} runs before it, and changes its session"
         if problem:
+            self._follow([problem])
             self.note(problem)
         self._items.append(sql)
+
+    def _follow(self, problems: Iterable[str | None]) -> None:
+        """What comes after a revision that changes its session runs in that session."""
+        if any(problem and leaves_session(problem) for problem in problems):
+            self.everywhere = self.everywhere or f"{self.current} runs before it, and changes its session"
 
     def _objection(self, sql: str) -> str | None:
         if self.job.dialect != "postgresql":
@@ -187,7 +191,10 @@ class _Rendering:
         sent = [item for item in items if not isinstance(item, Mark)]
         reason = self._reason and failures.redact(self._reason, self.job.secrets)
         if reason:
-            sent += texts(file)
+            own = tuple(texts(file))  # it need not have been rendered to its end
+            sent += own
+            if self.job.dialect == "sqlite":  # of other databases, see `lingers`
+                self._follow(objection(text, "sqlite") for text in own)
             items = tuple(item for item in items if isinstance(item, Mark))
         if not reason and (named := self._secret(sent)) is not None:
             reason = f"it sends the value of {named}, which may be a secret"
@@ -304,61 +311,92 @@ class _Environment(watching.WatchedEnvironment):
         _take_over(context, self._rendering)
 
 
+def _drops(construct: Any, table: Any) -> bool:
+    """So Alembic does to the version table, offline only, when no revision is left."""
+    return isinstance(construct, DropTable) and construct.element is table
+
+
 def _meet(dialect: Dialect, job: CompileJob) -> None:
     """Let it render for the job's server, where that makes a difference."""
     if job.server and job.dialect in MYSQL_DIALECTS:
         seen.meet(dialect, job.server)
 
 
+class _Output:
+    """Takes what Alembic would write to its output, statement by statement."""
+
+    def __init__(self, context: MigrationContext, rendering: _Rendering) -> None:
+        self._impl, self._rendering, self._version = context.impl, rendering, context._version
+        self._dialect, self._literals = context.dialect, Literals(context.dialect)
+        rehearsed = dialect_like(context.dialect, context.opts.get("dialect_opts") or {})
+        _meet(rehearsed, rendering.job)
+        self._speaker = Speaker(self._literals, rehearsed)
+        self._insert_rows = self._impl.bulk_insert
+        self._gathered: list[Pieces] | None = None
+
+    def take(self, construct: Any, parameters: Mapping[str, Any]) -> None:
+        if getattr(construct, "table", None) is self._version or _drops(construct, self._version):
+            return  # the version table is our own business
+        if isinstance(construct, CreateTable) and construct.element is self._version:
+            self._rendering.create_version = self._literals.render(construct, {})
+            return
+        if seen.hangs_on_version(construct, self._dialect):
+            self._rendering.note("its SQL hangs on the server's version")
+        pieces = self._speaker.pieces(construct, parameters)
+        if self._gathered is not None:
+            self._gathered.append(pieces)
+        else:
+            self._rendering.said(self._speaker.spoken([pieces], construct, parameters))
+
+    # In the place of the implementation's methods of these names
+
+    def execute(
+        self, construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None
+    ) -> None:
+        if execution_options or multiparams:
+            self._rendering.note("it gives options or many sets of parameters with a statement")
+        self.take(construct, params or {})
+
+    def static_output(self, written: str) -> None:
+        if not written.startswith("-- Running "):
+            self._rendering.note("it writes to Alembic's output")
+
+    def bulk_insert(self, table: Any, rows: Any, multiinsert: bool = True) -> None:
+        """Alembic renders each row; online they are executed together."""
+        if len({frozenset(row) for row in rows}) > 1:
+            self._rendering.note(
+                "it inserts rows with different columns: executed together, all have those of the first"
+            )
+        if not rows or not multiinsert:
+            return self._insert_rows(table, rows, multiinsert)
+        gathered: list[Pieces] = []
+        self._gathered = gathered
+        try:
+            self._insert_rows(table, rows)
+        finally:
+            self._gathered = None
+        self._rendering.said(self._speaker.spoken(gathered, table.insert().inline(), rows))
+
+
 def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     """Let everything that Alembic would write to its output come to us."""
-    dialect, impl = context.dialect, context.impl
-    literals, version = Literals(dialect), context._version
-    rehearsed = dialect_like(dialect, context.opts.get("dialect_opts") or {})
-    _meet(rehearsed, rendering.job)
-    speaker = Speaker(literals, rehearsed)
-    insert_rows = impl.bulk_insert
-
-    def take(construct: Any, parameters: Mapping[str, Any]) -> None:
-        if getattr(construct, "table", None) is version:
-            return  # the version table is our own business
-        if isinstance(construct, CreateTable) and construct.element is version:
-            rendering.create_version = literals.render(construct, {})
-            return
-        if (spoken := speaker.one(construct, parameters)) is not None:
-            rendering.said(spoken)
-
-    def execute(construct: Any, execution_options: Any = None, multiparams: Any = None, params: Any = None) -> None:
-        if execution_options or multiparams:
-            rendering.note("it gives options or many sets of parameters with a statement")
-        take(construct, params or {})
-
-    def static_output(written: str) -> None:
-        if not written.startswith("-- Running "):
-            rendering.note("it writes to Alembic's output")
-
-    def bulk_insert(table: Any, rows: Any, multiinsert: bool = True) -> None:
-        if len({frozenset(row) for row in rows}) > 1:
-            rendering.note("it inserts rows with different columns: executed together, all have those of the first")
-        if not rows or not multiinsert:
-            return insert_rows(table, rows, multiinsert)
-        with speaker.gathering() as gathered:
-            insert_rows(table, rows)
-        rendering.said(speaker.together(gathered, table.insert().inline(), rows))
-
-    index_order.settle(impl)
-    bind = SilentBind(dialect, take, rendering.asked)
-    bind.version_table = version
-    handed: Any = bind
-    context.connection = impl.connection = handed
-    replaced: Any = impl
-    replaced._exec, replaced.static_output, replaced.bulk_insert = execute, static_output, bulk_insert
+    output = _Output(context, rendering)
+    index_order.settle(context.impl)
+    bind = SilentBind(context.dialect, output.take, rendering.asked)
+    bind.version_table = context._version
+    replaced, named, hidden = (_any(one) for one in (context.impl, context, context.dialect))
+    named.connection = replaced.connection = bind
+    replaced._exec, replaced.static_output = output.execute, output.static_output
+    replaced.bulk_insert = output.bulk_insert
     replaced.emit_begin = lambda: rendering.mark(Mark.BEGIN)
     replaced.emit_commit = lambda: rendering.mark(Mark.COMMIT)
-    named: Any = context
     named.version_table = rendering.job.version_table
     named.version_table_schema = rendering.job.version_table_schema
-    context.__class__ = watching.watched(type(context), rendering, watching.CONTEXT)
-    replaced.__class__ = watching.watched(type(impl), rendering, watching.IMPLEMENTATION)
-    hidden: Any = dialect
-    hidden.__class__ = watching.watched(type(dialect), rendering, watching.DIALECT)
+    named.__class__ = watching.watched(type(named), rendering, watching.CONTEXT)
+    replaced.__class__ = watching.watched(type(replaced), rendering, watching.IMPLEMENTATION)
+    hidden.__class__ = watching.watched(type(hidden), rendering, watching.DIALECT)
+
+
+def _any(one: Any) -> Any:
+    """What is changed from outside, which its type does not foresee."""
+    return one

@@ -24,11 +24,12 @@ from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
 from orchestrator.history.mixed import holds_backfill
 from orchestrator.history.outside import outside
-from orchestrator.history.recorded import Recorded, Recorder
 from orchestrator.history.revisions import argument
 from orchestrator.history.session import Session
 from orchestrator.history.step_recorder import StepRecorder
+from orchestrator.history.traced import Traced, Tracer
 from orchestrator.history.wire import INSTEAD, Wire
+from orchestrator.plan import sanitise
 from orchestrator.plan.lasting import Lasting
 from orchestrator.plan.recorded import RecordedStep, Recording
 from orchestrator.plan.steps import Plan
@@ -54,7 +55,7 @@ _CHANGES = re.compile(r"\b(insert|update|delete|merge|call|do)\b", re.IGNORECASE
 @dataclass(frozen=True, slots=True)
 class Observer:
     """Told, from the thread that migrates: a backend id as soon as env.py connects; a revision and its seconds; of a
-    job that is `observed`, what env.py does besides; of one that is `recorded`, at its end, what was sent; and the
+    job that is `observed`, what env.py does besides; of one that is `traced`, at its end, what was sent; and the
     revision that is about to do the first thing that stays whatever becomes of its transaction: `lasting` returns when
     that is written down. Of a job that is `paced`, `batch` is asked before batches of a backfill, and answers within
     a second or two."""
@@ -64,7 +65,7 @@ class Observer:
     observed: Callable[[Observed], None] = lambda observed: None
     lasting: Callable[[str], None] = lambda revision: None
     batch: Callable[[Report], Answer] | None = None
-    recorded: Callable[[Recorded], None] = lambda recorded: None
+    traced: Callable[[Traced], None] = lambda traced: None
 
 
 def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
@@ -93,9 +94,9 @@ def run(job: MigrateJob, scripts: ScriptDirectory, observer: Observer) -> None:
         running = progress.current if isinstance(exc, DBAPIError) or not progress.finished else None
         failure = failures.translate(exc, running, scripts.dir, job.secrets)
         progress.complete(failure)
-        progress.tell_recorded(failure.code)
+        progress.tell_traced(failure.code)
         raise failure from exc
-    progress.tell_recorded(None)
+    progress.tell_traced(None)
     if not progress.ran:
         raise MigrationFailedError(
             "env.py ended without running migrations",
@@ -131,11 +132,12 @@ class _Progress:
         self.lasting = Lasting.of(job.rules, job.plan.heads)
         self.committed = Committed(job.plan.heads, observer.lasting) if job.rules.dialect == "postgresql" else None
         self.may_have_moved = False
-        self.recorder = Recorder(job.rules.dialect) if job.recorded else None
+        self.tracer = Tracer(job.rules.dialect) if job.traced else None
         may_record = job.observed and job.schema is not None and job.plan.direction != "stamp"
         self.steps = StepRecorder(job.rules.schema, job.schema or "") if may_record else None
-        hears = self.steps.hears if self.steps is not None else _nothing
-        self.wire = Wire(job.version_table, self.remark, hears) if job.observed else None
+        self.wire = Wire(job.version_table, self.remark) if job.observed else None
+        if self.wire is not None and self.steps is not None:
+            self.wire.hears = self.steps.hears
 
     def walk(self, heads: Any, context: Any) -> Iterator[Any]:
         """Alembic's `fn`: given the heads it read on env.py's connection, the steps to run."""
@@ -188,23 +190,23 @@ class _Progress:
             self.lasting.begins(sql)
         if self.committed is not None:
             self.committed.begins(connection, sql, alone, written)
-        if self.recorder is not None:
-            self.recorder.begins(connection, sql, self.current if self.walking else None)
+        if self.tracer is not None:
+            self.tracer.begins(connection, sql, self.current if self.walking else None)
         if self.steps is not None:
             self.steps.sends(connection, sql)
         if self.wire is not None:
             self.wire.begins(connection)
 
     def executed(self, connection: int, sql: str, alone: bool) -> None:
-        if self.recorder is not None:
-            self.recorder.executed(connection)
+        if self.tracer is not None:
+            self.tracer.executed(connection)
         if self.lasting is not None:
             self.lasting.executed(sql, alone)
         if self.committed is not None:
             self.committed.executed(connection, sql, alone)
         self.may_have_moved = self.may_have_moved or _MAY_MOVE.search(sql) is not None
         if self.job.observed and not self.walking and not self._is_alembics(sql):
-            self.remark(f"env.py sends SQL of its own: {' '.join(sql.split())[:60]}")
+            self.remark(f"env.py sends SQL of its own: {sanitise.shown(sql, self.job.rules.dialect)[:60]}")
 
     def commits(self, connection: int, written: Callable[[], bool]) -> None:
         if self.wire is not None:
@@ -307,10 +309,10 @@ class _Progress:
         if self.current is not None:
             self.observer.step(self.current, time.monotonic() - self.began)
 
-    def tell_recorded(self, code: str | None) -> None:
+    def tell_traced(self, code: str | None) -> None:
         """`code`: what the server said to the statement that failed."""
-        if self.recorder is not None:
-            self.observer.recorded(self.recorder.ended(code))
+        if self.tracer is not None:
+            self.observer.traced(self.tracer.ended(code))
 
     def complete(self, failure: TargetError) -> None:
         """Tell with a revision's failure what stays of it."""
@@ -425,10 +427,6 @@ def settle(job: Settled, options: dict[str, Any]) -> None:
             )
         if ours is not None:
             options[name] = ours
-
-
-def _nothing(what: str) -> None:
-    pass
 
 
 def _names(heads: tuple[str, ...]) -> str:

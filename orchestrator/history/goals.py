@@ -13,7 +13,8 @@ from alembic.script.revision import RangeNotAncestorError, Revision, RevisionErr
 from alembic.util import CommandError
 
 from orchestrator.errors import UnplannableError
-from orchestrator.plan.steps import Direction, Heads
+from orchestrator.plan.steps import Direction
+from orchestrator.registry.model import Heads
 
 _RELATIVE = re.compile(r"(?:(?P<label>[^@+]+)@)?(?P<number>[+-]\d+)")
 _FROM_REVISION = re.compile(r"(?:[^@]+@)?[^@+-]+[+-]\d+")

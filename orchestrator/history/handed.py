@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlalchemy.engine import Dialect
 
-from orchestrator.history.literals import UnfaithfulError
+from orchestrator.history.literals import Pieces, UnfaithfulError
 from orchestrator.history.rehearsal import Sent
+from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Where values stand in a statement, in the ways of drivers to write it. A doubled percent sign is one.
 _PLACES = {
@@ -24,8 +25,14 @@ _PLACES = {
     "numeric_dollar": re.compile(r"\$(?P<number>\d+)"),
     "qmark": re.compile(r"\?"),
 }
-# Drivers whose `executemany` sends a statement for each row, as compiled SQL does.
+# Drivers whose `executemany` sends a statement for each row; and those that send all rows of a plain INSERT in one, up
+# to so many bytes: numbers that the server gives to rows are others then.
 _ROW_BY_ROW = frozenset({"psycopg", "psycopg_async", "psycopg2", "asyncpg", "pg8000", "pysqlite", "aiosqlite"})
+_IN_ONE = frozenset({"pymysql", "asyncmy"})
+_MOST_BYTES = 1_000_000
+# Behind these words a number is a column's place, where a bound one is a number.
+_ORDERS = re.compile(r"\b(?:order|group)\s+by\b", re.IGNORECASE)
+_PLACED = re.compile(rf"{_ORDERS.pattern}(?:(?!\b(?:limit|offset)\b)[^()])*$", re.IGNORECASE)
 # Values that have a literal in any place, and those that have one as a column's.
 _ANYWHERE: frozenset[type] = frozenset({bool, int, str, type(None)})
 _IN_COLUMNS: frozenset[type] = _ANYWHERE | {decimal.Decimal, datetime.date, datetime.datetime, datetime.time, uuid.UUID}
@@ -44,21 +51,47 @@ def digest(sent: Sent, dialect: Dialect) -> str:
     return made.hexdigest()
 
 
-def prove(texts: Sequence[Sequence[str]], sent: Sequence[Sent], dialect: Dialect, *, in_columns: bool) -> None:
-    """Raise UnfaithfulError unless these texts, in `pieces`, mean what was sent. `in_columns`: their values are those
-    of columns, which give them their types."""
-    allowed = _IN_COLUMNS if in_columns else _ANYWHERE
-    if any(one.many for one in sent) and dialect.driver not in _ROW_BY_ROW:
+def prove(texts: Sequence[Pieces], sent: Sequence[Sent], dialect: Dialect) -> None:
+    """Raise UnfaithfulError unless these texts mean what was sent."""
+    if any(one.many for one in sent) and dialect.driver not in _ROW_BY_ROW | _IN_ONE:
         raise UnfaithfulError(f"{dialect.driver} may send many rows in one statement")
     spread = [(one.statement, row) for one in sent for row in one.rows]
     if len(spread) != len(texts):
         raise UnfaithfulError(f"{dialect.driver} is sent {len(spread)} statements where compiled SQL has {len(texts)}")
     for pieces, (statement, row) in zip(texts, spread, strict=True):
         between, values = _apart(statement, row or (), dialect.paramstyle)
-        if _stripped(between) != _stripped(pieces[::2]):
+        if _stripped(between) != _stripped(pieces.parts[::2]):
             raise UnfaithfulError("online its SQL is another text")
-        for value, literal in zip(values, pieces[1::2], strict=True):
+        allowed = _IN_COLUMNS if pieces.in_columns else _ANYWHERE
+        for value, literal in zip(values, pieces.parts[1::2], strict=True):
             _prove_value(value, literal, dialect, allowed)
+        if not pieces.in_columns and _orders_by_value(between, values):
+            raise UnfaithfulError("a bound number that rows are ordered by has no faithful literal")
+
+
+def written(texts: Sequence[Pieces], sent: Sequence[Sent], dialect: Dialect) -> tuple[str, ...]:
+    """Texts that were proved, as so many statements as the driver sends. Raises UnfaithfulError where that is not
+    known."""
+    found = tuple(pieces.text for pieces in texts)
+    if dialect.driver not in _IN_ONE or not any(one.many for one in sent) or not all(map(_is_plain_row, texts)):
+        return found
+    head = texts[0].parts[0].removesuffix("(")
+    together = head + ", ".join(text.removeprefix(head) for text in found)
+    if len(together.encode()) > _MOST_BYTES:
+        raise UnfaithfulError(f"{dialect.driver} may send its rows in several statements")
+    return (together,)
+
+
+def _orders_by_value(between: Sequence[str], values: Sequence[Any]) -> bool:
+    if not _ORDERS.search("".join(between)):
+        return False
+    before = ("".join(between[:place]) for place in range(1, len(between)))
+    return any(type(value) is int and _PLACED.search(text) for text, value in zip(before, values, strict=True))
+
+
+def _is_plain_row(pieces: Pieces) -> bool:
+    first, *between, last = pieces.parts[::2] if len(pieces.parts) > 1 else ("", "")
+    return first.endswith(" VALUES (") and last == ")" and {", "}.issuperset(between)
 
 
 def _apart(statement: str, row: Any, style: str) -> tuple[list[str], list[Any]]:
@@ -106,13 +139,20 @@ def _prove_value(value: Any, literal: str, dialect: Dialect, allowed: frozenset[
             raise UnfaithfulError(f"the driver is handed a {type(one).__name__}, which has no faithful literal here")
         if getattr(one, "tzinfo", None) is not None:
             raise UnfaithfulError(f"the driver is handed a {type(one).__name__} with a time zone")
-    if not _means(value, literal):
+    if not _means(value, literal, dialect.name):
         raise UnfaithfulError(f"the driver is handed a {type(value).__name__} that its literal does not mean")
 
 
-def _means(value: Any, literal: str) -> bool:
+def _means(value: Any, literal: str, dialect: str) -> bool:
     if literal.startswith("(-") and literal.endswith(")"):
         literal = literal[1:-1]
+    if dialect != "postgresql" and isinstance(value, bool):
+        value = int(value)
+    if dialect in MYSQL_DIALECTS:
+        if isinstance(value, decimal.Decimal) and "E" in literal:
+            return False  # such a number is a floating-point one there
+        literal = _TRUTH.get(literal, literal)
+        value = value.replace("\\", "\\\\") if isinstance(value, str) else value
     if literal == _literal(value):
         return True
     read: Callable[[str], Any] | None = _READERS.get(type(value))
@@ -124,6 +164,8 @@ def _means(value: Any, literal: str) -> bool:
         return False
 
 
+# MySQL has no truth values of its own.
+_TRUTH = {"true": "1", "false": "0"}
 _READERS: Mapping[type, Callable[[str], Any]] = {
     datetime.date: datetime.date.fromisoformat,
     datetime.datetime: datetime.datetime.fromisoformat,

@@ -18,7 +18,7 @@ from orchestrator.sessions import SessionRules
 class MigrateJob:
     """One target's online migration, along the history of this digest, which covers these `modules`. `url` and
     `environment` hold secrets: never shown. `observed`: tell what env.py does that compiled SQL would not. `paced`: ask
-    before batches of a backfill. `recorded`: tell which statements were sent, and how long each took. `schema`: asks
+    before batches of a backfill. `traced`: tell which statements were sent, and how long each took. `schema`: asks
     for the schema in lines, where what is `observed` is recorded."""
 
     track: Track
@@ -34,7 +34,7 @@ class MigrateJob:
     observed: bool = False
     modules: tuple[str, ...] = ()
     paced: bool = False
-    recorded: bool = False
+    traced: bool = False
     schema: str | None = None
 
 
@@ -90,13 +90,13 @@ class HostJob:
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob
-Kind = Literal["backend", "steps", "observed", "lasting", "batch", "recorded", "done", "failed"]
+Kind = Literal["backend", "steps", "observed", "lasting", "batch", "traced", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """What a worker says: `backend` (id), `steps` (revision, seconds), `observed`, `lasting` (revision; it waits until
-    it hears that this is written down), `batch` (`Report`; it waits for the `Answer`), `recorded` (`Recorded`), `done`
+    it hears that this is written down), `batch` (`Report`; it waits for the `Answer`), `traced` (`Traced`), `done`
     (result), `failed` (class, fields)."""
 
     kind: Kind

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import decimal
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.engine import Dialect
@@ -28,6 +28,18 @@ class UnfaithfulError(Exception):
     """A statement cannot be written as text without changing what it means."""
 
 
+class Pieces(NamedTuple):
+    """A statement as text, cut before and after each bound value: every second of `parts` is one. `in_columns`: the
+    values are those of columns, which give them their types."""
+
+    parts: tuple[str, ...]
+    in_columns: bool = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self.parts)
+
+
 class Literals:
     """Renders statements of one dialect, which it changes for that."""
 
@@ -37,17 +49,12 @@ class Literals:
         self._untyped: frozenset[str] = frozenset()
         _prepare(dialect, self._check, lambda: not self._in_ddl, lambda name: name not in self._untyped)
 
-    @property
-    def in_columns(self) -> bool:
-        """Whether the bound values of the statement that was rendered last are values of columns."""
-        return self._in_column
-
     def render(self, construct: Any, parameters: Mapping[str, Any]) -> str:
         """The statement as text. Raises UnfaithfulError, and what SQLAlchemy raises for what it cannot render."""
-        return "".join(self.pieces(construct, parameters))
+        return self.pieces(construct, parameters).text
 
-    def pieces(self, construct: Any, parameters: Mapping[str, Any]) -> list[str]:
-        """As `render`, cut before and after each bound value: every second piece is one."""
+    def pieces(self, construct: Any, parameters: Mapping[str, Any]) -> Pieces:
+        """As `render`, in pieces."""
         statement = text(construct) if isinstance(construct, str) else construct
         self._untyped = frozenset()
         if parameters:
@@ -58,7 +65,7 @@ class Literals:
             statement = statement.bindparams(**parameters)
         self._in_ddl = isinstance(statement, ExecutableDDLElement)
         if self._in_ddl:  # it has literals only, online too
-            return [str(statement.compile(dialect=self._dialect)).strip()]
+            return Pieces((str(statement.compile(dialect=self._dialect)).strip(),))
         self._in_column = _is_plain_insert(statement)
         self._in_text = isinstance(statement, TextClause)
         compiled = statement.compile(dialect=self._dialect, compile_kwargs={"literal_binds": True})
@@ -66,7 +73,7 @@ class Literals:
             raise UnfaithfulError("a column's default is computed in Python for each row")
         if unbound := sorted(getattr(compiled, "binds", ())):
             raise UnfaithfulError(f"no value is given for :{unbound[0]}")
-        return str(compiled).strip().split(_EDGE)
+        return Pieces(tuple(str(compiled).strip().split(_EDGE)), self._in_column)
 
     def _check(self, value: Any, type_: Any) -> None:
         if self._in_ddl:

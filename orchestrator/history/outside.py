@@ -38,7 +38,7 @@ _NAMES = (
     "now today utcnow time time_ns monotonic perf_counter localtime gmtime fromtimestamp utcfromtimestamp "
     "random randint randrange randbytes choice choices shuffle uuid1 uuid4 urandom token_bytes token_hex token_urlsafe "
     "open read_text read_bytes getenv gethostname getuser iterdir listdir scandir glob rglob is_file is_dir cwd home "
-    "urlopen Popen check_output input eval exec __import__ import_module environ"
+    "urlopen Popen check_output input eval exec __import__ import_module environ cursor raw_connection"
 )
 _CALLS = frozenset(_NAMES.split())
 _PATHS = frozenset({"exists", "stat", "lstat", "resolve", "samefile"})

@@ -20,8 +20,8 @@ from orchestrator.history import drivers, goals, modules
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.mixed import Mixed
 from orchestrator.history.places import line_of
-from orchestrator.plan.steps import Direction, Heads
-from orchestrator.registry.model import Track
+from orchestrator.plan.steps import Direction
+from orchestrator.registry.model import Heads, Track
 from orchestrator.registry.precautions import Verification
 
 # Names of files, and digests of what is in them.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
 from typing import Any
+
+from sqlalchemy.schema import ExecutableDDLElement
 
 # What `initialize` asks a connection, besides the version, and what the answers are where replay takes part: it leaves
 # servers whose mode reads quotes or backslashes in another way to env.py.
@@ -38,6 +41,19 @@ def meet(dialect: Any, version: str) -> None:
         dialect.initialize(_Connection())
     finally:
         dialect.__class__ = kind
+
+
+def hangs_on_version(construct: Any, dialect: Any) -> bool:
+    """Whether DDL for PostgreSQL is another for servers before 18: a generated column is not stored there where a
+    revision does not say so, and older ones have no such columns. So it is since SQLAlchemy 2.1."""
+    if not isinstance(construct, ExecutableDDLElement) or dialect.name != "postgresql":
+        return False
+    texts = set[str]()
+    with warnings.catch_warnings(action="ignore"):
+        for has_virtual in (False, True):
+            dialect.supports_virtual_generated_columns = has_virtual
+            texts.add(str(construct.compile(dialect=dialect)))
+    return len(texts) > 1
 
 
 def _answering(answer: Any) -> Any:

@@ -3,21 +3,15 @@ what env.py's driver is handed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.engine import Dialect
 
 from orchestrator.history import handed
-from orchestrator.history.literals import Literals
+from orchestrator.history.literals import Literals, Pieces
 from orchestrator.history.rehearsal import Rehearsal
-
-# In the place of the digest of what cannot be told: equal to none.
-UNKNOWN = "unknown"
-# Where the literals of a dialect are known well enough to be held against values.
-_PROVED = frozenset({"postgresql"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +27,17 @@ class Speaker:
 
     def __init__(self, literals: Literals, rehearsed: Dialect) -> None:
         self._literals, self._rehearsal = literals, Rehearsal(rehearsed)
-        self._gathered: list[list[str]] | None = None
 
-    def one(self, construct: Any, parameters: Mapping[str, Any]) -> Spoken | None:
-        """A statement. None while statements are gathered.
-
-        Raises UnfaithfulError where its text does not mean what the driver is handed, and what SQLAlchemy raises.
-        """
-        pieces = self._literals.pieces(construct, parameters)
-        if self._gathered is not None:
-            self._gathered.append(pieces)
-            return None
-        return self.together([pieces], construct, parameters)
-
-    @contextmanager
-    def gathering(self) -> Iterator[list[list[str]]]:
-        """Within it, texts are kept, for `together`."""
-        gathered: list[list[str]] = []
-        self._gathered = gathered
-        try:
-            yield gathered
-        finally:
-            self._gathered = None
-
-    def pieces(self, construct: Any, parameters: Mapping[str, Any]) -> list[str]:
+    def pieces(self, construct: Any, parameters: Mapping[str, Any]) -> Pieces:
         """As `Literals.pieces`."""
         return self._literals.pieces(construct, parameters)
 
-    def together(self, texts: Sequence[list[str]], construct: Any, parameters: Any) -> Spoken:
-        """These texts, for a statement that is given parameters: one set of them, or many at once."""
-        dialect = self._rehearsal.dialect
-        written = tuple("".join(pieces) for pieces in texts)
-        try:
-            sent = self._rehearsal.of(construct, parameters)
-        except Exception:
-            if dialect.name in _PROVED:
-                raise
-            return Spoken(written, (UNKNOWN,))
-        if dialect.name in _PROVED:
-            handed.prove(texts, sent, dialect, in_columns=self._literals.in_columns)
+    def spoken(self, texts: Sequence[Pieces], construct: Any, parameters: Any) -> Spoken:
+        """A statement that is given parameters, one set of them or many at once, with its text for each set.
+
+        Raises UnfaithfulError where a text does not mean what the driver is handed, and what SQLAlchemy raises.
+        """
+        dialect, sent = self._rehearsal.dialect, self._rehearsal.of(construct, parameters)
+        handed.prove(texts, sent, dialect)
+        written = handed.written(texts, sent, dialect)
         return Spoken(written, tuple(handed.digest(one, dialect) for one in sent))

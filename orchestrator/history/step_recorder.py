@@ -18,28 +18,22 @@ from typing import Any, NamedTuple
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
-from sqlalchemy.dialects.postgresql.base import PGInspector
-from sqlalchemy.engine import Connection, Dialect, Engine
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql.dml import Insert, UpdateBase
 
-from orchestrator.history import index_order, session, watching
+from orchestrator.history import index_order, noticing, session, watching
 from orchestrator.history.bind import returns_rows
-from orchestrator.history.literals import Literals, UnfaithfulError
+from orchestrator.history.literals import Literals, Pieces, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
-from orchestrator.plan import catalog_reads
+from orchestrator.plan import catalog_reads, recorded
 from orchestrator.plan.compiled import Mark
-from orchestrator.plan.recorded import RecordedStep, acts_at_will
+from orchestrator.plan.recorded import RecordedStep
 from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
 MOST = 8_000_000
 # So many times the schema is read in one run: it takes as long as there is much in it.
 MOST_LOOKS = 16
-# What a revision may use of its connection without anything being made of it.
-_USABLE = frozenset({"execute", "exec_driver_sql", "scalar", "scalars", "dialect", "closed", "in_transaction"})
-_USABLE_OF_ENGINES = frozenset({"name", "driver", "dialect"})
-_CONNECTING = frozenset({"connect", "begin", "raw_connection"})
-_OURS = __name__.partition(".")[0]
 _REFLECTING = ("sqlalchemy.engine.reflection", "sqlalchemy.dialects.postgresql")
 
 
@@ -78,7 +72,7 @@ class StepRecorder:
         self._reason: str | None = None
         self._next: _Kind | None = None
         self._characters = 0
-        self._at_will = self._within = self._writes = self._has_asked = False
+        self._at_will = self._by_data = self._within = self._writes = self._has_asked = self._looks_elsewhere = False
         self._connection: Connection | None = None
         self._speaker: Speaker | None = None
         self._wire: list[str] = []
@@ -99,16 +93,17 @@ class StepRecorder:
         # The engine's own dialect and connections serve other runs, too.
         dialect: Any = copy.copy(connection.dialect)
         dialect.__class__ = watching.watched(type(dialect), self, watching.DIALECT)
-        dialect.inspector = _inspector(dialect.inspector, self, self._schema)
+        dialect.inspector = noticing.inspector(dialect.inspector, self, self._schema)
         connection.dialect = context.dialect = context.impl.dialect = dialect
         event.listen(connection, "before_execute", self._given)
         index_order.settle(context.impl)  # any order is Alembic's; this one is the same on the next target
         shown: Any = connection
-        shown.__class__ = _connection(type(connection), self)
+        shown.__class__ = noticing.connection(type(connection), self)
         replaced: Any = context
-        replaced.__class__ = _context(watching.watched(type(context), self, watching.CONTEXT), self)
+        replaced.__class__ = noticing.context(watching.watched(type(context), self, watching.CONTEXT), self)
         implementation: Any = context.impl
         implementation.__class__ = watching.watched(type(implementation), self, watching.IMPLEMENTATION)
+        self._read(connection)
 
     def looks(self, context: MigrationContext) -> None:
         """Between two revisions: read the schema where the one that has run may have made it another than elsewhere."""
@@ -121,7 +116,12 @@ class StepRecorder:
             and context.connection is not None
         ):
             self._looks_left -= 1
-            self._lines = session.lines(context.connection, self._question_of_lines)
+            self._lines = self._read(context.connection)
+
+    def _read(self, connection: Connection) -> tuple[str, ...] | None:
+        lines = session.lines(connection, self._question_of_lines)
+        self._by_data = lines is None or recorded.goes_by_data(lines, whole=self._schema is None)
+        return lines
 
     def following(self, revision: str, function: Callable[..., None], reason: str | None) -> Callable[..., None]:
         """The revision's function, recorded; `reason`: why it is known not to be of use to others."""
@@ -141,7 +141,7 @@ class StepRecorder:
         if not self._items and not self._has_asked:  # as in compiling; what it does may make schemas differ
             self.note("it sends no SQL, so what it does is done elsewhere")
         items = tuple(self._items) if self._reason is None else ()
-        return RecordedStep(items, self._reason, self._lines)
+        return RecordedStep(items, self._reason, self._lines, self._at_will)
 
     # What SQLAlchemy and its listeners tell
 
@@ -161,7 +161,7 @@ class StepRecorder:
             self.note("it translates schemas")
         if not returns_rows(construct) or (caller.is_alembic and not caller.reflects):
             self._next = _Kind.WRITE
-            self._take(construct, several or [values])
+            self._take(construct, several or [values], answers=not caller.is_alembic)
         elif caller.reflects:
             self._next = _Kind.REFLECTION
             self._reflects(caller)
@@ -219,12 +219,15 @@ class StepRecorder:
         if self.current is not None:
             self._items.append(mark)
 
-    def _take(self, construct: Any, several: Sequence[Any]) -> None:
+    def _take(self, construct: Any, several: Sequence[Any], *, answers: bool) -> None:
+        """`answers`: whoever has it executed is given its rows, if there are any."""
         if isinstance(construct, Insert) and len({frozenset(row) for row in several if row}) > 1:
             self.note("it inserts rows with different columns: executed together, all have those of the first")
         if self._reason is None and (spoken := self._spoken(construct, several)) is not None:
             self._wire = list(spoken.wire)
             for sql in spoken.texts:
+                if answers and not isinstance(construct, UpdateBase) and returns_rows(text(sql)):
+                    self.note("it executes something of its own that returns rows")
                 self._add(sql)
 
     def _add(self, sql: str | None) -> None:
@@ -232,7 +235,9 @@ class StepRecorder:
             return
         if (problem := objection(sql)) is not None:
             self.note(problem)
-        self._at_will = self._at_will or acts_at_will(sql)
+        self._by_data = self._by_data or recorded.brings_such(sql)
+        self._at_will = self._at_will or self._by_data or recorded.acts_at_will(sql)
+        self._looks_elsewhere = self._looks_elsewhere or recorded.looks_elsewhere(sql)
         self._characters += len(sql)
         if self._characters > MOST:
             self._items.clear()
@@ -247,14 +252,14 @@ class StepRecorder:
         assert self._speaker is not None
         try:
             pieces = [self._pieces(self._speaker, construct, values) for values in several]
-            return self._speaker.together(pieces, construct, several if len(several) > 1 else several[0])
+            return self._speaker.spoken(pieces, construct, several if len(several) > 1 else several[0])
         except UnfaithfulError as exc:
             self.note(f"it cannot be written as text: {exc}")
         except Exception as exc:  # whatever it is, the revision itself goes on
             self.note(f"it cannot be written as text: {type(exc).__name__}")
         return None
 
-    def _pieces(self, speaker: Speaker, construct: Any, values: Any) -> list[str]:
+    def _pieces(self, speaker: Speaker, construct: Any, values: Any) -> Pieces:
         if isinstance(construct, Insert) and values:
             construct, values = construct.values(**values), {}
         return speaker.pieces(construct, values or {})
@@ -283,6 +288,8 @@ class StepRecorder:
 
     def _look_around(self) -> None:
         self._has_asked = True
+        if self._looks_elsewhere:
+            self.note("it asks the catalog with a search path or a role of its own")
         if self._at_will:
             self.note("it asks the catalog after a statement that may do otherwise where the data is another")
 
@@ -292,7 +299,7 @@ def _caller(frame: FrameType | None) -> _Caller:
     schema = None
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        if not module.startswith("sqlalchemy.") and module != __name__:
+        if not module.startswith("sqlalchemy.") and module != noticing.__name__:
             break
         if module.startswith(_REFLECTING):
             reflects = True
@@ -301,12 +308,6 @@ def _caller(frame: FrameType | None) -> _Caller:
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "") if frame is not None else ""
     return _Caller(module.startswith("alembic."), reflects, by_orm, schema)
-
-
-def _is_outsider(frame: FrameType) -> bool:
-    """Whether it is the code of a revision, or what it calls."""
-    module = frame.f_globals.get("__name__", "")
-    return not watching.is_library(module) and module.partition(".")[0] != _OURS
 
 
 def _for_literals(dialect: Dialect) -> Dialect:
@@ -319,127 +320,3 @@ def _for_literals(dialect: Dialect) -> Dialect:
     made.type_compiler_instance = made.type_compiler = made.type_compiler_cls(made)
     named: Dialect = made
     return named
-
-
-def _connection(kind: type, recorder: StepRecorder) -> type:
-    """The connection's class, noticing what a revision does with it, and with what it answers."""
-
-    class Watched(kind):  # type: ignore[misc]
-        def __getattribute__(self, name: str) -> Any:
-            usable = recorder.current is None or name in _USABLE or name.startswith("__")
-            if usable or not _is_outsider(sys._getframe(1)):
-                return super().__getattribute__(name)
-            if name == "engine":
-                return _engine(super().__getattribute__(name), self.dialect, recorder)
-            recorder.note(f"it asks the connection for an answer: {name}")
-            return super().__getattribute__(name)
-
-        def execute(self, *args: Any, **options: Any) -> Any:
-            outsider = _is_outsider(sys._getframe(1))
-            result = super().execute(*args, **options)
-            return _unasked(result, recorder) if outsider else result
-
-        def exec_driver_sql(self, statement: str, parameters: Any = None, *args: Any, **options: Any) -> Any:
-            if not _is_outsider(sys._getframe(1)):
-                return super().exec_driver_sql(statement, parameters, *args, **options)
-            recorder.given_text(statement, parameters)
-            result = super().exec_driver_sql(statement, parameters, *args, **options)
-            return _unasked(result, recorder)
-
-    Watched.__name__ = kind.__name__
-    return Watched
-
-
-def _engine(engine: Engine, dialect: Dialect, recorder: StepRecorder) -> Engine:
-    """A copy of the engine, which serves other runs too, that notices what a revision does with it besides asking which
-    kind of database it is for."""
-    shown: Any = copy.copy(engine)
-
-    class Watched(type(engine)):  # type: ignore[misc]
-        def __getattribute__(self, name: str) -> Any:
-            usable = name in _USABLE_OF_ENGINES or name.startswith("__")
-            if name in _CONNECTING or (not usable and _is_outsider(sys._getframe(1))):
-                recorder.note(f"it asks the connection for an answer: engine.{name}")
-            return super().__getattribute__(name)
-
-    Watched.__name__ = type(engine).__name__
-    shown.__class__ = Watched
-    shown.dialect = dialect
-    made: Engine = shown
-    return made
-
-
-def _unasked(result: Any, recorder: StepRecorder) -> Any:
-    """The result of a statement that gives no rows, noticing whoever asks how many it has changed."""
-    if recorder.current is None or result.returns_rows:
-        return result
-
-    class Watched(type(result)):  # type: ignore[misc]
-        __slots__ = ()
-
-        def __getattribute__(self, name: str) -> Any:
-            if not name.startswith("__") and _is_outsider(sys._getframe(1)):
-                recorder.note(f"it asks the connection for an answer: the result's {name}")
-            return super().__getattribute__(name)
-
-        def __iter__(self) -> Any:
-            recorder.note("it asks the connection for an answer: the result's rows")
-            return super().__iter__()
-
-    Watched.__name__ = type(result).__name__
-    result.__class__ = Watched
-    return result
-
-
-def _inspector(kind: type[PGInspector], recorder: StepRecorder, schema: str | None) -> type[PGInspector]:
-    """The inspector's class, noticing what the schema's fingerprint does not hold."""
-
-    class Watched(kind):  # type: ignore[misc, valid-type]
-        @property
-        def dialect(self) -> Any:
-            return self.bind.dialect
-
-        @dialect.setter
-        def dialect(self, engines: Any) -> None:
-            """The inspector takes its engine's, on which nobody notices anything."""
-
-        @property
-        def default_schema_name(self) -> str | None:
-            recorder.note("it asks for the default schema")
-            name: str | None = super().default_schema_name
-            return name
-
-        def get_table_oid(self, *args: Any, **options: Any) -> int:
-            recorder.note("it asks for a table's number")
-            number: int = super().get_table_oid(*args, **options)
-            return number
-
-        def get_schema_names(self, **options: Any) -> list[str]:
-            self._refuse_neighbours()
-            names: list[str] = super().get_schema_names(**options)
-            return names
-
-        def has_schema(self, *args: Any, **options: Any) -> bool:
-            self._refuse_neighbours()
-            found: bool = super().has_schema(*args, **options)
-            return found
-
-        def _refuse_neighbours(self) -> None:
-            if schema is not None:
-                recorder.note("it asks which schemas there are, where other tenants' are in the database")
-
-    Watched.__name__ = kind.__name__
-    return Watched
-
-
-def _context(kind: type, recorder: StepRecorder) -> type:
-    class Recorded(kind):  # type: ignore[misc]
-        @contextmanager
-        def autocommit_block(self) -> Iterator[None]:
-            recorder.mark(Mark.COMMIT)
-            with recorder.in_autocommit(), super().autocommit_block():
-                yield
-            recorder.mark(Mark.BEGIN)
-
-    Recorded.__name__ = kind.__name__
-    return Recorded

@@ -18,8 +18,16 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 
 # What a revision may ask, and what env.py's own connection would answer otherwise, or another tenant's.
-CONTEXT = {"as_sql": "whether SQL is only rendered", "opts": "for the options of env.py, which may tell the tenant"}
-IMPLEMENTATION = {"as_sql": "whether SQL is only rendered"}
+_ONLY_RENDERED = "whether SQL is only rendered"
+_OPTIONS = "for the options of env.py, which may tell the tenant"
+CONTEXT = {
+    "as_sql": _ONLY_RENDERED,
+    "opts": _OPTIONS,
+    "environment_context": _OPTIONS,
+    "version_table": "for the version table, whose name may tell the tenant",
+    "version_table_schema": "for the version table's schema, which may be the tenant's",
+}
+IMPLEMENTATION = {"as_sql": _ONLY_RENDERED, "context_opts": _OPTIONS}
 DIALECT = {"default_schema_name": "for the default schema", "server_version_info": "for the server's version"}
 _LIBRARIES = ("alembic", "sqlalchemy")
 

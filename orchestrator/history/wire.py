@@ -31,14 +31,12 @@ _WRITES = ("INSERT", "UPDATE", "DELETE")
 class Wire:
     """One run of env.py, from its first revision to its last.
 
-    `remark` is told of what keeps others from knowing what is sent, `hears` of each digest; `version_table` is the
-    target's.
+    `remark` is told of what keeps others from knowing what is sent; `version_table` is the target's. `hears`, where it
+    is set, is told of each digest.
     """
 
-    def __init__(
-        self, version_table: str, remark: Callable[[str], None], hears: Callable[[str], None] = lambda what: None
-    ) -> None:
-        self._hears = hears
+    def __init__(self, version_table: str, remark: Callable[[str], None]) -> None:
+        self.hears: Callable[[str], None] | None = None
         self._version_table, self._remark = _bare(version_table), remark
         self._lines: list[Line] = []
         self._connection: Connection | None = None
@@ -103,7 +101,8 @@ class Wire:
         what = MOVE
         if self._within:
             what = handed.digest(sent, connection.dialect)
-            self._hears(what)
+            if self.hears is not None:
+                self.hears(what)
         self._note(Line(revision, what, transaction))
 
     def _note(self, line: Line) -> None:

@@ -38,8 +38,8 @@ from orchestrator.history import environment, failures, modules, scripts, sessio
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
-from orchestrator.history.recorded import Recorded
 from orchestrator.history.revisions import Snapshot
+from orchestrator.history.traced import Traced
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
 
@@ -175,7 +175,7 @@ def _read_to_plan(job: ReadJob) -> Snapshot:
 
 def _observer(speaker: _Speaker) -> Observer:
     return Observer(
-        speaker.backend, speaker.step, speaker.observed, speaker.lasting, speaker.batch, recorded=speaker.recorded
+        speaker.backend, speaker.step, speaker.observed, speaker.lasting, speaker.batch, traced=speaker.traced
     )
 
 
@@ -236,8 +236,8 @@ class _Speaker:
     def observed(self, observed: Observed) -> None:
         self.say("observed", observed)
 
-    def recorded(self, recorded: Recorded) -> None:
-        self.say("recorded", recorded)
+    def traced(self, traced: Traced) -> None:
+        self.say("traced", traced)
 
     def lasting(self, revision: str) -> None:
         """Returns when the daemon has written it down. Raises EOFError or OSError when it hangs up instead."""

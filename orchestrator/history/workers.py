@@ -298,8 +298,8 @@ def _converse(ours: socket.socket, job: Job, observer: Observer | None, seconds:
                     observer.backend(message.value)
                 elif message.kind == "observed":
                     observer.observed(message.value)
-                elif message.kind == "recorded":
-                    observer.recorded(message.value)
+                elif message.kind == "traced":
+                    observer.traced(message.value)
                 elif message.kind == "lasting":
                     observer.lasting(message.value)
                     connection.send(None)

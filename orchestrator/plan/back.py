@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrator.plan.steps import Direction, Heads, Plan, Planner, Revisions
+from orchestrator.plan.steps import Direction, Plan, Planner, Revisions
+from orchestrator.registry.model import Heads
 
 
 class Return:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator.errors import UnplannableError
 from orchestrator.plan import steps
-from orchestrator.plan.steps import Direction, Heads, Plan, Revisions
+from orchestrator.plan.steps import Direction, Plan, Revisions
+from orchestrator.registry.model import Heads
 
 
 @dataclass(frozen=True, slots=True)

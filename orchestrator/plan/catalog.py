@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestrator.plan import roles
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 
 class Line(NamedTuple):

@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orchestrator.plan.catalog_words import BY_ORDER, CATALOGS, COLUMNS, FUNCTIONS, HIDDEN, KEYWORDS, TYPES, VIEWS
+from orchestrator.plan.catalog_words import (
+    BY_ORDER,
+    CATALOGS,
+    COLUMNS,
+    FUNCTIONS,
+    HIDDEN,
+    KEYWORDS,
+    NUMBERS,
+    TYPES,
+    VIEWS,
+)
 from orchestrator.plan.tokens import Reader, Token, Unread, UnterminatedError, commands
 
 # Characters of a question that is read.
@@ -77,6 +87,8 @@ class _Question:
     aliases: set[str] = field(default_factory=set)
     qualifiers: set[str] = field(default_factory=set)
     shows_columns: bool = False
+    numbers: str | None = None
+    compares: bool = False
 
     def __post_init__(self) -> None:
         self.it = Reader(self.tokens)
@@ -89,6 +101,10 @@ class _Question:
             raise Unread("a parenthesis too many")
         if unknown := self.qualifiers - self.aliases:
             raise Unread(min(unknown))
+        if self.compares and self.numbers is not None:
+            raise Unread(f"{self.numbers}, which has gaps where a column was dropped")
+        if "pg_attribute" in self.aliases and not _leaves_out_dropped(self.tokens):
+            raise Unread("columns that were dropped")
 
     def _query(self, *, shown: bool, outermost: bool = False, exists: bool = False) -> None:
         """What follows SELECT, up to the end or the parenthesis that closes it."""
@@ -104,17 +120,19 @@ class _Question:
             elif self.it.takes("from") or (region in ("from", "where") and self._takes_join(region)):
                 region = "from"
                 self._relation()
-            elif (word := self._opens()) is not None:
+            elif (word := self._opens(region)) is not None:
                 region = word
             elif self.it.takes("limit"):
                 self._limit(outermost)
             else:
                 self._one(_Place(region, shown))
 
-    def _opens(self) -> str | None:
+    def _opens(self, region: str) -> str | None:
         """The region that the next word begins."""
         word = self.it.takes_one(*_REGIONS)
         if word in ("order", "group") and not self.it.takes("by"):
+            raise Unread(word)
+        if word in ("on", "using") and region != "from":  # DISTINCT ON: which of the rows, is chance
             raise Unread(word)
         return _REGIONS[word] if word is not None else None
 
@@ -160,6 +178,8 @@ class _Question:
         elif token.kind == "mark":
             self._mark(token)
         elif token.kind == "literal":
+            is_number = token.text not in ("", "0") and not self._is_subscript()
+            self.compares = self.compares or (is_number and place.region == "where")
             self.it.place += 1
         else:
             self._word(place)
@@ -234,6 +254,14 @@ class _Question:
         if name not in COLUMNS | HIDDEN | BY_ORDER or (hidden and place.is_shown):
             raise Unread(name)
         self.shows_columns = self.shows_columns or (place.shown and place.region == "list")
+        if name in NUMBERS and place.region != "order":
+            self.numbers = name
+            self.compares = self.compares or self._is_next(":")
+
+    def _is_subscript(self) -> bool:
+        """Whether what comes next counts the values of an array."""
+        before = self.tokens[max(0, self.it.place - 2) : self.it.place]
+        return before[1:] == [Token("mark", "[")] and before[0] != Token("word", "array")
 
     def _closes(self) -> None:
         if not self.it.takes(")"):
@@ -247,6 +275,18 @@ class _Question:
             return False
         token = self._ahead()
         return token.text == text and token.kind in ("word", "mark")
+
+
+def _leaves_out_dropped(tokens: list[Token]) -> bool:
+    """Whether a question after columns says that it means those that are there: one that was dropped has its row."""
+    texts = [token.text for token in tokens]
+    places = [place for place, text in enumerate(texts) if text == "attisdropped"]
+    return bool(places) and all(
+        texts[place - 1] == "not"
+        or (texts[place - 1] == "." and texts[place - 3] == "not")
+        or (texts[place + 1 : place + 3] in (["=", "false"], ["is", "false"]))
+        for place in places
+    )
 
 
 def _is_known(schema: str | None, name: str) -> bool:

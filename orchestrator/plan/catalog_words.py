@@ -26,6 +26,8 @@ HIDDEN = _words("""oid relnamespace attrelid atttypid adrelid adnum typnamespace
     extnamespace""")
 # They have gaps where something was dropped, but rows have the same order by them.
 BY_ORDER = _words("attnum ordinal_position enumsortorder")
+# Of columns: numbers that have these gaps, so they are held against each other only, and against 0.
+NUMBERS = BY_ORDER | _words("adnum conkey confkey indkey")
 FUNCTIONS = _words("""count coalesce nullif lower upper length array_agg string_agg bool_or bool_and min max to_regclass
     to_regtype current_schema current_schemas format_type pg_table_is_visible pg_type_is_visible quote_ident concat""")
 TYPES = _words("text varchar name regclass regtype bool boolean")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 
-from orchestrator.plan.steps import Heads, Plan
+from orchestrator.plan.steps import Plan
+from orchestrator.registry.model import Heads
 
 
 class Mark(StrEnum):
@@ -171,12 +172,12 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
     rendering = _each_alone(rendering) if rendering.unmarked else rendering
-    whole = in_one_session(undivided(rendering))
+    whole = _in_one_session(_not_divided(rendering))
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
     asks = any(step.asks for step in rendering.steps)
     recorded = tuple(step.revision for step in whole.steps if step.asks and step.reason is None)
-    digest = digest_of(segments, create)
+    digest = _digest(segments, create)
     return Compiled(plan, segments, create, not rendering.before, digest, asks, recorded, rendering)
 
 
@@ -213,7 +214,7 @@ def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ..
         yield tuple(together)
 
 
-def undivided(rendering: Rendering) -> Rendering:
+def _not_divided(rendering: Rendering) -> Rendering:
     """Where env.py has one transaction for all revisions, it stays one: if one of them runs online, all do. A backfill
     ends it, and another begins after it, so those before and those after it stand for themselves."""
     if not rendering.before or all(step.reason is None for step in rendering.steps):
@@ -226,7 +227,7 @@ def undivided(rendering: Rendering) -> Rendering:
     return replace(rendering, steps=steps)
 
 
-def in_one_session(rendering: Rendering) -> Rendering:
+def _in_one_session(rendering: Rendering) -> Rendering:
     """Where some revisions run online and others do not, there are two sessions: what one of the revisions may leave in
     its session, or ask of it, is for all of env.py's."""
     online = next((step for step in rendering.steps if step.reason is not None), None)
@@ -245,7 +246,7 @@ def _undivided(rendering: Rendering) -> Rendering:
     return all_online(rendering, f"it shares a transaction with {online.revision}, which runs online")
 
 
-def digest_of(segments: Sequence[Segment], create_version: str | None) -> str:
+def _digest(segments: Sequence[Segment], create_version: str | None) -> str:
     """SHA-256 over all that the segments would send; not over the reasons, which may be worded by anybody."""
     sent = [replace(segment, reasons=()) if isinstance(segment, Online) else segment for segment in segments]
     return hashlib.sha256(repr((sent, create_version)).encode()).hexdigest()

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from orchestrator.plan import manifest
 from orchestrator.plan.manifest import Hints, Manifest, PlannedGroup
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import TargetKey
+from orchestrator.registry.model import Heads, TargetKey
 
 NAMES_SHOWN = 5
 

@@ -7,7 +7,8 @@ under the target's lock, shows the revision at its end, or a person has looked a
 
 from __future__ import annotations
 
-from orchestrator.plan.steps import Direction, Heads, Revisions
+from orchestrator.plan.steps import Direction, Revisions
+from orchestrator.registry.model import Heads
 
 # Of a rollout whose targets a later one has taken over, with what is in doubt; that is the later one's to inherit.
 PASSED_ON = "~"

@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from orchestrator.plan import roles
 from orchestrator.plan.catalog import Catalog, Fingerprint
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import TargetKey
+from orchestrator.registry.model import Heads, TargetKey
 
 
 class Standing(StrEnum):

@@ -10,8 +10,7 @@ from datetime import datetime
 from orchestrator.events import DriftEvent, DriftFound, DriftGone, DriftUndecided
 from orchestrator.plan.drift import DIFFERING, Absent, Group, Standing, Verdict
 from orchestrator.plan.drifted_lines import Difference
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import TargetKey
+from orchestrator.registry.model import Heads, TargetKey
 
 # Lines of a difference that are kept.
 KEPT_LINES = 20

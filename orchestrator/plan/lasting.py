@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
 from orchestrator.plan.remains import REMEDY, Part
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 from orchestrator.sessions import SessionRules
 
 _WORDS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(\w+)\s*(\w*)", re.DOTALL)
@@ -19,6 +19,8 @@ _WITHIN_MYSQL = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "WITH", "LOA
 _BEGINS_SQLITE = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "SAVEPOINT"})
 # What a statement is told that was executed before: by an attempt that was cut short, most likely.
 _DONE_BEFORE = frozenset({"1050", "1051", "1060", "1061", "1091"})
+# MySQL's clients say so where no answer came: whether the statement was executed is not known.
+_UNANSWERED = frozenset({"2006", "2013", "2055"})
 
 
 class Lasting:
@@ -65,12 +67,20 @@ class Lasting:
         self._open = Part()
         self._transaction = self._dialect == "mysql"
 
+    def not_taken_back(self, failed: str | None) -> None:
+        """A rollback has left something, of what came before or of what has `failed`."""
+        if failed is not None and not self._open.count:
+            self._open.add(failed)
+        self.committed()
+
     def complete(self, exc: TargetError, redact: Callable[[str], str]) -> None:
         """Add to the failure what is left of the revision, and how to go on; secrets are taken out by `redact`."""
         if not isinstance(exc, MigrationFailedError):
             return
         if exc.statement and self._commits(*_words(exc.statement)):
             self.committed()
+            if exc.code in _UNANSWERED:
+                self._kept.add(f"perhaps {exc.statement}")
         if self._kept.count:
             exc.message = f"{exc.message}\n{self._told(redact)}"
             exc.kind, exc.remedy, exc.retriable = HALF_APPLIED, REMEDY, False

@@ -14,7 +14,8 @@ _LETS_GO = re.compile(r"pg_(?:try_)?advisory_(?:un)?lock\w*|\bdiscard\s+(?:all|t
 # be very long.
 _WORDS = re.compile(
     r"""\b(?: currval | lastval | setseed | set_config | dblink_connect\w* | pg_temp\w* | pg_my_temp_schema
-        | pg_(?:try_)?advisory_(?:un)?lock\w*
+        | pg_(?:try_)?advisory_(?:un)?lock\w* | last_insert_(?:row)?id
+        | (?:found_rows | row_count | (?:total_)?changes) (?=\s*\(\s*\))
         | (?P<behind> temp(?:orary)? | into | alter | prepare | deallocate | discard | reset | with )
         | (?P<first> set | execute ) )\b""",
     re.I | re.X,
@@ -23,7 +24,7 @@ _BEHIND = re.compile(
     r"""temp(?:orary)? \s+ (?:table|view|sequence|recursive) \b | into \s+ temp(?:orary)? \b
     | alter \s+ (?:database|role|user|system) \b | (?:prepare|deallocate|discard|reset) \s+ \w+ | with \s+ hold \b
     | execute \s+ [a-z_]\w* \s* (?: \( [^|]* \)? )? \s* (?: ; | $ )
-    | set \s+ (?: session \s+ )? (?: (?!local\b | message_text\b) [\w.]+ \s* (?: = | \bto\b )
+    | set \s+ (?: session \s+ )? (?: (?!local\b | message_text\b) [\w.@]+ \s* (?: = | \bto\b )
         | (?: role | authorization | time \s+ zone | names | schema | characteristics ) \b )""",
     re.I | re.X,
 )
@@ -50,6 +51,8 @@ def lingers(sql: str) -> str | None:
 
     >>> lingers("DO $$ BEGIN SET timezone = 'Asia/Tokyo'; END $$"), lingers("INSERT INTO t VALUES (CURRVAL('s'))")
     ('SET timezone =', 'CURRVAL')
+    >>> lingers("SET @a = 1"), lingers("INSERT INTO t VALUES (last_insert_id())"), lingers("INSERT INTO changes (a)")
+    ('SET @a =', 'last_insert_id', None)
     >>> lingers("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'immutable'")
     >>> lingers("UPDATE t SET role = 1"), lingers("DO $$ BEGIN SET LOCAL role a; UPDATE t SET a = 1; END $$")
     (None, None)

@@ -17,8 +17,7 @@ from functools import reduce
 from typing import Any
 
 from orchestrator.errors import ConfigurationError
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import TargetKey
+from orchestrator.registry.model import Heads, TargetKey
 
 DIGEST = r"[a-z2-7]{40}(?:-[0-9]{1,9}-[a-z2-7]{24})?"
 

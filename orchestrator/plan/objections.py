@@ -13,8 +13,7 @@ from orchestrator.plan import statements
 from orchestrator.plan.tokens import Token, UnterminatedError, commands
 
 _SQLITE_OWN = frozenset({"begin", "commit", "end", "rollback", "savepoint", "release"})
-# Not within a transaction: https://sqlite.org/lang_vacuum.html, https://sqlite.org/lang_detach.html
-_SQLITE_OUTSIDE = frozenset({"vacuum", "attach", "detach"})
+_SQLITE_SESSION = frozenset({"pragma", "attach", "detach"})
 _MYSQL_OWN = frozenset({"begin", "start", "commit", "rollback", "savepoint", "release", "xa"})
 # They change the session, or tell nobody what they do: a procedure may set what it likes.
 _MYSQL_SESSION = frozenset(
@@ -66,9 +65,9 @@ def _of_sqlite(sql: str, found: list[list[Token]]) -> str | None:
         return "it sends several statements at once"
     if first[0] in _SQLITE_OWN:
         return f"it has a {first[0].upper()} of its own"
-    if first[0] == "pragma" or (first[0] == "create" and _is_temporary(found[0])):
+    if first[0] in _SQLITE_SESSION or (first[0] == "create" and _is_temporary(found[0])):
         return f"{_SESSION}{first[0].upper()}"
-    if first[0] in _SQLITE_OUTSIDE:
+    if first[0] == "vacuum":  # https://sqlite.org/lang_vacuum.html
         return f"it cannot run in a transaction: {first[0].upper()}"
     return None
 

@@ -5,6 +5,7 @@ with the same heads and the same schema. Pure.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -14,19 +15,27 @@ from orchestrator.plan.statements import UnterminatedError, commands
 # What is recorded on one target may hold what is its own: its name, an object's number. So it takes two.
 LEAST = 2
 MAY_BE = "where it reads the catalog only, it is recorded on the first targets"
-# Commands that make of the data what they like: afterwards two schemas that were equal may differ.
-_AT_WILL = frozenset({"do", "call", "select", "with", "values", "execute"})
+# Commands that make of the data what they like: afterwards two schemas that were equal may differ. What is imported is
+# another server's, and which version of an extension there is, too.
+_AT_WILL = frozenset({"do", "call", "select", "with", "values", "execute", "import"})
+_OF_EXTENSIONS = (["create", "extension"], ["alter", "extension"])
+# What a function does that makes schemas differ, and where functions are called by what names none.
+_MAKES = re.compile(r"\b(?:execute|create|alter|drop)\b", re.IGNORECASE)
+_OF_TYPES = re.compile(r"(?:CREATE|DROP) (?:TYPE|DOMAIN) ")
+_CALLING = ("trigger |", "event trigger |")
+_ELSEWHERE = frozenset({"search_path", "schema", "role", "authorization"})
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedStep:
     """What one revision has sent to one target: statements in order, with the boundaries of autocommit blocks between
     them. `reason` says why nobody else may be sent the same. `schema`: what it began with, as lines, where what came
-    before may make schemas differ."""
+    before may make schemas differ. `at_will`: it may, too, by functions that what it sends need not name."""
 
     items: tuple[str | Mark, ...] = ()
     reason: str | None = None
     schema: tuple[str, ...] | None = None
+    at_will: bool = False
 
 
 Recording = Mapping[str, RecordedStep]
@@ -55,7 +64,7 @@ def filled(rendering: Rendering, recordings: Sequence[Recording]) -> Rendering:
         steps.append(step)
         if step.reason is not None:
             barrier, known = barrier or f"it comes after {step.revision}, which runs online", None
-        elif any(isinstance(item, str) and acts_at_will(item) for item in step.items):
+        elif _acts_at_will(step, recordings):
             barrier, known = f"it comes after {step.revision}, which may do otherwise where the data is another", None
     return replace(rendering, steps=tuple(replace(step, gate=gates.get(place)) for place, step in enumerate(steps)))
 
@@ -63,6 +72,12 @@ def filled(rendering: Rendering, recordings: Sequence[Recording]) -> Rendering:
 def digest(schema: Iterable[str]) -> str:
     """Of a schema's lines, equal for equal schemas."""
     return hashlib.sha256("\n".join(schema).encode()).hexdigest()
+
+
+def _acts_at_will(step: RenderedStep, recordings: Sequence[Recording]) -> bool:
+    found = [recording[step.revision] for recording in recordings if step.revision in recording]
+    sent = (item for item in step.items if isinstance(item, str))
+    return any(one.at_will for one in found) or any(map(acts_at_will, sent))
 
 
 def _schema_before(step: RenderedStep, rendering: Rendering, recordings: Sequence[Recording]) -> str | None:
@@ -79,13 +94,62 @@ def told(rendering: Rendering) -> Rendering:
 
 
 def acts_at_will(sql: str) -> bool:
-    """Whether a statement may change the schema as the data, or chance, tells it to.
+    """Whether a statement may change the schema as the data, chance, or a server's installation tells it to.
 
     >>> [acts_at_will(sql) for sql in ("DO $$ … $$", "SELECT f()", "INSERT INTO t SELECT 1", "CREATE TABLE t (a int)")]
     [True, True, False, False]
     """
     try:
-        return any(words[0] in _AT_WILL for words in commands(sql))
+        return any(words[0] in _AT_WILL or words[:2] in _OF_EXTENSIONS for words in commands(sql))
+    except UnterminatedError:
+        return True
+
+
+def goes_by_data(schema: Iterable[str], *, whole: bool) -> bool:
+    """Whether any statement may change this schema as the data tells it to: there are functions that do. `whole`: the
+    lines are all of a database's, so that there are none elsewhere.
+
+    >>> goes_by_data(["function | CREATE FUNCTION f() … EXECUTE format('CREATE TABLE %s', NEW.name)"], whole=True)
+    True
+    >>> [goes_by_data(["trigger | CREATE TRIGGER t … EXECUTE FUNCTION f()"], whole=whole) for whole in (True, False)]
+    [False, True]
+    """
+    return any(
+        _makes_more(line) if line.startswith("function |") else not whole and line.startswith(_CALLING)
+        for line in schema
+    )
+
+
+def brings_such(sql: str) -> bool:
+    """Whether a statement makes a function of that kind.
+
+    >>> [brings_such(f"CREATE OR REPLACE FUNCTION f() … {body}") for body in ("DROP TABLE t", "RETURN NEW")]
+    [True, False]
+    """
+    try:
+        return any(_makes_function(words) for words in commands(sql)) and _makes_more(sql)
+    except UnterminatedError:
+        return True
+
+
+def _makes_function(words: list[str]) -> bool:
+    kind = words[3:4] if words[:3] == ["create", "or", "replace"] else words[1:2]
+    return words[0] == "create" and kind in (["function"], ["procedure"])
+
+
+def _makes_more(function: str) -> bool:
+    """Beside itself."""
+    return len(_MAKES.findall(function)) > 1
+
+
+def looks_elsewhere(sql: str) -> bool:
+    """Whether a statement lets names mean something else, or another role ask, until its transaction ends.
+
+    >>> [looks_elsewhere(f"SET LOCAL {what}") for what in ("search_path = a", "ROLE b", "lock_timeout = 1")]
+    [True, True, False]
+    """
+    try:
+        return any(words[0] == "set" and not _ELSEWHERE.isdisjoint(words) for words in commands(sql))
     except UnterminatedError:
         return True
 
@@ -116,7 +180,20 @@ def _as_seen(step: RenderedStep, rendering: Rendering, recordings: Sequence[Reco
     if len(known) != 1 or any(one is None or one.reason is not None for one in found):
         return step
     (items,) = known
-    return replace(step, items=_whole(RecordedStep(items), rendering), wire=None)
+    whole = _whole(RecordedStep(items), rendering)
+    return replace(step, items=whole, wire=None) if _but_for_types(step.items, whole) else step
+
+
+def _but_for_types(rendered: Sequence[str | Mark], seen: Sequence[str | Mark]) -> bool:
+    """Whether it was sent as it was rendered, without some types that it would have made, or dropped, again. Another
+    difference is left to whoever compares what was sent: nobody was shown that SQL."""
+    ahead = list(seen)
+    for item in rendered:
+        if ahead and ahead[0] == item:
+            ahead.pop(0)
+        elif isinstance(item, Mark) or not _OF_TYPES.match(item):
+            return False
+    return not ahead and tuple(rendered) != tuple(seen)
 
 
 def _whole(recorded: RecordedStep, rendering: Rendering) -> tuple[str | Mark, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from orchestrator.plan.steps import Heads
+from orchestrator.registry.model import Heads
 
 SHOWN = 8
 _LONGEST = 160

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from orchestrator.errors import UnplannableError
+from orchestrator.registry.model import Heads
 
 Direction = Literal["upgrade", "downgrade", "stamp"]
-Heads = tuple[str, ...]
 
 
 class Revisions(Protocol):

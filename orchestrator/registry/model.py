@@ -28,6 +28,9 @@ Reaction = Literal["pause", "abort", "rollback"]
 Question = Literal["databases", "schemas", "query", "files", "url"]
 Probe = Literal["sql", "promql", "http"]
 
+# What a target's version table holds: revisions, in order of their names.
+Heads = tuple[str, ...]
+
 # The source of the targets that the registry file names.
 FILE = "file"
 

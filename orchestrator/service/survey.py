@@ -15,8 +15,8 @@ from orchestrator.execute.dispatch import observed, unread
 from orchestrator.execute.survey import BESIDE_ROLLOUTS, Found
 from orchestrator.history.revisions import History
 from orchestrator.plan.reversals import irreversible
-from orchestrator.plan.steps import Direction, Heads, Plan, Planner
-from orchestrator.registry.model import Registry, Target, Track
+from orchestrator.plan.steps import Direction, Plan, Planner
+from orchestrator.registry.model import Heads, Registry, Target, Track
 from orchestrator.rollout.state import FleetState
 from orchestrator.service.wiring import Parts
 

@@ -93,8 +93,11 @@ QUESTIONS = [
     "sa.Table('users', sa.MetaData()).create(bind, checkfirst=True)",
     "bind.scalar(sa.text('SELECT 1 FROM information_schema.tables WHERE table_name = :t'), {'t': 'users'})",
     "bind.exec_driver_sql(\"SELECT to_regclass('users')\").scalar()",
+    "bind.execute(sa.text(\"SELECT typname FROM pg_type WHERE typname = 'mood'\")).first()",
+    "[name for name, in bind.execute(sa.text('SELECT relname FROM pg_class'))]",
     "bind.dialect.name == 'postgresql'",
     "bind.engine.name == 'postgresql'",
+    "it.engine.name == 'postgresql'",
     "bind.engine.dialect.name == 'postgresql'",
 ]
 MAKES = "op.execute('CREATE TABLE t (a int)')\n"
@@ -158,6 +161,10 @@ async def test_an_autocommit_block_is_recorded_with_its_boundaries(run: Run) -> 
     assert found.items == ("SELECT 1", Mark.COMMIT, "VACUUM pg_description", Mark.BEGIN, "SELECT 2")
 
 
+CONSTRUCT = """from sqlalchemy.ext.compiler import compiles
+class Asks(sa.sql.expression.Executable, sa.sql.expression.ClauseElement):
+    inherit_cache = False
+compiles(Asks)(lambda element, compiler, **options: "SELECT count(*) FROM users")"""
 OTHERWISE = [
     ("op.get_bind().execute(sa.text('SELECT id FROM users')).all()", "it reads users"),
     ("op.get_bind().execute(sa.select(sa.table('users', sa.column('id')))).all()", "it reads users"),
@@ -192,6 +199,11 @@ OTHERWISE = [
     ("op.get_context().dialect.default_schema_name", "the default schema"),
     ("sa.inspect(op.get_bind()).get_table_oid('users')", "a table's number"),
     ("op.get_context().opts", "the options of env.py"),
+    ("op.get_context().impl.context_opts", "the options of env.py"),
+    ("op.get_context().environment_context", "the options of env.py"),
+    ("op.get_context().version_table", "the version table, whose name may tell the tenant"),
+    ("op.get_context().version_table_schema", "the version table's schema, which may be the tenant's"),
+    ("sa.inspect(op.get_bind()).engine.url.database", "engine.url"),
     ("op.get_context().as_sql", "whether SQL is only rendered"),
     ("op.get_context().get_current_heads()", "the current heads"),
     ("from sqlalchemy.orm import Session\nSession(op.get_bind()).execute(sa.text('DELETE FROM users'))", "ORM"),
@@ -200,6 +212,34 @@ OTHERWISE = [
     (
         "op.execute('DO $$ BEGIN END $$')\nsa.inspect(op.get_bind()).has_table('t')",
         "after a statement that may do otherwise where the data is another",
+    ),
+    (
+        "op.execute('SET LOCAL search_path = public')\nsa.inspect(op.get_bind()).has_table('t')",
+        "it asks the catalog with a search path or a role of its own",
+    ),
+    (
+        "op.execute('SET LOCAL ROLE none')\nop.get_bind().scalar(sa.text('SELECT 1 FROM pg_class LIMIT 1'))",
+        "it asks the catalog with a search path or a role of its own",
+    ),
+    (
+        "op.get_bind().scalar(sa.text(\"SELECT conname FROM pg_constraint WHERE conrelid = 'users'::regclass\"))",
+        "it takes the first of several rows",
+    ),
+    (
+        "op.get_bind().execute(sa.text('SELECT relname FROM pg_class')).first()",
+        "it takes the first of several rows",
+    ),
+    (
+        "op.get_bind().exec_driver_sql('SELECT relname FROM pg_class').scalar()",
+        "it takes the first of several rows",
+    ),
+    (
+        f"{CONSTRUCT}\nop.get_bind().execute(Asks()).scalar()",
+        "it executes something of its own that returns rows",
+    ),
+    (
+        f"{CONSTRUCT}\nop.get_bind().scalar(Asks())",
+        "it executes something of its own that returns rows",
     ),
     (
         "import decimal\nop.get_bind().execute(sa.text('UPDATE users SET id = :d'), {'d': decimal.Decimal(1)})",
@@ -235,6 +275,9 @@ AMONG_NEIGHBOURS = [
     ("sa.Table('users', sa.MetaData(), schema='public').create(bind, checkfirst=True)", "a schema by name"),
     ("sa.inspect(bind).get_schema_names()", "which schemas there are"),
     ("sa.inspect(bind).has_schema('public')", "which schemas there are"),
+    ("sa.inspect(bind).get_enums()", "types, which are told with the schema that they are in"),
+    ("sa.inspect(bind).get_domains()", "types, which are told with the schema that they are in"),
+    ("sa.Enum('sad', name='mood').create(bind, checkfirst=True)", None),
     ("bind.scalar(sa.text('SELECT 1 FROM pg_class LIMIT 1'))", "in its own words"),
 ]
 

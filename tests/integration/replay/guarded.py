@@ -55,6 +55,12 @@ def add(folder: Path, number: int, body: str) -> None:
     environments.add_revision(folder, f"r{number}", f"r{number - 1}" if number else None, body)
 
 
+def unless_there(table: str, column: str) -> str:
+    """Make a table unless it is there."""
+    makes = f"op.create_table({table!r}, sa.Column({column!r}, sa.Integer), schema='public')"
+    return f"if not sa.inspect(op.get_bind()).has_table({table!r}):\n    {makes}"
+
+
 def registry_of(project: Path, pg: Server, databases: Sequence[str], **track: Any) -> Registry:
     made = replace(environments.track_of(project / "alembic.ini"), **{"execution": "auto", **track})
     return engine.registry_of([made], [engine.shard_of(pg)], engine.targets_of(databases))

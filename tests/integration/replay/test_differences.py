@@ -183,4 +183,23 @@ async def test_what_a_function_leaves_in_the_session_is_noticed(
         function = f"CREATE FUNCTION moves() RETURNS text LANGUAGE sql AS $$ {moves} $$"
         await engine.execute(pg, database, function, "CREATE TABLE mine (a text)", "INSERT INTO mine VALUES ('')")
     reason = await judged_online(project, pg, databases)
-    assert reason == "a revision leaves TimeZone = Asia/Tokyo in its session"
+    assert reason == "a revision leaves TimeZone = Asia/Tokyo (set for the session) in its session"
+
+
+async def test_what_env_py_sets_to_what_the_first_databases_have_is_not_left_out_on_the_next(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    moment = "INSERT INTO moments VALUES ('2026-01-01')"
+    body = f"op.execute('CREATE TABLE moments (at timestamptz)')\nop.execute({moment!r})"
+    environments.add_revision(project, "delta", "beta", body)
+    env = project / "alembic" / "env.py"
+    pinned = "poolclass=pool.NullPool, connect_args={'options': '-c TimeZone=UTC'}"
+    env.write_text(env.read_text().replace("poolclass=pool.NullPool", pinned))
+    databases = await make_databases(5)
+    for number, database in enumerate(databases):
+        zone = "UTC" if number < 4 else "Asia/Tokyo"
+        await engine.execute(pg, database, f"ALTER DATABASE \"{database}\" SET TimeZone = '{zone}'")
+    reason = await judged_online(project, pg, databases)
+    assert reason == "env.py's sessions have TimeZone = UTC (set for the session), ours UTC"
+    found = {str(await engine.fetch(pg, one, "SELECT at AT TIME ZONE 'UTC' FROM moments")) for one in databases}
+    assert len(found) == 1

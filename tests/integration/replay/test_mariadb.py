@@ -12,6 +12,7 @@ import anyio
 import pytest
 import yaml
 
+from orchestrator.databases import mysql_replay
 from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.registry.model import Target
 from orchestrator.rollout.state import MigrationState, RolloutState
@@ -20,6 +21,7 @@ from tests.daemon import Daemon
 from tests.engine import until
 from tests.integration.replay.conftest import TABLES
 from tests.integration.replay.fleets import Fleet, ways
+from tests.integration.replay.test_others import LETS, comes_to_the_same, listening
 from tests.integration.replay.test_sql import sql_of
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
 
@@ -94,6 +96,19 @@ async def test_the_server_gets_what_was_shown_and_makes_of_it_what_env_py_would(
     assert await fleet.content(fleet.databases[0]) == await fleet.content(fleet.databases[1])
 
 
+ROWS = """t = op.create_table("t", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.String(20)))
+op.bulk_insert(t, [{"id": 3, "a": "it's \\ % ("}, {"id": 2, "a": "), ("}, {"id": None, "a": None}])
+op.execute("INSERT INTO t (a) VALUES ('after')")
+op.bulk_insert(sa.table("t", sa.column("a", sa.String(20))), [{"a": "x"}, {"a": "y"}])
+op.execute("INSERT INTO t (a) VALUES (concat('first ', LAST_INSERT_ID()))")"""
+
+
+async def test_rows_that_drivers_send_in_one_statement_get_the_same_numbers(tmp_path: Path, fleet: Fleet) -> None:
+    environments.make_project(tmp_path / "rows")
+    environments.add_revision(tmp_path / "rows", "rows", None, ROWS)
+    assert await comes_to_the_same(fleet, tmp_path / "rows") == ["online", "replay"]
+
+
 async def test_what_fails_half_way_is_told_as_it_is_of_env_py_and_not_tried_by_it(project: Path, fleet: Fleet) -> None:
     environments.add_revision(project, "delta", "gamma", HALF)
     told = []
@@ -133,6 +148,63 @@ async def test_data_that_is_rolled_back_is_given_to_env_py(project: Path, fleet:
         assert len(running.of(ReplayRefused)) == 1
     rows = await fleet.fetch(fleet.databases[0], "SELECT revision FROM applied ORDER BY 1")
     assert [row[0] for row in rows] == TABLES
+
+
+async def test_what_an_engine_without_transactions_keeps_is_not_done_twice(project: Path, fleet: Fleet) -> None:
+    environments.add_revision(
+        project, "kept", "gamma", "op.create_table('kept', sa.Column('a', sa.Integer), mysql_engine='MyISAM')"
+    )
+    long = "op.execute(\"INSERT INTO applied VALUES ('delta is longer than forty characters, and refused')\")"
+    environments.add_revision(project, "delta", "kept", f"op.execute('INSERT INTO kept VALUES (1)')\n{long}")
+    listening(project, "lets_long", LETS["mysql"])
+    async with fleet.replaying(project) as running:
+        view = await running.rollout(select="tenant=t000")
+        failure = (await running.migrations(view))["t000"].failure
+        assert failure is not None
+        assert (failure.kind, failure.revision) == ("half_applied", "delta")
+        assert "1 of its statements stay (INSERT INTO kept VALUES (1))" in failure.message
+        assert running.of(ReplayRefused) == []
+    assert await fleet.fetch(fleet.databases[0], "SELECT a FROM kept") == [(1,)]
+
+
+LOSES = """from pymysql import cursors
+from pymysql.err import OperationalError
+sent = cursors.Cursor.execute
+def execute(self, query, *arguments):
+    found = sent(self, query, *arguments)
+    if query == {sql!r}:
+        raise OperationalError(2013, "Lost connection to MySQL server during query")
+    return found
+cursors.Cursor.execute = execute"""
+
+
+@pytest.mark.parametrize("execution", ["replay", "online"])
+async def test_ddl_whose_end_is_not_known_is_not_sent_again(
+    execution: str, project: Path, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server has done it, and the network loses the answer."""
+    sql = "ALTER TABLE alpha ADD INDEX (id)"
+    environments.add_revision(project, "delta", "gamma", f"op.execute({sql!r})")
+    if execution == "online":
+        listening(project, "loses", "pass")
+        (project / "loses.py").write_text(LOSES.format(sql=sql))
+    send = mysql_replay._Sending._send
+
+    async def unanswered(self: Any, one: Any) -> None:
+        await send(self, one)
+        if one.text == sql:
+            raise self._explained(one, EOFError())
+
+    monkeypatch.setattr(mysql_replay._Sending, "_send", unanswered)
+    registry = fleet.registry(project, execution=execution, isolation="process")
+    other = Target("other", "app", "shard", "not there")
+    async with engine.running(replace(registry, targets=(*registry.targets, other))) as running:
+        view = await running.rollout(select="tenant=t000")
+        migration = (await running.migrations(view))["t000"]
+        assert migration.failure is not None
+        assert (migration.failure.kind, migration.execution) == ("half_applied", execution)
+        assert f"1 of its statements stay (perhaps {sql})" in migration.failure.message
+    assert len(await fleet.fetch(fleet.databases[0], "SHOW INDEX FROM alpha WHERE Key_name <> 'PRIMARY'")) == 1
 
 
 async def sleeping(fleet: Fleet) -> list[int]:

@@ -9,11 +9,11 @@ import pytest
 
 from orchestrator.databases.mysql_replay import MySQLReplayer
 from orchestrator.databases.sqlite_replay import SQLiteReplayer
-from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
+from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
 from orchestrator.rollout.state import Direction
-from tests import environments
+from tests import engine, environments
 from tests.integration.replay.conftest import TABLES, MakeFleet
-from tests.integration.replay.fleets import Fleet, ways
+from tests.integration.replay.fleets import Fleet, two_tracks, ways
 
 
 async def applied(fleet: Fleet, database: str) -> list[str]:
@@ -121,6 +121,74 @@ async def test_sql_and_env_py_take_turns(project: Path, make_fleet: MakeFleet) -
         assert (await running.rollout(select="tenant=t000")).executions == {"mixed": 1}
     database = fleet.databases[0]
     assert (await fleet.heads(database), await applied(fleet, database)) == (["omega"], [*TABLES, "omega"])
+
+
+ODD = """import decimal
+class Sealed(sa.types.UserDefinedType):
+    cache_ok = True
+    def bind_processor(self, dialect): return lambda value: f"sealed {value}"
+t = sa.table("t", sa.column("j", sa.JSON()), sa.column("n", sa.Numeric(38, 6)), sa.column("x", sa.Numeric(38)),
+    sa.column("s", Sealed()), sa.column("a", sa.Integer))
+"""
+VALUES = {
+    "JSON's null": "op.bulk_insert(t, [{'j': None}])",
+    "an exponent": "op.bulk_insert(t, [{'n': decimal.Decimal('1.234567890123456789E+20')}])",
+    "a number that becomes another": "op.bulk_insert(t, [{'x': 2 ** 53 + 1}])",
+    "a number as text": "op.bulk_insert(sa.table('t', sa.column('s', sa.Numeric())), [{'s': 5}])",
+    "a type's own nothing": "op.bulk_insert(t, [{'s': None}])",
+    "a column's place": "op.get_bind().execute("
+    "sa.text('INSERT INTO t (n, x) SELECT a, b FROM u ORDER BY :n, a LIMIT 1'), {'n': 2})",
+}
+
+
+@pytest.mark.parametrize("value", VALUES)
+async def test_values_that_no_literal_means_come_to_the_same(value: str, tmp_path: Path, make_fleet: MakeFleet) -> None:
+    fleet, project = await make_fleet(2), tmp_path / "values"
+    environments.make_project(project)
+    columns = "a int, j varchar(9), n decimal(38, 6), x decimal(38), s varchar(40)"
+    body = f"""op.execute('CREATE TABLE t ({columns})')
+op.execute('CREATE TABLE u (a int, b int)')
+op.execute('INSERT INTO u VALUES (1, 9), (2, 8)')"""
+    environments.add_revision(project, "tables", None, body)
+    environments.add_revision(project, "values", "tables", f"{ODD}{VALUES[value]}")
+    await comes_to_the_same(fleet, project)
+
+
+KEYS = """op.create_table("parents", sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.String(9)))
+op.create_table("children", sa.Column("id", sa.Integer, primary_key=True), sa.Column("parent", sa.Integer),
+    sa.ForeignKeyConstraint(["parent"], ["parents.id"], ondelete="CASCADE"))
+op.execute("INSERT INTO parents VALUES (1, 'a')")
+op.execute("INSERT INTO children VALUES (1, 1)")"""
+ASKS = "op.get_bind().scalar(sa.text('SELECT 1'))"
+
+
+def make_keys(project: Path, *bodies: str) -> None:
+    """A history of two tables with a foreign key, and what revisions do with them."""
+    environments.make_project(project)
+    for number, body in enumerate((KEYS, *bodies)):
+        environments.add_revision(project, f"r{number}", f"r{number - 1}" if number else None, body)
+
+
+async def test_the_row_that_was_inserted_last_is_asked_of_the_session_that_did(
+    tmp_path: Path, make_fleet: MakeFleet
+) -> None:
+    fleet, project = await make_fleet(2), tmp_path / "session"
+    last = {"sqlite": "last_insert_rowid()", "mysql": "LAST_INSERT_ID()"}[fleet.dialect]
+    inserts = f"{ASKS}\nop.execute(\"INSERT INTO parents VALUES (NULL, 'b')\")"
+    make_keys(project, inserts, f"op.execute('INSERT INTO children (parent) VALUES ({last})')")
+    await comes_to_the_same(fleet, project)
+
+
+async def comes_to_the_same(fleet: Fleet, project: Path) -> list[str]:
+    """By env.py, and where what can be is replayed; how the two were run."""
+    async with engine.running(two_tracks(fleet, project)) as running:
+        for track, tenant in (("online", "one"), ("replay", "two")):
+            view = await running.rollout("heads", track=track, select=f"tenant={tenant}")
+            assert view.counts == {"succeeded": 1}, view.failures
+        found = [event.execution for event in running.of(MigrationFinished)]
+    online, replayed = [await fleet.content(database) for database in fleet.databases]
+    assert replayed == online
+    return found
 
 
 # Goes through in env.py's session and not in one without its settings.

@@ -138,7 +138,7 @@ async def test_what_env_py_does_besides_is_noticed_before_it_is_left_out(
             "with context.begin_transaction():",
             "connection.exec_driver_sql('SET TimeZone = \\'Asia/Tokyo\\''); "
             "connection.commit()\n        with context.begin_transaction():",
-            "TimeZone = Asia/Tokyo, ours ",
+            "TimeZone = Asia/Tokyo (set for the session), ours ",
         ),
         (
             "with context.begin_transaction():",
@@ -150,7 +150,12 @@ async def test_what_env_py_does_besides_is_noticed_before_it_is_left_out(
             "            context.run_migrations()",
             "            context.run_migrations()\n"
             "            connection.exec_driver_sql(\"INSERT INTO applied VALUES ('seed')\")",
-            "env.py sends SQL of its own: INSERT",
+            "env.py sends SQL of its own: INSERT INTO applied VALUES (?)",
+        ),
+        (
+            "poolclass=pool.NullPool",
+            "poolclass=pool.NullPool, connect_args={'options': '-c DateStyle=ISO,MDY'}",  # as everybody has it
+            "DateStyle = ISO, MDY (set for the session), ours ISO, MDY",
         ),
         (
             "poolclass=pool.NullPool",

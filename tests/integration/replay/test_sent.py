@@ -339,6 +339,8 @@ op.bulk_insert(t, [
 op.execute(t.update().where(t.c.name.like("it's%")).values(name="né"))
 op.execute(sa.text("DELETE FROM t{n} WHERE id = :id").bindparams(id=77))
 """
+COMPUTED = """op.create_table("computed", sa.Column("a", sa.Integer), sa.Column("b", sa.Integer, sa.Computed("a + 1")))
+op.add_column("computed", sa.Column("c", sa.Integer, sa.Computed("a + 2", persisted=True)))"""
 ALONE = """with op.get_context().autocommit_block():
     op.create_index("ix_alone", "t0", ["day"], postgresql_concurrently=True)"""
 
@@ -365,6 +367,16 @@ async def test_an_ordinary_history_is_replayed(
     tables = [f"t{number}" for number in range(9)]
     found = [await guarded.picture(pg, database, tables) for database in (plain, *databases)]
     assert found == found[:1] * 5
+
+
+async def test_what_hangs_on_the_server_s_version_runs_online_and_all_else_is_replayed(
+    pg: Server, make_databases: MakeDatabases, tmp_path: Path
+) -> None:
+    project = guarded.make_project(tmp_path / "project", MADE, COMPUTED, "op.execute('CREATE TABLE u (a int)')")
+    async with engine.running(guarded.registry_of(project, pg, await make_databases(4))) as running:
+        view = await running.rollout()
+        assert view.counts == {"succeeded": 4}, view.failures
+        assert guarded.judged(running).execution in ("mixed", "replay"), guarded.judged(running).reason
 
 
 async def test_the_example_is_replayed_as_far_as_it_is_sql(pg: Server, make_databases: MakeDatabases) -> None:

@@ -15,11 +15,12 @@ import yaml
 
 from orchestrator.databases import sqlite_replay
 from orchestrator.databases.sqlite_replay import SQLiteReplayer
-from orchestrator.events import MigrationRetried, ReplayRefused
+from orchestrator.events import MigrationRetried, PlanJudged, ReplayRefused
 from tests import command, engine, environments
 from tests.engine import until
 from tests.integration.replay.conftest import TABLES
 from tests.integration.replay.fleets import Fleet, ways
+from tests.integration.replay.test_others import ASKS, comes_to_the_same, listening, make_keys
 from tests.integration.replay.test_sql import sql_of
 
 
@@ -186,6 +187,34 @@ async def test_a_statement_that_rolls_back_by_itself_ends_the_script(project: Pa
         assert len(running.of(ReplayRefused)) == 1
     assert await fleet.heads("a.db") == ["gamma"]
     assert [row[0] for row in await fleet.fetch("a.db", "SELECT revision FROM applied ORDER BY 1")] == TABLES
+
+
+async def test_what_env_py_makes_of_its_files_for_good_is_found_out(project: Path, tmp_path: Path) -> None:
+    names = [f"{number}.db" for number in range(5)]
+    for name in names:
+        (tmp_path / name).touch()
+    fleet = Fleet(tmp_path, names)
+    listening(project, "keeps_a_log", "connection.execute('PRAGMA journal_mode = WAL').close()")
+    async with fleet.running(project, {"max_concurrent": 1}) as running:
+        assert (await running.rollout()).executions == {"online": 4, "replay": 1}
+        (judged,) = running.of(PlanJudged)
+        assert (judged.execution, judged.differs) == ("online", True)
+        assert "only in the first: file | journal_mode | wal" in judged.reason
+
+
+async def test_what_a_revision_sets_after_it_has_asked_is_left_for_those_after_it(fleet: Fleet, tmp_path: Path) -> None:
+    sets = f"{ASKS}\nop.execute('PRAGMA foreign_keys = ON')"
+    project = tmp_path / "pragma"
+    make_keys(project, sets, "op.execute('DELETE FROM parents')", "op.execute('PRAGMA foreign_keys = OFF')")
+    await comes_to_the_same(fleet, project)
+
+
+async def test_a_file_that_is_attached_stays_so_for_later_revisions(project: Path, fleet: Fleet) -> None:
+    environments.add_revision(project, "delta", "gamma", "op.execute(\"ATTACH ':memory:' AS more\")")
+    environments.add_revision(project, "last", "delta", "op.execute('CREATE TABLE more.t (a int)')")
+    async with fleet.replaying(project) as running:
+        view = await running.rollout(select="tenant=t000")
+        assert (view.counts, view.executions) == ({"succeeded": 1}, {"mixed": 1}), view.failures
 
 
 def test_all_that_is_asked_of_a_session_has_an_answer() -> None:

@@ -15,8 +15,7 @@ from orchestrator.databases.postgresql import PostgreSQL
 from orchestrator.databases.quoting import quoted
 from orchestrator.errors import TargetError
 from orchestrator.events import MigrationRetried, PlanJudged
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Execution, Target
+from orchestrator.registry.model import Execution, Heads, Target
 from orchestrator.rollout.state import Direction, MigrationState, Request
 from tests import engine, environments
 from tests.environments import Template

@@ -119,7 +119,7 @@ async def test_without_traces_nothing_is_recorded_nor_sent(registry: Registry, m
     def refuse(*_: object) -> None:
         raise AssertionError("nobody wants to know")
 
-    monkeypatch.setattr("orchestrator.execute.recording.SegmentRan", refuse)
+    monkeypatch.setattr("orchestrator.execute.tracing.SegmentRan", refuse)
     monkeypatch.setattr("orchestrator.databases.scripts.Message.sent", refuse)
     with collectors.collecting() as collector:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)

@@ -212,6 +212,30 @@ async def test_one_whose_schema_strays_on_the_way_proves_nothing() -> None:
     assert verdict.compiled is not None
 
 
+async def test_a_schema_that_somebody_changes_while_its_target_waits_is_looked_at_again() -> None:
+    scene = Scene()
+    for _ in range(2):
+        await scene.target(LACKS)
+    standing, turns = LACKS, list[Turn]()
+
+    async def read() -> Standing:
+        await anyio.lowlevel.checkpoint()
+        return standing
+
+    async def wait() -> None:
+        async with scene.it.turn(read) as turn:
+            turns.append(turn)
+
+    async with anyio.create_task_group() as tasks, scene.turn(LACKS) as proof:
+        tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        standing = HAS
+        proof.noticed(Observed({"transaction_per_migration": "True"}, (), {}, expected(scene.rendering)))
+        proof.saw(EQUAL)
+    assert [verdict.reason for verdict in scene.verdicts] == [None]
+    assert [sent(turn) for turn in turns] == [()]
+
+
 async def test_what_was_reviewed_records_nothing() -> None:
     scene = Scene(reviewed=compiled(PLAN, ASKS).digest)
     assert [sent(await scene.target(LACKS)) for _ in range(4)] == [()] * 4

@@ -13,7 +13,8 @@ from orchestrator.errors import (
 )
 from orchestrator.execute.classify import ErrorClass, classify, outcome
 from orchestrator.execute.meanwhile import Ours
-from orchestrator.plan.steps import Direction, Heads, Plan
+from orchestrator.plan.steps import Direction, Plan
+from orchestrator.registry.model import Heads
 
 LINE = ("alpha", "beta", "gamma")
 UP = Plan((), ("gamma",), "upgrade", LINE)

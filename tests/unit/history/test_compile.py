@@ -83,7 +83,6 @@ def cut(project: Path, start: tuple[str, ...] | None = None, goal: str = "heads"
         ("op.execute('SELECT setval(\\'s\\', 7)')", "SELECT setval('s', 7)"),
         ("op.execute('SET LOCAL lock_timeout = 100')", "SET LOCAL lock_timeout = 100"),
         ("op.execute('SET CONSTRAINTS ALL DEFERRED')", "SET CONSTRAINTS ALL DEFERRED"),
-        ("op.execute(f\"SELECT '{op.get_context().version_table}'\")", "SELECT 'alembic_version'"),
         ("op.add_column('t', sa.Column('a', sa.DateTime, server_default=sa.func.now()))", "DEFAULT now()"),
         ("op.create_check_constraint('c', 't', sa.column('a').in_([1.5, 2.5]))", "1.5"),
         (
@@ -138,6 +137,10 @@ def test_statements_are_rendered_as_they_are(project: Path, body: str, sql: str)
         ("from pathlib import Path\nPath(__file__).read_text()", "outside of its database (`read_text`"),
         ("open(__file__).close()", "outside of its database (`open`"),
         ("op.get_context().opts['script']", "options of env.py"),
+        ("op.get_context().impl.context_opts['script']", "options of env.py"),
+        ("op.get_context().environment_context.context_opts", "options of env.py"),
+        ("op.execute(f\"SELECT '{op.get_context().version_table}'\")", "for the version table, whose name"),
+        ("op.create_table('a', schema=op.get_context().version_table_schema)", "for the version table's schema"),
         ("op.get_bind().dialect.default_schema_name", "default schema"),
         ("op.get_context().dialect.server_version_info", "server's version"),
         ("op.get_context().impl.as_sql", "whether SQL is only rendered"),

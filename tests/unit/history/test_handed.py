@@ -6,7 +6,7 @@ import datetime
 import decimal
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import asyncpg, psycopg
 from orchestrator.history import handed
 from orchestrator.history.literals import Literals, UnfaithfulError
 from orchestrator.history.rehearsal import Rehearsal, Sent, dialect_like
-from orchestrator.history.spoken import Speaker
+from orchestrator.history.spoken import Speaker, Spoken
 
 PSYCOPG: Callable[..., Any] = psycopg.dialect
 DIALECTS: dict[str, Callable[..., Any]] = {"psycopg": PSYCOPG, "asyncpg": asyncpg.dialect}
@@ -47,9 +47,10 @@ def kind(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return DIALECTS[request.param]
 
 
-def speaker(kind: Callable[..., Any]) -> Speaker:
-    dialect = kind(paramstyle="named")
-    return Speaker(Literals(dialect), dialect_like(dialect, {"paramstyle": "named"}))
+def said(kind: Callable[..., Any], construct: Any, parameters: Mapping[str, Any] | None = None) -> Spoken:
+    dialect, given = kind(paramstyle="named"), parameters or {}
+    speaker = Speaker(Literals(dialect), dialect_like(dialect, {"paramstyle": "named"}))
+    return speaker.spoken([speaker.pieces(construct, given)], construct, given)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,7 @@ def speaker(kind: Callable[..., Any]) -> Speaker:
 def test_text_that_means_what_the_driver_is_handed(
     construct: Any, parameters: dict[str, Any], text: str, kind: Callable[..., Any]
 ) -> None:
-    spoken = speaker(kind).one(construct, parameters)
-    assert spoken is not None
+    spoken = said(kind, construct, parameters)
     assert text in spoken.texts[0]
     assert len(spoken.wire) == 1
 
@@ -107,8 +107,7 @@ OWN = sa.table(
 
 
 def test_a_type_that_changes_values_alike_in_both_ways_is_taken(kind: Callable[..., Any]) -> None:
-    spoken = speaker(kind).one(OWN.insert().values(a="abc"), {})
-    assert spoken is not None
+    spoken = said(kind, OWN.insert().values(a="abc"))
     assert spoken.texts == ("INSERT INTO t (a) VALUES ('cba'::VARCHAR)",)
 
 
@@ -125,7 +124,7 @@ def test_a_type_that_changes_values_alike_in_both_ways_is_taken(kind: Callable[.
 )
 def test_what_the_text_does_not_mean_is_refused(construct: Any, kind: Callable[..., Any]) -> None:
     with pytest.raises(UnfaithfulError):
-        speaker(kind).one(construct, {})
+        said(kind, construct)
 
 
 def test_rows_that_go_together_in_one_statement_are_refused() -> None:
@@ -136,10 +135,10 @@ def test_rows_that_go_together_in_one_statement_are_refused() -> None:
     multiple.use_insertmanyvalues_wo_returning = True
     literals = Literals(dialect)
     texts = [literals.pieces(T.insert().inline().values(**row), {}) for row in rows]
-    spoken = Speaker(literals, plain).together(texts, T.insert().inline(), rows)
+    spoken = Speaker(literals, plain).spoken(texts, T.insert().inline(), rows)
     assert (len(spoken.texts), len(spoken.wire)) == (2, 1)
     with pytest.raises(UnfaithfulError, match="is sent 1 statements where compiled SQL has 2"):
-        Speaker(literals, multiple).together(texts, T.insert().inline(), rows)
+        Speaker(literals, multiple).spoken(texts, T.insert().inline(), rows)
 
 
 def test_digests_differ_where_text_values_or_types_do(kind: Callable[..., Any]) -> None:

@@ -51,6 +51,7 @@ def revision(folder: Path, *lines: str) -> str:
         ("import psycopg; psycopg.connect('x')", "psycopg.connect"),
         ("import sqlite3; sqlite3.connect('x')", "sqlite3.connect"),
         ("uuid.uuid4()", "uuid4"),
+        ("op.get_bind().connection.cursor()", "cursor"),
     ],
 )
 def test_what_is_asked_outside_is_found_by_whatever_name(folder: Path, line: str, name: str) -> None:

@@ -32,7 +32,12 @@ ALIKE = [
     ),
     (
         "SELECT array_agg(a.attname ORDER BY a.attnum) AS cols FROM pg_attribute a WHERE "
-        "a.attrelid = 'x'::regclass AND a.attnum = ANY (a.attnum)"
+        "a.attrelid = 'x'::regclass AND a.attnum = ANY (a.attnum) AND NOT a.attisdropped"
+    ),
+    "SELECT 1 FROM pg_attribute WHERE attrelid = 'a'::regclass AND attname = 'b' AND attisdropped = false",
+    (
+        "SELECT 1 FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] "
+        "WHERE c.conname = 'k' AND a.attnum > 0 AND a.attisdropped IS false LIMIT 1"
     ),
     (
         "SELECT tc.constraint_name FROM information_schema.table_constraints AS tc, "
@@ -102,6 +107,27 @@ DOUBTED = [
     ("SELECT relname FROM pg_class ORDER BY random()", "it asks for random()"),
     ("SELECT 'x' OPERATOR(public.+) 'y'", "it asks for operator()"),
     ("EXPLAIN SELECT 1", "it asks for explain …"),
+    ("SELECT DISTINCT ON (relname) oid FROM pg_class", "it asks for on"),
+    ("SELECT DISTINCT ON (relname) relname FROM pg_class LIMIT 1", "it asks for on"),
+    *(
+        (f"SELECT count(*) FROM {asks}", f"it asks for {number}, which has gaps where a column was dropped")
+        for asks, number in (
+            ("information_schema.columns WHERE ordinal_position > 3", "ordinal_position"),
+            ("information_schema.columns WHERE ordinal_position IN (1, 2)", "ordinal_position"),
+            ("information_schema.columns HAVING max(ordinal_position) > 3", "ordinal_position"),
+            ("information_schema.columns WHERE ordinal_position::text = '3'", "ordinal_position"),
+            ("pg_attribute WHERE NOT attisdropped AND 2 < attnum", "attnum"),
+            ("pg_constraint WHERE conkey = ARRAY[2]", "conkey"),
+            ("pg_constraint WHERE conkey[1] = 2", "conkey"),
+        )
+    ),
+    ("SELECT count(*) FROM pg_attribute WHERE attnum > 0", "it asks for columns that were dropped"),
+    ("SELECT attname FROM pg_attribute WHERE attname = 'a'", "it asks for columns that were dropped"),
+    ("SELECT count(*) FROM pg_attribute WHERE attisdropped", "it asks for columns that were dropped"),
+    (
+        "SELECT count(*) FROM pg_attribute a WHERE NOT a.attisdropped OR attisdropped",
+        "it asks for columns that were dropped",
+    ),
 ]
 
 

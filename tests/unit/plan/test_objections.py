@@ -29,7 +29,7 @@ def test_what_stands_for_itself_is_replayed(sql: str, dialect: str) -> None:
         ("CREATE TEMP TABLE t (a int)", "it changes its session: CREATE"),
         ("CREATE TABLE temp.t (a int)", "it changes its session: CREATE"),
         ("vacuum", "it cannot run in a transaction: VACUUM"),
-        ("ATTACH 'x' AS y", "it cannot run in a transaction: ATTACH"),
+        ("ATTACH 'x' AS y", "it changes its session: ATTACH"),
         ("COMMIT", "it has a COMMIT of its own"),
         ("DROP TABLE a; DROP TABLE b", "it sends several statements at once"),
         ("-- nothing", "it sends a statement without a word"),

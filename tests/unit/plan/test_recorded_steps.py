@@ -97,6 +97,12 @@ def test_what_is_in_doubt_stays_online(recordings: list[Recording], said: str) -
         (RenderedStep("a", ("a",), (BEGIN, COMMIT), "it reads the clock"), "it comes after a, which runs online"),
         (RenderedStep("a", ("a",), (BEGIN, "DO $$ $$", COMMIT)), "may do otherwise where the data is another"),
         (RenderedStep("a", ("a",), (BEGIN, "SELECT f()", COMMIT)), "may do otherwise where the data is another"),
+        (
+            RenderedStep("a", ("a",), (BEGIN, "CREATE EXTENSION x", COMMIT)),
+            "may do otherwise where the data is another",
+        ),
+        (RenderedStep("a", ("a",), (BEGIN, "ALTER EXTENSION x UPDATE", COMMIT)), "may do otherwise where the data is"),
+        (RenderedStep("a", ("a",), (BEGIN, "IMPORT FOREIGN SCHEMA x", COMMIT)), "may do otherwise where the data is"),
     ],
 )
 def test_what_comes_after_something_that_makes_schemas_differ_stays_online(first: RenderedStep, said: str) -> None:
@@ -104,17 +110,29 @@ def test_what_comes_after_something_that_makes_schemas_differ_stays_online(first
     assert said in (reason(found) or "")
 
 
+def test_what_comes_after_statements_that_functions_make_more_of_stays_online() -> None:
+    made = {**recording("B"), "a": RecordedStep(("A",), at_will=True)}
+    assert "may do otherwise where the data is another" in str(reason(filled(steps(), [made] * 2)))
+    known = {**made, "b": RecordedStep(("B",), schema=("table t",))}
+    assert gates(filled(steps(), [known] * 2))[1] == (("b",), digest(["table t"]))
+
+
 @pytest.mark.parametrize("each", [True, False])
 def test_what_comes_after_it_is_sent_as_it_was_seen(each: bool) -> None:
     """A rendering ends where a revision asks, and does not know which types it would have made."""
-    seen = {**recording("CREATE TYPE t"), "c": RecordedStep(("C without its type",))}
-    for after, sent in ((seen, "C without its type"), ({**seen, "c": RecordedStep((), "it is odd")}, "C")):
-        found = filled(steps(each=each), [after] * 2)
+    rendered = ("CREATE TYPE t AS …", "C", "CREATE TYPE u AS …", "D", "DROP TYPE t")
+    last = RenderedStep("c", ("c",), (BEGIN, *rendered, COMMIT) if each else rendered)
+    seen = {**recording("CREATE TYPE t AS …"), "c": RecordedStep(("C", "CREATE TYPE u AS …", "D"))}
+    odd = RecordedStep((), "it is odd")
+    others = (odd, RecordedStep(rendered), RecordedStep(("C", "D", "E")), RecordedStep(("CREATE TYPE u AS …", "D")))
+    for after, sent in ((seen["c"], seen["c"].items), *((other, rendered) for other in others)):
+        found = filled(steps(each=each, c=last), [{**seen, "c": after}] * 2)
         items = [item for one in found.steps for item in one.items if not isinstance(item, Mark)]
-        assert items == ["A", "CREATE TYPE t", sent]
+        assert items == ["A", "CREATE TYPE t AS …", *sent]
         assert cut_alike(found, each)
-    unasked = filled(steps(each=each), [{**seen, "b": RecordedStep((), "it reads users")}] * 2)
-    assert "C" in unasked.steps[2].items
+        assert (found.steps[2].wire is None) == (sent != rendered), "what it is held against"
+    unasked = filled(steps(each=each, c=last), [{**seen, "b": RecordedStep((), "it reads users")}] * 2)
+    assert "CREATE TYPE t AS …" in unasked.steps[2].items
 
 
 def cut_alike(rendering: Rendering, each: bool) -> bool:

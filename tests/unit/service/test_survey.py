@@ -15,8 +15,7 @@ from orchestrator.events import Event, MigrationFinished
 from orchestrator.execute.migrate import Migrator
 from orchestrator.execute.survey import Surveyor
 from orchestrator.observe.fleet import Fleet
-from orchestrator.plan.steps import Heads
-from orchestrator.registry.model import Registry, Shard, Target, Track
+from orchestrator.registry.model import Heads, Registry, Shard, Target, Track
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 from tests.engine import until

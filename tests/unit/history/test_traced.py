@@ -6,13 +6,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.history import recorded
-from orchestrator.history.recorded import NAMED, Recorder
+from orchestrator.history import traced
+from orchestrator.history.traced import NAMED, Tracer
 from orchestrator.plan import sanitise
 
 
 def test_what_failed_and_what_env_py_went_on_after_is_told_apart() -> None:
-    recorder = Recorder("postgresql")
+    recorder = Tracer("postgresql")
     recorder.begins(1, "SELECT 'a'", "a1")
     recorder.begins(2, "SELECT 'b'", None)
     recorder.executed(2)
@@ -26,7 +26,7 @@ def test_what_failed_and_what_env_py_went_on_after_is_told_apart() -> None:
 
 
 def test_those_that_fail_are_named_beyond_the_bound_and_the_rest_is_counted() -> None:
-    recorder = Recorder("postgresql")
+    recorder = Tracer("postgresql")
     for number in range(3 * NAMED):
         recorder.begins(1, f"SELECT {number}", None)
         if number % 2:
@@ -44,9 +44,9 @@ def test_the_time_that_it_takes_to_make_a_text_showable_is_not_the_statements(mo
         clock[0] += 100
         return sql
 
-    monkeypatch.setattr(recorded, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(traced, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(sanitise, "shown", shown)
-    recorder = Recorder("postgresql")
+    recorder = Tracer("postgresql")
     recorder.begins(1, "SELECT 1", None)
     clock[0] += 2
     recorder.executed(1)

@@ -14,7 +14,7 @@ from orchestrator.databases.replay import Sender
 from orchestrator.databases.scripts import Message
 from orchestrator.errors import MigrationFailedError, StoreError
 from orchestrator.events import Event, SegmentRan, Statement
-from orchestrator.execute.recording import UNRECORDED, Recording
+from orchestrator.execute.tracing import UNTRACED, Tracing
 from orchestrator.registry.model import Target
 
 WHO = {"rollout": "r1", "track": "app", "tenant": "acme", "shard": "pg", "wave": "everyone"}
@@ -34,7 +34,7 @@ PLACE = Place(Target("acme", "app", "pg", "acme"), make_url("postgresql://me@db:
 )
 def test_a_segment_is_told_however_it_ends(exc: BaseException | None, kind: str | None, code: str | None) -> None:
     told: list[Event] = []
-    recording = Recording(PLACE, WHO, told.append)
+    recording = Tracing(PLACE, WHO, told.append)
     with suppress(BaseException), recording.segment("online", ["b2"]):
         if exc is not None:
             raise exc
@@ -44,7 +44,7 @@ def test_a_segment_is_told_however_it_ends(exc: BaseException | None, kind: str 
 
 
 def test_nothing_is_noted_where_nobody_wants_to_know() -> None:
-    with UNRECORDED.segment("online", ["b2"]) as segment:
+    with UNTRACED.segment("online", ["b2"]) as segment:
         assert segment is None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.databases.base import Place
 from orchestrator.errors import OrchestratorError, TargetError
 from orchestrator.events import Event, SegmentRan, Statement, now
-from orchestrator.history.recorded import NAMED, Recorded
+from orchestrator.history.traced import NAMED, Traced
 
 # How a segment ended that no error of its target has ended.
 CANCELLED, STOPPED, BUG = "cancelled", "stopped", "bug"
@@ -24,13 +24,13 @@ class Segment:
     statements: list[Statement] = field(default_factory=list)
     unnamed: int = 0
 
-    def heard(self, recorded: Recorded) -> None:
+    def heard(self, traced: Traced) -> None:
         """What a worker tells at its end; called from the thread that listens to it."""
-        self.statements += recorded.statements
-        self.unnamed += recorded.unnamed
+        self.statements += traced.statements
+        self.unnamed += traced.unnamed
 
 
-class Recording:
+class Tracing:
     """Of one attempt at a target. `who`: the fields that name its migration in events."""
 
     def __init__(
@@ -80,4 +80,4 @@ class Recording:
             self._publish(told)
 
 
-UNRECORDED = Recording(None, {})
+UNTRACED = Tracing(None, {})

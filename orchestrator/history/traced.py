@@ -15,7 +15,7 @@ NAMED = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Traced:
     """What was sent, in order; `unnamed`: so many more."""
 
     statements: tuple[Statement, ...]
@@ -30,7 +30,7 @@ class _Sent:
     began: float
 
 
-class Recorder:
+class Tracer:
     """Told of each statement as it begins and as it has been executed; connections are told apart by a number."""
 
     def __init__(self, dialect: str) -> None:
@@ -51,11 +51,11 @@ class Recorder:
         else:
             self._unnamed += 1
 
-    def ended(self, code: str | None) -> Recorded:
+    def ended(self, code: str | None) -> Traced:
         """Env.py has ended; `code`: the server's word for why it failed, if it has."""
         for connection in list(self._pending):
             self._failed(connection, code)
-        return Recorded(tuple(self._done), self._unnamed)
+        return Traced(tuple(self._done), self._unnamed)
 
     def _failed(self, connection: int, code: str | None) -> None:
         if (sent := self._pending.pop(connection, None)) is None:
