@@ -25,7 +25,7 @@ from tests.servers import MakeDatabases
 
 Way = Literal["online", "replay"]
 WAYS = pytest.mark.parametrize("execution", ["online", "replay"])
-REVISIONS = ["alpha", "beta", "gamma"]
+START, REVISIONS = "start", ["alpha", "beta", "gamma"]
 # What a revision does: what two who do it at once trip over, and what they would do twice without a word.
 KINDS = {
     "tables": 'op.create_table("{0}", sa.Column("id", sa.Integer, primary_key=True))',
@@ -42,15 +42,21 @@ COUNTED = ("CREATE TABLE applied (revision text)", "CREATE TABLE kept (id int)")
 def _project(
     folder: Path, kind: str, *, per_migration: bool = False, pause: float = 0.0, prepares: bool = False
 ) -> Path:
-    """Each revision does something, counts itself, and takes its time; the first one `prepares` where they count."""
+    """Each revision does something, counts itself, and takes its time; the first one `prepares` where they count.
+
+    Otherwise another was run before them, so that each has a row of the version table to move: the first revision of
+    all puts one in, and a person who was to do so too, after the next one has moved it, finds nothing in the way.
+    """
     environments.make_project(folder)
     if per_migration:
         environments.use_transaction_per_migration(folder)
-    down = None
+    down = None if prepares else START
+    if down is not None:
+        environments.add_revision(folder, down, None, "pass")
     for name in REVISIONS:
         counted = f"op.execute(\"INSERT INTO applied VALUES ('{name}')\")"
         sleeps = f"op.execute('SELECT pg_sleep({pause})')"
-        first = [f"op.execute({text!r})" for text in COUNTED] if prepares and down is None else []
+        first = [f"op.execute({text!r})" for text in COUNTED] if down is None else []
         environments.add_revision(folder, name, down, "\n".join([*first, KINDS[kind].format(name), counted, sleeps]))
         down = name
     return folder
@@ -64,7 +70,7 @@ def _registry(project: Path, pg: Server, databases: Sequence[str], execution: Wa
 async def _prepare(pg: Server, *databases: str) -> None:
     for database in databases:
         await engine.provision(pg, database)
-        await engine.execute(pg, database, *COUNTED)
+        await engine.execute(pg, database, *COUNTED, f"INSERT INTO alembic_version VALUES ('{START}')")
 
 
 async def _is_right(pg: Server, database: str) -> None:
