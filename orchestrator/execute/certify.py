@@ -34,7 +34,8 @@ ReadStanding = Callable[[], Awaitable[Standing | None]]
 # A target waits so long for the verdict before it goes online.
 PATIENCE_SECONDS = 10.0
 # So many targets may fail while they are replayed for a proof, for reasons of their own, before nobody tries any more;
-# and so many may be refused once the plan is proved, and go through online, before it is no longer replayed.
+# and so many of a rollout's may be refused once the plan is proved, and go through online, before it is replayed no
+# longer.
 MOST_FAILED = 3
 # So many different schemas may have recordings of their own; targets with others go online.
 MOST_GROUPS = 8

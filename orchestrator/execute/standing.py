@@ -1,5 +1,5 @@
-"""What a target's catalog answers, before a plan is run on it: who has the same is done the same to by a revision that
-reads nothing else."""
+"""What a target's catalog answers before a plan is run on it. A revision that reads nothing else does the same to all
+targets where this is equal."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from orchestrator.history.rehearsal import Rehearsal
 
 @dataclass(frozen=True, slots=True)
 class Spoken:
-    """`texts` do what the calls of a cursor do that `wire` stands for."""
+    """One statement: `texts` is the SQL that replay sends, `wire` the digests of what env.py's driver is handed."""
 
     texts: tuple[str, ...]
     wire: tuple[str, ...]

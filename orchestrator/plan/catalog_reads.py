@@ -68,7 +68,7 @@ class _ReadsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where in a question a word stands. `shown`: the answer may tell it; `ordering`: rows are put in order by it."""
+    """Where in a question a word stands. `shown`: the answer may tell it."""
 
     region: str
     shown: bool
