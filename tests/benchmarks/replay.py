@@ -109,6 +109,7 @@ async def bare_messages(server: EmbeddedServer, config: Path) -> list[str]:
     await create_databases(server, ["bare_template"])
     async with engine.running(registry_of(server, config, ["bare_template"])) as running:
         (group,) = (await running.service.plan(Request("app", "head"))).groups
+    await drop_databases(server, ["bare_template"])
     sent = [part for part in group.script if isinstance(part, str)]
     texts = ["\n".join(line for line in text.split("\n") if not line.startswith(OURS_ALONE)) for text in sent]
     return [text for text in texts if text.strip()]
