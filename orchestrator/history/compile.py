@@ -384,7 +384,9 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     index_order.settle(context.impl)
     bind = SilentBind(context.dialect, output.take, rendering.asked)
     bind.version_table = context._version
-    replaced, named, hidden = (_any(one) for one in (context.impl, context, context.dialect))
+    replaced: Any = context.impl  # and what else is changed from outside, as its type does not foresee
+    named: Any = context
+    hidden: Any = context.dialect
     named.connection = replaced.connection = bind
     replaced._exec, replaced.static_output = output.execute, output.static_output
     replaced.bulk_insert = output.bulk_insert
@@ -395,8 +397,3 @@ def _take_over(context: MigrationContext, rendering: _Rendering) -> None:
     named.__class__ = watching.watched(type(named), rendering, watching.CONTEXT)
     replaced.__class__ = watching.watched(type(replaced), rendering, watching.IMPLEMENTATION)
     hidden.__class__ = watching.watched(type(hidden), rendering, watching.DIALECT)
-
-
-def _any(one: Any) -> Any:
-    """What is changed from outside, which its type does not foresee."""
-    return one

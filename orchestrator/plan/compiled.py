@@ -172,7 +172,7 @@ def compiled(plan: Plan, rendering: Rendering) -> Compiled:
     if tuple(step.revision for step in rendering.steps) != plan.steps:
         raise ValueError("the rendering is not of this plan")
     rendering = _each_alone(rendering) if rendering.unmarked else rendering
-    whole = _in_one_session(_not_divided(rendering))
+    whole = _in_one_session(_of_whole_transactions(rendering))
     segments = cut(plan, whole)
     create = whole.create_version if not plan.provisioned else None
     asks = any(step.asks for step in rendering.steps)
@@ -214,7 +214,7 @@ def stretches(segments: Sequence[Segment]) -> Iterator[Online | tuple[Script, ..
         yield tuple(together)
 
 
-def _not_divided(rendering: Rendering) -> Rendering:
+def _of_whole_transactions(rendering: Rendering) -> Rendering:
     """Where env.py has one transaction for all revisions, it stays one: if one of them runs online, all do. A backfill
     ends it, and another begins after it, so those before and those after it stand for themselves."""
     if not rendering.before or all(step.reason is None for step in rendering.steps):

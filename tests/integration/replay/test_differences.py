@@ -57,16 +57,20 @@ async def test_an_encoding_of_env_pys_own_is_noticed_where_the_server_takes_byte
     assert reason == "env.py's sessions have client_encoding = LATIN1, ours UTF8"
 
 
-async def test_a_target_is_not_committed_without_its_lock(
-    project: Path, pg: Server, make_databases: MakeDatabases
-) -> None:
-    """A function that is there already, and is called: no text tells what it does."""
-    environments.add_revision(project, "delta", "beta", "op.execute('UPDATE mine SET a = let_go()')")
-    (database,) = await make_databases(1)
+async def let_go_in(pg: Server, database: str) -> None:
+    """A function that is there already, and lets go of the target's lock: no text that calls it tells so."""
     await engine.provision(pg, database)
     lets_go = "CREATE FUNCTION let_go() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_unlock_all()"
     await engine.execute(pg, database, "CREATE TABLE mine (a int)", f"{lets_go}; RETURN 1; END $$")
     await engine.execute(pg, database, "INSERT INTO mine VALUES (0)")
+
+
+async def test_a_target_is_not_committed_without_its_lock(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    environments.add_revision(project, "delta", "beta", "op.execute('UPDATE mine SET a = let_go()')")
+    (database,) = await make_databases(1)
+    await let_go_in(pg, database)
     async with replaying(project, pg, [database]) as running:
         view = await running.rollout(select="tenant=t000")
         assert view.executions == {"fallback": 1}
@@ -83,10 +87,7 @@ async def test_the_version_table_is_not_moved_without_the_lock_after_what_was_co
     body = "with op.get_context().autocommit_block():\n    op.execute('UPDATE mine SET a = a + let_go()')"
     environments.add_revision(project, "delta", "beta", body)
     (database,) = await make_databases(1)
-    await engine.provision(pg, database)
-    lets_go = "CREATE FUNCTION let_go() RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_unlock_all()"
-    await engine.execute(pg, database, "CREATE TABLE mine (a int)", f"{lets_go}; RETURN 1; END $$")
-    await engine.execute(pg, database, "INSERT INTO mine VALUES (0)")
+    await let_go_in(pg, database)
     async with replaying(project, pg, [database]) as running:
         view = await running.rollout(select="tenant=t000")
         failure = (await running.migrations(view))["t000"].failure

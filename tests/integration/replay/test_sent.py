@@ -381,11 +381,13 @@ async def test_what_hangs_on_the_server_s_version_runs_online_and_all_else_is_re
 
 async def test_the_example_is_replayed_as_far_as_it_is_sql(pg: Server, make_databases: MakeDatabases) -> None:
     """What lies behind is about data, and run by env.py."""
-    registry = guarded.registry_of(ROOT / "alembic", pg, await make_databases(4))
-    async with engine.running(registry, max_concurrent=1) as running:
+    databases = await make_databases(4)
+    async with engine.running(guarded.registry_of(ROOT / "alembic", pg, databases), max_concurrent=1) as running:
         view = await running.rollout("e46c218a144d")
         assert view.counts == {"succeeded": 4}, view.failures
         assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 2
+    found = [await guarded.picture(pg, database, ()) for database in databases]
+    assert found == found[:1] * 4
 
 
 @pytest.mark.parametrize(
