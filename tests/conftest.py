@@ -25,10 +25,9 @@ stores.install()
 
 
 def pytest_collection_finish() -> None:
-    """What thousands of tests are collected to stays to the end: else the collector of garbage goes through it again
-    and again, which takes a tenth of the processor's time."""
-    gc.collect()
-    gc.freeze()
+    """The collector of garbage goes seldom through the thousands of tests that are collected: else that takes a tenth
+    of the processor's time. Not frozen: hypothesis asks the collector who holds its random numbers."""
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture(scope="session")
