@@ -23,7 +23,7 @@ from sqlalchemy.exc import CompileError
 from sqlalchemy.schema import CreateTable, DropTable
 
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import applications, failures, index_order, seen, session, tasklocal, watching
+from orchestrator.history import applications, dialects, failures, index_order, session, tasklocal, watching
 from orchestrator.history import config as configuration
 from orchestrator.history.arguments import TENANT, Arguments
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
@@ -32,7 +32,6 @@ from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals, Pieces
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
 from orchestrator.history.outside import mentioned, outside, texts
-from orchestrator.history.rehearsal import dialect_like
 from orchestrator.history.sources import besides
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan.compiled import (
@@ -319,7 +318,7 @@ def _drops(construct: Any, table: Any) -> bool:
 def _meet(dialect: Dialect, job: CompileJob) -> None:
     """Let it render for the job's server, where that makes a difference."""
     if job.server and job.dialect in MYSQL_DIALECTS:
-        seen.meet(dialect, job.server)
+        dialects.meet(dialect, job.server)
 
 
 class _Output:
@@ -328,7 +327,7 @@ class _Output:
     def __init__(self, context: MigrationContext, rendering: _Rendering) -> None:
         self._impl, self._rendering, self._version = context.impl, rendering, context._version
         self._dialect, self._literals = context.dialect, Literals(context.dialect)
-        rehearsed = dialect_like(context.dialect, context.opts.get("dialect_opts") or {})
+        rehearsed = dialects.like(context.dialect, context.opts.get("dialect_opts") or {})
         _meet(rehearsed, rendering.job)
         self._speaker = Speaker(self._literals, rehearsed)
         self._insert_rows = self._impl.bulk_insert
@@ -340,7 +339,7 @@ class _Output:
         if isinstance(construct, CreateTable) and construct.element is self._version:
             self._rendering.create_version = self._literals.render(construct, {})
             return
-        if seen.hangs_on_version(construct, self._dialect):
+        if dialects.hangs_on_version(construct, self._dialect):
             self._rendering.note("its SQL hangs on the server's version")
         pieces = self._speaker.pieces(construct, parameters)
         if self._gathered is not None:

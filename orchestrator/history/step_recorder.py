@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Insert, UpdateBase
 
-from orchestrator.history import index_order, noticing, session, watching
+from orchestrator.history import dialects, index_order, noticing, session, watching
 from orchestrator.history.bind import returns_rows
 from orchestrator.history.literals import Literals, Pieces, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
@@ -89,7 +89,7 @@ class StepRecorder:
         if connection is None or self._connection is not None:
             return
         self._connection, self._version = connection, context._version
-        self._speaker = Speaker(Literals(_for_literals(connection.dialect)), connection.dialect)
+        self._speaker = Speaker(Literals(dialects.for_literals(connection.dialect)), connection.dialect)
         # The engine's own dialect and connections serve other runs, too.
         dialect: Any = copy.copy(connection.dialect)
         dialect.__class__ = watching.watched(type(dialect), self, watching.DIALECT)
@@ -308,15 +308,3 @@ def _caller(frame: FrameType | None) -> _Caller:
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "") if frame is not None else ""
     return _Caller(module.startswith("alembic."), reflects, by_orm, schema)
-
-
-def _for_literals(dialect: Dialect) -> Dialect:
-    """A copy that `Literals` may change: as the dialect knows its server, and as compiling names parameters, since
-    other styles double each percent sign."""
-    made: Any = copy.copy(dialect)
-    made.paramstyle, made.positional = "named", False
-    made.__dict__.pop("_type_memos", None)
-    made.identifier_preparer = made.preparer(made)
-    made.type_compiler_instance = made.type_compiler = made.type_compiler_cls(made)
-    named: Dialect = made
-    return named
