@@ -22,7 +22,8 @@ from orchestrator.databases.mysql_connecting import ask, bounded, connected, err
 from orchestrator.databases.mysql_state import state_of
 from orchestrator.databases.mysql_watching import LOCKED, Watched
 from orchestrator.databases.quoting import backquoted, escaped_literal
-from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
+from orchestrator.databases.singly import Role, Sent
+from orchestrator.databases.version_sql import Spelling, VersionTable
 from orchestrator.errors import (
     HALF_APPLIED,
     HeadsChangedError,
@@ -75,7 +76,7 @@ class MySQLReplayer:
         return self._server
 
     async def is_for_env_py(self) -> bool:
-        return await table_of(self._place).has_checkpoints(self._guard.ask)
+        return await singly.has_checkpoints(table_of(self._place), self._guard.ask)
 
     async def replay(
         self,

@@ -11,6 +11,7 @@ from functools import lru_cache
 from orchestrator.databases import version_sql
 from orchestrator.databases.postgresql_questions import LOCK_HELD, LOCK_NAMESPACE
 from orchestrator.databases.quoting import literal, quoted
+from orchestrator.databases.version_sql import Spelling
 from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
 from orchestrator.plan.compiled import Begun, Move, Script
@@ -18,6 +19,7 @@ from orchestrator.plan.statements import builds_concurrently, builds_index, term
 from orchestrator.registry.model import Heads, Target
 from orchestrator.sessions import Timeouts
 
+SPELLING = Spelling(quoted, literal, locking=" FOR UPDATE")
 # How a check fails: by making a number of this and the heads, which needs no procedural language.
 HEADS_CHANGED = "the version table holds:"
 LOCK_GONE = "the lock of the target is not held by"
@@ -64,37 +66,27 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class VersionTable:
-    """Where a target's heads are kept; names as they are, not quoted."""
+class VersionTable(version_sql.VersionTable):
+    """With proofs that are sent in scripts, and the key of the target's lock."""
 
-    name: str
-    schema: str | None = None
+    spelling: Spelling = SPELLING
 
     @classmethod
     def of(cls, target: Target) -> VersionTable:
         return cls(target.version_table, target.version_table_schema or target.schema)
 
     @property
-    def qualified(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
-
-    @property
     def lock_key(self) -> int:
         """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
         return int.from_bytes(hashlib.sha256(f"{self.schema or 'public'}\0{self.name}".encode()).digest()[:4], "big")
 
-    def created(self, template: str) -> str:
-        """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
-        return version_sql.created(template, self.name, self.schema, quoted)
-
     def check(self, heads: Heads) -> str:
         """Fails unless the table holds exactly these heads; keeps everybody else from changing them until the end of
         the transaction."""
-        rows = f"SELECT version_num FROM {self.qualified} FOR UPDATE"
         found = "coalesce(pg_catalog.string_agg(version_num, ',' ORDER BY version_num COLLATE \"C\"), '')"
         return (
             f"SELECT CASE WHEN heads = {literal(','.join(heads))} THEN 0 ELSE ({literal(HEADS_CHANGED + ' ')} || heads)"
-            f"::int END FROM (SELECT {found} AS heads FROM ({rows}) AS version_rows) AS version_heads;"
+            f"::int END FROM (SELECT {found} AS heads FROM ({self.heads}) AS version_rows) AS version_heads;"
         )
 
     def held(self) -> str:
@@ -103,10 +95,6 @@ class VersionTable:
         return (
             f"SELECT CASE WHEN {held} THEN 0 ELSE ({literal(LOCK_GONE + ' ')} || pg_catalog.pg_backend_pid())::int END;"
         )
-
-    def moved(self, move: Move) -> Iterator[str]:
-        """The statements that Alembic runs: a head is replaced, taken out, or added."""
-        return (f"{text};" for text in version_sql.moved(move, self.qualified, literal))
 
 
 @lru_cache(maxsize=8)  # plans that are under way: their texts may be megabytes
@@ -135,7 +123,7 @@ def _transaction(script: Script, table: VersionTable, create_version: str | None
         if isinstance(item, Begun):
             lines.append(_said(item))
         else:
-            lines += table.moved(item) if isinstance(item, Move) else _within(item, timeouts)
+            lines += _moved(table, item) if isinstance(item, Move) else _within(item, timeouts)
     if script.after != script.before:
         lines.append(table.check(script.after))
     return "\n".join([*lines, table.held(), "COMMIT;"])
@@ -165,6 +153,10 @@ def _said(begun: Begun) -> str:
     return f"-- revision {' '.join(begun.revision.split())}"
 
 
+def _moved(table: VersionTable, move: Move) -> list[str]:
+    return [f"{text};" for text in table.moved(move)]
+
+
 def _within(item: str, timeouts: Timeouts) -> list[str]:
     """A statement in a transaction."""
     if not builds_index(item):
@@ -181,7 +173,7 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
             revision, follows = item.revision, item.revision == script.continues
             continue
         if isinstance(item, Move):
-            moved = "\n".join(["BEGIN;", *table.moved(item), table.check(item.after), table.held(), "COMMIT;"])
+            moved = "\n".join(["BEGIN;", *_moved(table, item), table.check(item.after), table.held(), "COMMIT;"])
             yield Message(moved, alone=(revision, "") if follows else None, follows=follows, heads=item.after)
             continue
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)

@@ -14,8 +14,9 @@ from enum import StrEnum
 from functools import lru_cache
 
 from orchestrator.backfill.naming import checkpoints_of
-from orchestrator.databases import questions, version_sql
+from orchestrator.databases import questions
 from orchestrator.databases.base import REPLAY_REFUSED
+from orchestrator.databases.version_sql import VersionTable
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError
 from orchestrator.events import Statement, now
 from orchestrator.plan import sanitise
@@ -50,50 +51,14 @@ class Sent:
     revisions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How a kind of database spells what is ours. `opening` comes before a stretch of scripts; `locking` ends a SELECT
-    whose rows nobody else is to change."""
-
-    quoted: Callable[[str], str]
-    literal: Callable[[str], str]
-    opening: tuple[str, ...] = ()
-    begin: str | None = None
-    locking: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class VersionTable:
-    """Where a target's heads are kept; names as they are, not quoted."""
-
-    name: str
-    schema: str | None
-    spelling: Spelling
-
-    @property
-    def qualified(self) -> str:
-        quoted = self.spelling.quoted
-        return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
-
-    async def has_checkpoints(self, ask: Ask) -> bool:
-        """Whether backfills have left theirs, or may have; `ask` as `databases.base.Guard.ask`."""
-        beside = replace(self, name=checkpoints_of(self.name))
-        question = f"SELECT count(*) FROM {beside.qualified}"
-        try:
-            return bool(await questions.counted(lambda: ask(question, CHECKPOINT_SECONDS)))
-        except MigrationFailedError:
-            return True
-
-    def created(self, template: str) -> str:
-        """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
-        return version_sql.created(template, self.name, self.schema, self.spelling.quoted)
-
-    @property
-    def heads(self) -> str:
-        return f"SELECT version_num FROM {self.qualified}{self.spelling.locking}"
-
-    def moved(self, move: Move) -> Iterator[str]:
-        return version_sql.moved(move, self.qualified, self.spelling.literal)
+async def has_checkpoints(table: VersionTable, ask: Ask) -> bool:
+    """Whether backfills have left theirs beside it, or may have; `ask` as `databases.base.Guard.ask`."""
+    beside = replace(table, name=checkpoints_of(table.name))
+    question = f"SELECT count(*) FROM {beside.qualified}"
+    try:
+        return bool(await questions.counted(lambda: ask(question, CHECKPOINT_SECONDS)))
+    except MigrationFailedError:
+        return True
 
 
 def texts(compiled: Compiled, table: VersionTable) -> tuple[str | Online, ...]:

@@ -18,8 +18,9 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from orchestrator.databases import catalogs, refusals, singly, sqlite_catalog, sqlite_errors, sqlite_opening
 from orchestrator.databases.base import REPLAY_REFUSED, Place
 from orchestrator.databases.quoting import plain_literal, quoted
-from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
+from orchestrator.databases.singly import Role, Sent
 from orchestrator.databases.threads import interruptible
+from orchestrator.databases.version_sql import Spelling, VersionTable
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError
 from orchestrator.events import Statement
 from orchestrator.plan.compiled import Script
@@ -75,7 +76,7 @@ class SQLiteReplayer:
         return sqlite3.sqlite_version
 
     async def is_for_env_py(self) -> bool:
-        return await table_of(self._place).has_checkpoints(self._ask)
+        return await singly.has_checkpoints(table_of(self._place), self._ask)
 
     async def replay(
         self,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.databases import mysql_replay, singly, sqlite_replay
-from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
+from orchestrator.databases.singly import Role, Sent
+from orchestrator.databases.version_sql import Spelling, VersionTable
 from orchestrator.errors import HeadsChangedError, MigrationFailedError
 from orchestrator.events import Statement
 from orchestrator.plan.compiled import Begun, Move, Script
