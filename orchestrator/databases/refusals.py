@@ -49,10 +49,14 @@ def lock_held(place: Place, holder: str | None) -> TargetLockedError:
     )
 
 
+# The kind of the error when the session that holds the lock has ended.
+GUARD_LOST = "guard_lost"
+
+
 def guard_lost() -> TargetUnreachableError:
     return TargetUnreachableError(
         "the session that held the target's lock was lost; the migration was ended",
-        kind="guard_lost",
+        kind=GUARD_LOST,
         remedy="look at the server's log for why it ended the session",
         retriable=True,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases import giving_way, refusals
+from orchestrator.databases import giving_way, refusals, watching
 from orchestrator.databases import postgresql_questions as sql
 from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
@@ -29,9 +29,6 @@ from orchestrator.plan.remains import REMEDY, Part
 from orchestrator.registry.model import Heads
 from orchestrator.sessions import Timeouts
 
-WATCH_SECONDS = 1.0
-# So many looks in a row without an answer, and the session is held for lost.
-MISSED_LOOKS = 2
 CLEANUP_SECONDS = 10.0
 # The server's statement_timeout counts for each statement; a script has no limit of its own.
 _NO_LIMIT = 10.0**7
@@ -166,13 +163,13 @@ class Replay:
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """See who blocks the script, and whether its server lives: one that refuses a second session does."""
-        missed, pause = 0, WATCH_SECONDS
+        missed, pause = 0, watching.WATCH_SECONDS
         if self._patience is not None:
             pause = min(pause, self._patience.seconds / 2)  # most scripts have ended by then
         waits = giving_way.Waits(unseen=pause)
-        while missed < MISSED_LOOKS:
+        while missed < watching.MISSED_LOOKS:
             await anyio.sleep(pause)
-            pause = WATCH_SECONDS
+            pause = watching.WATCH_SECONDS
             try:
                 async with connected(self._place, session_name("watch", self._place)) as connection:
                     missed = 0
@@ -190,7 +187,7 @@ class Replay:
         name = self._connection.get_settings().application_name
         row = await connection.fetchrow(sql.BLOCKERS, str(backend))
         self._waiting.seen(in_words(row) if row is not None else None)
-        until = anyio.current_time() + WATCH_SECONDS
+        until = anyio.current_time() + watching.WATCH_SECONDS
         while (left := until - anyio.current_time()) > 0:
             if patience is not None:
                 await giving_way.give_way(connection, [backend], name, patience, waits, self._note)
