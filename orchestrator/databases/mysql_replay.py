@@ -15,8 +15,8 @@ import anyio
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
-from orchestrator.databases import catalogs, mysql_catalog, singly
-from orchestrator.databases.base import REPLAY_REFUSED, Guard, Place
+from orchestrator.databases import catalogs, mysql_catalog, refusals, singly
+from orchestrator.databases.base import Guard, Place
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import ask, bounded, connected, errno, has_no_table, is_mariadb, translated
 from orchestrator.databases.mysql_state import state_of
@@ -26,7 +26,6 @@ from orchestrator.databases.singly import Role, Sent
 from orchestrator.databases.version_sql import Spelling, VersionTable
 from orchestrator.errors import (
     HALF_APPLIED,
-    HeadsChangedError,
     MigrationFailedError,
     TargetError,
     WrongDatabaseError,
@@ -201,17 +200,14 @@ class _Sending:
         said = rowless.left_out(said, str(number) if number else None, in_backfill=False)
         missing = isinstance(exc, MySQLError) and has_no_table(exc)
         if (one.role is Role.HEADS and missing) or (one.role is Role.CREATE and number == _TABLE_EXISTS):
-            return HeadsChangedError(f"the version table changed since the plan was made: {said}", retriable=True)
+            return refusals.heads_changed(said)
         where = f"revision {one.revision}: " if one.revision else ""
-        return MigrationFailedError(
+        return refusals.replay_refused(
             self._redacted(f"{where}{said or 'the session was lost'}"),
-            kind=REPLAY_REFUSED,
             code=str(number) if number else None if isinstance(exc, UnicodeError) else _LOST,
+            holder=refusals.LOCK_HOLDER if str(number) in LOCKED else None,
             revision=one.revision,
             statement=self._redacted(one.text) if one.role is Role.REVISION else None,
-            remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
-            if str(number) in LOCKED
-            else "correct the revision or the tenant's data, then retry",
         )
 
     def _redacted(self, text: str) -> str:

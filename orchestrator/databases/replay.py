@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -10,20 +9,15 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases import giving_way, refusals, watching
+from orchestrator.databases import giving_way, refusals, telling, watching
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
+from orchestrator.databases.base import Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.scripts import HEADS_CHANGED, LOCK_GONE, Message, VersionTable
 from orchestrator.databases.waiting import Waiting
-from orchestrator.errors import (
-    HALF_APPLIED,
-    HeadsChangedError,
-    MigrationFailedError,
-    TargetError,
-)
-from orchestrator.events import Statement, now
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
+from orchestrator.events import Statement
 from orchestrator.plan import indexes, remains
 from orchestrator.plan.remains import REMEDY, Part
 from orchestrator.registry.model import Heads
@@ -65,16 +59,8 @@ class Sender:
         """
         if self._on_sent is None or not message.statements:
             return await self._send(message)
-        began_at, began = now(), time.monotonic()
-        failed, code = True, None
-        try:
+        with telling.told(self._on_sent, message.sent):
             await self._send(message)
-            failed = False
-        except TargetError as exc:
-            code = exc.code
-            raise
-        finally:
-            self._on_sent(message.sent(began_at, time.monotonic() - began, failed=failed, code=code))
 
     async def _send(self, message: Message) -> None:
         await self._refuse_invalid(message)
@@ -223,22 +209,13 @@ class Replay:
             return unreachable(self._place, exc)
         text = str(exc).strip().splitlines()[0]
         if HEADS_CHANGED in text or self._is_version_table(exc):
-            return HeadsChangedError(
-                f"the version table changed since the plan was made: {text.rpartition('invalid input syntax')[2]}",
-                retriable=True,
-            )
+            return refusals.heads_changed(text.rpartition("invalid input syntax")[2])
         if exc.sqlstate == "55P03" and self._waiting.blocker:
             text = f"{text}; held by {self._waiting.blocker}"
         if LOCK_GONE in text:
             text = "something that was replayed has let go of the lock that the migration holds"
-        failed = MigrationFailedError(
-            text,
-            kind=REPLAY_REFUSED,
-            code=exc.sqlstate,
-            remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
-            if exc.sqlstate == "55P03"
-            else "correct the revision or the tenant's data, then retry",
-        )
+        holder = refusals.LOCK_HOLDER if exc.sqlstate == "55P03" else None
+        failed = refusals.replay_refused(text, code=exc.sqlstate, holder=holder)
         giving_way.explain(failed, self._gave_way)
         return failed
 

@@ -45,8 +45,8 @@ class Message:
     leaves: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
 
-    def sent(self, began_at: datetime, seconds: float, *, failed: bool, code: str | None) -> Statement:
-        """What is told of it when it was sent. `code`: what the server said, if it has failed for that."""
+    def sent(self, began_at: datetime, seconds: float) -> Statement:
+        """What is told of it when it was sent."""
         if len(self.statements) == 1:
             text = sanitise.shown(self.statements[0], "postgresql")
             operation, batch = sanitise.operation(text), None
@@ -60,8 +60,6 @@ class Message:
             seconds=seconds,
             revision=self.alone[0] if self.alone else self.revisions[0] if len(self.revisions) == 1 else None,
             batch=batch,
-            failed=failed,
-            code=code,
         )
 
 

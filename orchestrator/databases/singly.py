@@ -6,19 +6,19 @@ is ours: a transaction for each script, the heads before and after, and the vers
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 
 from orchestrator.backfill.naming import checkpoints_of
-from orchestrator.databases import questions
+from orchestrator.databases import questions, refusals, telling
 from orchestrator.databases.base import REPLAY_REFUSED
 from orchestrator.databases.version_sql import VersionTable
-from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError
-from orchestrator.events import Statement, now
+from orchestrator.errors import MigrationFailedError
+from orchestrator.events import Statement
 from orchestrator.plan import sanitise
 from orchestrator.plan.compiled import Begun, Compiled, Move, Online, Script, stretches
 from orchestrator.registry.model import Heads
@@ -111,8 +111,7 @@ def prove_heads(one: Sent, rows: Sequence[Sequence[object]]) -> None:
         return
     now_, wanted = (", ".join(heads) or "nothing" for heads in (found, one.heads))
     if one.revision is None:
-        said = "the version table changed since the plan was made"
-        raise HeadsChangedError(f"{said}: it holds {now_}, not {wanted}", retriable=True)
+        raise refusals.heads_changed(f"it holds {now_}, not {wanted}")
     raise MigrationFailedError(
         f"revision {one.revision}: the version table holds {now_} after it, not {wanted}",
         kind=REPLAY_REFUSED,
@@ -134,30 +133,13 @@ def not_moved(one: Sent, changed: int) -> MigrationFailedError:
     )
 
 
-@contextmanager
-def told(one: Sent, dialect: str, on_sent: Callable[[Statement], None] | None) -> Iterator[None]:
+def told(one: Sent, dialect: str, on_sent: Callable[[Statement], None] | None) -> AbstractContextManager[None]:
     """Tell of a revision's statement that is sent within, also of one that fails."""
     if on_sent is None or one.role is not Role.REVISION:
-        yield
-        return
-    began_at, began = now(), time.monotonic()
-    failed, code = True, None
-    try:
-        yield
-        failed = False
-    except TargetError as exc:
-        code = exc.code
-        raise
-    finally:
+        return nullcontext()
+
+    def statement(began_at: datetime, seconds: float) -> Statement:
         text = sanitise.shown(one.text, dialect)
-        on_sent(
-            Statement(
-                operation=sanitise.operation(text),
-                text=text,
-                began_at=began_at,
-                seconds=time.monotonic() - began,
-                revision=one.revision,
-                failed=failed,
-                code=code,
-            )
-        )
+        return Statement(sanitise.operation(text), text, began_at, seconds, revision=one.revision)
+
+    return telling.told(on_sent, statement)
