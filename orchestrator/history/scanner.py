@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end
 
 
 def _tokens(*kinds: str) -> re.Pattern[str]:
@@ -70,7 +70,8 @@ def _parts(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
     place, tokens = 0, _DIALECTS[dialect]
     while found := tokens.search(sql, place):
         yield "code", sql[place : found.start()]
-        place = _after(sql, found, nested=dialect == "postgresql")
+        after = end(sql, found, nested=dialect == "postgresql")
+        place = len(sql) if after is None else after
         if found.lastgroup == "word":
             yield "word", found[0]
         else:
@@ -78,23 +79,6 @@ def _parts(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
             if found.lastgroup == "name":
                 yield "name", _unquoted(found[0])
     yield "code", sql[place:]
-
-
-def _after(sql: str, found: re.Match[str], *, nested: bool) -> int:
-    """Where the token ends; where it does not, at the end of all."""
-    if found.lastgroup == "open":
-        return len(sql)
-    if found.lastgroup == "dollar":
-        end = sql.find(found[0], found.end())
-        return len(sql) if end < 0 else end + len(found[0])
-    if found.lastgroup != "comment":
-        return found.end()
-    depth = 1
-    for mark in re.finditer(r"/\*|\*/", sql[found.end() :]):
-        depth += 1 if mark[0] == "/*" and nested else -1 if mark[0] == "*/" else 0
-        if depth == 0:
-            return found.end() + mark.end()
-    return len(sql)
 
 
 def _unquoted(name: str) -> str:

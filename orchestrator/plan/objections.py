@@ -10,7 +10,8 @@ import re
 from itertools import pairwise
 
 from orchestrator.plan import statements
-from orchestrator.plan.tokens import Token, UnterminatedError, commands
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.tokens import Token, commands
 
 _SQLITE_OWN = frozenset({"begin", "commit", "end", "rollback", "savepoint", "release"})
 _SQLITE_SESSION = frozenset({"pragma", "attach", "detach"})

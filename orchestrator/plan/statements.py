@@ -10,14 +10,14 @@ import re
 from collections.abc import Iterator
 
 from orchestrator.plan.lingering import lets_go
+from orchestrator.plan.quoting import DOLLAR, ESCAPED, PLAIN, TWICE, WORD, UnterminatedError, after
 
-# PostgreSQL's lexical structure (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
 _TOKEN = re.compile(
-    r"""
+    rf"""
     (?P<comment>--[^\n\r]*|/\*)
-    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
-    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
+    | (?P<quoted>[eE]{ESCAPED}|{PLAIN}|{TWICE})
+    | {DOLLAR}
+    | {WORD}
     | (?P<end>;)
     | (?P<open>['"])
     """,
@@ -27,18 +27,10 @@ _TOKEN = re.compile(
 _OWN_TRANSACTION = frozenset(
     {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare", "copy"}
 )
-
-
 _SESSION = frozenset({"reset", "discard", "listen", "unlisten", "declare", "load", "deallocate"})
 _SESSION_WORDS = frozenset({"temp", "temporary"})
 _SESSION_FUNCTIONS = ("set_config", "pg_advisory_", "pg_try_advisory_")
-
-
 _BUILDING = frozenset({"create", "drop", "reindex"})
-
-
-class UnterminatedError(ValueError):
-    """A quoted text or a comment does not end."""
 
 
 def commands(sql: str) -> Iterator[list[str]]:
@@ -153,27 +145,3 @@ def terminated(sql: str) -> str:
     if "--" in last:
         return f"{text}\n;"
     return f"{text.rstrip('; ')};"
-
-
-def after(sql: str, found: re.Match[str]) -> int:
-    """Where the token ends."""
-    if found["open"]:
-        raise UnterminatedError("it has a quoted text that does not end")
-    if found["dollar"]:
-        end = sql.find(found["dollar"], found.end())
-        if end < 0:
-            raise UnterminatedError("it has a dollar-quoted text that does not end")
-        return end + len(found["dollar"])
-    if found["comment"] == "/*":
-        return _after_comment(sql, found.end())
-    return found.end()
-
-
-def _after_comment(sql: str, place: int) -> int:
-    """Comments nest."""
-    depth = 1
-    for found in re.finditer(r"/\*|\*/", sql[place:]):
-        depth += 1 if found[0] == "/*" else -1
-        if depth == 0:
-            return place + found.end()
-    raise UnterminatedError("it has a comment that does not end")
