@@ -27,8 +27,8 @@ from orchestrator.history.literals import Literals, Pieces, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan import catalog_reads, recorded
 from orchestrator.plan.compiled import Mark
+from orchestrator.plan.objections import objection
 from orchestrator.plan.recorded import RecordedStep
-from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
 MOST = 8_000_000
@@ -233,7 +233,7 @@ class StepRecorder:
     def _add(self, sql: str | None) -> None:
         if sql is None or self._reason is not None:
             return
-        if (problem := objection(sql)) is not None:
+        if (problem := objection(sql, "postgresql")) is not None:
             self.note(problem)
         self._by_data = self._by_data or recorded.brings_such(sql)
         self._at_will = self._at_will or self._by_data or recorded.acts_at_will(sql)
