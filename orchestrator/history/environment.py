@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError, WrongDatabaseError
-from orchestrator.history import applications, attributes, drivers, failures, pacing, session, tasklocal, watching
+from orchestrator.history import applications, attributes, connections, failures, pacing, session, tasklocal, watching
 from orchestrator.history import config as configuration
 from orchestrator.history.committed import Committed
 from orchestrator.history.jobs import MigrateJob, Observed
@@ -167,7 +167,7 @@ class _Progress:
             self.may_have_moved = False
             if self.committed is not None and plan.direction != "stamp":
                 connection = context.connection
-                written = connection.in_transaction() and drivers.has_written(connection)
+                written = connection.in_transaction() and connections.has_written(connection)
                 self.committed.revision(self.current, id(connection), written)
             if self.steps is not None:
                 self.steps.looks(context)
@@ -272,7 +272,7 @@ class _Progress:
         for name in INSTEAD:
             if len(getattr(connection.dialect.dispatch, name)):
                 self.remark(f"somebody listens to SQLAlchemy's {name}, and may change what is sent")
-        if (kind := drivers.adapted(connection)) is not None:
+        if (kind := connections.adapted(connection)) is not None:
             self.remark(
                 f"values of type {kind} are sent by an adapter of somebody else's, which literals know nothing of"
             )
