@@ -18,8 +18,8 @@ from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
 from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.execute.questions import OnBatch, Questions
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
+from orchestrator.history.progress import Observer
 from orchestrator.history.traced import Traced
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
 

@@ -27,11 +27,12 @@ from orchestrator.history import applications, dialects, failures, index_order, 
 from orchestrator.history import config as configuration
 from orchestrator.history.arguments import TENANT, Arguments
 from orchestrator.history.bind import ReadsDatabaseError, SilentBind
-from orchestrator.history.environment import settle, steps_of
+from orchestrator.history.environment import settle
 from orchestrator.history.jobs import CompileJob
 from orchestrator.history.literals import Literals, Pieces
 from orchestrator.history.mixed import asks_of_backfills, holds_backfill
 from orchestrator.history.outside import mentioned, outside, texts
+from orchestrator.history.progress import steps_of
 from orchestrator.history.sources import besides
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan.compiled import (

@@ -13,8 +13,8 @@ import pytest
 from orchestrator.databases import watching
 from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
 from orchestrator.execute.online import OnlineRunner
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob
+from orchestrator.history.progress import Observer
 from orchestrator.history.workers import Handle, Workers
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track

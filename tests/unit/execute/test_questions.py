@@ -16,7 +16,7 @@ from orchestrator.errors import MigrationFailedError, StoreError, TargetUnreacha
 from orchestrator.execute import questions
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.questions import OnBatch
-from orchestrator.history.environment import Observer
+from orchestrator.history.progress import Observer
 from orchestrator.history.workers import Handle, Workers
 from tests.engine import until
 from tests.unit.execute.test_online import JOB, Guarding, Working
