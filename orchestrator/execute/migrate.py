@@ -21,7 +21,6 @@ from orchestrator.errors import (
 )
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import leavings, leftovers, newcomers, standing, untold
-from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
 from orchestrator.execute.doubts import Doubts
@@ -30,6 +29,7 @@ from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
+from orchestrator.execute.proving import Turn
 from orchestrator.execute.questions import OnBatch
 from orchestrator.execute.refusing import not_there, refuse_impossible, refuse_mixed, unplanned
 from orchestrator.execute.tracing import UNTRACED, Tracing
