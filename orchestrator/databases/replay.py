@@ -41,6 +41,7 @@ class Sender:
         place: Place,
         connection: asyncpg.Connection[Any],
         lost: anyio.Event,
+        *,
         timeouts: Timeouts,
         patience: Patience | None,
         heads: Heads,
