@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from functools import lru_cache
 
@@ -37,6 +37,7 @@ class Message:
     """
 
     text: str
+    _: KW_ONLY
     revisions: tuple[str, ...] = ()
     alone: tuple[str, str] | None = None
     follows: bool = False
@@ -104,12 +105,17 @@ def messages(
     found: list[Message] = []
     for script in scripts:
         if script.transactional:
-            rest = (script.continues, "") if script.continues is not None else None
-            text = _transaction(script, table, create_version, timeouts)
-            own = tuple(item for item in script.items if isinstance(item, str))
-            heads = script.after if script.after != script.before else None
-            open_ = (_left_open(script), heads, _leaves(script.items))
-            found.append(Message(text, script.revisions, rest, rest is not None, *open_, own))
+            message = Message(
+                _transaction(script, table, create_version, timeouts),
+                revisions=script.revisions,
+                alone=(script.continues, "") if script.continues is not None else None,
+                follows=script.continues is not None,
+                lasting=_left_open(script),
+                heads=script.after if script.after != script.before else None,
+                leaves=_leaves(script.items),
+                statements=tuple(item for item in script.items if isinstance(item, str)),
+            )
+            found.append(message)
         else:
             found += _alone(script, table, create_version, timeouts)
     return tuple(found)
@@ -177,14 +183,19 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
         if eased:
             yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
-        lasting = revision if outside.may_leave(item) else None
-        kept = lasting, None, _leaves([item]), (item,)
-        yield Message(terminated(item), (), (revision, item), follows, *kept)
+        yield Message(
+            terminated(item),
+            alone=(revision, item),
+            follows=follows,
+            lasting=revision if outside.may_leave(item) else None,
+            leaves=_leaves([item]),
+            statements=(item,),
+        )
         if eased:
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True
     if script.revisions:
-        yield Message(f"{table.check(script.after)}\n{table.held()}", script.revisions)
+        yield Message(f"{table.check(script.after)}\n{table.held()}", revisions=script.revisions)
 
 
 def _opening(script: Script, table: VersionTable, create_version: str | None) -> str:

@@ -25,6 +25,7 @@ from orchestrator.registry.model import Heads
 
 Ask = Callable[[str, float], Awaitable[Sequence[tuple[object, ...]]]]
 CHECKPOINT_SECONDS = 10.0
+_LOOK = "look at what the revision, or a trigger, does to the version table"
 
 
 class Role(StrEnum):
@@ -118,9 +119,6 @@ def prove_heads(one: Sent, rows: Sequence[Sequence[object]]) -> None:
         revision=one.revision,
         remedy=_LOOK,
     )
-
-
-_LOOK = "look at what the revision, or a trigger, does to the version table"
 
 
 def not_moved(one: Sent, changed: int) -> MigrationFailedError:

@@ -30,8 +30,9 @@ class Course:
     def __init__(
         self,
         guard: Guard,
-        plan: Callable[[Heads | None], Plan],
         turn: Turn,
+        *,
+        plan: Callable[[Heads | None], Plan],
         online: Callable[[Plan], Awaitable[None]],
         on_step: Callable[[str, float], None],
         on_refused: Callable[[TargetError], None],

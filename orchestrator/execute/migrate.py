@@ -311,9 +311,18 @@ class Migrator:
                     job, run = replace(job, traced=True), partial(run, on_traced=segment.heard)
                 await run(job, guard, work.on_step, alone=work.alone)
 
-        remaining = partial(work.planner.plan, since=work.origin(plan))
-        told = work.on_step, work.on_refused, ours.moved, lasting
-        course = Course(guard, remaining, turn, online, *told, partial(_redacted, work), tracing)
+        course = Course(
+            guard,
+            turn,
+            plan=partial(work.planner.plan, since=work.origin(plan)),
+            online=online,
+            on_step=work.on_step,
+            on_refused=work.on_refused,
+            moved=ours.moved,
+            on_lasting=lasting,
+            redact=partial(_redacted, work),
+            tracing=tracing,
+        )
         try:
             await course.run(plan)
         finally:

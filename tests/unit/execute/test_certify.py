@@ -18,7 +18,7 @@ from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.plan.steps import Plan
 
 PLAN = Plan((), ("a",), "upgrade", ("a",))
-SQL = Compiled(PLAN, (Script(True, (), ("a",), ("SELECT 1",), ("a",)),))
+SQL = Compiled(PLAN, (Script(True, (), ("a",), ("SELECT 1",), revisions=("a",)),))
 ASKS = Compiled(PLAN, (Online((), ("a",), ("a",), ("it asks",)),))
 SAME, OTHER = ("one",), ("two",)
 
