@@ -8,17 +8,11 @@ https://www.sqlite.org/lang_keywords.html
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end, pattern
 
-
-def _tokens(*kinds: str) -> re.Pattern[str]:
-    return re.compile(" | ".join([*kinds, WORD]), re.VERBOSE | re.DOTALL)
-
-
-_POSTGRESQL = _tokens(
+_POSTGRESQL = pattern(
     r"(?P<line>--[^\n\r]*)",
     r"(?P<comment>/\*)",
     # A text goes on where another follows on a new line, and is read as the first.
@@ -26,22 +20,25 @@ _POSTGRESQL = _tokens(
     rf"(?P<name>{TWICE})",
     DOLLAR,
     r"(?P<open>['\"])",
+    WORD,
 )
 # What stands in `/*! … */` is code; in one that names a version, it is code to some servers.
-_MYSQL = _tokens(
+_MYSQL = pattern(
     r"(?P<line>\#[^\n]*|--(?=[\s\x00-\x1f]|$)[^\n]*)",
     r"(?P<inside>/\*!(?!\d))",
     r"(?P<comment>/\*)",
     rf"(?P<text>{ESCAPED}|{TWICE_ESCAPED})",
     rf"(?P<name>{BACKTICKS})",
     r"(?P<open>['\"`])",
+    WORD,
 )
-_SQLITE = _tokens(
+_SQLITE = pattern(
     r"(?P<line>--[^\n]*)",
     r"(?P<comment>/\*)",
     rf"(?P<text>{PLAIN})",
     rf"(?P<name>{TWICE}|{BACKTICKS}|\[[^\]]*\])",
     r"(?P<open>['\"`\[])",
+    WORD,
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
 

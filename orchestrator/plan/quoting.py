@@ -14,6 +14,11 @@ BACKTICKS = r"`(?:[^`]|``)*`"
 DOLLAR = r"(?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)"
 
 
+def pattern(*kinds: str) -> re.Pattern[str]:
+    """Matches a token of the first of these kinds that fits; its group is named after it."""
+    return re.compile(" | ".join(kinds), re.VERBOSE | re.DOTALL)
+
+
 class UnterminatedError(ValueError):
     """A quoted text or a comment does not end."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end, pattern
 
 # Characters of a statement that are looked at, and those that are shown at most.
 LOOKED_AT = 20_000
@@ -19,13 +19,7 @@ CUT = " ..."
 
 # A parameter is shown as it is: what it stands for is sent apart.
 _REST = r"(?P<parameter>\$\d+|%\(\w+\)s|%s) | (?P<number>\.?\d[\w.]*(?:(?<=[eE])[+-]\d+)?) | (?P<space>\s+)"
-
-
-def _tokens(*kinds: str) -> re.Pattern[str]:
-    return re.compile(" | ".join([*kinds, _REST]), re.VERBOSE | re.DOTALL)
-
-
-_POSTGRESQL = _tokens(
+_POSTGRESQL = pattern(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<escaped>[eE]{ESCAPED})",
     rf"(?P<literal>{PLAIN})",
@@ -33,22 +27,25 @@ _POSTGRESQL = _tokens(
     DOLLAR,
     WORD,
     r"(?P<open>['\"])",
+    _REST,
 )
 # Text between double quotes is a literal unless the server's mode says otherwise.
-_MYSQL = _tokens(
+_MYSQL = pattern(
     r"(?P<comment>\#[^\n\r]*|--[^\n\r]*|/\*)",
     rf"(?P<literal>{ESCAPED}|{TWICE_ESCAPED})",
     rf"(?P<name>{BACKTICKS})",
     WORD,
     r"(?P<open>['\"`])",
+    _REST,
 )
 # A name between double quotes is a literal to SQLite where nothing has that name.
-_SQLITE = _tokens(
+_SQLITE = pattern(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<literal>{PLAIN}|{TWICE})",
     rf"(?P<name>{BACKTICKS}|\[[^\]]*\])",
     WORD,
     r"(?P<open>['\"`\[])",
+    _REST,
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
 _UNCERTAIN = re.compile(r"\\['\"]")

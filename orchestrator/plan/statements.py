@@ -6,21 +6,17 @@ command by command only to find what may not run inside a script.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from orchestrator.plan.quoting import DOLLAR, ESCAPED, PLAIN, TWICE, WORD, UnterminatedError, after
+from orchestrator.plan.quoting import DOLLAR, ESCAPED, PLAIN, TWICE, WORD, UnterminatedError, after, pattern
 
-_TOKEN = re.compile(
-    rf"""
-    (?P<comment>--[^\n\r]*|/\*)
-    | (?P<quoted>[eE]{ESCAPED}|{PLAIN}|{TWICE})
-    | {DOLLAR}
-    | {WORD}
-    | (?P<end>;)
-    | (?P<open>['"])
-    """,
-    re.VERBOSE | re.DOTALL,
+_TOKEN = pattern(
+    r"(?P<comment>--[^\n\r]*|/\*)",
+    rf"(?P<quoted>[eE]{ESCAPED}|{PLAIN}|{TWICE})",
+    DOLLAR,
+    WORD,
+    r"(?P<end>;)",
+    r"(?P<open>['\"])",
 )
 _BUILDING = frozenset({"create", "drop", "reindex"})
 

@@ -7,38 +7,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, after
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, after, pattern
 
 Kind = Literal["word", "name", "literal", "mark"]
 
 _REST = r"(?P<number>\.?\d[\w.]*) | (?P<space>\s+) | (?P<end>;) | (?P<mark>.)"
-
-
-def _tokens(*kinds: str) -> re.Pattern[str]:
-    return re.compile(" | ".join([*kinds, _REST]), re.VERBOSE | re.DOTALL)
-
-
-_POSTGRESQL = _tokens(
+_POSTGRESQL = pattern(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<quoted>[eE]{ESCAPED}|{PLAIN})",
     rf"(?P<name>{TWICE})",
     DOLLAR,
     WORD,
     r"(?P<open>['\"])",
+    _REST,
 )
-_MYSQL = _tokens(
+_MYSQL = pattern(
     r"(?P<comment>\#[^\n\r]*|--[^\n\r]*|/\*)",
     rf"(?P<quoted>{ESCAPED}|{TWICE_ESCAPED})",
     rf"(?P<name>{BACKTICKS})",
     WORD,
     r"(?P<open>['\"`])",
+    _REST,
 )
-_SQLITE = _tokens(
+_SQLITE = pattern(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<quoted>{PLAIN})",
     rf"(?P<name>{TWICE}|{BACKTICKS}|\[[^\]]*\])",
     WORD,
     r"(?P<open>['\"`])",
+    _REST,
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
 
