@@ -1,4 +1,4 @@
-"""Send compiled SQL to PostgreSQL, on the guard's own session."""
+"""Replay on PostgreSQL: compiled SQL message by message, on the guard's own session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from orchestrator.plan.compiled import Script
 
 
 class PostgreSQLReplayer:
-    """`databases.base.Replayer`. `lost` is the guard's."""
+    """`databases.base.Replayer`, on the guard's `connection`; `lost` is the guard's as well."""
 
     def __init__(
         self,

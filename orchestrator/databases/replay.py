@@ -1,4 +1,4 @@
-"""Send compiled SQL on the guard's own session, watched from a second one when it takes long."""
+"""Send a message of compiled SQL on the guard's own session, watched from a second one when it takes long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes what Alembic would write to its output in offline mode, statement by statement and as it is."""
+"""What takes the place of Alembic's output in offline mode, and gets every statement as it is."""
 
 from __future__ import annotations
 
