@@ -110,11 +110,11 @@ def prove_heads(one: Sent, rows: Sequence[Sequence[object]]) -> None:
     found = tuple(sorted(str(row[0]) for row in rows))
     if found == tuple(sorted(one.heads)):
         return
-    now_, wanted = (", ".join(heads) or "nothing" for heads in (found, one.heads))
+    now, wanted = (", ".join(heads) or "nothing" for heads in (found, one.heads))
     if one.revision is None:
-        raise refusals.heads_changed(f"it holds {now_}, not {wanted}")
+        raise refusals.heads_changed(f"it holds {now}, not {wanted}")
     raise MigrationFailedError(
-        f"revision {one.revision}: the version table holds {now_} after it, not {wanted}",
+        f"revision {one.revision}: the version table holds {now} after it, not {wanted}",
         kind=REPLAY_REFUSED,
         revision=one.revision,
         remedy=_LOOK,
