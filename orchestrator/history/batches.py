@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -76,6 +75,10 @@ class _Ahead:
     upto: Key
 
 
+# The size of a batch, and how many columns it is known to have changed: what the checkpoint says beside how far it is.
+_Beside = tuple[int, int | None]
+
+
 class Loop:
     """One backfill on one target. `until_empty`: sweep again until a sweep finds nothing to change."""
 
@@ -112,6 +115,7 @@ class Loop:
         self._ran: list[Ran | Refused] = []
         self._unasked_until = 0.0
         self._ahead: _Ahead | None = None
+        self._beside: _Beside | None = None
 
     def run(self) -> int:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
@@ -309,10 +313,10 @@ class Loop:
                 changed=state.changed + changed,
                 sweep_changed=state.sweep_changed + changed,
             )
-            change = self._change
-            changes = touched.written(self._keyset.table, change.columns, change.reads, self._touched)
-            ahead = self._moved(state, after, batch_size=size, touched=changes)
-        self._ahead = ahead
+            columns = self._change.columns
+            beside = size, None if columns is None else len(columns)
+            ahead = self._moved(state, after, beside)
+        self._ahead, self._beside = ahead, beside
         return after, Ran(size, seen, changed, time.monotonic() - began)
 
     def _step(self, state: _State, size: int) -> tuple[Key, int]:
@@ -324,10 +328,13 @@ class Loop:
             return ahead.upto, size
         return self._keyset.step(self._connection, state.last, state.upper, size)
 
-    def _moved(self, state: _State, after: _State, **values: Any) -> _Ahead | None:
+    def _moved(self, state: _State, after: _State, beside: _Beside) -> _Ahead | None:
         """Write how far it is. Where the next batch follows at once, the same statement asks where that one ends."""
-        values |= _kept(after)
-        size, place = values["batch_size"], _place(state)
+        values, size, place = _advanced(after), beside[0], _place(state)
+        if beside != self._beside:
+            change = self._change
+            changes = touched.written(self._keyset.table, change.columns, change.reads, self._touched)
+            values |= {"batch_size": size, "touched": changes}
         at_once = after.last != after.upper and time.monotonic() < self._unasked_until
         if not (at_once and self._server.writes_and_asks):
             self._checkpoint.move(self._connection, place, **values)
@@ -425,13 +432,19 @@ def _place(state: _State) -> dict[str, int]:
 
 
 def _kept(state: _State) -> dict[str, object]:
-    return {
+    return _advanced(state) | {
         "state": "finished" if state.finished else "running",
         "sweep": state.sweep,
-        "sweep_changed": state.sweep_changed,
-        "last_key": None if state.last is None else keys.written(state.last),
         "upper_key": None if state.upper is None else keys.written(state.upper),
+        "rows_estimated": state.estimated,
+    }
+
+
+def _advanced(state: _State) -> dict[str, object]:
+    """What a batch moves on; the rest stays as it is from the beginning of a sweep to its end."""
+    return {
+        "last_key": None if state.last is None else keys.written(state.last),
+        "sweep_changed": state.sweep_changed,
         "rows_seen": state.seen,
         "rows_changed": state.changed,
-        "rows_estimated": state.estimated,
     }

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import clauses, infinities, matches, scanner
+from orchestrator.history.direct import Direct
 from orchestrator.history.keyset import Keyset
 from orchestrator.history.syntax import parsed
 from orchestrator.registry.model import MYSQL_DIALECTS
@@ -75,11 +76,11 @@ class SetColumns:
         self._made = cache(self._update)
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
-        return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
+        return self._made(after is None).changed(connection, self._keyset.bounds(after, upto))
 
-    def _update(self, first: bool) -> sa.Update:
+    def _update(self, first: bool) -> Direct:
         change = self._keyset.table.update().where(self._keyset.between(first=first)).ordered_values(*self._values)
-        return change if self.where is None else change.where(self.where)
+        return Direct(change if self.where is None else change.where(self.where))
 
 
 def _in_order(keyset: Keyset, written: Mapping[str, str]) -> list[str]:
@@ -204,7 +205,8 @@ class Statement:
         bounds = [
             sa.bindparam(f"{end}{name}", type_=kind) for end in ("after", "upto") for name, kind in self._types.items()
         ]
-        self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
+        what = f"the statement of the backfill of {keyset.table.fullname!r}"
+        self._made = Direct(clauses.statement(statement, bounds, what))
         self.sql, self.definition = statement, f"sql {statement}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
@@ -214,7 +216,7 @@ class Statement:
             for end, key in (("after", after), ("upto", upto))
             for name, value in zip(self._names, key, strict=True)
         }
-        return max(0, connection.execute(self._made, bounds).rowcount)
+        return max(0, self._made.changed(connection, bounds))
 
     def _can_be(self, value: Any) -> bool:
         """Whether the last column of the key could have that value."""

@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.backfill.model import Direction
 from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.history.direct import Direct
 from orchestrator.history.keyset import Question
 
 _SCHEMA = (
@@ -93,8 +94,8 @@ class Checkpoint:
 
     def __init__(self, table: sa.Table, identity: Identity, owner: str) -> None:
         self._table, self._identity, self.owner = table, identity, owner
-        self._made: dict[tuple[str, ...], sa.Update] = {}
-        self._asking: dict[tuple[tuple[str, ...], sa.Select[Any]], sa.Select[Any]] = {}
+        self._made: dict[tuple[str, ...], Direct] = {}
+        self._asking: dict[tuple[tuple[str, ...], sa.Select[Any]], Direct] = {}
         self._found: sa.RowMapping | None = None
 
     @property
@@ -152,7 +153,10 @@ class Checkpoint:
         """Write what the transaction has done, from `place` on. Raises TakenOverError where the row is not ours any
         more, or stands elsewhere."""
         given, parameters = _given(place, values)
-        if connection.execute(self._moving(tuple(given), tuple(place)), parameters).rowcount != 1:
+        names = tuple(given)
+        if names not in self._made:
+            self._made[names] = Direct(self._moving(names, tuple(place)))
+        if self._made[names].changed(connection, parameters) != 1:
             raise TakenOverError
 
     def move_and_ask(
@@ -162,8 +166,10 @@ class Checkpoint:
         such statements (PostgreSQL). Returns the first row of the answer, which has no NULL; None where there is none.
         """
         given, parameters = _given(place, values)
-        asked = self._moving_and_asking(tuple(given), tuple(place), question.select)
-        changed, *row = connection.execute(asked, parameters | question.parameters).one()
+        made = tuple(given), question.select
+        if made not in self._asking:
+            self._asking[made] = Direct(self._moving_and_asking(tuple(given), tuple(place), question.select))
+        changed, *row = self._asking[made].one(connection, parameters | question.parameters)
         if changed != 1:
             raise TakenOverError
         return None if row[0] is None else row
@@ -190,26 +196,19 @@ class Checkpoint:
         return table, ours
 
     def _moving(self, names: tuple[str, ...], place: tuple[str, ...]) -> sa.Update:
-        """Made once: it takes longer to make than to send."""
-        if names not in self._made:
-            it = self._table.c
-            new = {name: sa.bindparam(f"new_{name}", type_=it[name].type) for name in names}
-            stands = [it[name] == sa.bindparam(f"old_{name}", type_=it[name].type) for name in place]
-            self._made[names] = (
-                self._table.update().where(*self._is_ours(), it.owner == self.owner, *stands).values(new)
-            )
-        return self._made[names]
+        """It takes longer to make than to send."""
+        it = self._table.c
+        new = {name: sa.bindparam(f"new_{name}", type_=it[name].type) for name in names}
+        stands = [it[name] == sa.bindparam(f"old_{name}", type_=it[name].type) for name in place]
+        return self._table.update().where(*self._is_ours(), it.owner == self.owner, *stands).values(new)
 
     def _moving_and_asking(
         self, names: tuple[str, ...], place: tuple[str, ...], select: sa.Select[Any]
     ) -> sa.Select[Any]:
-        if (names, select) not in self._asking:
-            moved = self._moving(names, place).returning(sa.literal(1)).cte("moved")
-            changed = sa.select(sa.func.count().label("changed")).select_from(moved).subquery("counted")
-            found = select.subquery("found")
-            both = changed.outerjoin(found, sa.true())
-            self._asking[names, select] = sa.select(changed.c.changed, *found.c).select_from(both)
-        return self._asking[names, select]
+        moved = self._moving(names, place).returning(sa.literal(1)).cte("moved")
+        changed = sa.select(sa.func.count().label("changed")).select_from(moved).subquery("counted")
+        found = select.subquery("found")
+        return sa.select(changed.c.changed, *found.c).select_from(changed.outerjoin(found, sa.true()))
 
     def _is_ours(self) -> Sequence[sa.ColumnElement[bool]]:
         columns, identity = self._table.c, self._identity
