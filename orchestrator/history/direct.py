@@ -41,6 +41,21 @@ class Direct:
             return tuple(row)
         return tuple(connection.execute(self._statement, parameters).one())
 
+    def alone(self, connection: Connection, parameters: Mapping[str, Any]) -> Sequence[Any] | None:
+        """The same, in a transaction that begins and ends with it, of which SQLAlchemy hears nothing; None where it
+        cannot be sent so."""
+        cursor = self._of(connection, parameters)
+        if cursor is None:
+            return None
+        raw: Any = connection.connection.dbapi_connection
+        raw.autocommit = True
+        try:
+            [row] = cursor.execute(parameters).fetchall()
+        finally:
+            if not raw.closed:
+                raw.autocommit = False
+        return tuple(row)
+
     def _of(self, connection: Connection, parameters: Mapping[str, Any]) -> _Cursor | None:
         if self._connection is not connection:
             self._connection, self._cursor = connection, _cursor(connection, self._statement, parameters)
@@ -53,23 +68,37 @@ class _Cursor:
     def __init__(self, connection: Connection, sql: str, given: Mapping[str, Any], makers: Mapping[str, Any]) -> None:
         self._connection, self._sql = connection, sql
         self._given, self._makers = given, makers
-        self._cursor = connection.connection.cursor()
+        self._cursor: Any = None
 
     def execute(self, parameters: Mapping[str, Any]) -> Any:
         values = {**self._given, **parameters}
         for name, make in self._makers.items():
             values[name] = make(values[name])
+        cursor = self._cursor = self._cursor or self._connection.connection.cursor()
         try:
-            self._cursor.execute(self._sql, values)
+            cursor.execute(self._sql, values)
         except BaseException as exc:
+            self._cursor = None  # it is closed now
             # Raises it as SQLAlchemy would have, and looks whether the connection is lost.
-            self._connection._handle_dbapi_exception(exc, self._sql, values, self._cursor, None)
-        return self._cursor
+            self._connection._handle_dbapi_exception(exc, self._sql, values, cursor, None)
+        return cursor
+
+
+def may_go_alone(connection: Connection) -> bool:
+    """Whether a statement in a transaction of its own is in one as SQLAlchemy would begin it."""
+    if not _is_direct(connection):
+        return False
+    raw: Any = connection.connection.dbapi_connection
+    return not raw.autocommit and raw.isolation_level is raw.read_only is raw.deferrable is None
+
+
+def _is_direct(connection: Connection) -> bool:
+    return connection.dialect.driver in _DRIVERS and not session.is_overheard(connection)
 
 
 def _cursor(connection: Connection, statement: Any, parameters: Mapping[str, Any]) -> _Cursor | None:
     """None where SQLAlchemy has more to do than to hand it on, or somebody listens to what it does."""
-    if connection.dialect.driver not in _DRIVERS or session.is_overheard(connection):
+    if not _is_direct(connection):
         return None
     compiled: Any = statement.compile(dialect=connection.dialect)
     if not _is_plain(compiled) or not all(_is_read(entry.type, connection) for entry in compiled._result_columns):

@@ -121,9 +121,11 @@ def is_proved(connection: Connection) -> bool:
 
 
 def is_overheard(connection: Connection) -> bool:
-    """Whether somebody besides us is told of a connection's statements by SQLAlchemy, or sends them in its place."""
+    """Whether somebody besides us is told by SQLAlchemy of a connection's statements and transactions, or sends
+    statements in its place."""
     ours = event.contains(Engine, "before_cursor_execute", _on_execute)
-    told = {"before_execute": 0, "after_execute": 0, "before_cursor_execute": ours, "after_cursor_execute": ours}
+    told: dict[str, int] = dict.fromkeys(("before_execute", "after_execute", "begin"), 0)
+    told |= dict.fromkeys(("before_cursor_execute", "after_cursor_execute", "commit", "rollback"), ours)
     if any(len(getattr(connection.dispatch, name)) > count for name, count in told.items()):
         return True
     instead = ("do_execute", "do_execute_no_params")
