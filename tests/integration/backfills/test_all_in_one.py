@@ -55,7 +55,7 @@ async def test_they_count_what_they_change(postgres: Project, spied: Spy) -> Non
     assert len(spied) == 70
     assert None not in spied
     [(left, changed)] = postgres.rows("SELECT sum((done = 1)::int), sum((done IS NULL)::int) FROM accounts")
-    assert left and changed
+    assert min(left, changed) > 100
     wrong = "SELECT count(*) FROM accounts WHERE balance <> CASE WHEN done = 1 THEN id ELSE id * 100 END"
     assert postgres.rows(wrong) == [(0,)]
     [checkpoint] = postgres.checkpoints()
