@@ -18,7 +18,8 @@ from sqlalchemy.engine import Connection
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.history import clauses, infinities, matches, scanner
-from orchestrator.history.keyset import Keyset
+from orchestrator.history.direct import Direct
+from orchestrator.history.keyset import Keyset, Question
 from orchestrator.history.syntax import parsed
 from orchestrator.registry.model import MYSQL_DIALECTS
 
@@ -49,6 +50,10 @@ class Change(Protocol):
         """Returns how many rows were changed."""
         ...
 
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        """All that `apply` does, where that is one UPDATE."""
+        ...
+
 
 class SetColumns:
     """`UPDATE … SET`, by expressions."""
@@ -72,12 +77,16 @@ class SetColumns:
         self.sql = "\n".join(clauses.text(it) for it in (self.where, *made.values()))
         names = _in_order(keyset, {name: clauses.text(it) for name, it in made.items()})
         self._values = [(name, _value(keyset, keyset.table.columns[name], made[name])) for name in names]
-        self._made = cache(self._update)
+        self._update = cache(self._updated)
+        self._made = cache(lambda first: Direct(self._update(first)))
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
-        return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
+        return self._made(after is None).changed(connection, self._keyset.bounds(after, upto))
 
-    def _update(self, first: bool) -> sa.Update:
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        return Question(self._update(False), self._keyset.bounds(after, upto))
+
+    def _updated(self, first: bool) -> sa.Update:
         change = self._keyset.table.update().where(self._keyset.between(first=first)).ordered_values(*self._values)
         return change if self.where is None else change.where(self.where)
 
@@ -144,6 +153,9 @@ class TransformRows:
             self.columns.update(names)
         return sum(map(len, by_columns.values()))
 
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        return None
+
     def _refuse_mistaken(self, change: Mapping[str, Any]) -> None:
         for name, value in change.items():
             if infinities.mistaken(value, self._keyset.driver, equal=True):
@@ -204,7 +216,8 @@ class Statement:
         bounds = [
             sa.bindparam(f"{end}{name}", type_=kind) for end in ("after", "upto") for name, kind in self._types.items()
         ]
-        self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
+        what = f"the statement of the backfill of {keyset.table.fullname!r}"
+        self._made = Direct(clauses.statement(statement, bounds, what))
         self.sql, self.definition = statement, f"sql {statement}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
@@ -214,7 +227,10 @@ class Statement:
             for end, key in (("after", after), ("upto", upto))
             for name, value in zip(self._names, key, strict=True)
         }
-        return max(0, connection.execute(self._made, bounds).rowcount)
+        return max(0, self._made.changed(connection, bounds))
+
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        return None
 
     def _can_be(self, value: Any) -> bool:
         """Whether the last column of the key could have that value."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -20,8 +20,13 @@ _GENERATED = "generated"
 _SKIPPED, _COUNTED = "skipped", "counted"
 
 
-class Question(NamedTuple):
-    select: sa.Select[Any]
+_S = TypeVar("_S")
+
+
+class Question(NamedTuple, Generic[_S]):
+    """A statement with its parameters."""
+
+    statement: _S
     parameters: dict[str, Any]
 
 
@@ -100,7 +105,11 @@ class Keyset:
         counting = self.bounds(after, upper) | {self._named(_COUNTED): size}
         return upper, int(connection.execute(counted, counting).scalar_one())
 
-    def ahead(self, after: Key, upper: Key, size: int) -> Question:
+    def beside(self) -> Keyset:
+        """The same with other names of parameters, for a second use in one statement."""
+        return replace(self, prefix=f"{self.prefix}_next", _steps={})
+
+    def ahead(self, after: Key, upper: Key, size: int) -> Question[sa.Select[Any]]:
         """What `step` asks first, to be asked along with something else; `key` reads the answer."""
         ends, _ = self._made(first=False)
         return Question(ends, self._bounded(after, upper, size))
