@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -25,6 +24,7 @@ from orchestrator.history import (
     drivers,
     keyset,
     lives,
+    loaded,
     owners,
     pacing,
     running,
@@ -205,7 +205,7 @@ def _refuse_hidden(connection: Connection, sql: str, what: str) -> None:
 def _refuse_mixed(now: Running) -> None:
     if now.file is None:
         return
-    if others := mixed(Path(now.file).read_bytes(), held=True):
+    if others := mixed(loaded.text(now.file), held=True):
         listed = ", ".join(str(other) for other in others[:3])
         raise CommandError(
             f"revision {now.revision} holds a backfill and something else: {listed}. A backfill commits batch by "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -17,9 +15,8 @@ from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
-from orchestrator.history import clauses, infinities, matches, scanner
+from orchestrator.history import clauses, functions, infinities, matches, scanner
 from orchestrator.history.keyset import Keyset
-from orchestrator.history.syntax import parsed
 from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -119,7 +116,7 @@ class TransformRows:
         self.where, told = _filter(keyset, where)
         listed = ", ".join(column.name for column in self._columns)
         self.sql = clauses.text(self.where)
-        self.definition = f"rows {_source(transform)} of {listed} where {told}"
+        self.definition = f"rows {functions.told(transform)} of {listed} where {told}"
         self._made = cache(self._wanted)
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
@@ -310,22 +307,3 @@ def digest(keyset: Keyset, change: Change) -> str:
     """The same for the same change by the same key, on every machine."""
     columns = ", ".join(column.name for column in keyset.columns)
     return hashlib.sha256(f"{keyset.table.fullname} by {columns}: {change.definition}".encode()).hexdigest()
-
-
-def _source(function: Any) -> str:
-    """The function as it is written, where that can be told; wherever it stands."""
-    try:
-        source = _lambdas(function) or inspect.getsource(function)
-        return " ".join(source.split())
-    except (OSError, TypeError):
-        return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _lambdas(function: Any) -> str:
-    """Of a lambda, it and those that begin in the same line, without what stands around them; else nothing."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return ""
-    lines, _ = inspect.findsource(function)
-    text, first = "".join(lines), function.__code__.co_firstlineno
-    found = (node for node in ast.walk(parsed(text)) if isinstance(node, ast.Lambda) and node.lineno == first)
-    return "\n".join(filter(None, (ast.get_source_segment(text, node) for node in found)))
