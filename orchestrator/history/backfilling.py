@@ -116,14 +116,28 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
 def verify(operations: Operations, sql: str, message: str) -> None:
     """Raises CommandError with the message unless the answer is true."""
     asked = clauses.statement(sql, (), "the SQL of op.verify")
-    connection = connection_of(operations.get_context(), "op.verify")
+    context = operations.get_context()
+    connection = connection_of(context, "op.verify")
     _refuse_hidden(connection, sql, "op.verify")
     rows = connection.execute(asked).fetchmany(2)
     value = rows[0][0] if len(rows) == 1 else None
     yes = value is True or (connection.dialect.name != "postgresql" and value == 1)
     if not yes:
         found = "no row" if not rows else "several rows" if len(rows) > 1 else _kind_of(value)
-        raise CommandError(f"{message} (verified by {' '.join(sql.split())!r}, which answered with {found})")
+        raise CommandError(
+            f"{message} (verified by {' '.join(sql.split())!r}, which answered with {found}){_way_out(context)}"
+        )
+
+
+def _way_out(context: MigrationContext) -> str:
+    """Where backfills have run before a question that is not answered as it should be: what another run makes of it."""
+    step, count = _begun.get(context, (None, 0))
+    if not count or step is not running.step(context):
+        return ""
+    return (
+        ". What the revision's backfills have done stays, and another run does not do it again (one with `until_empty` "
+        "looks for rows that came since). Put the rest right by SQL, and run it again: it asks again"
+    )
 
 
 def connection_of(context: MigrationContext, what: str) -> Connection:

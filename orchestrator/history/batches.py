@@ -112,6 +112,7 @@ class Loop:
         self._ran: list[Ran | Refused] = []
         self._unasked_until = 0.0
         self._ahead: _Ahead | None = None
+        self._refused_upto: Key | None = None
 
     def run(self) -> int:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
@@ -175,7 +176,9 @@ class Loop:
                 raise servers.taken(self._backfill)
             self._checkpoint.take(self._connection, numbers)
             self._touched = row["touched"]
-        state = _State.of(row)
+            state = _State.of(row)
+            if state.finished and self._until_empty:
+                state = self._swept_again(state)
         if state.finished:
             log.warning(
                 "backfill of %s: an earlier run has finished it, and did not come as far as the version table; it is "
@@ -185,6 +188,16 @@ class Loop:
         elif state.last is not None:
             log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
         return state
+
+    def _swept_again(self, state: _State) -> _State:
+        """What was left out by what an earlier run has finished came later, and is to be changed as any other."""
+        upper = self._keyset.upper(self._connection)
+        if upper is None:
+            return state
+        after = replace(state, finished=False, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
+        self._checkpoint.move(self._connection, _place(state), **_kept(after))
+        log.info("backfill of %s: was finished before, and looks for rows that came since", self._backfill.table)
+        return after
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
         """Whether it is another backfill than the one that began, which has not done a batch yet, or has found none to
@@ -283,7 +296,7 @@ class Loop:
             )
 
     def _tried(self, state: _State, size: int) -> _State:
-        began = time.monotonic()
+        began, self._refused_upto = time.monotonic(), None
         try:
             state, ran = self._batch(state, size, began)
         except DBAPIError as exc:
@@ -298,6 +311,7 @@ class Loop:
     def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
         with self._transaction():
             upto, seen = self._step(state, size)
+            self._refused_upto = upto  # until it is committed
             changed = self._change.apply(self._connection, state.last, upto)
             self._refuse_standing_still(state, upto, seen)
             if self._until_empty and changed:
@@ -398,13 +412,12 @@ class Loop:
 
     def _stopped(self, state: _State, stop: Stop) -> MigrationFailedError:
         last = None if state.last is None else keys.written(state.last)
-        upper = None if state.upper is None else keys.written(state.upper)
         where = f"the backfill of {self._backfill.table!r} in revision {self._backfill.revision}"
         done = f"{state.changed} rows are changed, and stay so"
         if stop.kind == "too_slow":
             return MigrationFailedError(
-                f"{where}: {stop.reason}. The rows after {keys.told(last)} (up to {keys.told(upper)}) are the ones "
-                f"that it does not get through; {done}",
+                f"{where}: {stop.reason}. The rows after {keys.told(last)}{self._up_to()} are the ones that it does "
+                f"not get through; {done}",
                 kind="backfill_too_slow",
                 revision=self._backfill.revision,
                 remedy="see who locks these rows and what the statement takes its time for; then retry: it goes on "
@@ -417,6 +430,10 @@ class Loop:
             remedy="retry: it goes on from there",
             retriable=stop.kind == "stopped",
         )
+
+    def _up_to(self) -> str:
+        """Where the batch that was refused ends; nothing where even that could not be asked."""
+        return "" if self._refused_upto is None else f" up to {keys.told(keys.written(self._refused_upto))}"
 
 
 def _place(state: _State) -> dict[str, int]:

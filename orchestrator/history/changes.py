@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 from alembic.util import CommandError
+from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
@@ -164,7 +165,7 @@ class TransformRows:
                     f"the function of the backfill of {table.fullname!r} changes {told}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
-        values = {name: sa.bindparam(name, type_=_nullable(table.columns[name])) for name in names}
+        values = {name: sa.bindparam(name, type_=_assigned(table.columns[name])) for name in names}
         return table.update().where(self._keyset.is_bound()).values(values)
 
 
@@ -222,18 +223,18 @@ class Statement:
         lowest = self._keyset.lowest(connection)
         assert lowest is not None, "there is a row up to which the batch goes"
         before = keys.before(lowest)
-        if before is None or not self._can_be(before[-1]) or self._has_up_to(connection, before):
+        if before is None or not self._can_be(before[-1]) or not self._is_before(connection, before, lowest):
             raise CommandError(
                 f"nothing comes before {keys.told(keys.written(lowest))}, the first key of "
                 f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
             )
         return before
 
-    def _has_up_to(self, connection: Connection, key: Key) -> bool:
+    def _is_before(self, connection: Connection, key: Key, lowest: Key) -> bool:
         """The database may order values in another way than Python makes them less."""
         kinds = self._types.values()
         bounds = [sa.literal(value, kind) for value, kind in zip(key, kinds, strict=True)]
-        return self._keyset.has_up_to(connection, bounds)
+        return not self._keyset.has_up_to(connection, bounds) and self._keyset.is_after(connection, lowest, bounds)
 
 
 def _without_before(keyset: Keyset) -> str | None:
@@ -291,16 +292,27 @@ def _value(keyset: Keyset, column: sa.Column[Any], value: Any) -> Any:
     if isinstance(value, sa.ClauseElement):
         what = f"{column.name!r} in `set_` of the backfill of {keyset.table.fullname!r}"
         return clauses.alone(value, keyset.table, what)
-    return sa.bindparam(None, value, type_=_nullable(column), unique=True)
+    return sa.bindparam(None, value, type_=_assigned(column), unique=True)
 
 
-def _nullable(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+def _assigned(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
     """The column's type, to which None is NULL: by itself, JSON takes it for its own `null`, and reads both as None."""
     if not isinstance(column.type, sa.JSON):
-        return column.type
+        return _uncut(column.type)
     kind = copy(column.type)
     kind.none_as_null = True
     return kind
+
+
+def _uncut(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """SQLAlchemy writes casts to lists and to bits, and PostgreSQL cuts off what is too long for what it is cast to;
+    what is assigned it refuses."""
+    if isinstance(kind, sa.ARRAY):
+        array, item = copy(kind), kind.item_type
+        is_text = isinstance(item, sa.String) and not isinstance(item, sa.Enum) and item.length
+        array.item_type = sa.Text() if is_text else _uncut(item)
+        return array
+    return BIT(varying=True) if isinstance(kind, BIT) else kind
 
 
 def digest(keyset: Keyset, change: Change) -> str:

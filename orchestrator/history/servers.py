@@ -180,6 +180,14 @@ _HIDDEN = """SELECT c.relname::text FROM pg_catalog.pg_class c
 _WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
 
 
+# Of a domain, what it is made of. The type "char" (with quotes) is ordered by bytes, and compared as text.
+_ODD = """WITH RECURSIVE made(name, type) AS (SELECT a.attname::text, a.atttypid FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = CAST(:t AS regclass) AND a.attname::text = ANY(:columns)
+    UNION ALL SELECT made.name, t.typbasetype FROM made JOIN pg_catalog.pg_type t ON t.oid = made.type
+        WHERE t.typtype = 'd')
+    SELECT name FROM made WHERE type = CAST('pg_catalog."char"' AS regtype) ORDER BY 1 LIMIT 1"""
+
+
 class PostgreSQL(Server):
     writes_and_asks = True
 
@@ -279,6 +287,11 @@ class PostgreSQL(Server):
             {"t": self._quoted},
         ).scalar()
         return None if found is None else int(found)
+
+    def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
+        asked = sa.text(_ODD).bindparams(sa.bindparam("columns", list(columns), sa.ARRAY(sa.Text())))
+        found = connection.execute(asked, {"t": self._quoted}).scalar()
+        return None if found is None else f'{found} is a "char", which is ordered by bytes and compared as text'
 
     def primary_key(self, connection: Connection) -> Sequence[str]:
         """SQLAlchemy's question for it takes the server and us many times as long."""
