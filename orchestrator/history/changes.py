@@ -234,7 +234,7 @@ class Statement:
         """The database may order values in another way than Python makes them less."""
         kinds = self._types.values()
         bounds = [sa.literal(value, kind) for value, kind in zip(key, kinds, strict=True)]
-        return not self._keyset.has_up_to(connection, bounds) and self._keyset.is_after(connection, lowest, bounds)
+        return not self._keyset.has_up_to(connection, bounds) and self._keyset.first_after(connection, bounds) == lowest
 
 
 def _without_before(keyset: Keyset) -> str | None:

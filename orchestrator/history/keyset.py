@@ -91,11 +91,11 @@ class Keyset:
         rows = sa.select(sa.literal(1)).select_from(self.table).where(self._compared(values, above=False))
         return connection.execute(rows.limit(1)).first() is not None
 
-    def is_after(self, connection: Connection, key: Key, values: Sequence[sa.ColumnElement[Any]]) -> bool:
-        """Whether the row of that key comes after these values."""
-        rows = sa.select(sa.literal(1)).select_from(self.table)
-        asked = rows.where(self.is_bound(), self._compared(values, above=True)).limit(1)
-        return connection.execute(asked, self.bound(key)).first() is not None
+    def first_after(self, connection: Connection, values: Sequence[sa.ColumnElement[Any]]) -> Key | None:
+        """The lowest key of those that the database takes for greater than these values."""
+        asked = sa.select(*self.columns).where(self._compared(values, above=True)).order_by(*self.columns).limit(1)
+        row = connection.execute(asked).first()
+        return None if row is None else self.key(row)
 
     def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
         """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
