@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from orchestrator.history import failures, scanner, sqlite_indexes, touched
 BATCH_SECONDS = 30
 # How long a batch waits for a lock where nobody has set a limit, in seconds.
 LOCK_SECONDS = 2
+# A smaller table has about as many rows as it has room for, or none, as far as PostgreSQL's planner knows.
+FEW_PAGES, PAGE = 10, 8192
 # The first of the two keys of advisory locks, told from that of targets.
 LOCK_NAMESPACE = int.from_bytes(b"obkf", "big")
 
@@ -226,14 +229,19 @@ class PostgreSQL(Server):
                 _quietly(connection, _LIMIT, {"lock": lock, "statement": statement})
 
     def estimate(self, connection: Connection) -> int | None:
-        found: Any = connection.execute(
-            sa.text(
-                _FAMILY + "SELECT sum(c.reltuples)::bigint FROM pg_catalog.pg_class c JOIN family USING (oid)"
-                " WHERE c.reltuples > 0"
-            ),
-            {"t": self._quoted},
-        ).scalar()
-        return None if not found else int(found)
+        """What the planner makes of statistics by the table's size as it is now: alone, they may be old, or not there
+        yet. Of a table of a few pages without any it knows nothing."""
+        asked = (
+            _FAMILY + "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples > 0)::bigint,"
+            " sum(pg_catalog.pg_relation_size(c.oid))::bigint FROM pg_catalog.pg_class c JOIN family USING (oid)"
+        )
+        known, size = connection.execute(sa.text(asked), {"t": self._quoted}).one()
+        if (size or 0) < FEW_PAGES * PAGE:
+            return None if not known else int(known)
+        table = connection.dialect.identifier_preparer.format_table(self._table)
+        plan: Any = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}").scalar_one()
+        [told] = json.loads(plan) if isinstance(plan, str) else plan
+        return int(told["Plan"]["Plan Rows"])
 
     def writers(self, connection: Connection) -> Writers:
         return self._open(connection)

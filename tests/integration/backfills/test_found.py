@@ -229,3 +229,23 @@ async def test_a_question_without_a_backfill_has_no_more_to_say(postgres: Projec
     postgres.add("asked", None, 'op.verify("SELECT false", "no")')
     with pytest.raises(CommandError, match=r"answered with false\)$"):
         await postgres.upgrade()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("statistics", ["none", "old"])
+async def test_rows_are_estimated_by_what_the_table_is_now(make_project: Make, driver: str, statistics: str) -> None:
+    project = await make_project(driver)
+    project.execute(
+        'CREATE TABLE "a %things:x" (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off)'.replace(":", "\\:")
+    )
+    fill = "INSERT INTO \"a %things:x\" SELECT i, repeat('x', 40) FROM generate_series({}, {}) i".replace(":", "\\:")
+    project.execute(fill.format(1, 500))
+    if statistics == "old":
+        with project.connected() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
+    project.execute(fill.format(501, 60_000))
+    project.add("filled", None, 'op.backfill("a %things:x", {"note": "1 / (id - 30000)"})')
+    with pytest.raises(DBAPIError):
+        await project.upgrade()
+    [row] = project.checkpoints()
+    assert 40_000 < row["rows_estimated"] < 90_000
