@@ -59,8 +59,8 @@ def done(progress: Progress) -> float | None:
 
 
 def eta_seconds(progress: Progress, rows_per_second: float | None) -> float | None:
-    """Seconds until its end at this speed; None where nobody can tell, or where it does not move. How far the end is is
-    not known any more of one that has passed all the rows that were estimated.
+    """Seconds until its end at this speed; None where it does not move, or nobody can tell: as of one that has passed
+    all the rows that were estimated.
 
     >>> eta_seconds(Progress(seen=400, estimated=1000), 20.0)
     30.0

@@ -199,12 +199,9 @@ def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> Non
         raise CommandError(
             f"other tables inherit from {name!r}, and may have rows of the same key: backfill these tables one by one"
         )
-    kept = server.without_transactions(connection, change.definition) if isinstance(change, Statement) else None
+    kept = server.without_transactions(connection, change.sql if isinstance(change, Statement) else "")
     if kept is not None:
-        raise CommandError(
-            f"the statement of the backfill of {name!r} names {kept!r}, which is kept without transactions: what it "
-            "does there could not be taken back with a batch. Convert that table to InnoDB first"
-        )
+        raise CommandError(f"the backfill of {name!r} cannot be: {kept}")
 
 
 def _refuse_hidden(connection: Connection, sql: str, what: str) -> None:

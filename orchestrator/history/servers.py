@@ -146,7 +146,8 @@ class Server:
         return {}
 
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
-        """A table that the statement names, and that is not taken back with its transaction."""
+        """Which table that the statement names is not committed together with the rest of its transaction, in words and
+        with what to do; or which of the tables that inherit from this one."""
         return None
 
 
@@ -180,6 +181,12 @@ _HIDDEN = """SELECT c.relname::text FROM pg_catalog.pg_class c
     WHERE c.relrowsecurity AND c.relname::text = ANY(:names)
     AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname::text = ANY(:names))
     AND pg_catalog.row_security_active(c.oid) ORDER BY 1 LIMIT 1"""
+_FOREIGN = (
+    _FAMILY
+    + """SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'f' AND (c.oid IN (SELECT oid FROM family) OR c.relname::text = ANY(:names)
+        AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname::text = ANY(:names))) ORDER BY 1 LIMIT 1"""
+)
 _WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
 
 
@@ -317,6 +324,17 @@ class PostgreSQL(Server):
         )
         return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
 
+    def without_transactions(self, connection: Connection, statement: str) -> str | None:
+        """A foreign table, whose server commits before this one does."""
+        names = sa.bindparam("names", sorted(scanner.names(statement, "postgresql")), sa.ARRAY(sa.Text()))
+        found = connection.execute(sa.text(_FOREIGN).bindparams(names), {"t": self._quoted}).scalar()
+        if found is None:
+            return None
+        return (
+            f"{str(found)!r} is a foreign table, whose server commits before this one does: what a batch that is cut "
+            "off does there may stay, and be done again. Name tables of this database only"
+        )
+
     def numbers(self, connection: Connection) -> dict[str, Any]:
         return touched.numbers(connection, self._quoted)
 
@@ -393,7 +411,13 @@ class MySQL(Server):
             " 'performance_schema', 'sys')"
         )
         names = [str(name) for (name,) in connection.execute(asked)]
-        return next((name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement)), None)
+        found = next((name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement)), None)
+        if found is None:
+            return None
+        return (
+            f"{found!r} is kept without transactions: what it does there could not be taken back with a batch. Convert "
+            "that table to InnoDB first"
+        )
 
     def estimate(self, connection: Connection) -> int | None:
         found = connection.execute(
