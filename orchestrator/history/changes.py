@@ -110,6 +110,12 @@ class TransformRows:
         unknown = [name for name in columns if name not in keyset.table.columns]
         if unknown:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `columns` names")
+        if lost := keyset.narrowed.columns.intersection(columns):
+            raise CommandError(
+                f"the function of the backfill of {keyset.table.fullname!r} would be given `?` for each character of "
+                f"{sorted(lost)[0]} that the session's character set, {keyset.narrowed.session}, does not have: let "
+                "env.py's URL say charset=utf8mb4"
+            )
         names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
         self._columns = [keyset.table.columns[name] for name in names]
         self.columns: set[str] = set()

@@ -67,6 +67,14 @@ class Writers:
         return bool(self.transactions)
 
 
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Columns whose character set has characters that the session's has not: MySQL gives `?` in their place."""
+
+    columns: frozenset[str] = frozenset()
+    session: str = ""
+
+
 class Server:
     """One that tells and limits nothing."""
 
@@ -140,6 +148,10 @@ class Server:
     def hides_rows(self, connection: Connection) -> bool:
         """Whether there may be rows that this role does not see."""
         return False
+
+    def narrowed(self, connection: Connection) -> Narrowed:
+        """What the session cannot read of the table's texts as it is."""
+        return Narrowed()
 
     def numbers(self, connection: Connection) -> dict[str, Any]:
         """See `touched.numbers`; nothing where there are none."""
@@ -343,6 +355,10 @@ class PostgreSQL(Server):
         return bool(connection.execute(asked, {"t": self._quoted}).scalar())
 
 
+# Character sets with more than `utf8mb3` has, which ends with the Basic Multilingual Plane.
+_BEYOND = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030"})
+
+
 class MySQL(Server):
     @contextmanager
     def alone(self, connection: Connection, backfill: Backfill) -> Iterator[None]:
@@ -404,6 +420,16 @@ class MySQL(Server):
                 return f"{name} changes by itself when its row does (ON UPDATE)"
         return None
 
+    def narrowed(self, connection: Connection) -> Narrowed:
+        session = _charset(connection.execute(sa.text("SELECT @@SESSION.character_set_results")).scalar())
+        asked = sa.text(
+            "SELECT column_name, character_set_name FROM information_schema.columns"
+            " WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name"
+            " AND character_set_name IS NOT NULL"
+        )
+        rows = connection.execute(asked, {"schema": self._table.schema, "name": self._table.name})
+        return Narrowed(frozenset(str(name) for name, kind in rows if not _holds(session, _charset(kind))), session)
+
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
         asked = sa.text(
             "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
@@ -445,6 +471,16 @@ class MySQL(Server):
 
     def _is_mariadb(self, connection: Connection) -> bool:
         return bool(getattr(connection.dialect, "is_mariadb", False))
+
+
+def _charset(name: Any) -> str:
+    """As it is called since MySQL 8.0.30 and MariaDB 10.6."""
+    return "utf8mb3" if name == "utf8" else str(name)
+
+
+def _holds(session: str, column: str) -> bool:
+    """Whether the one character set has what the other has."""
+    return session in ("utf8mb4", column) or column == "ascii" or (session == "utf8mb3" and column not in _BEYOND)
 
 
 class SQLite(Server):

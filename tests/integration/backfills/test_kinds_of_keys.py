@@ -177,6 +177,33 @@ async def test_nothing_is_less_than_no_bits(make_project: Make) -> None:
     assert project.rows("SELECT DISTINCT n FROM things") == [(0,)]
 
 
+@pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
+@pytest.mark.parametrize("charset", ["latin1", "utf8"])
+async def test_characters_that_the_session_does_not_have(make_project: Make, driver: str, charset: str) -> None:
+    """The server gives a question mark in their place, and no row is up to that."""
+    project = await make_project(driver)
+    project.execute(
+        "CREATE TABLE things (k VARCHAR(20) PRIMARY KEY, note VARCHAR(20), n INT NOT NULL) COLLATE utf8mb4_bin",
+        *(f"INSERT INTO things VALUES ('{value}', '{value}', 0)" for value in ("a", "b", "😀", "😁")),
+    )
+    url = project.url
+    project.url = url.update_query_dict({"charset": charset})
+    project.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    with pytest.raises(CommandError, match=r"'\?', in which `\?` may stand for a character .* say charset=utf8mb4"):
+        await project.upgrade()
+    project.add(
+        "filled", None, 'op.backfill_rows("things", ["note"], lambda rows: [{"note": r["note"]} for r in rows])'
+    )
+    with pytest.raises(CommandError, match=r"would be given `.` for each character of note"):
+        await project.upgrade()
+    assert project.rows("SELECT DISTINCT n FROM things") == [(0,)]
+    project.execute("DELETE FROM things WHERE n = 0 AND k > 'c'")
+    project.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    await project.upgrade()
+    project.url = url
+    assert project.rows("SELECT k, n FROM things ORDER BY k") == [("a", 1), ("b", 1)]
+
+
 LAST = {
     "date": "9999-12-31",
     "timestamp": "9999-12-31 23:59:59.999999",
