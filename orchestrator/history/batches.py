@@ -119,6 +119,7 @@ class Loop:
         self._beside: _Beside | None = None
         self._all_in_one = self._server.writes_and_asks and not until_empty and direct.may_go_alone(connection)
         self._next = rows.beside()
+        self._refused_upto: Key | None = None
 
     def run(self) -> int:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
@@ -182,7 +183,9 @@ class Loop:
                 raise servers.taken(self._backfill)
             self._checkpoint.take(self._connection, numbers)
             self._touched = row["touched"]
-        state = _State.of(row)
+            state = _State.of(row)
+            if state.finished and self._until_empty:
+                state = self._swept_again(state)
         if state.finished:
             log.warning(
                 "backfill of %s: an earlier run has finished it, and did not come as far as the version table; it is "
@@ -192,6 +195,16 @@ class Loop:
         elif state.last is not None:
             log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
         return state
+
+    def _swept_again(self, state: _State) -> _State:
+        """What was left out by what an earlier run has finished came later, and is to be changed as any other."""
+        upper = self._keyset.upper(self._connection)
+        if upper is None:
+            return state
+        after = replace(state, finished=False, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
+        self._checkpoint.move(self._connection, _place(state), **_kept(after))
+        log.info("backfill of %s: was finished before, and looks for rows that came since", self._backfill.table)
+        return after
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
         """Whether it is another backfill than the one that began, which has not done a batch yet, or has found none to
@@ -290,7 +303,7 @@ class Loop:
             )
 
     def _tried(self, state: _State, size: int) -> _State:
-        began = time.monotonic()
+        began, self._refused_upto = time.monotonic(), None
         try:
             state, ran = self._batch(state, size, began)
         except DBAPIError as exc:
@@ -309,6 +322,7 @@ class Loop:
             return done, Ran(size, size, changed, time.monotonic() - began)
         with self._transaction():
             upto, seen = self._step(state, size)
+            self._refused_upto = upto  # until it is committed
             changed = self._change.apply(self._connection, state.last, upto)
             self._refuse_standing_still(state, upto, seen)
             if self._until_empty and changed:
@@ -340,7 +354,7 @@ class Loop:
         if change is None or upto == state.upper or time.monotonic() >= self._unasked_until:
             return None
         self._refuse_standing_still(state, upto, size)
-        self._ahead = None  # if it is refused, the next asks again
+        self._refused_upto, self._ahead = upto, None  # if it is refused, the next asks again
         after = replace(state, last=upto, seen=state.seen + size)
         question = self._next.ahead(upto, state.upper, size)
         prefix, values = f"{self._keyset.prefix}_", _advanced(after)
@@ -449,13 +463,12 @@ class Loop:
 
     def _stopped(self, state: _State, stop: Stop) -> MigrationFailedError:
         last = None if state.last is None else keys.written(state.last)
-        upper = None if state.upper is None else keys.written(state.upper)
         where = f"the backfill of {self._backfill.table!r} in revision {self._backfill.revision}"
         done = f"{state.changed} rows are changed, and stay so"
         if stop.kind == "too_slow":
             return MigrationFailedError(
-                f"{where}: {stop.reason}. The rows after {keys.told(last)} (up to {keys.told(upper)}) are the ones "
-                f"that it does not get through; {done}",
+                f"{where}: {stop.reason}. The rows after {keys.told(last)}{self._up_to()} are the ones that it does "
+                f"not get through; {done}",
                 kind="backfill_too_slow",
                 revision=self._backfill.revision,
                 remedy="see who locks these rows and what the statement takes its time for; then retry: it goes on "
@@ -468,6 +481,10 @@ class Loop:
             remedy="retry: it goes on from there",
             retriable=stop.kind == "stopped",
         )
+
+    def _up_to(self) -> str:
+        """Where the batch that was refused ends; nothing where even that could not be asked."""
+        return "" if self._refused_upto is None else f" up to {keys.told(keys.written(self._refused_upto))}"
 
 
 def _place(state: _State) -> dict[str, int]:
