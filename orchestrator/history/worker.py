@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,7 +38,7 @@ from orchestrator.history import environment, failures, modules, scripts, sessio
 from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
-from orchestrator.history.revisions import Snapshot
+from orchestrator.history.revisions import Contents, Snapshot, read_anew
 from orchestrator.history.traced import Traced
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
@@ -101,16 +101,16 @@ def _end_with(connection: Connection, loaded: threading.Event) -> None:
 
 def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     """Migrate in threads what arrives, one socket for each target, until the daemon hangs up."""
-    loaded = threading.Event()
-    threading.Thread(target=_end_with, args=(speaker.connection, loaded), daemon=True).start()
+    ready = threading.Event()
+    threading.Thread(target=_end_with, args=(speaker.connection, ready), daemon=True).start()
     try:
         tasklocal.install()
         session.install()
-        directory = _directory(job)
+        loaded = _load(job)
     except (Exception, SystemExit) as exc:
         speaker.say("failed", packed(_error(job, exc)))
         return
-    loaded.set()
+    ready.set()
     # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
     # servers, handing over often is worth more than it costs.
     sys.setswitchinterval(0.001)
@@ -118,19 +118,19 @@ def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     gc.set_threshold(50_000, 20, 50)
     speaker.say("done", None)
     while (received := _next_socket(own)) is not None:
-        threading.Thread(target=_migrate_in_thread, args=(received, directory), daemon=True).start()
+        threading.Thread(target=_migrate_in_thread, args=(received, loaded), daemon=True).start()
 
 
-def _migrate_in_thread(own: socket.socket, directory: ScriptDirectory) -> None:
+def _migrate_in_thread(own: socket.socket, loaded: _Loaded) -> None:
     speaker = _Speaker(own)
     with own, speaker.connection, contextlib.suppress(EOFError, OSError):
-        _answer(speaker.connection.recv(), speaker, directory)
+        _answer(speaker.connection.recv(), speaker, loaded)
 
 
-def _answer(job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None) -> None:
+def _answer(job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, loaded: _Loaded | None) -> None:
     """Do the job and say how it ended; the last word of a worker on its socket."""
     try:
-        speaker.say("done", _perform(job, speaker, directory))
+        speaker.say("done", _perform(job, speaker, loaded))
     except (Exception, SystemExit) as exc:
         speaker.say("failed", packed(_error(job, exc)))
 
@@ -150,13 +150,13 @@ def _error(job: Job, exc: BaseException) -> OrchestratorError:
 
 
 def _perform(
-    job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None
+    job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, loaded: _Loaded | None
 ) -> Snapshot | Rendering | None:
     if isinstance(job, ReadJob):
         return _read_to_plan(job)
     if isinstance(job, CompileJob):
-        return compiler.render(job, _directory(job))
-    environment.run(job, directory or _directory(job), _observer(speaker))
+        return compiler.render(job, _load(job).directory)
+    environment.run(job, loaded.unchanged(job.track) if loaded else _load(job).directory, _observer(speaker))
     return None
 
 
@@ -179,7 +179,21 @@ def _observer(speaker: _Speaker) -> Observer:
     )
 
 
-def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A history that is loaded, and what its files were then."""
+
+    directory: ScriptDirectory
+    contents: Contents
+
+    def unchanged(self, track: Track) -> ScriptDirectory:
+        """For one more run, which reads env.py and the configuration anew: they must be those of before."""
+        if not set(self.contents).issuperset(read_anew(track, self.directory.dir)):
+            raise _changed(self.directory.dir)
+        return self.directory
+
+
+def _load(job: MigrateJob | CompileJob | HostJob) -> _Loaded:
     """The track's scripts, if they are still the ones that the plan was made from."""
     try:
         snapshot, directory = _read(job.track, () if isinstance(job, HostJob) else job.secrets)
@@ -187,12 +201,16 @@ def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
         raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
     snapshot = snapshot.with_modules(job.modules)
     if snapshot.digest != job.digest:
-        raise MigrationFailedError(
-            f"the files in {snapshot.folder} changed since the rollout was planned; nothing was run",
-            kind="files_changed",
-            remedy="start a new rollout, which takes the files as they are now",
-        )
-    return directory
+        raise _changed(snapshot.folder)
+    return _Loaded(directory, snapshot.contents)
+
+
+def _changed(folder: str) -> MigrationFailedError:
+    return MigrationFailedError(
+        f"the files in {folder}, or Alembic's configuration, changed since the rollout was planned; nothing was run",
+        kind="files_changed",
+        remedy="start a new rollout, which takes the files as they are now",
+    )
 
 
 def _read(track: Track, secrets: tuple[str, ...]) -> tuple[Snapshot, ScriptDirectory]:
