@@ -56,7 +56,7 @@ async def made(
     history, groups = await survey.grouped(registry, track, targets, to, direction)
     both = []
     for (state, plan), together in groups.items():
-        for alike in _by_dialect(registry, together):
+        for alike in _by_kind(registry, together):
             both.append(await _group(parts, registry, history, state, plan, alike))
     both.sort(key=lambda one: (-len(one[0].steps), one[0].heads, one[0].state, one[0].tenants))
     found = [group for group, _ in both]
@@ -72,12 +72,12 @@ async def made(
     return Made(made, manifest, {track.name: aim}, [look for _, look in both])
 
 
-def _by_dialect(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
-    """The targets of each kind of database, by tenant: their SQL is not the same."""
-    members: dict[str, list[Target]] = {}
+def _by_kind(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """The targets of each kind, by tenant: their SQL is not the same."""
+    members: dict[tuple[str, bool], list[Target]] = {}
     for target in sorted(targets, key=lambda target: target.tenant):
-        members.setdefault(registry.shards[target.shard].dialect, []).append(target)
-    yield from (members[dialect] for dialect in sorted(members))
+        members.setdefault(registry.kind_of(target), []).append(target)
+    yield from (members[kind] for kind in sorted(members))
 
 
 def joined(several: Sequence[Made]) -> Made:
