@@ -157,6 +157,7 @@ async def _group(
         compiled=compiled,
         keeps_ddl=plan.direction != "stamp" and registry.shards[alike[0].shard].dialect != "postgresql",
         mixed=history.mixed(plan.direction),
+        adopts=() if plan.provisioned or plan.direction != "upgrade" else _adopted(alike),
     )
     backfills = tuple(step for step in plan.steps if step in history.backfills(plan.direction))
     group = CompiledGroup(
@@ -173,6 +174,10 @@ async def _group(
         backfills=backfills,
     )
     return group, look._replace(rendering=rendering if rendering and _shows_all(rendering, place) else None)
+
+
+def _adopted(targets: Sequence[Target]) -> Sequence[str]:
+    return sorted({target.adopt for target in targets if target.adopt is not None})
 
 
 def _shows_all(rendering: Rendering, place: Place) -> bool:
