@@ -460,8 +460,9 @@ async def test_a_digest_is_the_same_on_every_machine_and_after_every_restart(
     lead = "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))\nimport helpers\n"
     env.write_text(lead + env.read_text())
     shutil.copytree(project, tmp_path / "else where" / "deeper" / "project")
-    moved = tmp_path / "else where" / "deeper" / "project" / "alembic"
-    elsewhere = Track("app", config=moved.parent / "alembic.ini", execution=execution)
+    moved = tmp_path / "else where" / "deeper" / "project" / "alembic.ini"
+    moved.write_text(moved.read_text().replace(str(project), "%(here)s"))
+    elsewhere = Track("app", config=moved, execution=execution)
     here = replace(scene.registry.tracks["app"], execution=execution)
     digests = []
     for track, targets in (
