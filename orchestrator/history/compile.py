@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dis
 import io
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -204,8 +206,11 @@ class _Rendering:
         return RenderedStep(self.current, self._heads, items, reason, self._asks, lingers=lingering, wire=wire)
 
     def _secret(self, sent: Iterable[str]) -> str | None:
-        """The variable whose value stands in SQL, which all are shown who may look at plans."""
+        """The variable whose value stands in SQL, which all are shown who may look at plans: one of the track's, or of
+        ours, from which an installed package may take the project's settings."""
         hidden = [(name, value) for name, value in self.job.environment.items() if value in self.job.secrets]
+        ours = ((name, value) for name, value in sorted(os.environ.items()) if len(value) >= SHORTEST_SECRET)
+        hidden += [(name, value) for name, value in ours if _SOUNDS_SECRET.search(name)]
         return next((name for sql in sent for name, value in hidden if failures.shows(sql, value)), None)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
@@ -220,6 +225,11 @@ class _Rendering:
                 self.note(_in_words(exc))
 
         return guarded
+
+
+# A shorter value stands in too many texts by accident.
+SHORTEST_SECRET = 8
+_SOUNDS_SECRET = re.compile(r"passw|pwd|secret|token|credential|private|(?:^|_)(?:api)?_?key(?:$|_)", re.IGNORECASE)
 
 
 def _in_words(exc: BaseException) -> str:
