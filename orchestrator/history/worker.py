@@ -10,6 +10,7 @@ task-local layer makes safe. No process outlives the daemon, even one killed wit
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import queue
@@ -44,6 +45,8 @@ from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
 
 STEPS_SECONDS = 0.1
+# A job that has had its time is hung up on; a worker that does not hear that ends by itself so much later.
+PATIENCE_SECONDS = 5.0
 
 
 def serve(control_fd: int) -> None:
@@ -72,6 +75,8 @@ def _work(own: socket.socket) -> None:
     try:
         speaker = _Speaker(own)
         job: Job = speaker.connection.recv()
+        if not isinstance(job, MigrateJob):
+            _end_after(job.seconds + PATIENCE_SECONDS)
         if isinstance(job, HostJob):
             _host(own, job, speaker)
         else:
@@ -88,6 +93,13 @@ def _work(own: socket.socket) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def _end_after(seconds: float) -> None:
+    """End the process then: who listens for the daemon's end is a thread, and code in C may let none run (a regular
+    expression). With a traceback, where there is a standard error for it."""
+    with contextlib.suppress(RuntimeError):
+        faulthandler.dump_traceback_later(seconds, exit=True)
 
 
 def _end_with(connection: Connection, loaded: threading.Event) -> None:
@@ -111,6 +123,7 @@ def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
         speaker.say("failed", packed(_error(job, exc)))
         return
     ready.set()
+    faulthandler.cancel_dump_traceback_later()
     # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
     # servers, handing over often is worth more than it costs.
     sys.setswitchinterval(0.001)

@@ -174,3 +174,23 @@ def test_a_host_runs_no_env_py_and_no_configuration_but_those_that_were_planned(
         assert not refused()
     assert not ran.exists()
     assert len(workers._hosts) == 1
+
+
+def test_a_reading_that_lets_no_thread_run_ends_all_the_same(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track, note = _track(tmp_path), tmp_path / "pid"
+    _add(track, f"open({str(note)!r}, 'w').write(str(os.getpid()))\nimport re; re.match('(a+)+$', 'a' * 60 + 'b')")
+    workers.start()
+    monkeypatch.setattr(workers_module, "READ_SECONDS", 3.0)
+    with pytest.raises(HistoryError, match="longer than 3 s"):
+        workers.read(ReadJob(track))
+    process = Path("/proc", note.read_text())
+    deadline = time.monotonic() + 60
+    try:
+        while process.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        if process.exists():
+            os.kill(int(process.name), signal.SIGKILL)
