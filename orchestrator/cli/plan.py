@@ -160,7 +160,8 @@ def _script(plan: shapes.CompiledPlan) -> Iterator[str]:
     for group in plan["groups"]:
         if not group["steps"]:
             continue
-        yield f"-- {screen.plural(group['count'], 'target')} at {tables.heads(group['heads'])}, to {plan['to']}"
+        of = f"{screen.plural(group['count'], 'target')} at {tables.heads(group['heads'])}, to {plan['to']}"
+        yield f"-- {of}" if group["count"] == 1 else f"-- {of}; as {group['targets'][0]} is sent it"
         yield from (f"-- {found['message']}" for found in group["findings"] if found["rule"] == "adopts")
         for step in group["steps"]:
             if step["execution"] != "sql":

@@ -100,6 +100,8 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
     script = (await run("sql", cwd=tmp_path)).out
     assert "-- asks is run by env.py: it asks the connection" in script
     assert "-- revision omega\nSELECT 1;" in script
+    assert "-- 3 targets at -, to head; as t000 is sent it\n" in script
+    assert "-- 1 target at alpha, to head\n" in script
     await run("migrate", "--select", "tenant=t003", cwd=tmp_path)
     changed = await run("plan", cwd=tmp_path)
     assert changed.out.splitlines()[-1] != done.out.splitlines()[-1], "the digest is of the targets too"
