@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import (
     LONGEST_SECONDS,
     CompileJob,
@@ -28,6 +27,7 @@ from orchestrator.history.jobs import (
     packed,
     unpacked,
 )
+from orchestrator.history.progress import Observer
 from orchestrator.history.revisions import Snapshot
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
