@@ -161,6 +161,8 @@ class History:
             found = self._map.get_revisions(goal)
         except MultipleHeads as exc:
             raise self._several_heads(exc.heads) from exc
+        except UnplannableError as exc:
+            raise self._error(exc.message, exc.remedy or "") from exc
         except (ResolutionError, RevisionError, CommandError) as exc:
             raise self._error(f"there is no revision {goal!r} in this build", self._known()) from exc
         if direction == "downgrade" and "@" in goal:
