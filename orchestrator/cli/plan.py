@@ -161,7 +161,7 @@ def _script(plan: shapes.CompiledPlan) -> Iterator[str]:
         if not group["steps"]:
             continue
         of = f"{screen.plural(group['count'], 'target')} at {tables.heads(group['heads'])}, to {plan['to']}"
-        yield f"-- {of}" if group["count"] == 1 else f"-- {of}; as {group['targets'][0]} is sent it"
+        yield f"-- {of}; as {group['targets'][0]} is sent it" if group["sql"] and group["count"] > 1 else f"-- {of}"
         yield from (f"-- {found['message']}" for found in group["findings"] if found["rule"] == "adopts")
         for step in group["steps"]:
             if step["execution"] != "sql":
