@@ -156,11 +156,13 @@ def _steps(group: shapes.CompiledGroup) -> Table:
     return grid
 
 
-def _script(found: shapes.CompiledPlan) -> Iterator[str]:
-    for group in found["groups"]:
+def _script(plan: shapes.CompiledPlan) -> Iterator[str]:
+    for group in plan["groups"]:
         if not group["steps"]:
             continue
-        yield f"-- {screen.plural(group['count'], 'target')} at {tables.heads(group['heads'])}, to {found['to']}"
+        of = f"{screen.plural(group['count'], 'target')} at {tables.heads(group['heads'])}, to {plan['to']}"
+        yield f"-- {of}; as {group['targets'][0]} is sent it" if group["sql"] and group["count"] > 1 else f"-- {of}"
+        yield from (f"-- {found['message']}" for found in group["findings"] if found["rule"] == "adopts")
         for step in group["steps"]:
             if step["execution"] != "sql":
                 yield f"-- {step['revision']} is run by env.py: {' '.join((step['reason'] or '').split())}"

@@ -1,4 +1,4 @@
-"""Which plans of a rollout are replayed: one certification for each plan and kind of database."""
+"""Which plans of a rollout are replayed: one certification for each plan and kind of target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.registry.model import Registry, Target, Track
 log = structlog.get_logger(__name__)
 
 Compile = Callable[[Registry, Target, History, Plan, str], Awaitable[Compiled]]
-Key = tuple[str, str, str, str | None, Plan]
+Key = tuple[str, tuple[str, bool], str, str | None, Plan]
 
 
 class Courses:
@@ -61,7 +61,7 @@ class Courses:
         if server is None or reviewed == "" or track.execution == "online":
             yield Turn()
             return
-        key = (registry.digest, registry.shards[target.shard].dialect, server, reviewed, plan)
+        key = (registry.digest, registry.kind_of(target), server, reviewed, plan)
         certification = self._certifications.get(key)
         if certification is None and self._is_worth_it(track):
             certification = self._certifications[key] = self._opened(registry, target, track, key)

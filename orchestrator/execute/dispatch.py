@@ -106,7 +106,7 @@ class LocalDispatcher:
             )
         if aim.history_digest != history.digest and rollout.is_bound and not rollout.rolling_back:
             raise HistoryError(
-                "env.py or revision files are no longer those of the plan that the rollout is bound to",
+                "env.py, its configuration or revisions are no longer those of the plan that the rollout is bound to",
                 track=track.name,
                 file=history.snapshot.folder,
                 remedy="put them back and resume, or abort the rollout and make a new plan",

@@ -58,14 +58,10 @@ def _another(registry: Registry, target: Target) -> Target:
         for other in registry.targets
         if other.track == target.track
         and other.tenant != target.tenant
-        and _dialect(registry, other) == _dialect(registry, target)
+        and registry.kind_of(other) == registry.kind_of(target)
     )
     # Rendered twice also where there is none: what is made up on the way differs.
     return min(others, key=lambda other: other.tenant, default=target)
-
-
-def _dialect(registry: Registry, target: Target) -> str:
-    return registry.shards[target.shard].dialect
 
 
 def _job(registry: Registry, target: Target, history: History, plan: Plan, server: str | None) -> CompileJob:
@@ -78,7 +74,7 @@ def _job(registry: Registry, target: Target, history: History, plan: Plan, serve
         modules=history.snapshot.modules,
         tenant=target.tenant,
         plan=plan,
-        dialect=_dialect(registry, target),
+        dialect=registry.shards[target.shard].dialect,
         version_table=settled.version_table,
         version_table_schema=settled.version_table_schema or settled.schema,
         url=url.render_as_string(hide_password=False),

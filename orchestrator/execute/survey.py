@@ -109,9 +109,9 @@ class Surveyor:
         told: set[TargetKey] = set()
 
         def tell(target: Target, heads: Heads | None, exc: TargetError | None) -> None:
-            told.add(target.key)
             health.note(exc)
             found(target, heads, exc)
+            told.add(target.key)  # not before: who cannot make anything of it must not lose the target
 
         try:
             if len(targets) == 1:

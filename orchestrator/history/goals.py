@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 
-from alembic.script.revision import RangeNotAncestorError, Revision, RevisionError, RevisionMap
+from alembic.script.revision import RangeNotAncestorError, ResolutionError, Revision, RevisionError, RevisionMap
 from alembic.util import CommandError
 
 from orchestrator.errors import UnplannableError
@@ -60,11 +60,19 @@ def objection(goal: str, direction: Direction) -> tuple[str, str] | None:
 
 
 def counted(revisions: RevisionMap, goal: str, direction: Direction) -> Heads:
-    """The revision that a goal such as `1a2b+1` means; empty for base. Raises Alembic's errors."""
-    if direction == "downgrade":
-        _, found = revisions._parse_downgrade_target(None, goal, True)
-        return (found.revision,) if isinstance(found, Revision) else ()
-    targets = revisions._parse_upgrade_target(None, goal, True)
+    """The revision that a goal such as `1a2b+1` means; empty for base, which is below all that are there. Raises
+    Alembic's errors, and UnplannableError where nobody can count on from the revision."""
+    try:
+        if direction == "downgrade":
+            _, found = revisions._parse_downgrade_target(None, goal, True)
+            return (found.revision,) if isinstance(found, Revision) else ()
+        targets = revisions._parse_upgrade_target(None, goal, True)
+    except ResolutionError:
+        raise
+    except RevisionError as exc:
+        raise UnplannableError(f"{goal!r} leads nowhere: {exc}", remedy="name a revision as the goal") from exc
+    if not all(isinstance(target, Revision) for target in targets):  # for Alembic, that is base
+        raise UnplannableError(f"{goal!r} leads nowhere: the history ends before", remedy="name a revision as the goal")
     return tuple(sorted(target.revision for target in targets if isinstance(target, Revision)))
 
 

@@ -13,6 +13,9 @@ from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
 from orchestrator.sessions import SessionRules
 
+# Reading a history, loading it, or rendering a plan takes no longer: `seconds` of a job.
+LONGEST_SECONDS = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class MigrateJob:
@@ -58,6 +61,7 @@ class ReadJob:
     urls: tuple[str, ...] = field(default=(), repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    seconds: float = LONGEST_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ class CompileJob:
     secrets: tuple[str, ...] = field(default=(), repr=False)
     modules: tuple[str, ...] = ()
     server: str | None = None
+    seconds: float = LONGEST_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,7 @@ class HostJob:
     track: Track
     digest: str
     modules: tuple[str, ...] = ()
+    seconds: float = LONGEST_SECONDS
 
 
 Job = MigrateJob | ReadJob | CompileJob | HostJob

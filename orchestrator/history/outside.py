@@ -20,8 +20,17 @@ _MODULES = (
     "sqlite3 aiosqlite redis pymongo boto3 botocore kafka pika celery "
     "random secrets time subprocess socket ssl select selectors requests httpx aiohttp urllib3 http ftplib smtplib "
     "imaplib poplib telnetlib xmlrpc paramiko glob shutil tempfile fileinput linecache getpass platform locale pwd grp "
-    "dotenv decouple environs dynaconf importlib runpy ctypes multiprocessing threading concurrent asyncio signal gc "
+    "dotenv decouple environs dynaconf pydantic_settings prettyconf omegaconf keyring hvac importlib runpy ctypes "
+    "multiprocessing threading concurrent asyncio signal gc "
     "inspect pkgutil resource mmap numpy faker arrow pendulum freezegun"
+)
+# What of other packages reads settings.
+_SETTINGS = (
+    "pydantic.BaseSettings",
+    "pydantic.v1.BaseSettings",
+    "django.conf",
+    "starlette.config",
+    "flask.current_app",
 )
 DRIVERS = frozenset(_DRIVERS.split())
 _WHOLE = DRIVERS | frozenset(_MODULES.split())
@@ -134,7 +143,7 @@ def _outside(node: ast.AST, names: Mapping[str, str], paths: bool) -> str | None
 def _forbidden(dotted: str | None) -> str | None:
     if dotted is None:
         return None
-    if dotted.partition(".")[0] in _WHOLE:
+    if dotted.partition(".")[0] in _WHOLE or f"{dotted}.".startswith(tuple(f"{name}." for name in _SETTINGS)):
         return dotted
     for parent in _HARMLESS:
         if dotted.startswith(f"{parent}."):

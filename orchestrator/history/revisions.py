@@ -16,7 +16,7 @@ from alembic.script.revision import MultipleHeads, ResolutionError, Revision, Re
 from alembic.util import CommandError
 
 from orchestrator.errors import HistoryError, UnplannableError
-from orchestrator.history import drivers, goals, modules
+from orchestrator.history import configured, drivers, goals, modules
 from orchestrator.history.findings import EnvPy
 from orchestrator.history.mixed import Mixed
 from orchestrator.history.places import line_of
@@ -52,9 +52,9 @@ class RevisionFile:
 class Snapshot:
     """A track's files at one moment; picklable.
 
-    `digest` covers env.py and all revision files, which lie in `folder` and `version_folders`, and the `modules` of the
-    project that they import; `contents` has the digest of each by name. `env_py` is known of files that were read to
-    plan with them, and so are the modules.
+    `digest` covers env.py and all revision files, which lie in `folder` and `version_folders`, what Alembic's
+    configuration says, and the `modules` of the project that they import; `contents` has the digest of each by name.
+    `env_py` is known of files that were read to plan with them, and so are the modules.
     """
 
     folder: str
@@ -123,7 +123,7 @@ class History:
     def is_current(self) -> bool:
         """True when the files on disk are the ones that were read."""
         now = self.snapshot
-        contents = contents_of(now.folder, now.version_folders, now.recursive)
+        contents = contents_of(self.track, now.folder, now.version_folders, now.recursive)
         return digest_over((*contents, *modules.contents_of(now.modules, now.folder, contents))) == self.digest
 
     def __contains__(self, revision: str) -> bool:
@@ -161,6 +161,8 @@ class History:
             found = self._map.get_revisions(goal)
         except MultipleHeads as exc:
             raise self._several_heads(exc.heads) from exc
+        except UnplannableError as exc:
+            raise self._error(exc.message, exc.remedy or "") from exc
         except (ResolutionError, RevisionError, CommandError) as exc:
             raise self._error(f"there is no revision {goal!r} in this build", self._known()) from exc
         if direction == "downgrade" and "@" in goal:
@@ -321,12 +323,20 @@ def digest_over(contents: Contents) -> str:
     return hashlib.sha256(repr(sorted(contents)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def contents_of(folder: str, version_folders: tuple[str, ...], recursive: bool) -> Contents:
-    """Env.py and all revision files: their names, below the script folder or below their own, and digests."""
-    return tuple(
-        (_named(file, folder, version_folders), hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else "")
-        for file in python_files(folder, version_folders, recursive)
-    )
+def contents_of(track: Track, folder: str, version_folders: tuple[str, ...], recursive: bool) -> Contents:
+    """Env.py, all revision files and the configuration: their names, below the script folder or below their own, and
+    digests."""
+    files = ((_named(file, folder, version_folders), file) for file in python_files(folder, version_folders, recursive))
+    return (*((name, _digest_of(file)) for name, file in files), *configured.contents_of(track))
+
+
+def read_anew(track: Track, folder: str) -> Contents:
+    """What of it each run of env.py reads from the disk, whoever has loaded the revisions before."""
+    return (("env.py", _digest_of(Path(folder, "env.py"))), *configured.contents_of(track))
+
+
+def _digest_of(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.exists() else ""
 
 
 def _named(file: Path, folder: str, version_folders: tuple[str, ...]) -> str:

@@ -53,7 +53,7 @@ def _read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
             remedy="point script_location at the folder with it",
         )
     places = (str(folder), tuple(map(str, scripts._version_locations)), bool(scripts.recursive_version_locations))
-    contents = contents_of(*places)
+    contents = contents_of(track, *places)
     loaded = list(_execute(track, scripts, places))
     _check_unique(track, loaded)
     _check_functions(track, loaded)

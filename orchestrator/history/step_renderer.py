@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dis
+import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ from orchestrator.plan.compiled import IN_BATCHES, Mark, RenderedStep
 from orchestrator.plan.lingering import lingers
 from orchestrator.plan.objections import leaves_session, objection
 from orchestrator.registry.model import MYSQL_DIALECTS
+
+# A shorter value stands in too many texts by accident.
+SHORTEST_SECRET = 8
+_SOUNDS_SECRET = re.compile(r"passw|pwd|secret|token|credential|private|(?:^|_)(?:api)?_?key(?:$|_)", re.IGNORECASE)
 
 
 class StepRenderer:
@@ -138,8 +144,11 @@ class StepRenderer:
         return RenderedStep(self.current, self._heads, items, reason, self._asks, lingers=lingering, wire=wire)
 
     def _secret(self, sent: Iterable[str]) -> str | None:
-        """The variable whose value stands in SQL, which all are shown who may look at plans."""
+        """The variable whose value stands in SQL, which all are shown who may look at plans: one of the track's, or of
+        ours, from which an installed package may take the project's settings."""
         hidden = [(name, value) for name, value in self.job.environment.items() if value in self.job.secrets]
+        ours = ((name, value) for name, value in sorted(os.environ.items()) if len(value) >= SHORTEST_SECRET)
+        hidden += [(name, value) for name, value in ours if _SOUNDS_SECRET.search(name)]
         return next((name for sql in sent for name, value in hidden if failures.shows(sql, value)), None)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:

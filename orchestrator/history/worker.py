@@ -10,6 +10,7 @@ task-local layer makes safe. No process outlives the daemon, even one killed wit
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import queue
@@ -19,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,12 +39,14 @@ from orchestrator.history import environment, failures, loaded, modules, scripts
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
 from orchestrator.history.progress import Observer
-from orchestrator.history.revisions import Snapshot
+from orchestrator.history.revisions import Contents, Snapshot, read_anew
 from orchestrator.history.traced import Traced
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track
 
 STEPS_SECONDS = 0.1
+# A job that has had its time is hung up on; a worker that does not hear that ends by itself so much later.
+PATIENCE_SECONDS = 5.0
 
 
 def serve(control_fd: int) -> None:
@@ -72,6 +75,8 @@ def _work(own: socket.socket) -> None:
     try:
         speaker = _Speaker(own)
         job: Job = speaker.connection.recv()
+        if not isinstance(job, MigrateJob):
+            _end_after(job.seconds + PATIENCE_SECONDS)
         if isinstance(job, HostJob):
             _host(own, job, speaker)
         else:
@@ -90,28 +95,36 @@ def _work(own: socket.socket) -> None:
         os._exit(code)
 
 
-def _end_with(connection: Connection, loaded: threading.Event) -> None:
-    """End the process when the daemon hangs up before the history is `loaded`: it does not write meanwhile, so readable
+def _end_after(seconds: float) -> None:
+    """End the process then: who listens for the daemon's end is a thread, and code in C may let none run (a regular
+    expression). With a traceback, where there is a standard error for it."""
+    with contextlib.suppress(RuntimeError):
+        faulthandler.dump_traceback_later(seconds, exit=True)
+
+
+def _end_with(connection: Connection, ready: threading.Event) -> None:
+    """End the process when the daemon hangs up before the history is loaded and it is `ready`: it does not write meanwhile, so readable
     means gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
-    if not loaded.is_set():
+    if not ready.is_set():
         os._exit(3)
 
 
 def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     """Migrate in threads what arrives, one socket for each target, until the daemon hangs up."""
-    is_loaded = threading.Event()
-    threading.Thread(target=_end_with, args=(speaker.connection, is_loaded), daemon=True).start()
+    ready = threading.Event()
+    threading.Thread(target=_end_with, args=(speaker.connection, ready), daemon=True).start()
     try:
         tasklocal.install()
         session.install()
-        directory = _directory(job)
-        loaded.keep((script.path for script in directory.walk_revisions()), job.modules)
+        history = _load(job)
+        loaded.keep((script.path for script in history.directory.walk_revisions()), job.modules)
     except (Exception, SystemExit) as exc:
         speaker.say("failed", packed(_error(job, exc)))
         return
-    is_loaded.set()
+    ready.set()
+    faulthandler.cancel_dump_traceback_later()
     # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
     # servers, handing over often is worth more than it costs.
     sys.setswitchinterval(0.001)
@@ -119,19 +132,19 @@ def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     gc.set_threshold(50_000, 20, 50)
     speaker.say("done", None)
     while (received := _next_socket(own)) is not None:
-        threading.Thread(target=_migrate_in_thread, args=(received, directory), daemon=True).start()
+        threading.Thread(target=_migrate_in_thread, args=(received, history), daemon=True).start()
 
 
-def _migrate_in_thread(own: socket.socket, directory: ScriptDirectory) -> None:
+def _migrate_in_thread(own: socket.socket, history: _Loaded) -> None:
     speaker = _Speaker(own)
     with own, speaker.connection, contextlib.suppress(EOFError, OSError):
-        _answer(speaker.connection.recv(), speaker, directory)
+        _answer(speaker.connection.recv(), speaker, history)
 
 
-def _answer(job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None) -> None:
+def _answer(job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, history: _Loaded | None) -> None:
     """Do the job and say how it ended; the last word of a worker on its socket."""
     try:
-        speaker.say("done", _perform(job, speaker, directory))
+        speaker.say("done", _perform(job, speaker, history))
     except (Exception, SystemExit) as exc:
         speaker.say("failed", packed(_error(job, exc)))
 
@@ -151,13 +164,13 @@ def _error(job: Job, exc: BaseException) -> OrchestratorError:
 
 
 def _perform(
-    job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, directory: ScriptDirectory | None
+    job: MigrateJob | ReadJob | CompileJob, speaker: _Speaker, history: _Loaded | None
 ) -> Snapshot | Rendering | None:
     if isinstance(job, ReadJob):
         return _read_to_plan(job)
     if isinstance(job, CompileJob):
-        return compiler.render(job, _directory(job))
-    environment.run(job, directory or _directory(job), _observer(speaker))
+        return compiler.render(job, _load(job).directory)
+    environment.run(job, history.unchanged(job.track) if history else _load(job).directory, _observer(speaker))
     return None
 
 
@@ -180,7 +193,21 @@ def _observer(speaker: _Speaker) -> Observer:
     )
 
 
-def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A history that is loaded, and what its files were then."""
+
+    directory: ScriptDirectory
+    contents: Contents
+
+    def unchanged(self, track: Track) -> ScriptDirectory:
+        """For one more run, which reads env.py and the configuration anew: they must be those of before."""
+        if not set(self.contents).issuperset(read_anew(track, self.directory.dir)):
+            raise _changed(self.directory.dir)
+        return self.directory
+
+
+def _load(job: MigrateJob | CompileJob | HostJob) -> _Loaded:
     """The track's scripts, if they are still the ones that the plan was made from."""
     try:
         snapshot, directory = _read(job.track, () if isinstance(job, HostJob) else job.secrets)
@@ -188,12 +215,16 @@ def _directory(job: MigrateJob | CompileJob | HostJob) -> ScriptDirectory:
         raise MigrationFailedError(exc.message, kind="history", remedy=exc.remedy) from exc
     snapshot = snapshot.with_modules(job.modules)
     if snapshot.digest != job.digest:
-        raise MigrationFailedError(
-            f"the files in {snapshot.folder} changed since the rollout was planned; nothing was run",
-            kind="files_changed",
-            remedy="start a new rollout, which takes the files as they are now",
-        )
-    return directory
+        raise _changed(snapshot.folder)
+    return _Loaded(directory, snapshot.contents)
+
+
+def _changed(folder: str) -> MigrationFailedError:
+    return MigrationFailedError(
+        f"the files in {folder}, or Alembic's configuration, changed since the rollout was planned; nothing was run",
+        kind="files_changed",
+        remedy="start a new rollout, which takes the files as they are now",
+    )
 
 
 def _read(track: Track, secrets: tuple[str, ...]) -> tuple[Snapshot, ScriptDirectory]:

@@ -10,13 +10,23 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
-from orchestrator.history.jobs import CompileJob, HostJob, Job, Message, MigrateJob, ReadJob, packed, unpacked
+from orchestrator.history.jobs import (
+    LONGEST_SECONDS,
+    CompileJob,
+    HostJob,
+    Job,
+    Message,
+    MigrateJob,
+    ReadJob,
+    packed,
+    unpacked,
+)
 from orchestrator.history.progress import Observer
 from orchestrator.history.revisions import Snapshot
 from orchestrator.plan.compiled import Rendering
@@ -26,9 +36,9 @@ from orchestrator.registry.model import Track
 HOST_TARGETS = 500
 WORKER_DIED = "worker_died"
 # Revision files are executed to be read, and may do anything: for longer than this, nobody waits.
-READ_SECONDS = 60.0
+READ_SECONDS = LONGEST_SECONDS
 # Rendering a plan to SQL runs the bodies of its revisions, without a database.
-COMPILE_SECONDS = 60.0
+COMPILE_SECONDS = LONGEST_SECONDS
 
 
 _SERVE = "from orchestrator.history import worker; worker.serve({})"
@@ -112,7 +122,7 @@ class Workers:
             ours = self._forked(job)
             self._reading.append(ours)
         try:
-            return _converse(ours, job, None, seconds)
+            return _converse(ours, replace(job, seconds=seconds), None, seconds)
         finally:
             with self._lock, ours:
                 self._reading.remove(ours)
@@ -196,7 +206,8 @@ class Workers:
 
     def _load(self, host: _Host) -> None:
         try:
-            _converse(host.socket, HostJob(host.track, host.digest, host.modules), None, READ_SECONDS)
+            job = HostJob(host.track, host.digest, host.modules, READ_SECONDS)
+            _converse(host.socket, job, None, READ_SECONDS)
         except OrchestratorError as exc:
             host.failure = exc
             with self._lock:

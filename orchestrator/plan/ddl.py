@@ -6,9 +6,11 @@ What is not known for certain is left out: nobody is told of a lock or of work t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from orchestrator.plan import ddl_mysql, ddl_sqlite
 from orchestrator.plan.alter_table import action, references
+from orchestrator.plan.lives import made
 from orchestrator.plan.locks import DROP_INDEX, Command, Lock, NotNull, Touch, Work
 from orchestrator.plan.quoting import UnterminatedError
 from orchestrator.plan.tokens import Reader, Table, Token, Unread, after_words, commands, has, outer
@@ -53,8 +55,7 @@ def _create(it: Reader) -> Command:
     if it.takes("table"):
         return _create_table(it)
     if it.takes("materialized", "view"):
-        it.takes("if", "not", "exists")
-        return Command(creates=(it.table(),))
+        return made(it)
     unique = it.takes("unique")
     if it.takes("index"):
         return _create_index(it, "CREATE UNIQUE INDEX" if unique else "CREATE INDEX")
@@ -68,12 +69,11 @@ def _create(it: Reader) -> Command:
 
 
 def _create_table(it: Reader) -> Command:
-    it.takes("if", "not", "exists")
-    table, rest = it.table(), it.rest()
+    command, rest = made(it), it.rest()
     touches = list(references(rest, "CREATE TABLE"))
     if (parent := after_words(outer(rest), "partition", "of")) is not None:
         touches.append(Touch(Reader(parent).table(), Lock.ACCESS_EXCLUSIVE, Work.NONE, "CREATE TABLE … PARTITION OF"))
-    return Command(tuple(touches), (table,))
+    return replace(command, touches=tuple(touches))
 
 
 def _create_index(it: Reader, what: str) -> Command:
@@ -100,7 +100,8 @@ def _drop(it: Reader) -> Command:
     if not it.takes("table"):
         return Command()
     it.takes("if", "exists")
-    return Command(tuple(Touch(one, Lock.ACCESS_EXCLUSIVE, Work.NONE, "DROP TABLE") for one in it.tables()))
+    tables = tuple(it.tables())
+    return Command(tuple(Touch(one, Lock.ACCESS_EXCLUSIVE, Work.NONE, "DROP TABLE") for one in tables), drops=tables)
 
 
 def _truncate(it: Reader) -> Command:

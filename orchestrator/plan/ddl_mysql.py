@@ -6,24 +6,29 @@ While a table is copied nobody writes to it. What can be done at once, or beside
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 from orchestrator.plan import mass_changes
 from orchestrator.plan.column_types import written
+from orchestrator.plan.lives import dropped, made
 from orchestrator.plan.locks import Command, Lock, Touch, Work
-from orchestrator.plan.tokens import Reader, Table, Token, Unread
+from orchestrator.plan.tokens import Reader, Table, Token, Unread, after_words, has
 
 _ENDS = (
     "not null default auto_increment comment collate character charset unique primary key first after generated as "
     "check references on"
 )
 _ENDS_TYPE = frozenset(_ENDS.split())
+_AT_ONCE = frozenset({"inplace", "instant", "nocopy", "none"})
+_ADDED = "foreign check unique primary index key fulltext spatial partition period system"
+_KEYS = frozenset(_ADDED.split())
+_VOLATILE = frozenset({"uuid", "uuid_short", "uuid_v4", "uuid_v7", "sys_guid", "rand", "random_bytes"})
 
 
 def _create(it: Reader) -> Command:
     if not it.takes("table"):
         return Command()
-    it.takes("if", "not", "exists")
-    return Command(creates=(it.table(),))
+    return made(it)
 
 
 def _alter(it: Reader) -> Command:
@@ -31,9 +36,12 @@ def _alter(it: Reader) -> Command:
     if not it.takes("table"):
         return Command()
     table, rest = it.table(), it.rest()
-    if any(token.kind == "word" and token.text in ("algorithm", "lock") for token in rest):
+    asked = {word: after_words(rest, word) or [] for word in ("algorithm", "lock")}
+    wanted = {one.text for tokens in asked.values() for one in tokens[: 1 + (tokens[:1] == [Token("mark", "=")])]}
+    if not _AT_ONCE.isdisjoint(wanted):
         return Command()  # the server refuses what it cannot do so
-    touches, renames = [], None
+    touches = [_copied(table, "ALGORITHM=COPY")] if "copy" in wanted else []
+    renames = None
     for part in _parts(rest):
         try:
             if part.takes("rename", "to") or part.takes("rename", "as"):
@@ -57,11 +65,28 @@ def _action(it: Reader, table: Table) -> Touch | None:
         return _copied(table, "CONVERT TO CHARACTER SET")
     if it.takes("drop", "primary", "key"):
         return None if it.rest() else _copied(table, "DROP PRIMARY KEY")
-    if it.takes("add"):
-        if it.takes("constraint") and not it.takes("foreign"):
-            it.name()
-        if it.takes("foreign", "key"):
-            return _copied(table, "ADD FOREIGN KEY")
+    if it.takes("partition", "by"):
+        return _copied(table, "PARTITION BY")
+    return _added(it, table) if it.takes("add") else None
+
+
+def _added(it: Reader, table: Table) -> Touch | None:
+    if it.takes("constraint") and (it.is_done or it.tokens[it.place].text not in _KEYS):
+        it.name()
+    if it.takes("foreign", "key"):
+        return _copied(table, "ADD FOREIGN KEY")
+    if it.takes("check"):
+        return None if has(it.rest(), "not", "enforced") else _copied(table, "ADD CHECK")
+    if it.is_done or (it.tokens[it.place].kind == "word" and it.tokens[it.place].text in _KEYS):
+        return None
+    it.takes("column")
+    it.takes("if", "not", "exists")
+    column, rest = it.name(), it.rest()
+    if has(rest, "stored") or has(rest, "persistent"):
+        return _copied(table, f"ADD COLUMN {column} GENERATED … STORED")
+    default = after_words(rest, "default") or []
+    if any(one.text in _VOLATILE and two == Token("mark", "(") for one, two in pairwise(default)):
+        return _copied(table, f"ADD COLUMN {column} with a default that differs from row to row")
     return None
 
 
@@ -83,5 +108,6 @@ def _copied(table: Table, what: str) -> Touch:
 COMMANDS: dict[str, Callable[[Reader], Command]] = {
     "create": _create,
     "alter": _alter,
+    "drop": dropped,
     **mass_changes.commands(Lock.ROW_EXCLUSIVE, "where", "limit", "join"),
 }

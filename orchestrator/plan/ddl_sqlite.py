@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrator.plan import mass_changes
+from orchestrator.plan.lives import dropped, made
 from orchestrator.plan.locks import COPY, Command, Lock, Touch, Work
 from orchestrator.plan.tokens import Reader, Unread, after_words
 
@@ -17,8 +18,7 @@ def _create(it: Reader) -> Command:
     if it.takes("temp") or it.takes("temporary"):
         return Command()
     if it.takes("table"):
-        it.takes("if", "not", "exists")
-        return Command(creates=(it.table(),))
+        return made(it)
     it.takes("unique")
     on = after_words(it.rest(), "on") if it.takes("index") else None
     return Command() if on is None else Command((Touch(Reader(on).table(), Lock.FILE, Work.BUILD, "CREATE INDEX"),))
@@ -48,6 +48,7 @@ def _insert(it: Reader) -> Command:
 COMMANDS: dict[str, Callable[[Reader], Command]] = {
     "create": _create,
     "alter": _alter,
+    "drop": dropped,
     "insert": _insert,
     **mass_changes.commands(Lock.FILE, "where", "limit", "from"),
 }

@@ -57,11 +57,16 @@ def of(
     compiled: Compiled | None,
     keeps_ddl: bool,
     mixed: Mapping[str, str],
+    adopts: Sequence[str] = (),
 ) -> Sequence[Finding]:
     """The findings of one group, in the order of its steps. `keeps_ddl`: its server does not take DDL back; `mixed`:
-    what of a step stands beside its backfills, with file and line."""
+    what of a step stands beside its backfills, with file and line; `adopts`: the revisions that its targets are taken
+    to be at where they have tables."""
     outside = dict(_outside(compiled)) if compiled is not None else {}
     found = []
+    if adopts:
+        message = f"a database that has tables already is stamped with {', '.join(adopts)} first, and runs what follows"
+        found.append(Finding("adopts", None, message))
     if steps and keeps_ddl:
         message = "the server does not take DDL back: a revision that fails in the middle stays half applied"
         found.append(Finding("half_applied", None, message))

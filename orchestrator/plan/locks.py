@@ -95,8 +95,9 @@ class NotNull:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What can be told of one command. `creates` are tables that are new, `index` one with its table; `renames` is a
-    table that has another name from here on, `validates` a constraint that holds from here on."""
+    """What can be told of one command. `creates` are tables that are new, `provides` those that are where they were not
+    there yet, `drops` those that are gone; `index` is a new one with its table; `renames` is a table that has another
+    name from here on, `validates` a constraint that holds from here on."""
 
     touches: tuple[Touch, ...] = ()
     creates: tuple[Table, ...] = ()
@@ -104,3 +105,5 @@ class Command:
     index: tuple[Table, Table] | None = None
     states: tuple[NotNull, ...] = ()
     validates: tuple[Table, str] | None = None
+    provides: tuple[Table, ...] = ()
+    drops: tuple[Table, ...] = ()

@@ -148,7 +148,7 @@ def _level(rule: str, verdict: Verdict, rules: Findings) -> Level | None:
 
 
 def _stand_in(text: str) -> str:
-    made = [table for command in ddl.read(text, DIALECT) for table in command.creates]
+    made = [table for command in ddl.read(text, DIALECT) for table in (*command.creates, *command.provides)]
     return " ".join(f"CREATE TABLE {'.'.join(map(_quoted, filter(None, (one.schema, one.name))))} ();" for one in made)
 
 

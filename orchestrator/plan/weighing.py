@@ -6,6 +6,7 @@ A table that the plan makes itself is empty and nobody's yet. One of which no si
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -38,15 +39,16 @@ class Weighed(NamedTuple):
 
 def tables(parts: Sequence[Part], dialect: str) -> Mapping[Table, frozenset[str]]:
     """The tables whose sizes are to be asked for, with the columns of which more is to be known."""
-    known = _Known()
+    known = _Known(None)
     found: dict[Table, set[str]] = {}
     for part in parts:
         for statement in part.statements:
             for command in ddl.read(statement.text, dialect):
-                for touch in command.touches:
-                    table = known.original(touch.table)
-                    if table not in known.new and touch.what != DROP_INDEX:
-                        found.setdefault(table, set()).update([touch.column] if touch.column else [])
+                touched = [(one.table, [one.column or ""]) for one in command.touches if one.what != DROP_INDEX]
+                for named, columns in [*touched, *((table, [""]) for table in command.provides)]:
+                    table = known.original(named)
+                    if table not in known.new | known.gone:
+                        found.setdefault(table, set()).update(filter(None, columns))
                 known.learn(command)
     return {table: frozenset(columns) for table, columns in found.items()}
 
@@ -61,10 +63,14 @@ def weighed(
 
 @dataclass
 class _Known:
-    """What earlier statements of the plan have done."""
+    """What earlier statements of the plan have done. `there`: tables that are known to be there before it; None: each
+    may be. What the plan makes or drops has a name of its own, since another table may have had, or get, the same."""
 
+    there: AbstractSet[Table] | None
     new: set[Table] = field(default_factory=set)
+    gone: set[Table] = field(default_factory=set)
     names: dict[Table, Table] = field(default_factory=dict)
+    before: dict[Table, Table] = field(default_factory=dict)  # what was meant by the name of one that is gone
     checks: dict[tuple[Table, str], str] = field(default_factory=dict)
     filled: set[tuple[Table, str]] = field(default_factory=set)
 
@@ -73,7 +79,11 @@ class _Known:
         return self.names.get(table, table)
 
     def learn(self, command: Command) -> None:
-        self.new.update(command.creates)
+        for table in command.drops:
+            self._goes(table)
+        for table in (*command.creates, *filter(self._is_lacking, command.provides)):
+            self.names[table] = self._own(table)
+            self.new.add(self.names[table])
         if command.index is not None and self.original(command.index[1]) in self.new:
             self.new.add(command.index[0])
         for stated in command.states:
@@ -87,16 +97,29 @@ class _Known:
                 self.filled.add((table, column))
         if command.renames is not None:
             old, new = command.renames
-            if old.name.startswith(COPY):
-                self.names.pop(new, None)  # it holds what the table had that it takes the place of
+            if old.name.startswith(COPY):  # it holds what the table had that it takes the place of
+                self.names[new] = self.before.get(new, self.original(new))
             else:
                 self.names[new] = self.original(old)
+                self._goes(old)
+
+    def _is_lacking(self, table: Table) -> bool:
+        meant = self.original(table)
+        return meant in self.gone or (self.there is not None and meant not in self.there | self.new)
+
+    def _goes(self, table: Table) -> None:
+        self.before[table] = self.original(table)
+        self.names[table] = self._own(table)
+        self.gone.add(self.names[table])
+
+    def _own(self, table: Table) -> Table:
+        return Table(f"{table.name}\0{len(self.new) + len(self.gone)}", table.schema)
 
 
 class _Scales:
     def __init__(self, dialect: str, sizes: Mapping[Table, Size], large: int, fresh: bool) -> None:
         self._dialect, self._sizes, self._large, self._fresh = dialect, sizes, large, fresh
-        self._known = _Known()
+        self._known = _Known(frozenset(sizes))
         self._findings: list[Finding] = []
         self._locks: dict[str, dict[str, Lock]] = {}
 

@@ -23,6 +23,7 @@ OURS: Mapping[str, Level] = {
     "online": "info",
     "outside_transaction": "info",
     "half_applied": "info",
+    "adopts": "info",
     "mixed_backfill": "error",
     "table_rewrite": "error",
     "blocking_scan": "error",

@@ -313,6 +313,11 @@ class Registry:
         """The schemas of all targets in the same database."""
         return [schema for schema in self._by_place.get((target.shard, target.database), {}) if schema is not None]
 
+    def kind_of(self, target: Target) -> tuple[str, bool]:
+        """What all targets that share compiled SQL have in common, and its proof, which compares schemas: the kind of
+        database, and whether each has a schema of its own in it."""
+        return self.shards[target.shard].dialect, target.schema is not None
+
     def place_of(self, target: Target, *, pooled: bool = False) -> str:
         """Server, database, schema and version table of a target in one line, without user or password: by the way that
         migrations take, or by `url` where that is `pooled`. A `direct_url` that is added or changed leads elsewhere, as

@@ -56,7 +56,7 @@ async def made(
     history, groups = await survey.grouped(registry, track, targets, to, direction)
     both = []
     for (state, plan), together in groups.items():
-        for alike in _by_dialect(registry, together):
+        for alike in _by_kind(registry, together):
             both.append(await _group(parts, registry, history, state, plan, alike))
     both.sort(key=lambda one: (-len(one[0].steps), one[0].heads, one[0].state, one[0].tenants))
     found = [group for group, _ in both]
@@ -72,12 +72,12 @@ async def made(
     return Made(made, manifest, {track.name: aim}, [look for _, look in both])
 
 
-def _by_dialect(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
-    """The targets of each kind of database, by tenant: their SQL is not the same."""
-    members: dict[str, list[Target]] = {}
+def _by_kind(registry: Registry, targets: Sequence[Target]) -> Iterator[Sequence[Target]]:
+    """The targets of each kind, by tenant: their SQL is not the same."""
+    members: dict[tuple[str, bool], list[Target]] = {}
     for target in sorted(targets, key=lambda target: target.tenant):
-        members.setdefault(registry.shards[target.shard].dialect, []).append(target)
-    yield from (members[dialect] for dialect in sorted(members))
+        members.setdefault(registry.kind_of(target), []).append(target)
+    yield from (members[kind] for kind in sorted(members))
 
 
 def joined(several: Sequence[Made]) -> Made:
@@ -157,6 +157,7 @@ async def _group(
         compiled=compiled,
         keeps_ddl=plan.direction != "stamp" and registry.shards[alike[0].shard].dialect != "postgresql",
         mixed=history.mixed(plan.direction),
+        adopts=() if plan.provisioned or plan.direction != "upgrade" else _adopted(alike),
     )
     backfills = tuple(step for step in plan.steps if step in history.backfills(plan.direction))
     group = CompiledGroup(
@@ -173,6 +174,10 @@ async def _group(
         backfills=backfills,
     )
     return group, look._replace(rendering=rendering if rendering and _shows_all(rendering, place) else None)
+
+
+def _adopted(targets: Sequence[Target]) -> Sequence[str]:
+    return sorted({target.adopt for target in targets if target.adopt is not None})
 
 
 def _shows_all(rendering: Rendering, place: Place) -> bool:

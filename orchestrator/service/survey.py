@@ -94,8 +94,12 @@ class FleetSurvey:
             if plan is not None and not plan.provisioned and not plan.unknown:
                 state = FleetState.UNPROVISIONED
             groups.setdefault((state, plan), []).append(target)
+            left.pop(target.key, None)
 
+        left = {target.key: target for target in targets}
         await self._read(registry, targets, found)
+        if left:  # there was no time for them
+            groups.setdefault((FleetState.UNREACHABLE, None), []).extend(left.values())
         return history, groups
 
     async def _read(

@@ -12,6 +12,7 @@ from orchestrator.registry.findings import Findings
 from orchestrator.registry.model import Execution, Shard
 from tests import engine, environments, mariadb
 from tests.mariadb import MakeMySQLDatabases, MySQLServer
+from tests.unit.plan import test_weighing
 
 ROWS = 4000
 CHANGES = {
@@ -66,3 +67,25 @@ async def test_a_copy_of_a_large_table_is_an_error(
     async with engine.running(replace(registry, tracks={"app": replace(track, findings=Findings())})) as one:
         [group] = (await one.service.plan(engine.head())).groups
     assert {finding.rule for finding in group.findings if finding.level != "info"} == set()
+
+
+async def test_what_is_said_to_be_copied_the_server_cannot_change_in_place(
+    mysql: MySQLServer, make_mysql_databases: MakeMySQLDatabases
+) -> None:
+    [(version,)] = await mariadb.fetch(mysql, "", "SELECT VERSION()")
+    if "MariaDB" not in version:
+        pytest.skip(f"{version} has other words for some of it")
+    [database] = await make_mysql_databases(1)
+    columns = "id int PRIMARY KEY, a int, name varchar(20)"
+    for sql in test_weighing.COPIED_BY_MYSQL[:-2]:
+        await mariadb.execute(
+            mysql,
+            database,
+            "DROP TABLE IF EXISTS orders, users",
+            "CREATE TABLE users (id int PRIMARY KEY)",
+            f"CREATE TABLE orders ({columns})",
+        )
+        place = "ALGORITHM=INPLACE" + ("" if sql.startswith("PARTITION") else ",")
+        with pytest.raises(Exception, match=r"ALGORITHM=INPLACE is not supported"):
+            await mariadb.execute(mysql, database, f"ALTER TABLE orders {place} {sql}")
+        await mariadb.execute(mysql, database, f"ALTER TABLE orders {sql}")

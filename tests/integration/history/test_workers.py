@@ -124,7 +124,7 @@ def test_a_host_is_hung_up_on_and_loads_without_holding_up_others(workers: Worke
     environment.write_text(f"import time\nopen({str(at_work)!r}, 'w').close()\ntime.sleep(3600)\n")
     waits = f"while not os.path.exists({str(loaded)!r}):\n    time.sleep(0.02)"
     _add(track, f"open({str(loading)!r}, 'w').close()\n{waits}")
-    digest = digest_over(contents_of(read.folder, read.version_folders, read.recursive))
+    digest = digest_over(contents_of(track, read.folder, read.version_folders, read.recursive))
     handle = Handle()
     failures: list[str] = []
 
@@ -147,3 +147,50 @@ def test_a_host_is_hung_up_on_and_loads_without_holding_up_others(workers: Worke
     thread.join(60)
     assert failures == ["worker_died"]
     assert not workers._hosts
+
+
+def test_a_host_runs_no_env_py_and_no_configuration_but_those_that_were_planned(
+    workers: Workers, tmp_path: Path
+) -> None:
+    track = _track(tmp_path)
+    environment, ran = tmp_path / "alembic" / "env.py", tmp_path / "ran"
+    environment.write_text("# runs nothing\n")
+    digest = workers.read(ReadJob(track)).digest
+
+    def refused() -> bool:
+        with pytest.raises(MigrationFailedError) as failed:  # also one that runs nothing is an error
+            workers.migrate(_job(track, digest), SILENT, Handle())
+        return failed.value.kind == "files_changed"
+
+    assert not refused()
+    for file, before, after in (
+        (environment, "# runs nothing", f"open({str(ran)!r}, 'w').close()"),
+        (tmp_path / "alembic.ini", "[alembic]", "[alembic]\nmine = 1"),
+    ):
+        text = file.read_text()
+        file.write_text(text.replace(before, after, 1))
+        assert refused(), file
+        file.write_text(text)
+        assert not refused()
+    assert not ran.exists()
+    assert len(workers._hosts) == 1
+
+
+def test_a_reading_that_lets_no_thread_run_ends_all_the_same(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track, note = _track(tmp_path), tmp_path / "pid"
+    _add(track, f"open({str(note)!r}, 'w').write(str(os.getpid()))\nimport re; re.match('(a+)+$', 'a' * 60 + 'b')")
+    workers.start()
+    monkeypatch.setattr(workers_module, "READ_SECONDS", 3.0)
+    with pytest.raises(HistoryError, match="longer than 3 s"):
+        workers.read(ReadJob(track))
+    process = Path("/proc", note.read_text())
+    deadline = time.monotonic() + 60
+    try:
+        while process.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    finally:
+        if process.exists():
+            os.kill(int(process.name), signal.SIGKILL)

@@ -149,6 +149,13 @@ async def test_each_change_is_said(scene: Scene) -> None:
         before = file.read_text()
         file.write_text(before + "# a word\n")
         assert await refused(one, digest) == ("files: revision files of track app have changed: versions/gamma.py",)
+        config = scene.folder / "project" / "alembic.ini"
+        text = config.read_text()
+        config.write_text(text.replace("[alembic]", "[alembic]\nmine = 1", 1))
+        assert await refused(one, digest) == (
+            "files: revision files of track app have changed: alembic.ini, versions/gamma.py",
+        )
+        config.write_text(text)
         environments.add_revision(scene.folder / "project", "delta", "gamma", "pass")
         assert await refused(one, digest) == (
             "goal: gamma was planned for track app, now it is delta",
@@ -453,8 +460,9 @@ async def test_a_digest_is_the_same_on_every_machine_and_after_every_restart(
     lead = "import os, sys\nsys.path.insert(0, os.path.dirname(os.path.dirname(__file__)))\nimport helpers\n"
     env.write_text(lead + env.read_text())
     shutil.copytree(project, tmp_path / "else where" / "deeper" / "project")
-    moved = tmp_path / "else where" / "deeper" / "project" / "alembic"
-    elsewhere = Track("app", script_location=moved, execution=execution)
+    moved = tmp_path / "else where" / "deeper" / "project" / "alembic.ini"
+    moved.write_text(moved.read_text().replace(str(project), "%(here)s"))
+    elsewhere = Track("app", config=moved, execution=execution)
     here = replace(scene.registry.tracks["app"], execution=execution)
     digests = []
     for track, targets in (

@@ -53,3 +53,24 @@ async def test_each_kind_of_database_has_a_plan_of_its_own(
         assert len({one.digest for one in running.of(PlanJudged)}) == 3
         done = Counter((one.shard, one.execution) for one in running.of(MigrationFinished))
     assert done == {(shard, way): 2 for shard in places for way in ("online", "replay")}
+
+
+async def test_tenants_with_a_schema_and_tenants_with_a_database_are_proved_apart(
+    project: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    shared, *databases = await make_databases(6)
+    schemas = [f"s{number}" for number in range(5)]
+    await engine.execute(pg, shared, *(f"CREATE SCHEMA {name}" for name in schemas))
+    # The first by name is of another kind than the others: with whom a plan is compiled goes by names.
+    own = [Target(f"{'az'[number > 0]}{number}", "app", "pg", name) for number, name in enumerate(databases)]
+    targets = [*own, *(Target(name, "app", "pg", shared, schema=name) for name in schemas)]
+    track = environments.track_of(project / "alembic.ini", execution="auto")
+    async with engine.running(engine.registry_of([track], [engine.shard_of(pg)], targets)) as running:
+        plan = await running.service.plan(Request("app", "head"))
+        shown = [(group.tenants[0], dict(group.online), '"s0".' in str(group.script)) for group in plan.groups]
+        assert shown == [("a0", {}, False), ("s0", {}, True)]
+        view = await running.rollout(plan_digest=plan.digest)
+        assert view.counts == {"succeeded": 10}, view.failures
+        assert [(one.execution, one.reason) for one in running.of(PlanJudged)] == [("replay", None)] * 2
+        done = Counter((one.tenant[0] == "s", one.execution) for one in running.of(MigrationFinished))
+    assert done == {(False, "online"): 2, (False, "replay"): 3, (True, "online"): 2, (True, "replay"): 3}

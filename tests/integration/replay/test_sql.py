@@ -100,6 +100,8 @@ async def test_a_plan_says_which_revisions_are_sql_and_why_others_are_not(
     script = (await run("sql", cwd=tmp_path)).out
     assert "-- asks is run by env.py: it asks the connection" in script
     assert "-- revision omega\nSELECT 1;" in script
+    assert "-- 3 targets at -, to head; as t000 is sent it\n" in script
+    assert "-- 1 target at alpha, to head\n" in script
     await run("migrate", "--select", "tenant=t003", cwd=tmp_path)
     changed = await run("plan", cwd=tmp_path)
     assert changed.out.splitlines()[-1] != done.out.splitlines()[-1], "the digest is of the targets too"
@@ -114,3 +116,20 @@ async def test_a_target_that_cannot_be_reached_is_told_by_the_exit_code(
     done = await run("plan", cwd=tmp_path)
     assert done.code == 5
     assert "unreachable" in done.out
+
+
+async def test_where_databases_that_have_tables_are_stamped_first_the_plan_says_so(
+    tmp_path: Path, pg: Server, make_databases: MakeDatabases
+) -> None:
+    config = environments.make_project(tmp_path / "project")
+    environments.add_tables(tmp_path / "project", ["alpha", "beta"])
+    databases = await make_databases(2)
+    await engine.execute(pg, databases[0], "CREATE TABLE alpha (id int)", "CREATE TABLE applied (revision text)")
+    write_registry(tmp_path, pg, databases, config, adopt="alpha")
+    said = "a database that has tables already is stamped with alpha first, and runs what follows"
+    assert f"info adopts  {said}" in (await run("plan", cwd=tmp_path)).out
+    assert f"-- {said}" in (await run("sql", cwd=tmp_path)).out.splitlines()
+    assert (await run("migrate", cwd=tmp_path)).code == 0
+    assert "adopts" not in (await run("plan", "--to", "alpha", "--direction", "downgrade", cwd=tmp_path)).out
+    applied = [await engine.fetch(pg, name, "SELECT revision FROM applied ORDER BY 1") for name in databases]
+    assert applied == [[("beta",)], [("alpha",), ("beta",)]]

@@ -63,3 +63,18 @@ async def test_what_became_known_meanwhile_is_passed_over() -> None:
 
     await surveyor.read(registry, targets, found, seconds=5, is_known=lambda target: "acme" in seen)
     assert seen == ["acme"]
+
+
+async def test_who_can_make_nothing_of_a_target_s_heads_is_told_of_it_once_more_as_of_a_bug() -> None:
+    targets = tuple(Target(name, "app", "pg", name) for name in ("acme", "globex"))
+    registry = Registry(Path("/x"), "test", {}, {"pg": Shard("pg", make_url("postgresql://u@h"))}, targets, {})
+    seen: dict[str, Any] = {}
+
+    def found(target: Target, heads: tuple[str, ...] | None, error: TargetError | None) -> None:
+        if target.tenant == "acme" and error is None:
+            raise AssertionError("no plan")
+        seen[target.tenant] = error or heads
+
+    await Surveyor(cast(Migrator, Reading({})), 2).read(registry, targets, found, seconds=5)
+    assert seen["acme"].kind == "bug"
+    assert seen["globex"] == ("one",)

@@ -463,6 +463,27 @@ def test_a_value_of_the_environment_is_never_compiled(project: Path, sent: str) 
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "hidden"),
+    [
+        ("ADMIN_PASSWORD", "correct horse", True),
+        ("stripe_api_key", "correct horse", True),
+        ("MONKEY", "correct horse", False),
+        ("ADMIN_PASSWORD", "horse", False),
+    ],
+)
+def test_nor_is_one_of_our_own_that_sounds_like_a_secret(
+    project: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, hidden: bool
+) -> None:
+    """Settings that an installed package reads from there."""
+    monkeypatch.setenv(name, value)
+    environments.add_revision(project, "one", None, "op.execute(\"INSERT INTO t VALUES ('correct horse')\")")
+    _, job, directory = plan_of(project)
+    [step] = compiler.render(job, directory).steps  # type: ignore[arg-type]
+    assert step.reason == (f"it sends the value of {name}, which may be a secret" if hidden else None)
+    assert ("correct horse" in str(step)) is not hidden
+
+
+@pytest.mark.parametrize(
     ("leaves", "what"),
     [
         ("op.execute(\"DO $$ BEGIN SET timezone = 'Asia/Tokyo'; END $$\")", "SET timezone"),

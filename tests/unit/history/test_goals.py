@@ -106,7 +106,12 @@ def test_goals_that_name_a_revision_are_resolved_at_once(
         ("+0", "upgrade", "goes nowhere", "count from 1"),
         ("nobody@+1", "upgrade", "there is no branch 'nobody'", "the branch labels are: extra, main, reporting"),
         ("nobody@head", "upgrade", "there is no revision 'nobody@head'", "heads of this build"),
-        ("one+9", "upgrade", "there is no revision 'one+9'", "heads of this build"),
+        ("nobody+9", "upgrade", "there is no revision 'nobody+9'", "heads of this build"),
+        ("one+9", "upgrade", "'one+9' leads nowhere: Ambiguous walk", "name a revision"),
+        ("four+1", "upgrade", "'four+1' leads nowhere: the history ends before", "name a revision"),
+        ("three+5", "upgrade", "'three+5' leads nowhere: the history ends before", "name a revision"),
+        ("four+1", "stamp", "'four+1' leads nowhere: the history ends before", "name a revision"),
+        ("one-1", "upgrade", "'one-1' leads nowhere: the history ends before", "name a revision"),
         ("head", "upgrade", "'head' is ambiguous, there are 3 heads", "`heads` (all) or `<label>@head` (one)"),
     ],
 )

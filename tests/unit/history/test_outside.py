@@ -51,6 +51,10 @@ def revision(folder: Path, *lines: str) -> str:
         ("import psycopg; psycopg.connect('x')", "psycopg.connect"),
         ("import sqlite3; sqlite3.connect('x')", "sqlite3.connect"),
         ("uuid.uuid4()", "uuid4"),
+        ("from pydantic_settings import BaseSettings as B; B()", "pydantic_settings.BaseSettings"),
+        ("import pydantic; pydantic.BaseSettings()", "pydantic.BaseSettings"),
+        ("from django.conf import settings; settings.KEY", "django.conf.settings.KEY"),
+        ("from flask import current_app; current_app.config", "flask.current_app.config"),
         ("op.get_bind().connection.cursor()", "cursor"),
     ],
 )

@@ -76,7 +76,7 @@ def test_the_example_history_says_which_of_its_revisions_are() -> None:
 def test_a_digest_is_of_names_and_contents_wherever_the_files_lie(tmp_path: Path) -> None:
     here, there = read(tmp_path / "here", UP), read(tmp_path / "there" / "deeper", UP)
     assert here.snapshot.folder != there.snapshot.folder
-    assert [name for name, _ in here.snapshot.contents] == ["env.py", "versions/one.py"]
+    assert [name for name, _ in here.snapshot.contents] == ["env.py", "versions/one.py", "alembic.ini"]
     assert here.digest == there.digest
     assert here.is_current()
     (Path(there.snapshot.folder) / "versions" / "one.py").write_text(HEAD + UP + "# a word\n")

@@ -121,6 +121,29 @@ def test_a_history_knows_when_its_files_changed(project: Path) -> None:
     assert not history.is_current()
 
 
+def test_a_history_knows_when_its_configuration_means_something_else(project: Path) -> None:
+    history, file, more = _history(project), project / "alembic.ini", project / "more"
+    text = file.read_text()
+    for before, after, same in (
+        ("[alembic]", "# a word\n[alembic]", True),
+        ("sqlalchemy.url = driver://user:pass@localhost/dbname", "sqlalchemy.url = sqlite://", True),
+        ("level = INFO", "level = DEBUG", True),
+        ("[alembic]", f"[alembic]\nversion_locations = %(here)s/alembic/versions {more}", False),
+        ("[alembic]", "[alembic]\nmine = 1", False),
+        ("[alembic]", "[another]\nmine = 1\n[alembic]", False),
+        ("[alembic]", "[alembic", False),
+    ):
+        assert before in text
+        file.write_text(text.replace(before, after, 1))
+        assert history.is_current() is same, after
+    file.write_text(text)
+    toml = project / "pyproject.toml"
+    toml.write_text("[project]\nname = 'y'\n")
+    assert history.is_current()
+    toml.write_text("[tool.alembic]\nmine = 1\n")
+    assert not history.is_current()
+
+
 def test_an_empty_history_is_a_mistake_and_not_a_fleet_at_head(tmp_path: Path) -> None:
     environments.make_project(tmp_path)
     history = _history(tmp_path)

@@ -74,8 +74,29 @@ def test_the_bad_way_is_told_and_the_good_one_is_not(rule: str, bad: str, good: 
 
 
 def test_what_the_plan_makes_itself_is_nobodys_yet() -> None:
-    made = part("CREATE TABLE IF NOT EXISTS orders (a int)", "ALTER TABLE orders RENAME TO sales")
+    made = part("CREATE TABLE orders (a int)", "ALTER TABLE orders RENAME TO sales")
     assert found(made, part("ALTER TABLE sales ALTER a TYPE bigint", "UPDATE sales SET a = 1")) == []
+
+
+@pytest.mark.parametrize("dialect", ["postgresql", "mysql", "sqlite"])
+def test_a_table_that_is_made_where_it_is_not_there_is_new_only_where_it_is_not(dialect: str) -> None:
+    made, change = "CREATE TABLE IF NOT EXISTS orders (a int)", "UPDATE orders SET a = 1"
+    assert weighing.tables([part(made, change)], dialect) == {Table("orders"): frozenset()}
+    assert [one.rule for one in found(part(made, change), dialect=dialect)] == ["mass_change"]
+    assert found(part(made, change), dialect=dialect, sizes={}) == []
+    assert found(part("DROP TABLE IF EXISTS orders", made, change), dialect=dialect) == []
+    assert weighing.weighed([part(made)], dialect, {}, LARGE).findings == []
+    gone = weighing.tables([part("DROP TABLE users", made, "DROP TABLE orders", made)], dialect)
+    assert {one.name for one in gone} <= {"users", "orders"}, "nobody is asked for what has a name of our own"
+
+
+def test_a_table_that_makes_way_for_another_of_its_name_stays_as_large_as_it_was() -> None:
+    way = part("ALTER TABLE orders RENAME TO old", "CREATE TABLE orders (a bigint)", transactional=False)
+    [one] = found(way, part("UPDATE orders SET a = 1", "ALTER TABLE old ALTER a TYPE bigint"))
+    assert (one.rule, one.table, one.rows) == ("table_rewrite", "old", 2_000_000)
+    back = part("DROP TABLE orders", "ALTER TABLE old RENAME TO orders", transactional=False)
+    [one] = found(way, back, part("ALTER TABLE orders ALTER a TYPE bigint"))
+    assert (one.rule, one.table) == ("table_rewrite", "orders")
 
 
 def test_a_table_is_known_by_the_name_that_it_had() -> None:
@@ -131,12 +152,42 @@ def test_no_literal_is_shown() -> None:
     assert "hunter2" not in str(one)
 
 
+GOOD_ON_MYSQL = [
+    "MODIFY a INTEGER NULL",
+    "MODIFY name VARCHAR(60) NULL",
+    "ADD COLUMN b INT",
+    "ADD COLUMN b VARCHAR(9) DEFAULT 'uuid()'",
+    "ADD `stored` INT",
+    "ADD CONSTRAINT UNIQUE (a)",
+    "ADD INDEX i (a)",
+    "ADD CONSTRAINT c UNIQUE (a), LOCK=NONE",
+    "MODIFY a BIGINT, ALGORITHM INSTANT",
+]
+# MariaDB 10.11 refuses each with ALGORITHM=INPLACE.
+COPIED_BY_MYSQL = [
+    "ADD CONSTRAINT c CHECK (a > 0)",
+    "ADD CHECK (a > 0)",
+    "ADD CONSTRAINT CHECK (a > 0)",
+    "ADD CONSTRAINT FOREIGN KEY (a) REFERENCES users (id)",
+    "ADD COLUMN b INT GENERATED ALWAYS AS (a * 2) STORED",
+    "ADD b INT AS (a * 2) PERSISTENT",
+    "ADD COLUMN b VARCHAR(36) DEFAULT (uuid())",
+    "ADD COLUMN b VARCHAR(36) DEFAULT uuid() NOT NULL",
+    "PARTITION BY HASH(id) PARTITIONS 4",
+    "ADD INDEX i (a), ALGORITHM=COPY",
+    "MODIFY a BIGINT, LOCK=DEFAULT",
+]
+
+
 def test_on_mysql_a_copy_of_a_large_table_is_told() -> None:
     sizes = {Table("orders"): Size("acme", 2e6, 8e8, {"a": "int(11)", "name": "varchar(20)"})}
     [one] = found(part("ALTER TABLE orders MODIFY a BIGINT NOT NULL"), sizes=sizes, dialect="mysql")
     assert (one.rule, one.lock) == ("table_rewrite", "LOCK=SHARED")
-    for good in ("MODIFY a INTEGER NULL", "MODIFY name VARCHAR(60) NULL", "ADD COLUMN b INT"):
-        assert found(part(f"ALTER TABLE orders {good}"), sizes=sizes, dialect="mysql") == []
+    for good in GOOD_ON_MYSQL:
+        assert found(part(f"ALTER TABLE orders {good}"), sizes=sizes, dialect="mysql") == [], good
+    for bad in COPIED_BY_MYSQL:
+        told = found(part(f"ALTER TABLE orders {bad}"), sizes=sizes, dialect="mysql")
+        assert [one.rule for one in told] == ["table_rewrite"], bad
 
 
 def test_on_sqlite_a_copied_table_stays_as_large_as_it_was() -> None:

@@ -16,6 +16,8 @@ from orchestrator.execute.migrate import Migrator
 from orchestrator.execute.survey import Surveyor
 from orchestrator.observe.fleet import Fleet
 from orchestrator.registry.model import Heads, Registry, Shard, Target, Track
+from orchestrator.rollout.state import FleetState
+from orchestrator.service import survey
 from orchestrator.service.survey import FleetSurvey
 from orchestrator.service.wiring import Parts
 from tests.engine import until
@@ -44,7 +46,7 @@ class Scene:
             self._publish(event)
         return self
 
-    def resolve(self, goal: str) -> Heads:
+    def resolve(self, goal: str, direction: str = "upgrade") -> Heads:
         return ("beta",)
 
     def unknown(self, heads: Heads) -> Heads:
@@ -129,3 +131,14 @@ async def test_what_a_rollout_brings_to_the_goal_meanwhile_is_passed_over(
 
     monkeypatch.setattr(scene.surveyor, "read", late)
     assert await _survey(scene) == ("up_to_date", reads)
+
+
+async def test_targets_for_which_there_was_no_time_are_in_a_plan_all_the_same(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = scene.source.current
+    one = FleetSurvey(cast(Parts, scene))
+    for seconds, state in ((60.0, FleetState.UP_TO_DATE), (0.0, FleetState.UNREACHABLE)):
+        monkeypatch.setattr(survey, "LONGEST_SECONDS", seconds)
+        found = await one.grouped(registry, registry.tracks["app"], registry.targets, "head", "upgrade")
+        assert [(key[0], tenants) for key, tenants in found[1].items()] == [(state, list(registry.targets))]
