@@ -15,17 +15,17 @@ import anyio
 from asyncmy.connection import Connection
 from asyncmy.errors import MySQLError
 
-from orchestrator.databases import catalogs, mysql_catalog, singly
-from orchestrator.databases.base import REPLAY_REFUSED, Guard, Place
+from orchestrator.databases import catalogs, mysql_catalog, refusals, singly
+from orchestrator.databases.base import Guard, Place
 from orchestrator.databases.connecting import session_name
 from orchestrator.databases.mysql_connecting import ask, bounded, connected, errno, has_no_table, is_mariadb, translated
 from orchestrator.databases.mysql_state import state_of
 from orchestrator.databases.mysql_watching import LOCKED, Watched
 from orchestrator.databases.quoting import backquoted, escaped_literal
-from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
+from orchestrator.databases.singly import Role, Sent
+from orchestrator.databases.version_sql import Spelling, VersionTable
 from orchestrator.errors import (
     HALF_APPLIED,
-    HeadsChangedError,
     MigrationFailedError,
     TargetError,
     WrongDatabaseError,
@@ -75,7 +75,7 @@ class MySQLReplayer:
         return self._server
 
     async def is_for_env_py(self) -> bool:
-        return await table_of(self._place).has_checkpoints(self._guard.ask)
+        return await singly.has_checkpoints(table_of(self._place), self._guard.ask)
 
     async def replay(
         self,
@@ -200,17 +200,14 @@ class _Sending:
         said = rowless.left_out(said, str(number) if number else None, in_backfill=False)
         missing = isinstance(exc, MySQLError) and has_no_table(exc)
         if (one.role is Role.HEADS and missing) or (one.role is Role.CREATE and number == _TABLE_EXISTS):
-            return HeadsChangedError(f"the version table changed since the plan was made: {said}", retriable=True)
+            return refusals.heads_changed(said)
         where = f"revision {one.revision}: " if one.revision else ""
-        return MigrationFailedError(
+        return refusals.replay_refused(
             self._redacted(f"{where}{said or 'the session was lost'}"),
-            kind=REPLAY_REFUSED,
             code=str(number) if number else None if isinstance(exc, UnicodeError) else _LOST,
+            holder=refusals.LOCK_HOLDER if str(number) in LOCKED else None,
             revision=one.revision,
             statement=self._redacted(one.text) if one.role is Role.REVISION else None,
-            remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
-            if str(number) in LOCKED
-            else "correct the revision or the tenant's data, then retry",
         )
 
     def _redacted(self, text: str) -> str:

@@ -6,15 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
-from orchestrator.databases import refusals
+from orchestrator.databases import refusals, watching
 from orchestrator.databases.base import Guard, Place
 from orchestrator.databases.waiting import Waiting
 from orchestrator.errors import HALF_APPLIED, TargetError
 
-WATCH_SECONDS = 1.0
-# So many looks in a row without an answer, and the guard is held for lost.
-MISSED_LOOKS = 2
-ABANDON_SECONDS = 10.0
 LOCKED = frozenset({"1205", "3572"})
 
 
@@ -53,19 +49,8 @@ class Watched:
             raise failure
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
-        missed = 0
-        while missed < MISSED_LOOKS and not self._guard.lost.is_set():
-            with anyio.move_on_after(WATCH_SECONDS):
-                await self._guard.lost.wait()
-                break
-            try:
-                with anyio.CancelScope(shield=True):
-                    self._waiting.seen(await self._guard.blockers([self._backend]))
-                missed = 0
-            except TargetError:
-                missed += 1
-        self._guard.lost.set()
-        with anyio.move_on_after(ABANDON_SECONDS):
+        await watching.lost(self._guard, [self._backend], self._waiting.seen)
+        with anyio.move_on_after(watching.ABANDON_SECONDS):
             while True:  # until what is sent has failed for it, which ends this
                 await self._guard.end_backends([self._backend])
                 await anyio.sleep(0.2)

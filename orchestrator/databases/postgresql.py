@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -32,20 +30,19 @@ from orchestrator.databases.connecting import (
     unreachable,
 )
 from orchestrator.databases.deposed import Owner
-from orchestrator.databases.fingerprint import normalised, query
 from orchestrator.databases.occupancy import Occupancy
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.postgresql_dumps import PostgreSQLDumper
-from orchestrator.databases.quoting import dotted, literal
-from orchestrator.databases.replay import Sender
-from orchestrator.databases.scripts import Message, VersionTable, messages
+from orchestrator.databases.postgresql_replay import PostgreSQLReplayer, messages_for
+from orchestrator.databases.postgresql_settings import applied, settings, timeouts
+from orchestrator.databases.quoting import dotted
+from orchestrator.databases.scripts import VersionTable
 from orchestrator.errors import TargetLockedError
-from orchestrator.events import Statement
 from orchestrator.plan import indexes
 from orchestrator.plan.catalog import Catalog
-from orchestrator.plan.compiled import Compiled, Online, Script, stretches
+from orchestrator.plan.compiled import Compiled, Online, stretches
 from orchestrator.registry.model import Heads
-from orchestrator.sessions import SessionRules, Timeouts
+from orchestrator.sessions import SessionRules
 
 _CLEANUP_SECONDS = 10.0
 
@@ -63,7 +60,7 @@ class PostgreSQL:
             if isinstance(stretch, Online):
                 found.append(stretch)
             else:
-                found += [message.text for message in _messages(place, stretch, compiled.create_version)]
+                found += [message.text for message in messages_for(place, stretch, compiled.create_version)]
         return tuple(found)
 
     async def server(self, place: Place) -> str:
@@ -95,8 +92,8 @@ class PostgreSQL:
                 return await postgresql_occupancy.occupancy(connection)
 
     def looking(self, place: Place) -> SessionRules:
-        settings = {"application_name": session_name("look", place), **_settings(place)}
-        query = f"SELECT pg_catalog.current_database()::text, {_applied(settings)}, pg_catalog.pg_backend_pid()"
+        given = {"application_name": session_name("look", place), **settings(place)}
+        query = f"SELECT pg_catalog.current_database()::text, {applied(given)}, pg_catalog.pg_backend_pid()"
         schema = place.target.schema
         asking = sql.CURRENT_SCHEMA if schema is not None else None
         expected = (place.url.database,)
@@ -138,15 +135,13 @@ class PostgreSQLGuard:
         return session_name(f"{self._key:08x}", self._place)
 
     @property
-    def replayer(self) -> PostgreSQLGuard | None:
+    def replayer(self) -> PostgreSQLReplayer | None:
         """Literals are rendered for a server that takes a backslash for itself, as all have done since 9.1; and before
         13 the statement timeout would count for a whole script."""
         conforming = self._connection.get_settings().standard_conforming_strings == "on"
-        return self if conforming and self.version >= 13 else None
-
-    @property
-    def server(self) -> str:
-        return str(self.version)
+        if not conforming or self.version < 13:
+            return None
+        return PostgreSQLReplayer(self._place, self._connection, self.lost, self.patience, str(self.version))
 
     @property
     def version(self) -> int:
@@ -156,10 +151,10 @@ class PostgreSQLGuard:
 
     @property
     def rules(self) -> SessionRules:
-        settings = {"application_name": self.application_name, **_settings(self._place)}
+        given = {"application_name": self.application_name, **settings(self._place)}
         held = sql.LOCK_HELD.format(pid=self._connection.get_server_pid(), first=sql.LOCK_NAMESPACE, second=self._key)
         proof, schema = schemas.proof(self._place.target), self._place.target.schema
-        query = f"SELECT {sql.IDENTITY}, {proof}, {held}, {_applied(settings)}, pg_catalog.pg_backend_pid()"
+        query = f"SELECT {sql.IDENTITY}, {proof}, {held}, {applied(given)}, pg_catalog.pg_backend_pid()"
         expected = (*self._identity, True)
         return SessionRules(
             "postgresql",
@@ -171,7 +166,7 @@ class PostgreSQLGuard:
             schema=schema,
             works_in=schema,
             current_schema=sql.CURRENT_SCHEMA if schema is not None else None,
-            timeouts=_timeouts(self._place),
+            timeouts=timeouts(self._place),
         )
 
     async def enter(self, provisioned: bool = False) -> bool:
@@ -302,44 +297,6 @@ class PostgreSQLGuard:
             rows = await self._connection.fetch(indexes.all_in(self._place.target.schema))
         return tuple(row["name"] for row in rows if row["builder"] is None)
 
-    async def is_for_env_py(self) -> bool:
-        return False
-
-    async def replay(
-        self,
-        scripts: tuple[Script, ...],
-        create_version: str | None,
-        on_done: Callable[[tuple[str, ...], float], None],
-        on_lasting: Callable[[str], Awaitable[None]],
-        on_sent: Callable[[Statement], None] | None = None,
-    ) -> None:
-        limits = _timeouts(self._place), self.patience
-        sender = Sender(self._place, self._connection, self.lost, *limits, scripts[0].before, on_sent)
-        noted, began = None, time.monotonic()
-        for message in _messages(self._place, scripts, create_version):
-            if message.lasting not in (None, noted):
-                await on_lasting(noted := message.lasting)
-            await sender.send(message)
-            if message.revisions:
-                ended = time.monotonic()
-                on_done(message.revisions, ended - began)
-                began = ended
-
-    async def state(self) -> Mapping[str, str]:
-        with bounded(self._place):
-            return dict(await self._connection.fetch(sql.STATE))
-
-    async def fingerprint(self) -> tuple[str, ...]:
-        target = self._place.target
-        with bounded(self._place):
-            # Names are written as the session's search path and role have them: both are made the same for all.
-            await self._connection.execute("BEGIN; RESET ROLE; SET LOCAL search_path = pg_catalog")
-            try:
-                rows = await self._connection.fetch(query(target.schema))
-            finally:
-                await self._connection.execute("ROLLBACK")
-        return normalised([row[0] for row in rows], target.version_table, target.schema)
-
     async def end_backends(self, backends: Sequence[int]) -> None:
         if not backends:
             return
@@ -349,37 +306,6 @@ class PostgreSQLGuard:
                     if not await connection.fetchval(sql.END, self.application_name, _listed(backends)):
                         return
                     await anyio.sleep(pause)
-
-
-def _messages(place: Place, scripts: tuple[Script, ...], create_version: str | None) -> Iterator[Message]:
-    """What is sent for a stretch of scripts; the session is set up with the first of it."""
-    setup = f"SELECT {_applied(_settings(place))};\n"
-    for message in messages(scripts, VersionTable.of(place.target), create_version, _timeouts(place)):
-        yield replace(message, text=setup + message.text)
-        setup = ""
-
-
-def _settings(place: Place) -> dict[str, str]:
-    """Of every session that migrates."""
-    limits, path = place.limits, schemas.search_path(place.target)
-    settings = {
-        "lock_timeout": f"{limits.lock_timeout * 1000:.0f}ms",
-        "statement_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
-        "idle_in_transaction_session_timeout": f"{limits.statement_timeout * 1000:.0f}ms",
-    }
-    return settings if path is None else {**settings, "search_path": path}
-
-
-def _timeouts(place: Place) -> Timeouts:
-    limits = place.limits
-    build = max(limits.build_timeout, limits.statement_timeout)
-    return Timeouts(*(f"{it * 1000:.0f}ms" for it in (limits.lock_timeout, limits.statement_timeout, build)))
-
-
-def _applied(settings: Mapping[str, str]) -> str:
-    """Columns of a SELECT that apply the settings to the session."""
-    columns = [f"pg_catalog.set_config('{name}', {literal(value)}, false)" for name, value in settings.items()]
-    return ", ".join([*columns, sql.CHECK_CLIENT])
 
 
 def lock_key(place: Place) -> int:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from orchestrator.databases.base import Place
-from orchestrator.errors import MigrationFailedError, TargetLockedError, TargetUnreachableError, WrongDatabaseError
+from orchestrator.databases.base import REPLAY_REFUSED, Place
+from orchestrator.errors import (
+    HeadsChangedError,
+    MigrationFailedError,
+    TargetLockedError,
+    TargetUnreachableError,
+    WrongDatabaseError,
+)
 
 # Kind of the error, remedy, and whether time may cure it.
 Cause = tuple[str, str, bool]
@@ -49,10 +55,14 @@ def lock_held(place: Place, holder: str | None) -> TargetLockedError:
     )
 
 
+# The kind of the error when the session that holds the lock has ended.
+GUARD_LOST = "guard_lost"
+
+
 def guard_lost() -> TargetUnreachableError:
     return TargetUnreachableError(
         "the session that held the target's lock was lost; the migration was ended",
-        kind="guard_lost",
+        kind=GUARD_LOST,
         remedy="look at the server's log for why it ended the session",
         retriable=True,
     )
@@ -74,6 +84,35 @@ def version_table_locked(place: Place, code: str | None, holder: str | None = No
         code=code,
         remedy="end that session or its transaction, or retry at a quieter time",
         retriable=True,
+    )
+
+
+def heads_changed(said: str) -> HeadsChangedError:
+    """Somebody has moved, made or dropped the version table meanwhile; `said`: how it was found."""
+    return HeadsChangedError(f"the version table changed since the plan was made: {said}", retriable=True)
+
+
+# What is to be ended, on a server, where a statement has waited for a lock in vain.
+LOCK_HOLDER = "the session that holds the lock or its transaction"
+
+
+def replay_refused(
+    message: str,
+    *,
+    code: str | None,
+    holder: str | None,
+    revision: str | None = None,
+    statement: str | None = None,
+) -> MigrationFailedError:
+    """Compiled SQL was refused; `holder`: what is to be ended, where it was refused for a lock."""
+    ending = f"end {holder}, or retry at a quieter time"
+    return MigrationFailedError(
+        message,
+        kind=REPLAY_REFUSED,
+        code=code,
+        revision=revision,
+        statement=statement,
+        remedy=ending if holder is not None else "correct the revision or the tenant's data, then retry",
     )
 
 

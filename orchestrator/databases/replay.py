@@ -1,8 +1,7 @@
-"""Send compiled SQL on the guard's own session, watched from a second one when it takes long."""
+"""Send a message of compiled SQL on the guard's own session, watched from a second one when it takes long."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -10,28 +9,20 @@ from typing import Any
 import anyio
 import asyncpg
 
-from orchestrator.databases import giving_way, refusals
+from orchestrator.databases import giving_way, refusals, telling, watching
 from orchestrator.databases import postgresql_questions as sql
-from orchestrator.databases.base import REPLAY_REFUSED, Patience, Place
+from orchestrator.databases.base import Patience, Place
 from orchestrator.databases.connecting import FOREIGN, bounded, connected, in_words, session_name, unreachable
 from orchestrator.databases.polling import backoff
 from orchestrator.databases.scripts import HEADS_CHANGED, LOCK_GONE, Message, VersionTable
 from orchestrator.databases.waiting import Waiting
-from orchestrator.errors import (
-    HALF_APPLIED,
-    HeadsChangedError,
-    MigrationFailedError,
-    TargetError,
-)
-from orchestrator.events import Statement, now
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
+from orchestrator.events import Statement
 from orchestrator.plan import indexes, remains
 from orchestrator.plan.remains import REMEDY, Part
 from orchestrator.registry.model import Heads
 from orchestrator.sessions import Timeouts
 
-WATCH_SECONDS = 1.0
-# So many looks in a row without an answer, and the session is held for lost.
-MISSED_LOOKS = 2
 CLEANUP_SECONDS = 10.0
 # The server's statement_timeout counts for each statement; a script has no limit of its own.
 _NO_LIMIT = 10.0**7
@@ -50,6 +41,7 @@ class Sender:
         place: Place,
         connection: asyncpg.Connection[Any],
         lost: anyio.Event,
+        *,
         timeouts: Timeouts,
         patience: Patience | None,
         heads: Heads,
@@ -68,16 +60,8 @@ class Sender:
         """
         if self._on_sent is None or not message.statements:
             return await self._send(message)
-        began_at, began = now(), time.monotonic()
-        failed, code = True, None
-        try:
+        with telling.told(self._on_sent, message.sent):
             await self._send(message)
-            failed = False
-        except TargetError as exc:
-            code = exc.code
-            raise
-        finally:
-            self._on_sent(message.sent(began_at, time.monotonic() - began, failed=failed, code=code))
 
     async def _send(self, message: Message) -> None:
         await self._refuse_invalid(message)
@@ -166,13 +150,13 @@ class Replay:
 
     async def _watch(self, scope: anyio.CancelScope) -> None:
         """See who blocks the script, and whether its server lives: one that refuses a second session does."""
-        missed, pause = 0, WATCH_SECONDS
+        missed, pause = 0, watching.WATCH_SECONDS
         if self._patience is not None:
             pause = min(pause, self._patience.seconds / 2)  # most scripts have ended by then
         waits = giving_way.Waits(unseen=pause)
-        while missed < MISSED_LOOKS:
+        while missed < watching.MISSED_LOOKS:
             await anyio.sleep(pause)
-            pause = WATCH_SECONDS
+            pause = watching.WATCH_SECONDS
             try:
                 async with connected(self._place, session_name("watch", self._place)) as connection:
                     missed = 0
@@ -190,7 +174,7 @@ class Replay:
         name = self._connection.get_settings().application_name
         row = await connection.fetchrow(sql.BLOCKERS, str(backend))
         self._waiting.seen(in_words(row) if row is not None else None)
-        until = anyio.current_time() + WATCH_SECONDS
+        until = anyio.current_time() + watching.WATCH_SECONDS
         while (left := until - anyio.current_time()) > 0:
             if patience is not None:
                 await giving_way.give_way(connection, [backend], name, patience, waits, self._note)
@@ -226,22 +210,13 @@ class Replay:
             return unreachable(self._place, exc)
         text = str(exc).strip().splitlines()[0]
         if HEADS_CHANGED in text or self._is_version_table(exc):
-            return HeadsChangedError(
-                f"the version table changed since the plan was made: {text.rpartition('invalid input syntax')[2]}",
-                retriable=True,
-            )
+            return refusals.heads_changed(text.rpartition("invalid input syntax")[2])
         if exc.sqlstate == "55P03" and self._waiting.blocker:
             text = f"{text}; held by {self._waiting.blocker}"
         if LOCK_GONE in text:
             text = "something that was replayed has let go of the lock that the migration holds"
-        failed = MigrationFailedError(
-            text,
-            kind=REPLAY_REFUSED,
-            code=exc.sqlstate,
-            remedy="end the session that holds the lock or its transaction, or retry at a quieter time"
-            if exc.sqlstate == "55P03"
-            else "correct the revision or the tenant's data, then retry",
-        )
+        holder = refusals.LOCK_HOLDER if exc.sqlstate == "55P03" else None
+        failed = refusals.replay_refused(text, code=exc.sqlstate, holder=holder)
         giving_way.explain(failed, self._gave_way)
         return failed
 

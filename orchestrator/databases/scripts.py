@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from functools import lru_cache
 
 from orchestrator.databases import version_sql
 from orchestrator.databases.postgresql_questions import LOCK_HELD, LOCK_NAMESPACE
 from orchestrator.databases.quoting import literal, quoted
+from orchestrator.databases.version_sql import Spelling
 from orchestrator.events import Statement
 from orchestrator.plan import outside, sanitise
 from orchestrator.plan.compiled import Begun, Move, Script
@@ -18,6 +19,7 @@ from orchestrator.plan.statements import builds_concurrently, builds_index, term
 from orchestrator.registry.model import Heads, Target
 from orchestrator.sessions import Timeouts
 
+SPELLING = Spelling(quoted, literal, locking=" FOR UPDATE")
 # How a check fails: by making a number of this and the heads, which needs no procedural language.
 HEADS_CHANGED = "the version table holds:"
 LOCK_GONE = "the lock of the target is not held by"
@@ -35,6 +37,7 @@ class Message:
     """
 
     text: str
+    _: KW_ONLY
     revisions: tuple[str, ...] = ()
     alone: tuple[str, str] | None = None
     follows: bool = False
@@ -43,8 +46,8 @@ class Message:
     leaves: tuple[str, ...] = ()
     statements: tuple[str, ...] = ()
 
-    def sent(self, began_at: datetime, seconds: float, *, failed: bool, code: str | None) -> Statement:
-        """What is told of it when it was sent. `code`: what the server said, if it has failed for that."""
+    def sent(self, began_at: datetime, seconds: float) -> Statement:
+        """What is told of it when it was sent."""
         if len(self.statements) == 1:
             text = sanitise.shown(self.statements[0], "postgresql")
             operation, batch = sanitise.operation(text), None
@@ -58,43 +61,31 @@ class Message:
             seconds=seconds,
             revision=self.alone[0] if self.alone else self.revisions[0] if len(self.revisions) == 1 else None,
             batch=batch,
-            failed=failed,
-            code=code,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class VersionTable:
-    """Where a target's heads are kept; names as they are, not quoted."""
+class VersionTable(version_sql.VersionTable):
+    """With proofs that are sent in scripts, and the key of the target's lock."""
 
-    name: str
-    schema: str | None = None
+    spelling: Spelling = SPELLING
 
     @classmethod
     def of(cls, target: Target) -> VersionTable:
         return cls(target.version_table, target.version_table_schema or target.schema)
 
     @property
-    def qualified(self) -> str:
-        return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
-
-    @property
     def lock_key(self) -> int:
         """Second key of the target's advisory lock, unsigned 32 bits: schema and version table within the database."""
         return int.from_bytes(hashlib.sha256(f"{self.schema or 'public'}\0{self.name}".encode()).digest()[:4], "big")
 
-    def created(self, template: str) -> str:
-        """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
-        return version_sql.created(template, self.name, self.schema, quoted)
-
     def check(self, heads: Heads) -> str:
         """Fails unless the table holds exactly these heads; keeps everybody else from changing them until the end of
         the transaction."""
-        rows = f"SELECT version_num FROM {self.qualified} FOR UPDATE"
         found = "coalesce(pg_catalog.string_agg(version_num, ',' ORDER BY version_num COLLATE \"C\"), '')"
         return (
             f"SELECT CASE WHEN heads = {literal(','.join(heads))} THEN 0 ELSE ({literal(HEADS_CHANGED + ' ')} || heads)"
-            f"::int END FROM (SELECT {found} AS heads FROM ({rows}) AS version_rows) AS version_heads;"
+            f"::int END FROM (SELECT {found} AS heads FROM ({self.heads}) AS version_rows) AS version_heads;"
         )
 
     def held(self) -> str:
@@ -103,10 +94,6 @@ class VersionTable:
         return (
             f"SELECT CASE WHEN {held} THEN 0 ELSE ({literal(LOCK_GONE + ' ')} || pg_catalog.pg_backend_pid())::int END;"
         )
-
-    def moved(self, move: Move) -> Iterator[str]:
-        """The statements that Alembic runs: a head is replaced, taken out, or added."""
-        return (f"{text};" for text in version_sql.moved(move, self.qualified, literal))
 
 
 @lru_cache(maxsize=8)  # plans that are under way: their texts may be megabytes
@@ -118,12 +105,17 @@ def messages(
     found: list[Message] = []
     for script in scripts:
         if script.transactional:
-            rest = (script.continues, "") if script.continues is not None else None
-            text = _transaction(script, table, create_version, timeouts)
-            own = tuple(item for item in script.items if isinstance(item, str))
-            heads = script.after if script.after != script.before else None
-            open_ = (_left_open(script), heads, _leaves(script.items))
-            found.append(Message(text, script.revisions, rest, rest is not None, *open_, own))
+            message = Message(
+                _transaction(script, table, create_version, timeouts),
+                revisions=script.revisions,
+                alone=(script.continues, "") if script.continues is not None else None,
+                follows=script.continues is not None,
+                lasting=_left_open(script),
+                heads=script.after if script.after != script.before else None,
+                leaves=_leaves(script.items),
+                statements=tuple(item for item in script.items if isinstance(item, str)),
+            )
+            found.append(message)
         else:
             found += _alone(script, table, create_version, timeouts)
     return tuple(found)
@@ -135,7 +127,7 @@ def _transaction(script: Script, table: VersionTable, create_version: str | None
         if isinstance(item, Begun):
             lines.append(_said(item))
         else:
-            lines += table.moved(item) if isinstance(item, Move) else _within(item, timeouts)
+            lines += _moved(table, item) if isinstance(item, Move) else _within(item, timeouts)
     if script.after != script.before:
         lines.append(table.check(script.after))
     return "\n".join([*lines, table.held(), "COMMIT;"])
@@ -165,6 +157,10 @@ def _said(begun: Begun) -> str:
     return f"-- revision {' '.join(begun.revision.split())}"
 
 
+def _moved(table: VersionTable, move: Move) -> list[str]:
+    return [f"{text};" for text in table.moved(move)]
+
+
 def _within(item: str, timeouts: Timeouts) -> list[str]:
     """A statement in a transaction."""
     if not builds_index(item):
@@ -181,20 +177,25 @@ def _alone(script: Script, table: VersionTable, create_version: str | None, time
             revision, follows = item.revision, item.revision == script.continues
             continue
         if isinstance(item, Move):
-            moved = "\n".join(["BEGIN;", *table.moved(item), table.check(item.after), table.held(), "COMMIT;"])
+            moved = "\n".join(["BEGIN;", *_moved(table, item), table.check(item.after), table.held(), "COMMIT;"])
             yield Message(moved, alone=(revision, "") if follows else None, follows=follows, heads=item.after)
             continue
         eased, concurrently = builds_index(item) or builds_concurrently(item), builds_concurrently(item)
         if eased:
             yield Message(f"{timeouts.lifted(concurrently=concurrently)};")
-        lasting = revision if outside.may_leave(item) else None
-        kept = lasting, None, _leaves([item]), (item,)
-        yield Message(terminated(item), (), (revision, item), follows, *kept)
+        yield Message(
+            terminated(item),
+            alone=(revision, item),
+            follows=follows,
+            lasting=revision if outside.may_leave(item) else None,
+            leaves=_leaves([item]),
+            statements=(item,),
+        )
         if eased:
             yield Message(f"{timeouts.restored(concurrently=concurrently)};")
         follows = True
     if script.revisions:
-        yield Message(f"{table.check(script.after)}\n{table.held()}", script.revisions)
+        yield Message(f"{table.check(script.after)}\n{table.held()}", revisions=script.revisions)
 
 
 def _opening(script: Script, table: VersionTable, create_version: str | None) -> str:

@@ -6,24 +6,26 @@ is ours: a transaction for each script, the heads before and after, and the vers
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 
 from orchestrator.backfill.naming import checkpoints_of
-from orchestrator.databases import questions, version_sql
+from orchestrator.databases import questions, refusals, telling
 from orchestrator.databases.base import REPLAY_REFUSED
-from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError
-from orchestrator.events import Statement, now
+from orchestrator.databases.version_sql import VersionTable
+from orchestrator.errors import MigrationFailedError
+from orchestrator.events import Statement
 from orchestrator.plan import sanitise
 from orchestrator.plan.compiled import Begun, Compiled, Move, Online, Script, stretches
 from orchestrator.registry.model import Heads
 
 Ask = Callable[[str, float], Awaitable[Sequence[tuple[object, ...]]]]
 CHECKPOINT_SECONDS = 10.0
+_LOOK = "look at what the revision, or a trigger, does to the version table"
 
 
 class Role(StrEnum):
@@ -50,50 +52,14 @@ class Sent:
     revisions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How a kind of database spells what is ours. `opening` comes before a stretch of scripts; `locking` ends a SELECT
-    whose rows nobody else is to change."""
-
-    quoted: Callable[[str], str]
-    literal: Callable[[str], str]
-    opening: tuple[str, ...] = ()
-    begin: str | None = None
-    locking: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class VersionTable:
-    """Where a target's heads are kept; names as they are, not quoted."""
-
-    name: str
-    schema: str | None
-    spelling: Spelling
-
-    @property
-    def qualified(self) -> str:
-        quoted = self.spelling.quoted
-        return f"{quoted(self.schema)}.{quoted(self.name)}" if self.schema else quoted(self.name)
-
-    async def has_checkpoints(self, ask: Ask) -> bool:
-        """Whether backfills have left theirs, or may have; `ask` as `databases.base.Guard.ask`."""
-        beside = replace(self, name=checkpoints_of(self.name))
-        question = f"SELECT count(*) FROM {beside.qualified}"
-        try:
-            return bool(await questions.counted(lambda: ask(question, CHECKPOINT_SECONDS)))
-        except MigrationFailedError:
-            return True
-
-    def created(self, template: str) -> str:
-        """The statement that makes it, from the one that Alembic made for `VERSION_TABLE`."""
-        return version_sql.created(template, self.name, self.schema, self.spelling.quoted)
-
-    @property
-    def heads(self) -> str:
-        return f"SELECT version_num FROM {self.qualified}{self.spelling.locking}"
-
-    def moved(self, move: Move) -> Iterator[str]:
-        return version_sql.moved(move, self.qualified, self.spelling.literal)
+async def has_checkpoints(table: VersionTable, ask: Ask) -> bool:
+    """Whether backfills have left theirs beside it, or may have; `ask` as `databases.base.Guard.ask`."""
+    beside = replace(table, name=checkpoints_of(table.name))
+    question = f"SELECT count(*) FROM {beside.qualified}"
+    try:
+        return bool(await questions.counted(lambda: ask(question, CHECKPOINT_SECONDS)))
+    except MigrationFailedError:
+        return True
 
 
 def texts(compiled: Compiled, table: VersionTable) -> tuple[str | Online, ...]:
@@ -144,19 +110,15 @@ def prove_heads(one: Sent, rows: Sequence[Sequence[object]]) -> None:
     found = tuple(sorted(str(row[0]) for row in rows))
     if found == tuple(sorted(one.heads)):
         return
-    now_, wanted = (", ".join(heads) or "nothing" for heads in (found, one.heads))
+    now, wanted = (", ".join(heads) or "nothing" for heads in (found, one.heads))
     if one.revision is None:
-        said = "the version table changed since the plan was made"
-        raise HeadsChangedError(f"{said}: it holds {now_}, not {wanted}", retriable=True)
+        raise refusals.heads_changed(f"it holds {now}, not {wanted}")
     raise MigrationFailedError(
-        f"revision {one.revision}: the version table holds {now_} after it, not {wanted}",
+        f"revision {one.revision}: the version table holds {now} after it, not {wanted}",
         kind=REPLAY_REFUSED,
         revision=one.revision,
         remedy=_LOOK,
     )
-
-
-_LOOK = "look at what the revision, or a trigger, does to the version table"
 
 
 def not_moved(one: Sent, changed: int) -> MigrationFailedError:
@@ -169,30 +131,13 @@ def not_moved(one: Sent, changed: int) -> MigrationFailedError:
     )
 
 
-@contextmanager
-def told(one: Sent, dialect: str, on_sent: Callable[[Statement], None] | None) -> Iterator[None]:
+def told(one: Sent, dialect: str, on_sent: Callable[[Statement], None] | None) -> AbstractContextManager[None]:
     """Tell of a revision's statement that is sent within, also of one that fails."""
     if on_sent is None or one.role is not Role.REVISION:
-        yield
-        return
-    began_at, began = now(), time.monotonic()
-    failed, code = True, None
-    try:
-        yield
-        failed = False
-    except TargetError as exc:
-        code = exc.code
-        raise
-    finally:
+        return nullcontext()
+
+    def statement(began_at: datetime, seconds: float) -> Statement:
         text = sanitise.shown(one.text, dialect)
-        on_sent(
-            Statement(
-                operation=sanitise.operation(text),
-                text=text,
-                began_at=began_at,
-                seconds=time.monotonic() - began,
-                revision=one.revision,
-                failed=failed,
-                code=code,
-            )
-        )
+        return Statement(sanitise.operation(text), text, began_at, seconds, revision=one.revision)
+
+    return telling.told(on_sent, statement)

@@ -16,11 +16,12 @@ from anyio import from_thread
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from orchestrator.databases import catalogs, refusals, singly, sqlite_catalog, sqlite_errors, sqlite_opening
-from orchestrator.databases.base import REPLAY_REFUSED, Place
+from orchestrator.databases.base import Place
 from orchestrator.databases.quoting import plain_literal, quoted
-from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
+from orchestrator.databases.singly import Role, Sent
 from orchestrator.databases.threads import interruptible
-from orchestrator.errors import HeadsChangedError, MigrationFailedError, TargetError
+from orchestrator.databases.version_sql import Spelling, VersionTable
+from orchestrator.errors import TargetError
 from orchestrator.events import Statement
 from orchestrator.plan.compiled import Script
 
@@ -75,7 +76,7 @@ class SQLiteReplayer:
         return sqlite3.sqlite_version
 
     async def is_for_env_py(self) -> bool:
-        return await table_of(self._place).has_checkpoints(self._ask)
+        return await singly.has_checkpoints(table_of(self._place), self._ask)
 
     async def replay(
         self,
@@ -169,15 +170,12 @@ def _explained(one: Sent, exc: Exception) -> TargetError:
     if (one.role is Role.HEADS and sqlite_errors.has_no_table(exc)) or (
         one.role is Role.CREATE and "already exists" in said
     ):
-        return HeadsChangedError(f"the version table changed since the plan was made: {said}", retriable=True)
-    busy = sqlite_errors.is_busy(exc)
+        return refusals.heads_changed(said)
     where = f"revision {one.revision}: " if one.revision else ""
-    return MigrationFailedError(
+    return refusals.replay_refused(
         f"{where}{said}",
-        kind=REPLAY_REFUSED,
+        code=None,
+        holder="the process that keeps the file locked" if sqlite_errors.is_busy(exc) else None,
         revision=one.revision,
         statement=one.text if one.role is Role.REVISION else None,
-        remedy="end the process that keeps the file locked, or retry at a quieter time"
-        if busy
-        else "correct the revision or the tenant's data, then retry",
     )

@@ -12,11 +12,11 @@ import anyio
 
 from orchestrator.databases.base import Guard
 from orchestrator.databases.dumper import Dumper
-from orchestrator.databases.refusals import BACKUP, backup_failed
+from orchestrator.databases.refusals import BACKUP, GUARD_LOST, backup_failed
+from orchestrator.databases.watching import lost
 from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
 from orchestrator.events import BackupFailed, BackupTaken
 from orchestrator.execute.making import Making, Subject, filing
-from orchestrator.execute.online import lost
 from orchestrator.execute.shelf import About, Kept, Shelf
 from orchestrator.execute.slots import Slots
 from orchestrator.registry.model import DEFAULT_STRATEGY, Registry
@@ -153,7 +153,7 @@ async def while_held(guard: Guard, work: Callable[[], Awaitable[None]]) -> None:
     if guard.lost.is_set():
         raise TargetUnreachableError(
             "the session that held the target's lock was lost while it was backed up; the target was not touched",
-            kind="guard_lost",
+            kind=GUARD_LOST,
             remedy="look at the server's log for why it ended the session",
             retriable=True,
         )

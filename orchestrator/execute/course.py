@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from orchestrator.databases.base import REPLAY_REFUSED, Guard, Replayer
 from orchestrator.errors import TargetError
-from orchestrator.execute.certify import Turn
 from orchestrator.execute.classify import ErrorClass, classify
+from orchestrator.execute.proving import Turn
 from orchestrator.execute.tracing import UNTRACED, Tracing
 from orchestrator.plan.compiled import Compiled, Online, Script, stretches
 from orchestrator.plan.recorded import digest
@@ -30,8 +30,9 @@ class Course:
     def __init__(
         self,
         guard: Guard,
-        plan: Callable[[Heads | None], Plan],
         turn: Turn,
+        *,
+        plan: Callable[[Heads | None], Plan],
         online: Callable[[Plan], Awaitable[None]],
         on_step: Callable[[str, float], None],
         on_refused: Callable[[TargetError], None],

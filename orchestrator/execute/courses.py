@@ -10,7 +10,8 @@ import structlog
 
 from orchestrator.databases import fingerprint
 from orchestrator.events import Event, PlanJudged
-from orchestrator.execute.certify import Certification, ReadStanding, Turn, Verdict
+from orchestrator.execute.certify import Certification
+from orchestrator.execute.proving import ReadStanding, Turn, Verdict
 from orchestrator.history.revisions import History
 from orchestrator.plan.compiled import Compiled, Online
 from orchestrator.plan.steps import Plan

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from orchestrator.backfill.model import Report
 from orchestrator.databases.base import Place
+from orchestrator.databases.refusals import GUARD_LOST
 from orchestrator.errors import HALF_APPLIED, NOT_AT_GOAL, MigrationFailedError, TargetError, TargetUnreachableError
-from orchestrator.execute.online import GUARD_LOST
 from orchestrator.history.workers import WORKER_DIED
 from orchestrator.plan import doubt
 from orchestrator.plan.steps import Plan

@@ -21,7 +21,6 @@ from orchestrator.errors import (
 )
 from orchestrator.events import Event, LockWaited
 from orchestrator.execute import leavings, leftovers, newcomers, standing, untold
-from orchestrator.execute.certify import Turn
 from orchestrator.execute.course import Course
 from orchestrator.execute.courses import Courses
 from orchestrator.execute.doubts import Doubts
@@ -30,6 +29,7 @@ from orchestrator.execute.meanwhile import Ours
 from orchestrator.execute.occasion import Occasion
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.precautions import Care, Precautions
+from orchestrator.execute.proving import Turn
 from orchestrator.execute.questions import OnBatch
 from orchestrator.execute.refusing import not_there, refuse_impossible, refuse_mixed, unplanned
 from orchestrator.execute.tracing import UNTRACED, Tracing
@@ -311,9 +311,18 @@ class Migrator:
                     job, run = replace(job, traced=True), partial(run, on_traced=segment.heard)
                 await run(job, guard, work.on_step, alone=work.alone)
 
-        remaining = partial(work.planner.plan, since=work.origin(plan))
-        told = work.on_step, work.on_refused, ours.moved, lasting
-        course = Course(guard, remaining, turn, online, *told, partial(_redacted, work), tracing)
+        course = Course(
+            guard,
+            turn,
+            plan=partial(work.planner.plan, since=work.origin(plan)),
+            online=online,
+            on_step=work.on_step,
+            on_refused=work.on_refused,
+            moved=ours.moved,
+            on_lasting=lasting,
+            redact=partial(_redacted, work),
+            tracing=tracing,
+        )
         try:
             await course.run(plan)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -12,24 +12,18 @@ import anyio
 import anyio.to_thread
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from orchestrator.databases import giving_way
+from orchestrator.databases import giving_way, refusals, watching
 from orchestrator.databases.base import Guard
 from orchestrator.databases.waiting import Waiting
-from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError, TargetUnreachableError
+from orchestrator.errors import HALF_APPLIED, MigrationFailedError, TargetError
 from orchestrator.execute.classify import is_lock_timeout
 from orchestrator.execute.questions import OnBatch, Questions
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, Observed
+from orchestrator.history.progress import Observer
 from orchestrator.history.traced import Traced
 from orchestrator.history.workers import WORKER_DIED, Handle, Workers
 
-GUARD_LOST = "guard_lost"
 OnLasting = Callable[[str], Awaitable[None]]
-
-WATCH_SECONDS = 1.0
-ABANDON_SECONDS = 10.0
-# So many looks in a row without an answer, and the guard is held for lost: the server is frozen, or the way to it gone.
-MISSED_LOOKS = 2
 
 
 class OnlineRunner:
@@ -93,12 +87,7 @@ class OnlineRunner:
         await checkpoint_if_cancelled()  # the thread's end hides a cancellation until the next wait
         half_applied = watch.failure is not None and watch.failure.kind == HALF_APPLIED
         if guard.lost.is_set() and not half_applied:
-            raise TargetUnreachableError(
-                "the session that held the target's lock was lost; the migration was ended",
-                kind=GUARD_LOST,
-                remedy="look at the server's log for why it ended the session",
-                retriable=True,
-            ) from watch.failure
+            raise refusals.guard_lost() from watch.failure
         if questions is not None and questions.failure is not None:
             raise questions.failure
         if watch.failure is not None:
@@ -126,25 +115,6 @@ def _from_thread(on_lasting: OnLasting, seconds: float | None) -> Callable[[str]
             )
 
     return lambda revision: asyncio.run_coroutine_threadsafe(noted(revision), loop).result()
-
-
-async def lost(guard: Guard, backends: Sequence[int]) -> None:
-    """Return when the guard is lost. It is asked all the while: some servers end a session that says nothing, and some
-    drivers tell of an end only when asked."""
-    missed = 0
-    while not guard.lost.is_set():
-        with anyio.move_on_after(WATCH_SECONDS):
-            await guard.lost.wait()
-            return
-        with anyio.CancelScope(shield=True):
-            try:
-                await guard.blockers(backends)
-            except TargetError:
-                missed += 1
-            else:
-                missed = 0
-        if missed >= MISSED_LOOKS:
-            guard.lost.set()
 
 
 class _Watch:
@@ -176,7 +146,7 @@ class _Watch:
 
     async def run(self) -> None:
         patience = self.guard.patience
-        pause = min(WATCH_SECONDS, patience.pause) if patience is not None else WATCH_SECONDS
+        pause = min(watching.WATCH_SECONDS, patience.pause) if patience is not None else watching.WATCH_SECONDS
         self._looked = anyio.current_time()
         try:
             while not self.done.is_set() and not self.guard.lost.is_set():
@@ -206,14 +176,14 @@ class _Watch:
         with anyio.CancelScope(shield=True):
             try:
                 await self.guard.give_way(self._backends, self._note)
-                if anyio.current_time() >= self._looked + WATCH_SECONDS:
+                if anyio.current_time() >= self._looked + watching.WATCH_SECONDS:
                     self._looked = anyio.current_time()
                     self._waiting.seen(await self.guard.blockers(self._backends))
             except TargetError:
                 self._missed += 1
             else:
                 self._missed = 0
-        if self._missed >= MISSED_LOOKS:
+        if self._missed >= watching.MISSED_LOOKS:
             self.guard.lost.set()
 
     async def _end(self) -> None:
@@ -230,7 +200,7 @@ class _Watch:
             await self.guard.end_backends(self._backends)
             with anyio.move_on_after(0.2):
                 await self.done.wait()
-            if not self.done.is_set() and anyio.current_time() - began >= ABANDON_SECONDS:
+            if not self.done.is_set() and anyio.current_time() - began >= watching.ABANDON_SECONDS:
                 self.handle.end()  # hangs up: the thread that listens returns
                 return
         if self.failure is not None and self.failure.kind == WORKER_DIED:

@@ -9,7 +9,7 @@ from orchestrator.databases import fingerprint
 from orchestrator.databases.base import Guard, Place
 from orchestrator.databases.postgresql_questions import STANDING
 from orchestrator.errors import TargetError
-from orchestrator.execute.certify import ReadStanding, Standing
+from orchestrator.execute.proving import ReadStanding, Standing
 from orchestrator.plan.recorded import RecordedStep, Recording
 
 SECONDS = 5.0

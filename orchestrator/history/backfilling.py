@@ -22,7 +22,7 @@ from orchestrator.errors import MigrationFailedError
 from orchestrator.history import (
     checkpoints,
     clauses,
-    drivers,
+    connections,
     keyset,
     lives,
     owners,
@@ -304,7 +304,7 @@ def _isolation(connection: Connection) -> tuple[Any, Any]:
     """
     level: Any = connection.get_execution_options().get("isolation_level")
     is_mysql = connection.dialect.name in MYSQL_DIALECTS
-    if drivers.commits_each(connection):
+    if connections.commits_each(connection):
         was, wanted = level or "AUTOCOMMIT", connection.default_isolation_level
     elif is_mysql:
         was = wanted = connection.get_isolation_level()

@@ -13,7 +13,8 @@ from sqlalchemy import inspection, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql.elements import TextClause
 
-from orchestrator.plan.statements import UnterminatedError, commands
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.statements import commands
 
 # Statements whose outcome somebody who calls `connection.execute` is there for.
 _ANSWERED = frozenset({"select", "with", "values", "table", "show", "explain", "fetch", "call", "describe", "desc"})

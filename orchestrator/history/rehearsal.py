@@ -8,7 +8,7 @@ listener changes is seen where something is really sent.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -24,19 +24,6 @@ class Sent(NamedTuple):
     statement: str
     rows: tuple[Any, ...]
     many: bool = False
-
-
-def dialect_like(dialect: Dialect, options: Mapping[str, Any]) -> Dialect:
-    """One as env.py's engine would have: with its driver, and its way to write parameters."""
-    kind: Any = type(dialect)
-    dbapi = None
-    with suppress(ImportError):  # without its driver, env.py will not run
-        dbapi = kind.import_dbapi()
-    given = {name: value for name, value in options.items() if name != "paramstyle"}
-    made: Any = kind(dbapi=dbapi, **given)
-    made._backslash_escapes = getattr(dialect, "_backslash_escapes", False)
-    rehearsed: Dialect = made
-    return rehearsed
 
 
 class Rehearsal:

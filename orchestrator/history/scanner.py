@@ -8,17 +8,11 @@ https://www.sqlite.org/lang_keywords.html
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end, pattern
 
-
-def _tokens(*kinds: str) -> re.Pattern[str]:
-    return re.compile(" | ".join([*kinds, WORD]), re.VERBOSE | re.DOTALL)
-
-
-_POSTGRESQL = _tokens(
+_POSTGRESQL = pattern(
     r"(?P<line>--[^\n\r]*)",
     r"(?P<comment>/\*)",
     # A text goes on where another follows on a new line, and is read as the first.
@@ -26,22 +20,25 @@ _POSTGRESQL = _tokens(
     rf"(?P<name>{TWICE})",
     DOLLAR,
     r"(?P<open>['\"])",
+    WORD,
 )
 # What stands in `/*! … */` is code; in one that names a version, it is code to some servers.
-_MYSQL = _tokens(
+_MYSQL = pattern(
     r"(?P<line>\#[^\n]*|--(?=[\s\x00-\x1f]|$)[^\n]*)",
     r"(?P<inside>/\*!(?!\d))",
     r"(?P<comment>/\*)",
     rf"(?P<text>{ESCAPED}|{TWICE_ESCAPED})",
     rf"(?P<name>{BACKTICKS})",
     r"(?P<open>['\"`])",
+    WORD,
 )
-_SQLITE = _tokens(
+_SQLITE = pattern(
     r"(?P<line>--[^\n]*)",
     r"(?P<comment>/\*)",
     rf"(?P<text>{PLAIN})",
     rf"(?P<name>{TWICE}|{BACKTICKS}|\[[^\]]*\])",
     r"(?P<open>['\"`\[])",
+    WORD,
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
 
@@ -70,7 +67,8 @@ def _parts(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
     place, tokens = 0, _DIALECTS[dialect]
     while found := tokens.search(sql, place):
         yield "code", sql[place : found.start()]
-        place = _after(sql, found, nested=dialect == "postgresql")
+        after = end(sql, found, nested=dialect == "postgresql")
+        place = len(sql) if after is None else after
         if found.lastgroup == "word":
             yield "word", found[0]
         else:
@@ -78,23 +76,6 @@ def _parts(sql: str, dialect: str) -> Iterator[tuple[str, str]]:
             if found.lastgroup == "name":
                 yield "name", _unquoted(found[0])
     yield "code", sql[place:]
-
-
-def _after(sql: str, found: re.Match[str], *, nested: bool) -> int:
-    """Where the token ends; where it does not, at the end of all."""
-    if found.lastgroup == "open":
-        return len(sql)
-    if found.lastgroup == "dollar":
-        end = sql.find(found[0], found.end())
-        return len(sql) if end < 0 else end + len(found[0])
-    if found.lastgroup != "comment":
-        return found.end()
-    depth = 1
-    for mark in re.finditer(r"/\*|\*/", sql[found.end() :]):
-        depth += 1 if mark[0] == "/*" and nested else -1 if mark[0] == "*/" else 0
-        if depth == 0:
-            return found.end() + mark.end()
-    return len(sql)
 
 
 def _unquoted(name: str) -> str:

@@ -21,7 +21,7 @@ from sqlalchemy.engine import Connection, Dialect, Engine
 from sqlalchemy.pool import ConnectionPoolEntry, Pool
 
 from orchestrator.errors import WrongDatabaseError
-from orchestrator.history import drivers, easing
+from orchestrator.history import connections, easing
 from orchestrator.sessions import SessionRules
 
 
@@ -196,7 +196,7 @@ def _on_execute(connection: Any, cursor: Any, statement: str, *_: object) -> Non
     if session is None:
         return
     if session.follower is not None:
-        alone, written = drivers.commits_each(connection), partial(drivers.has_written, connection)
+        alone, written = connections.commits_each(connection), partial(connections.has_written, connection)
         session.follower.begins(id(connection), statement, alone, written)
     if session.rules is not None and session.rules.timeouts is not None:
         easing.before(session.rules.timeouts, connection, statement)
@@ -207,7 +207,7 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
     if session is None:
         return
     if session.follower is not None:
-        session.follower.executed(id(connection), statement, drivers.is_alone(connection))
+        session.follower.executed(id(connection), statement, connections.is_alone(connection))
     if session.rules is not None and session.rules.timeouts is not None:
         easing.restore(session.rules.timeouts, connection)
 
@@ -215,7 +215,7 @@ def _on_executed(connection: Any, cursor: Any, statement: str, *_: object) -> No
 def _on_commit(connection: Any) -> None:
     session = _current.get()
     if session is not None and session.follower is not None:
-        session.follower.commits(id(connection), partial(drivers.has_written, connection))
+        session.follower.commits(id(connection), partial(connections.has_written, connection))
 
 
 def _on_rollback(connection: Any) -> None:
@@ -241,7 +241,7 @@ def _prove(session: Session, connection: Any, record: ConnectionPoolEntry) -> No
     if session.rules is None:
         raise _unwanted()
     row = _ask(session.rules, connection)
-    told = drivers.backend_of(connection) if session.rules.dialect == "postgresql" else None
+    told = connections.backend_of(connection) if session.rules.dialect == "postgresql" else None
     problem = session.rules.mismatch(row)
     if problem or told not in (None, int(row[-1])):
         with suppress(Exception):

@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import event, text
-from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import Insert, UpdateBase
 
-from orchestrator.history import index_order, noticing, session, watching
+from orchestrator.history import dialects, index_order, noticing, session, watching
 from orchestrator.history.bind import returns_rows
 from orchestrator.history.literals import Literals, Pieces, UnfaithfulError
 from orchestrator.history.spoken import Speaker, Spoken
 from orchestrator.plan import catalog_reads, recorded
 from orchestrator.plan.compiled import Mark
+from orchestrator.plan.objections import objection
 from orchestrator.plan.recorded import RecordedStep
-from orchestrator.plan.statements import objection
 
 # Characters of all that is recorded of one run.
 MOST = 8_000_000
@@ -89,7 +89,7 @@ class StepRecorder:
         if connection is None or self._connection is not None:
             return
         self._connection, self._version = connection, context._version
-        self._speaker = Speaker(Literals(_for_literals(connection.dialect)), connection.dialect)
+        self._speaker = Speaker(Literals(dialects.for_literals(connection.dialect)), connection.dialect)
         # The engine's own dialect and connections serve other runs, too.
         dialect: Any = copy.copy(connection.dialect)
         dialect.__class__ = watching.watched(type(dialect), self, watching.DIALECT)
@@ -233,7 +233,7 @@ class StepRecorder:
     def _add(self, sql: str | None) -> None:
         if sql is None or self._reason is not None:
             return
-        if (problem := objection(sql)) is not None:
+        if (problem := objection(sql, "postgresql")) is not None:
             self.note(problem)
         self._by_data = self._by_data or recorded.brings_such(sql)
         self._at_will = self._at_will or self._by_data or recorded.acts_at_will(sql)
@@ -308,15 +308,3 @@ def _caller(frame: FrameType | None) -> _Caller:
         frame = frame.f_back
     module = frame.f_globals.get("__name__", "") if frame is not None else ""
     return _Caller(module.startswith("alembic."), reflects, by_orm, schema)
-
-
-def _for_literals(dialect: Dialect) -> Dialect:
-    """A copy that `Literals` may change: as the dialect knows its server, and as compiling names parameters, since
-    other styles double each percent sign."""
-    made: Any = copy.copy(dialect)
-    made.paramstyle, made.positional = "named", False
-    made.__dict__.pop("_type_memos", None)
-    made.identifier_preparer = made.preparer(made)
-    made.type_compiler_instance = made.type_compiler = made.type_compiler_cls(made)
-    named: Dialect = made
-    return named

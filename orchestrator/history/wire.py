@@ -14,7 +14,7 @@ from typing import Any
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection, Dialect
 
-from orchestrator.history import drivers, handed, index_order
+from orchestrator.history import connections, handed, index_order
 from orchestrator.history.rehearsal import Sent
 from orchestrator.plan.sent import MOVE, UNCOUNTED, Line, Lines
 
@@ -95,7 +95,7 @@ class Wire:
             self._remark("somebody takes the place of SQLAlchemy's call of the cursor")
         if not self._within and not self._is_move(sent.statement):
             return  # ours: callbacks and listeners of others are remarked elsewhere
-        transaction = None if drivers.commits_each(connection) else self._transaction
+        transaction = None if connections.commits_each(connection) else self._transaction
         if connection.dialect.name not in _TRANSACTIONAL:
             transaction = UNCOUNTED
         what = MOVE

@@ -35,9 +35,9 @@ from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import compile as compiler
 from orchestrator.history import environment, failures, modules, scripts, session, tasklocal
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
+from orchestrator.history.progress import Observer
 from orchestrator.history.revisions import Snapshot
 from orchestrator.history.traced import Traced
 from orchestrator.plan.compiled import Rendering

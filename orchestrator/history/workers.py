@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Message, MigrateJob, ReadJob, packed, unpacked
+from orchestrator.history.progress import Observer
 from orchestrator.history.revisions import Snapshot
 from orchestrator.plan.compiled import Rendering
 from orchestrator.registry.model import Track

@@ -18,6 +18,13 @@ Where = Callable[[events.MigrationFinished], Mapping[str, str | None]]
 # The trace and the span that tell of the event as well; nothing where traces are off.
 Ids = Callable[[events.Event], Mapping[str, str]]
 
+_NUMBERS: Mapping[Level, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
 log = structlog.get_logger("orchestrator.events")
 
 
@@ -57,6 +64,10 @@ def _finished(event: events.RolloutStateChanged, ending: Mapping[str, Any]) -> L
     return Line(by if isinstance(by, str) else by.of(event.state), ROLLOUT_FINISHED.name, values)
 
 
+def _is_heard(level: Level) -> bool:
+    return logging.getLogger().isEnabledFor(_NUMBERS[level])
+
+
 def _said(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
@@ -65,8 +76,8 @@ def writer(where: Where, ids: Ids = lambda event: {}) -> Callable[[events.Event]
     """Subscribe this to the bus."""
 
     def write(event: events.Event) -> None:
-        # A line that nobody wants to hear is not made: steps are many.
-        if level(event) == "debug" and not logging.getLogger().isEnabledFor(logging.DEBUG):
+        # A line that nobody wants to hear is not made: steps and migrations are many. A rollout has a second one.
+        if not isinstance(event, events.RolloutStateChanged) and not _is_heard(level(event)):
             return
         at = _said(where(event)) if isinstance(event, events.MigrationFinished) else {}
         for line in lines(event):

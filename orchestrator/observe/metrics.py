@@ -125,6 +125,8 @@ class Metrics:
         replace(self.next_runs, following)
 
     def apply(self, event: events.Event) -> None:
+        if isinstance(event, events.StepApplied):
+            return  # most events are steps, and no metric counts them
         self.migrations.apply(event)
         self.backfills.apply(event)
         self.of_registry.apply(event)

@@ -25,6 +25,7 @@ class MigrationMetrics:
 
     def __init__(self, registry: CollectorRegistry, shards: Shards, exemplar: Exemplar) -> None:
         self._shards, self._exemplar = shards, exemplar
+        self._begun: set[tuple[str, str]] = set()
         self.migrations = Counter(
             "orchestrator_migrations",
             "Migrations that ended, by outcome.",
@@ -91,8 +92,15 @@ class MigrationMetrics:
             for result in RESULTS if backups else ():
                 self.backups.labels(shard, result)
 
+    def _begin_once(self, track: str, shard: str) -> None:
+        """To begin fifteen series again for each migration would cost a twentieth of what it does."""
+        if (track, shard) not in self._begun:
+            self.begin([(track, shard)])
+            self._begun.add((track, shard))
+
     def forget_shards(self) -> None:
         """Remove the series of shards that have no name, or no place in the registry, any more."""
+        self._begun.clear()
         wide: Mapping[Labelled, list[str]] = {
             self.migrations: ["track", "shard", "outcome"],
             self.retries: ["track", "shard", "reason"],
@@ -112,7 +120,7 @@ class MigrationMetrics:
         shards = self._shards
         match event:
             case events.MigrationStarted():
-                self.begin([(event.track, event.shard)])
+                self._begin_once(event.track, event.shard)
             case events.MigrationFinished():
                 self.migrations.labels(event.track, shards.wide(event.shard), event.outcome).inc()
                 if event.outcome in ("succeeded", "failed"):

@@ -20,7 +20,8 @@ from orchestrator.plan.catalog_words import (
     TYPES,
     VIEWS,
 )
-from orchestrator.plan.tokens import Reader, Token, Unread, UnterminatedError, commands
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.tokens import Reader, Token, Unread, commands
 
 # Characters of a question that is read.
 LONGEST = 20_000

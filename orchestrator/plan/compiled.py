@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 
@@ -94,6 +94,7 @@ class Script:
     before: Heads
     after: Heads
     items: tuple[str | Begun | Move, ...]
+    _: KW_ONLY
     revisions: tuple[str, ...] = ()
     creates_version: bool = False
     continues: str | None = None
@@ -315,9 +316,17 @@ class _Cut:
 
     def _close_script(self) -> None:
         if self._items:
-            items, revisions, creates = tuple(self._items), tuple(self._revisions), self._creates_version
-            place = (self._in_transaction, self._before, self._heads)
-            self._segments.append(Script(*place, items, revisions, creates, self._continues, self._gate))
+            script = Script(
+                self._in_transaction,
+                self._before,
+                self._heads,
+                tuple(self._items),
+                revisions=tuple(self._revisions),
+                creates_version=self._creates_version,
+                continues=self._continues,
+                gate=self._gate,
+            )
+            self._segments.append(script)
             self._creates_version, self._continues, self._gate = False, None, None
         self._before = self._heads
         self._items, self._revisions = [], []

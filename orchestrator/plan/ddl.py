@@ -10,7 +10,8 @@ from collections.abc import Callable
 from orchestrator.plan import ddl_mysql, ddl_sqlite
 from orchestrator.plan.alter_table import action, references
 from orchestrator.plan.locks import DROP_INDEX, Command, Lock, NotNull, Touch, Work
-from orchestrator.plan.tokens import Reader, Table, Token, Unread, UnterminatedError, after_words, commands, has, outer
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.tokens import Reader, Table, Token, Unread, after_words, commands, has, outer
 
 # Characters of a text that is read; a longer one holds data.
 LONGEST = 100_000

@@ -21,6 +21,7 @@ _BEGINS_SQLITE = frozenset({"INSERT", "UPDATE", "DELETE", "REPLACE", "BEGIN", "S
 _DONE_BEFORE = frozenset({"1050", "1051", "1060", "1061", "1091"})
 # MySQL's clients say so where no answer came: whether the statement was executed is not known.
 _UNANSWERED = frozenset({"2006", "2013", "2055"})
+_NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
 
 
 class Lasting:
@@ -101,9 +102,6 @@ class Lasting:
 
     def _stays_open(self, first: str, second: str) -> bool:
         return self._transaction and not self._commits(first, second)
-
-
-_NAMES = {"mysql": "The server", "sqlite": "SQLite's driver"}
 
 
 def _words(sql: str) -> tuple[str, str]:

@@ -1,7 +1,8 @@
-"""Why a statement of MySQL or SQLite is left to env.py rather than replayed. Pure.
+"""Why a statement is left to env.py rather than replayed. Pure.
 
-Of PostgreSQL, see `plan.statements`. Here, statements are sent one by one, so what they are is known by their first
-words; what cannot be told for certain is left to env.py.
+PostgreSQL is sent scripts, where what may not stand in one is found command by command. MySQL and SQLite are sent
+statements one by one, so what they are is known by their first words; what cannot be told for certain is left to
+env.py.
 """
 
 from __future__ import annotations
@@ -10,8 +11,14 @@ import re
 from itertools import pairwise
 
 from orchestrator.plan import statements
-from orchestrator.plan.tokens import Token, UnterminatedError, commands
+from orchestrator.plan.lingering import lets_go
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.tokens import Token, commands
 
+# `end` is COMMIT under another name; `prepare` may be PREPARE TRANSACTION.
+_POSTGRESQL_OWN = frozenset({"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare"})
+_POSTGRESQL_SESSION = frozenset({"reset", "discard", "listen", "unlisten", "declare", "load", "deallocate"})
+_SESSION_FUNCTIONS = ("set_config", "pg_advisory_", "pg_try_advisory_")
 _SQLITE_OWN = frozenset({"begin", "commit", "end", "rollback", "savepoint", "release"})
 _SQLITE_SESSION = frozenset({"pragma", "attach", "detach"})
 _MYSQL_OWN = frozenset({"begin", "start", "commit", "rollback", "savepoint", "release", "xa"})
@@ -22,6 +29,7 @@ _MYSQL_SESSION = frozenset(
 _MYSQL_CLIENT = frozenset({"load", "delimiter", "source"})
 _SESSION_LOCKS = frozenset({"get_lock", "release_lock", "release_all_locks"})
 _TEMPORARY = frozenset({"temp", "temporary"})
+_SESSION, _CLIENT = "it changes its session: ", "its client has a part in it: "
 # Their bodies hold semicolons.
 _ROUTINES = frozenset({"procedure", "function", "trigger", "event", "package"})
 # Code to some servers and a comment to others; and what is a comment only where a blank follows.
@@ -33,10 +41,12 @@ def objection(sql: str, dialect: str) -> str | None:
 
     >>> objection("PRAGMA foreign_keys = OFF", "sqlite"), objection("SET @a = 1", "mysql")
     ('it changes its session: PRAGMA', 'it changes its session: SET')
+    >>> objection("UPDATE t SET a = 1; COMMIT", "postgresql")
+    'it has a COMMIT of its own'
     >>> objection("UPDATE t SET a = 'commit;'", "mysql")
     """
     if dialect == "postgresql":
-        return statements.objection(sql)
+        return _of_postgresql(sql)
     try:
         found = list(commands(sql, dialect))
     except UnterminatedError as exc:
@@ -56,7 +66,40 @@ def leaves_session(reason: str) -> bool:
     return reason.startswith(_SESSION)
 
 
-_SESSION = "it changes its session: "
+def _of_postgresql(sql: str) -> str | None:
+    try:
+        found = list(statements.commands(sql))
+    except UnterminatedError as exc:
+        return str(exc)
+    if not found:
+        return "it sends a statement without a word"
+    if (what := lets_go(sql)) is not None:
+        return f"it leaves something in its session, or lets go of its locks: {what}"
+    for words in found:
+        if words[0] in _POSTGRESQL_OWN:
+            return f"it has a {words[0].upper()} of its own"
+        if words[0] == "copy":  # it may wait for rows from the client
+            return f"{_CLIENT}COPY"
+        if _outlives(words):
+            return f"it leaves something in its session: {' '.join(words[:3]).upper()}"
+    return None
+
+
+def _outlives(words: list[str]) -> bool:
+    """Whether the command changes its session beyond the transaction. What env.py's sessions then have, the replaying
+    one has not, and the other way round; and the target's lock is its session's too.
+
+    >>> [_outlives(sql.split()) for sql in ("set local lock_timeout", "set role", "create unlogged table")]
+    [False, True, False]
+    """
+    first, second, *_ = [*words, ""]
+    if first == "set":
+        if "standard_conforming_strings" in words:
+            return True  # the script was read whole before that
+        return second not in ("local", "constraints", "transaction")
+    if first in ("create", "select") and not _TEMPORARY.isdisjoint(words):
+        return first == "select" or "table" in words or "view" in words or "sequence" in words
+    return first in _POSTGRESQL_SESSION or any(word.startswith(_SESSION_FUNCTIONS) for word in words)
 
 
 def _of_sqlite(sql: str, found: list[list[Token]]) -> str | None:
@@ -90,7 +133,7 @@ def _of_mysql(sql: str, found: list[list[Token]]) -> str | None:
     if first[0] in _MYSQL_SESSION or (first[0] in ("create", "drop") and "temporary" in first[1:4]):
         return f"{_SESSION}{first[0].upper()}"
     if first[0] in _MYSQL_CLIENT:
-        return f"its client has a part in it: {first[0].upper()}"
+        return f"{_CLIENT}{first[0].upper()}"
     if any(_has_variable(tokens) for tokens in found):
         return f"{_SESSION}a variable"
     if not _SESSION_LOCKS.isdisjoint(first):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from orchestrator.plan.statements import UnterminatedError, builds_concurrently, commands
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.statements import builds_concurrently, commands
 
 # They leave nothing behind, or only in their session.
 _NOTHING = frozenset(

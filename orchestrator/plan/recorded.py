@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.plan.compiled import Mark, RenderedStep, Rendering
-from orchestrator.plan.statements import UnterminatedError, commands
+from orchestrator.plan.quoting import UnterminatedError
+from orchestrator.plan.statements import commands
 
 # What is recorded on one target may hold what is its own: its name, an object's number. So it takes two.
 LEAST = 2

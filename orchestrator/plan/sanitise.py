@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, end, pattern
 
 # Characters of a statement that are looked at, and those that are shown at most.
 LOOKED_AT = 20_000
@@ -19,13 +19,7 @@ CUT = " ..."
 
 # A parameter is shown as it is: what it stands for is sent apart.
 _REST = r"(?P<parameter>\$\d+|%\(\w+\)s|%s) | (?P<number>\.?\d[\w.]*(?:(?<=[eE])[+-]\d+)?) | (?P<space>\s+)"
-
-
-def _tokens(*kinds: str) -> re.Pattern[str]:
-    return re.compile(" | ".join([*kinds, _REST]), re.VERBOSE | re.DOTALL)
-
-
-_POSTGRESQL = _tokens(
+_POSTGRESQL = pattern(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<escaped>[eE]{ESCAPED})",
     rf"(?P<literal>{PLAIN})",
@@ -33,22 +27,25 @@ _POSTGRESQL = _tokens(
     DOLLAR,
     WORD,
     r"(?P<open>['\"])",
+    _REST,
 )
 # Text between double quotes is a literal unless the server's mode says otherwise.
-_MYSQL = _tokens(
+_MYSQL = pattern(
     r"(?P<comment>\#[^\n\r]*|--[^\n\r]*|/\*)",
     rf"(?P<literal>{ESCAPED}|{TWICE_ESCAPED})",
     rf"(?P<name>{BACKTICKS})",
     WORD,
     r"(?P<open>['\"`])",
+    _REST,
 )
 # A name between double quotes is a literal to SQLite where nothing has that name.
-_SQLITE = _tokens(
+_SQLITE = pattern(
     r"(?P<comment>--[^\n\r]*|/\*)",
     rf"(?P<literal>{PLAIN}|{TWICE})",
     rf"(?P<name>{BACKTICKS}|\[[^\]]*\])",
     WORD,
     r"(?P<open>['\"`\[])",
+    _REST,
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "mysql": _MYSQL, "mariadb": _MYSQL, "sqlite": _SQLITE}
 _UNCERTAIN = re.compile(r"\\['\"]")
@@ -76,15 +73,15 @@ def _shown(sql: str, dialect: str) -> str:
             out.append(sql[place])
             place += 1
             continue
-        end = _after(sql, found, nested=dialect == "postgresql")
+        after = end(sql, found, nested=dialect == "postgresql")
         literal = found.lastgroup in ("literal", "dollar", "number", "escaped")
-        if end is None or (found.lastgroup in ("literal", "open") and _UNCERTAIN.search(found[0])):
+        if after is None or (found.lastgroup in ("literal", "open") and _UNCERTAIN.search(found[0])):
             return _joined([*out, "?"]) + CUT
         if found.lastgroup in ("comment", "space"):
             out.append(" ")
         else:
             out.append("?" if literal else found[0])
-        place = end
+        place = after
     return _joined(out)
 
 
@@ -138,23 +135,6 @@ def together(statements: tuple[str, ...], dialect: str) -> tuple[str, str]:
     operations = {operation(one) for one in texts}
     name = f"BATCH {operations.pop()}" if len(operations) == 1 else "BATCH"
     return name, text if len(text) <= LONGEST else text[: LONGEST - len(CUT)] + CUT
-
-
-def _after(sql: str, found: re.Match[str], *, nested: bool) -> int | None:
-    """Where the token ends; None where it does not."""
-    if found.lastgroup == "open":
-        return None
-    if found.lastgroup == "dollar":
-        end = sql.find(found[0], found.end())
-        return None if end < 0 else end + len(found[0])
-    if found[0] != "/*":
-        return found.end()
-    depth = 1
-    for mark in re.finditer(r"/\*|\*/", sql[found.end() :]):
-        depth += 1 if mark[0] == "/*" and nested else -1 if mark[0] == "*/" else 0
-        if depth == 0:
-            return found.end() + mark.end()
-    return None
 
 
 def _joined(parts: list[str]) -> str:

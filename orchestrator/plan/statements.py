@@ -1,4 +1,4 @@
-"""Look at SQL text without running it, as far as replay needs to know. Pure.
+"""Look at SQL text without running it, as far as replay on PostgreSQL needs to know. Pure.
 
 Statements are never split for execution: what a revision sends as one text is sent as one text. They are looked at
 command by command only to find what may not run inside a script.
@@ -6,39 +6,19 @@ command by command only to find what may not run inside a script.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from orchestrator.plan.lingering import lets_go
+from orchestrator.plan.quoting import DOLLAR, ESCAPED, PLAIN, TWICE, WORD, UnterminatedError, after, pattern
 
-# PostgreSQL's lexical structure (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
-_TOKEN = re.compile(
-    r"""
-    (?P<comment>--[^\n\r]*|/\*)
-    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
-    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)
-    | (?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
-    | (?P<end>;)
-    | (?P<open>['"])
-    """,
-    re.VERBOSE | re.DOTALL,
+_TOKEN = pattern(
+    r"(?P<comment>--[^\n\r]*|/\*)",
+    rf"(?P<quoted>[eE]{ESCAPED}|{PLAIN}|{TWICE})",
+    DOLLAR,
+    WORD,
+    r"(?P<end>;)",
+    r"(?P<open>['\"])",
 )
-# `end` is COMMIT under another name; `prepare` may be PREPARE TRANSACTION. COPY may wait for rows from the client.
-_OWN_TRANSACTION = frozenset(
-    {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare", "copy"}
-)
-
-
-_SESSION = frozenset({"reset", "discard", "listen", "unlisten", "declare", "load", "deallocate"})
-_SESSION_WORDS = frozenset({"temp", "temporary"})
-_SESSION_FUNCTIONS = ("set_config", "pg_advisory_", "pg_try_advisory_")
-
-
 _BUILDING = frozenset({"create", "drop", "reindex"})
-
-
-class UnterminatedError(ValueError):
-    """A quoted text or a comment does not end."""
 
 
 def commands(sql: str) -> Iterator[list[str]]:
@@ -100,46 +80,6 @@ def _creates_index(words: list[str]) -> bool:
     return words[0] == "create" and "index" in words[1:3]
 
 
-def objection(sql: str) -> str | None:
-    """Why the text cannot be part of a script; None when it can.
-
-    >>> objection("UPDATE t SET a = 1; COMMIT")
-    'it has a COMMIT of its own'
-    >>> objection("CREATE TABLE t (a text DEFAULT 'x;')")
-    """
-    try:
-        found = list(commands(sql))
-    except UnterminatedError as exc:
-        return str(exc)
-    if not found:
-        return "it sends a statement without a word"
-    if (what := lets_go(sql)) is not None:
-        return f"it leaves something in its session, or lets go of its locks: {what}"
-    for words in found:
-        if words[0] in _OWN_TRANSACTION:
-            return f"it has a {words[0].upper()} of its own"
-        if _outlives(words):
-            return f"it leaves something in its session: {' '.join(words[:3]).upper()}"
-    return None
-
-
-def _outlives(words: list[str]) -> bool:
-    """Whether the command changes its session beyond the transaction. What env.py's sessions then have, the replaying
-    one has not, and the other way round; and the target's lock is its session's too.
-
-    >>> [_outlives(sql.split()) for sql in ("set local lock_timeout", "set role", "create unlogged table")]
-    [False, True, False]
-    """
-    first, second, *_ = [*words, ""]
-    if first == "set":
-        if "standard_conforming_strings" in words:
-            return True  # the script was read whole before that
-        return second not in ("local", "constraints", "transaction")
-    if first in ("create", "select") and not _SESSION_WORDS.isdisjoint(words):
-        return first == "select" or "table" in words or "view" in words or "sequence" in words
-    return first in _SESSION or any(word.startswith(_SESSION_FUNCTIONS) for word in words)
-
-
 def terminated(sql: str) -> str:
     """The text with the semicolon that ends it, whatever comment it ends with.
 
@@ -153,27 +93,3 @@ def terminated(sql: str) -> str:
     if "--" in last:
         return f"{text}\n;"
     return f"{text.rstrip('; ')};"
-
-
-def after(sql: str, found: re.Match[str]) -> int:
-    """Where the token ends."""
-    if found["open"]:
-        raise UnterminatedError("it has a quoted text that does not end")
-    if found["dollar"]:
-        end = sql.find(found["dollar"], found.end())
-        if end < 0:
-            raise UnterminatedError("it has a dollar-quoted text that does not end")
-        return end + len(found["dollar"])
-    if found["comment"] == "/*":
-        return _after_comment(sql, found.end())
-    return found.end()
-
-
-def _after_comment(sql: str, place: int) -> int:
-    """Comments nest."""
-    depth = 1
-    for found in re.finditer(r"/\*|\*/", sql[place:]):
-        depth += 1 if found[0] == "/*" else -1
-        if depth == 0:
-            return place + found.end()
-    raise UnterminatedError("it has a comment that does not end")

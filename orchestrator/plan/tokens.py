@@ -7,36 +7,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from orchestrator.plan.statements import UnterminatedError, after
+from orchestrator.plan.quoting import BACKTICKS, DOLLAR, ESCAPED, PLAIN, TWICE, TWICE_ESCAPED, WORD, after, pattern
 
 Kind = Literal["word", "name", "literal", "mark"]
 
-_WORD = r"(?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)"
 _REST = r"(?P<number>\.?\d[\w.]*) | (?P<space>\s+) | (?P<end>;) | (?P<mark>.)"
-# PostgreSQL's lexical structure (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
-_POSTGRESQL = re.compile(
-    r"""(?P<comment>--[^\n\r]*|/\*)
-    | (?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')
-    | (?P<name>"(?:[^"]|"")*")
-    | (?P<dollar>\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$)"""
-    rf"| {_WORD} | (?P<open>['\"]) | {_REST}",
-    re.VERBOSE | re.DOTALL,
+_POSTGRESQL = pattern(
+    r"(?P<comment>--[^\n\r]*|/\*)",
+    rf"(?P<quoted>[eE]{ESCAPED}|{PLAIN})",
+    rf"(?P<name>{TWICE})",
+    DOLLAR,
+    WORD,
+    r"(?P<open>['\"])",
+    _REST,
 )
-_MYSQL = re.compile(
-    r"""(?P<comment>\#[^\n\r]*|--[^\n\r]*|/\*)
-    | (?P<quoted>'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*")
-    | (?P<name>`(?:[^`]|``)*`) | (?P<dollar>(?!))"""
-    rf"| {_WORD} | (?P<open>['\"`]) | {_REST}",
-    re.VERBOSE | re.DOTALL,
+_MYSQL = pattern(
+    r"(?P<comment>\#[^\n\r]*|--[^\n\r]*|/\*)",
+    rf"(?P<quoted>{ESCAPED}|{TWICE_ESCAPED})",
+    rf"(?P<name>{BACKTICKS})",
+    WORD,
+    r"(?P<open>['\"`])",
+    _REST,
 )
-
-
-_SQLITE = re.compile(
-    r"""(?P<comment>--[^\n\r]*|/\*)
-    | (?P<quoted>'(?:[^']|'')*')
-    | (?P<name>"(?:[^"]|"")*"|`(?:[^`]|``)*`|\[[^\]]*\]) | (?P<dollar>(?!))"""
-    rf"| {_WORD} | (?P<open>['\"`]) | {_REST}",
-    re.VERBOSE | re.DOTALL,
+_SQLITE = pattern(
+    r"(?P<comment>--[^\n\r]*|/\*)",
+    rf"(?P<quoted>{PLAIN})",
+    rf"(?P<name>{TWICE}|{BACKTICKS}|\[[^\]]*\])",
+    WORD,
+    r"(?P<open>['\"`])",
+    _REST,
 )
 _DIALECTS = {"postgresql": _POSTGRESQL, "sqlite": _SQLITE}
 
@@ -86,7 +85,7 @@ def _token(match: re.Match[str]) -> Token | None:
     if match["name"]:
         quote = match["name"][0]
         return Token("name", match["name"][1:-1].replace(quote * 2, quote))
-    if match["quoted"] or match["dollar"] or match["number"]:
+    if match.lastgroup in ("quoted", "dollar", "number"):
         return Token("literal", match["number"] or "")
     return Token("mark", match["mark"]) if match["mark"] else None
 
@@ -191,6 +190,3 @@ def _find(tokens: list[Token], words: tuple[str, ...]) -> int:
     texts = [token.text if token.kind == "word" else None for token in tokens]
     places = range(len(texts) - len(words) + 1)
     return next((place for place in places if tuple(texts[place : place + len(words)]) == words), -1)
-
-
-__all__ = ["Kind", "Reader", "Table", "Token", "Unread", "UnterminatedError", "after_words", "commands", "has", "outer"]

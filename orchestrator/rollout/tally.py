@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -57,7 +57,7 @@ class Tally:
 
     def __init__(self, migrations: Iterable[Migration] = ()) -> None:
         self._seen: dict[TargetKey, Seen] = {}
-        self.waves: dict[str, WaveTally] = {}
+        self.waves: defaultdict[str, WaveTally] = defaultdict(WaveTally)
         self.counts: Counter[MigrationState] = Counter()
         self.unturned = 0
         self.lost = 0  # which could not be taken back
@@ -71,7 +71,7 @@ class Tally:
         return self._seen[key].state
 
     def wave(self, name: str) -> WaveTally:
-        return self.waves.setdefault(name, WaveTally())
+        return self.waves[name]
 
     def done_in(self, wave: str) -> Sequence[TargetKey]:
         """The targets of a wave that this rollout has brought to its goal."""

@@ -11,9 +11,10 @@ from pydantic import SecretStr
 from orchestrator.access import acts
 from orchestrator.access.acts import Act
 from orchestrator.databases.base import Guard, Place
+from orchestrator.databases.refusals import GUARD_LOST
+from orchestrator.databases.watching import lost
 from orchestrator.errors import ConfigurationError, StateError, TargetUnreachableError
 from orchestrator.execute.given import env_url, env_variables, hidden
-from orchestrator.execute.online import lost
 from orchestrator.history import command
 from orchestrator.history.command import Child, CommandJob
 from orchestrator.history.revisions import History
@@ -126,7 +127,7 @@ async def _in_child(job: CommandJob, guard: Guard | None) -> int:
     if not codes:
         raise TargetUnreachableError(
             "the session that held the target's lock was lost; the command was ended",
-            kind="guard_lost",
+            kind=GUARD_LOST,
             remedy="look at the server's log for why it ended the session, and with `-- current` at what is applied",
         )
     return codes[0]

@@ -64,6 +64,12 @@ _UPDATE_MIGRATION = update(migrations).where(
     migrations.c.track == bindparam("of_track"),
 )
 _UPDATE_SEQUENCE = update(rollouts).where(rollouts.c.id == bindparam("of_rollout"))
+_HOLD = (
+    select(rollouts.c.id, rollouts.c.state, rollouts.c.total, rollouts.c.last_sequence)
+    .where(rollouts.c.id.in_(bindparam("of_rollouts", expanding=True)))
+    .order_by(rollouts.c.id)
+    .with_for_update()
+)
 
 
 def create(
@@ -213,9 +219,7 @@ def _same_request(connection: Connection, idempotency_key: str | None, since: da
 
 
 def _hold(connection: Connection, rollout_ids: Iterable[str]) -> dict[str, Stored]:
-    columns = (rollouts.c.id, rollouts.c.state, rollouts.c.total, rollouts.c.last_sequence)
-    wanted = rollouts.c.id.in_(sorted(set(rollout_ids)))
-    rows = connection.execute(select(*columns).where(wanted).order_by(rollouts.c.id).with_for_update())
+    rows = connection.execute(_HOLD, {"of_rollouts": sorted(set(rollout_ids))})
     return {row.id: Stored(RolloutState(row.state), row.total, row.last_sequence) for row in rows}
 
 

@@ -16,11 +16,13 @@ from orchestrator.store.tables import freeze, schedule_runs, schedules
 # So many runs of a schedule are kept. Not those of so many days: a clock that is wrong for a moment would end them all.
 KEPT = 10_000
 
+_FREEZE = select(freeze).with_for_update(read=True)
+
 
 def frozen(connection: Connection) -> Freeze | None:
     """The freeze of the fleet. Held until the transaction ends: whoever freezes waits for the starts that are being
     recorded, and once that is done no other is."""
-    row = connection.execute(select(freeze).with_for_update(read=True)).one()
+    row = connection.execute(_FREEZE).one()
     return None if row.since is None else Freeze(row.by, row.reason, row.since)
 
 

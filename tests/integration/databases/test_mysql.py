@@ -18,8 +18,8 @@ from orchestrator.databases.base import Limits, Place
 from orchestrator.databases.mysql import MySQL
 from orchestrator.databases.mysql_connecting import ask, connected
 from orchestrator.databases.quoting import backquoted
+from orchestrator.databases.watching import lost
 from orchestrator.errors import TargetLockedError, TargetUnreachableError, WrongDatabaseError
-from orchestrator.execute.online import lost
 from orchestrator.registry.model import Target
 from orchestrator.sessions import SessionRules
 from tests import mariadb

@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from orchestrator.databases import watching
 from orchestrator.databases.embedded import EmbeddedServer, create_databases
-from orchestrator.execute import online
 from orchestrator.registry.model import Execution, Target
 from tests import engine, environments
 from tests.engine import until
@@ -24,7 +24,7 @@ async def test_a_server_that_freezes_in_the_middle_costs_its_own_targets_and_no_
     execution: Execution, pg: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.retry_quickly(monkeypatch)
-    monkeypatch.setattr(online, "ABANDON_SECONDS", 3.0)
+    monkeypatch.setattr(watching, "ABANDON_SECONDS", 3.0)
     config = environments.make_project(tmp_path / "project")
     environments.add_tables(tmp_path / "project", ["alpha"])
     environments.add_revision(tmp_path / "project", "slow", "alpha", 'op.execute("SELECT pg_sleep(3)")')

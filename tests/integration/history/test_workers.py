@@ -15,9 +15,9 @@ import pytest
 
 from orchestrator.errors import HistoryError, MigrationFailedError
 from orchestrator.history import workers as workers_module
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob, ReadJob
 from orchestrator.history.library import Library
+from orchestrator.history.progress import Observer
 from orchestrator.history.revisions import contents_of, digest_over
 from orchestrator.history.workers import Handle, Workers
 from orchestrator.plan.steps import Plan

@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 from sqlalchemy.engine import make_url
 
-from orchestrator.databases import postgresql, postgresql_questions
+from orchestrator.databases import postgresql_questions, postgresql_replay
 from orchestrator.databases.embedded import Server
 from orchestrator.databases.postgresql_questions import LOCK_NAMESPACE
 from orchestrator.events import MigrationFinished, MigrationRetried, PlanJudged, ReplayRefused
@@ -466,7 +466,7 @@ async def test_by_default_all_go_online_and_nothing_is_rendered(project: Path, t
 async def test_a_schema_that_may_not_be_read_costs_nobody_a_migration(
     project: Path, pg: Server, make_databases: MakeDatabases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgresql, "query", lambda schema: "SELECT * FROM not_there")
+    monkeypatch.setattr(postgresql_replay, "query", lambda schema: "SELECT * FROM not_there")
     async with engine.running(registry_of(project, pg, await make_databases(6))) as running:
         assert (await running.rollout()).counts == {"succeeded": 6}
         assert set(ways(running).values()) == {"online"}

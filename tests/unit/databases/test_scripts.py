@@ -28,7 +28,7 @@ def texts(*scripts: Script) -> list[str]:
 
 def test_a_transaction_is_one_message() -> None:
     items = (Begun("b"), "ALTER TABLE t ADD x int", Move(("a",), ("b",)), Begun("c"), "SELECT 1;", Move(("b",), ("c",)))
-    assert texts(Script(True, ("a",), ("c",), items, ("b", "c"))) == [
+    assert texts(Script(True, ("a",), ("c",), items, revisions=("b", "c"))) == [
         "\n".join(
             [
                 "BEGIN;",
@@ -57,7 +57,7 @@ def test_the_first_makes_the_version_table() -> None:
 
 def test_a_statement_outside_of_transactions_goes_alone_and_each_transaction_proves_the_lock() -> None:
     items = (Begun("b"), "VACUUM t", Move(("a",), ("b",)))
-    assert texts(Script(False, ("a",), ("b",), items, ("b",))) == [
+    assert texts(Script(False, ("a",), ("b",), items, revisions=("b",))) == [
         holds("a"),
         "VACUUM t;",
         "\n".join(

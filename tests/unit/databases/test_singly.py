@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.databases import mysql_replay, singly, sqlite_replay
-from orchestrator.databases.singly import Role, Sent, Spelling, VersionTable
+from orchestrator.databases.singly import Role, Sent
+from orchestrator.databases.version_sql import Spelling, VersionTable
 from orchestrator.errors import HeadsChangedError, MigrationFailedError
 from orchestrator.events import Statement
 from orchestrator.plan.compiled import Begun, Move, Script
@@ -14,8 +15,10 @@ CREATE = (
     "CREATE TABLE orchestrator_version_table_name (\n\tversion_num VARCHAR(32) NOT NULL, \n"
     "\tCONSTRAINT orchestrator_version_table_name_pkc PRIMARY KEY (version_num)\n)"
 )
-FIRST = Script(True, (), ("a",), (Begun("a"), "CREATE TABLE t (x int)", Move((), ("a",))), ("a",), True)
-MERGES = Script(True, ("a", "b"), ("c",), (Move(("a", "b"), ("c",)),), ("c",))
+FIRST = Script(
+    True, (), ("a",), (Begun("a"), "CREATE TABLE t (x int)", Move((), ("a",))), revisions=("a",), creates_version=True
+)
+MERGES = Script(True, ("a", "b"), ("c",), (Move(("a", "b"), ("c",)),), revisions=("c",))
 
 
 def texts(script: Script, spelling: Spelling, name: str = "v", schema: str | None = None) -> list[str]:
@@ -47,7 +50,8 @@ def test_on_mysql_the_version_tables_rows_are_kept_from_others() -> None:
 
 def test_each_statement_knows_its_revision_and_what_is_complete_when_it_is_done() -> None:
     table = VersionTable("v", None, sqlite_replay.SPELLING)
-    found = singly.statements((FIRST, Script(True, ("a",), ("b",), (Move(("a",), ("b",)),), ("b",))), table, CREATE)
+    second = Script(True, ("a",), ("b",), (Move(("a",), ("b",)),), revisions=("b",))
+    found = singly.statements((FIRST, second), table, CREATE)
     assert [one.revision for one in found if one.role in (Role.REVISION, Role.MOVE)] == ["a", "a", "b"]
     assert [one.revisions for one in found if one.role is Role.COMMIT] == [("a",), ("b",)]
     assert [one.heads for one in found if one.role is Role.HEADS] == [("a",), ("a",), ("b",)]

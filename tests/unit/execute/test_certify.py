@@ -11,13 +11,14 @@ import anyio.lowlevel
 import pytest
 
 from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
-from orchestrator.execute.certify import MOST_FAILED, Certification, Turn, Verdict
+from orchestrator.execute.certify import MOST_FAILED, Certification
+from orchestrator.execute.proving import Turn, Verdict
 from orchestrator.history.jobs import Observed
 from orchestrator.plan.compiled import Compiled, Online, Script
 from orchestrator.plan.steps import Plan
 
 PLAN = Plan((), ("a",), "upgrade", ("a",))
-SQL = Compiled(PLAN, (Script(True, (), ("a",), ("SELECT 1",), ("a",)),))
+SQL = Compiled(PLAN, (Script(True, (), ("a",), ("SELECT 1",), revisions=("a",)),))
 ASKS = Compiled(PLAN, (Online((), ("a",), ("a",), ("it asks",)),))
 SAME, OTHER = ("one",), ("two",)
 

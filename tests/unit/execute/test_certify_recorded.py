@@ -10,7 +10,8 @@ import anyio
 import anyio.lowlevel
 
 from orchestrator.errors import TargetError
-from orchestrator.execute.certify import MOST_GROUPS, Certification, Standing, Turn, Verdict
+from orchestrator.execute.certify import MOST_GROUPS, Certification
+from orchestrator.execute.proving import Standing, Turn, Verdict
 from orchestrator.history.jobs import Observed
 from orchestrator.plan.compiled import Compiled, Mark, RenderedStep, Rendering, Script, compiled
 from orchestrator.plan.recorded import RecordedStep

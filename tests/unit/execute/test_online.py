@@ -10,11 +10,11 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from orchestrator.databases import watching
 from orchestrator.errors import MigrationFailedError, TargetError, TargetUnreachableError
-from orchestrator.execute import online
 from orchestrator.execute.online import OnlineRunner
-from orchestrator.history.environment import Observer
 from orchestrator.history.jobs import MigrateJob
+from orchestrator.history.progress import Observer
 from orchestrator.history.workers import Handle, Workers
 from orchestrator.plan.steps import Plan
 from orchestrator.registry.model import Track
@@ -89,8 +89,8 @@ async def _run(work: Callable[[Observer, Handle], None], guard: Guarding, *, alo
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "WATCH_SECONDS", 0.02)
-    monkeypatch.setattr(online, "ABANDON_SECONDS", 0.3)
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(watching, "ABANDON_SECONDS", 0.3)
 
 
 @pytest.mark.parametrize("alone", [False, True])

@@ -10,11 +10,13 @@ import anyio
 import pytest
 
 from orchestrator.backfill.model import Answer, Backfill, Go, Progress, Report, Stop, Wait
+from orchestrator.databases import watching
+from orchestrator.databases.refusals import GUARD_LOST
 from orchestrator.errors import MigrationFailedError, StoreError, TargetUnreachableError
-from orchestrator.execute import online, questions
+from orchestrator.execute import questions
 from orchestrator.execute.online import OnlineRunner
 from orchestrator.execute.questions import OnBatch
-from orchestrator.history.environment import Observer
+from orchestrator.history.progress import Observer
 from orchestrator.history.workers import Handle, Workers
 from tests.engine import until
 from tests.unit.execute.test_online import JOB, Guarding, Working
@@ -25,7 +27,7 @@ Work = Callable[[Observer, Handle], None]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(watching, "WATCH_SECONDS", 0.02)
 
 
 async def _run(work: Work, guard: Guarding, on_batch: OnBatch | None) -> None:
@@ -109,7 +111,7 @@ async def test_a_guard_that_is_lost_answers_the_question_that_waits(monkeypatch:
         tasks.start_soon(lose)
         with pytest.raises(TargetUnreachableError) as told:
             await _run(work, guard, holding)
-    assert told.value.kind == online.GUARD_LOST
+    assert told.value.kind == GUARD_LOST
     assert work.answers == [questions.OVER]
 
 

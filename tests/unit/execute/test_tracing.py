@@ -69,6 +69,6 @@ async def test_a_message_that_was_cut_off_is_not_told_as_done(
     told: list[Statement] = []
     nobody = cast(Any, None)
     with suppress(BaseException):
-        sender = Sender(PLACE, nobody, nobody, nobody, None, (), told.append)
-        await sender.send(Message("SELECT 1", ("b2",), statements=("SELECT 1",)))
+        sender = Sender(PLACE, nobody, nobody, timeouts=nobody, patience=None, heads=(), on_sent=told.append)
+        await sender.send(Message("SELECT 1", revisions=("b2",), statements=("SELECT 1",)))
     assert [(one.failed, one.code) for one in told] == [(failed, code)]

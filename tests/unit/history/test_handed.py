@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import asyncpg, psycopg
 
-from orchestrator.history import handed
+from orchestrator.history import dialects, handed
 from orchestrator.history.literals import Literals, UnfaithfulError
-from orchestrator.history.rehearsal import Rehearsal, Sent, dialect_like
+from orchestrator.history.rehearsal import Rehearsal, Sent
 from orchestrator.history.spoken import Speaker, Spoken
 
 PSYCOPG: Callable[..., Any] = psycopg.dialect
@@ -49,7 +49,7 @@ def kind(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 def said(kind: Callable[..., Any], construct: Any, parameters: Mapping[str, Any] | None = None) -> Spoken:
     dialect, given = kind(paramstyle="named"), parameters or {}
-    speaker = Speaker(Literals(dialect), dialect_like(dialect, {"paramstyle": "named"}))
+    speaker = Speaker(Literals(dialect), dialects.like(dialect, {"paramstyle": "named"}))
     return speaker.spoken([speaker.pieces(construct, given)], construct, given)
 
 
@@ -131,7 +131,7 @@ def test_rows_that_go_together_in_one_statement_are_refused() -> None:
     """As psycopg2 sends them."""
     rows = [{"name": "a"}, {"name": "b"}]
     dialect = PSYCOPG(paramstyle="named")
-    plain, multiple = (dialect_like(dialect, {}) for _ in range(2))
+    plain, multiple = (dialects.like(dialect, {}) for _ in range(2))
     multiple.use_insertmanyvalues_wo_returning = True
     literals = Literals(dialect)
     texts = [literals.pieces(T.insert().inline().values(**row), {}) for row in rows]
@@ -142,7 +142,7 @@ def test_rows_that_go_together_in_one_statement_are_refused() -> None:
 
 
 def test_digests_differ_where_text_values_or_types_do(kind: Callable[..., Any]) -> None:
-    dialect = dialect_like(kind(), {})
+    dialect = dialects.like(kind(), {})
     rows = ({"a": 1}, {"a": "1"}, {"a": True}, {"a": decimal.Decimal(1)}, {"b": 1}, {"a": object()}, {"a": object()})
     every = [Sent("S", (row,)) for row in rows]
     every += [Sent("T", ({"a": 1},)), Sent("S", ({"a": 1},), many=True), Sent("S", ({"a": 1}, {"a": 1}), many=True)]
@@ -155,7 +155,7 @@ def test_digests_differ_where_text_values_or_types_do(kind: Callable[..., Any]) 
 def test_json_is_what_the_engine_writes() -> None:
     insert = OWN.insert().values(j={"a": "é"})
     plain, other = (
-        dialect_like(PSYCOPG(), options)
+        dialects.like(PSYCOPG(), options)
         for options in ({}, {"json_serializer": lambda value: json.dumps(value, ensure_ascii=False)})
     )
     digests = {handed.digest(Rehearsal(one).of(insert)[0], one) for one in (plain, other)}

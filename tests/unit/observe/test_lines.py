@@ -102,7 +102,8 @@ def test_levels(event: events.Event, level: str) -> None:
     assert lines.level(event) == level
 
 
-def test_writing_an_event_writes_its_line() -> None:
+def test_writing_an_event_writes_its_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     with capture_logs() as logged:
         lines.writer(lambda event: {})(samples.retried())
     assert logged == [
@@ -183,7 +184,8 @@ def test_a_rollout_that_goes_on_has_not_finished() -> None:
     assert [line.name for line in lines.lines(samples.changed("running"))] == ["rollout_state_changed"]
 
 
-def test_where_a_target_is_stands_in_its_last_line() -> None:
+def test_where_a_target_is_stands_in_its_last_line(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     with capture_logs() as logged:
         write = lines.writer(lambda event: {"database": f"db_{event.tenant}", "schema": None})
         write(samples.finished())
@@ -192,3 +194,23 @@ def test_where_a_target_is_stands_in_its_last_line() -> None:
         ("migration_finished", "db_acme", False),
         ("migration_retried", None, False),
     ]
+
+
+@pytest.mark.parametrize(("level", "heard"), [("INFO", 1), ("WARNING", 0)])
+def test_a_line_that_nobody_hears_is_not_made(caplog: pytest.LogCaptureFixture, level: str, heard: int) -> None:
+    caplog.set_level(level)
+    asked: list[events.Event] = []
+
+    def where(event: events.MigrationFinished) -> dict[str, str | None]:
+        asked.append(event)
+        return {}
+
+    lines.writer(where)(samples.finished())
+    assert len(asked) == heard
+
+
+def test_the_last_line_of_a_rollout_is_heard_whatever_its_state_is_told_as(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("ERROR")
+    with capture_logs() as logged:
+        lines.writer(lambda event: {})(ended("failed"))
+    assert "rollout_finished" in [line["event"] for line in logged]

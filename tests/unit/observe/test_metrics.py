@@ -140,6 +140,19 @@ def test_what_a_shard_may_count_is_there_with_0_before_it_happens() -> None:
         assert it.value("migrations_total", track="app", shard="pg-1", outcome=outcome) == 0
 
 
+def test_what_a_shard_may_count_is_there_again_after_the_shard_had_gone() -> None:
+    it, series = Observed(Place("acme")), {"track": "app", "shard": "pg-1", "outcome": "failed"}
+    it.tell(samples.started("acme"))
+    it.fleet.set_targets([Place("t0", shard="pg-3")])
+    it.metrics.describe_registry(limits={"pg-3": 9}, targets={"file": 1})
+    assert it.value("migrations_total", **series) is None
+    it.fleet.set_targets([Place("acme")])
+    it.metrics.describe_registry(limits={"pg-1": 8}, targets={"file": 1})
+    it.metrics.migrations.migrations.remove("app", "pg-1", "failed")
+    it.tell(samples.started("acme"))
+    assert it.value("migrations_total", **series) == 0
+
+
 def test_a_target_found_at_the_goal_says_nothing_about_durations() -> None:
     it = Observed(Place("acme"))
     it.tell(samples.finished(outcome="up_to_date"))

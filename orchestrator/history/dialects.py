@@ -1,11 +1,16 @@
-"""A dialect of SQLAlchemy that renders as one does that has met a server, without meeting it."""
+"""Dialects of SQLAlchemy that are set up without meeting a server. They are reached into for it: what a release of
+SQLAlchemy calls otherwise inside is to be mended here."""
 
 from __future__ import annotations
 
+import copy
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+from sqlalchemy.engine import Dialect
 from sqlalchemy.schema import ExecutableDDLElement
 
 # What `initialize` asks a connection, besides the version, and what the answers are where replay takes part: it leaves
@@ -23,6 +28,31 @@ class _Connection:
     """Handed on to what is replaced."""
 
     connection = SimpleNamespace(dbapi_connection=None)
+
+
+def like(dialect: Dialect, options: Mapping[str, Any]) -> Dialect:
+    """One as env.py's engine would have: with its driver, and its way to write parameters."""
+    kind: Any = type(dialect)
+    dbapi = None
+    with suppress(ImportError):  # without its driver, env.py will not run
+        dbapi = kind.import_dbapi()
+    given = {name: value for name, value in options.items() if name != "paramstyle"}
+    made: Any = kind(dbapi=dbapi, **given)
+    made._backslash_escapes = getattr(dialect, "_backslash_escapes", False)
+    rehearsed: Dialect = made
+    return rehearsed
+
+
+def for_literals(dialect: Dialect) -> Dialect:
+    """A copy that `Literals` may change: as the dialect knows its server, and as compiling names parameters, since
+    other styles double each percent sign."""
+    made: Any = copy.copy(dialect)
+    made.paramstyle, made.positional = "named", False
+    made.__dict__.pop("_type_memos", None)
+    made.identifier_preparer = made.preparer(made)
+    made.type_compiler_instance = made.type_compiler = made.type_compiler_cls(made)
+    named: Dialect = made
+    return named
 
 
 def meet(dialect: Any, version: str) -> None:
