@@ -59,7 +59,8 @@ def done(progress: Progress) -> float | None:
 
 
 def eta_seconds(progress: Progress, rows_per_second: float | None) -> float | None:
-    """Seconds until its end at this speed; None where nobody can tell, or where it does not move.
+    """Seconds until its end at this speed; None where it does not move, or nobody can tell: as of one that has passed
+    all the rows that were estimated.
 
     >>> eta_seconds(Progress(seen=400, estimated=1000), 20.0)
     30.0
@@ -67,7 +68,7 @@ def eta_seconds(progress: Progress, rows_per_second: float | None) -> float | No
     if progress.finished:
         return 0.0
     total = estimated(progress)
-    if total is None or not rows_per_second or rows_per_second <= 0:
+    if total is None or progress.seen >= total or not rows_per_second or rows_per_second <= 0:
         return None
     seconds = (total - progress.seen) / rows_per_second
     return seconds if seconds <= LONGEST_ETA_SECONDS else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.backfill.steering import Adjustment, Order, Scope
@@ -102,6 +102,26 @@ def refusal(order: Order) -> str | None:
             return f"there is no signal {name!r}: {meant}"
         if not 0 <= value < math.inf:
             return f"the threshold of `{name}` must be 0 or more"
+    return None
+
+
+def unheard(adjustment: Adjustment, shards: Collection[tuple[str, Rules]]) -> str | None:
+    """Why a threshold would hold nothing on any of these shards, of which the dialect and the rules are given; None:
+    each holds something, or there are no shards to ask."""
+    probes = {probe.name: probe for _, rules in shards for probe in rules.probes}
+    dialects = {dialect for dialect, _ in shards}
+    for name in adjustment.thresholds if shards else ():
+        if not name.startswith(PROBE):
+            told_by = SIGNALS[name].dialects
+            if told_by.isdisjoint(dialects):
+                listed, those = (" and ".join(sorted(names)) for names in (told_by, dialects))
+                return f"`{name}` is told by {listed}, and what is meant is on {those}"
+        elif name not in probes:
+            close = difflib.get_close_matches(name, probes, n=1)
+            there = f"there are: {', '.join(sorted(probes))}" if probes else "its shards have none"
+            return f"there is no probe {name!r}: {f'did you mean {close[0]!r}?' if close else there}"
+        elif not probes[name].is_number:
+            return f"`{name}` is answered with yes or no, and has no threshold"
     return None
 
 

@@ -72,8 +72,9 @@ class OnlineRunner:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(watch.run)
+                tasks.start_soon(watch.notice_end)
                 if questions is not None:
-                    tasks.start_soon(questions.mind, watch.wait_for_end)
+                    tasks.start_soon(questions.mind, watch.ended.wait)
                 try:
                     await anyio.to_thread.run_sync(call, limiter=self._threads)
                 except TargetError as exc:
@@ -124,11 +125,13 @@ class _Watch:
         self.guard, self._alone, self._waiting = guard, alone, waiting
         self.handle = Handle()
         self.done = anyio.Event()
+        self.ended = anyio.Event()
         self.failure: TargetError | None = None
         self._backends: list[int] = []
         self._gave_way: str | None = None
         self._missed = 0
         self._looked = 0.0
+        self._bell = anyio.Event()
 
     def add(self, backend: int) -> None:
         """Called from the thread that listens to the worker; appending to a list is atomic."""
@@ -150,8 +153,7 @@ class _Watch:
         self._looked = anyio.current_time()
         try:
             while not self.done.is_set() and not self.guard.lost.is_set():
-                with anyio.move_on_after(pause):
-                    await self.wait_for_end()
+                await self._pause(pause)
                 if not self.done.is_set() and not self.guard.lost.is_set():
                     await self._look()
         finally:
@@ -161,8 +163,8 @@ class _Watch:
     def _note(self, gave_way: str | None) -> None:
         self._gave_way = gave_way
 
-    async def wait_for_end(self) -> None:
-        """Return when env.py has ended, or the guard is lost."""
+    async def notice_end(self) -> None:
+        """Set `ended` when env.py has ended, or the guard is lost; that ends a pause, too."""
         async with anyio.create_task_group() as tasks:
 
             async def stop_on(event: anyio.Event) -> None:
@@ -171,6 +173,19 @@ class _Watch:
 
             tasks.start_soon(stop_on, self.done)
             tasks.start_soon(stop_on, self.guard.lost)
+        self.ended.set()
+        self._bell.set()
+
+    async def _pause(self, seconds: float) -> None:
+        """Of hundreds of migrations at once each pauses each second. A deadline that cancels tasks would leave cycles
+        of some forty objects behind, each time, and to collect them keeps the loop from all else for 50 ms."""
+        self._bell = anyio.Event()
+        timer = asyncio.get_running_loop().call_later(seconds, self._bell.set)
+        try:
+            if not self.ended.is_set():
+                await self._bell.wait()
+        finally:
+            timer.cancel()
 
     async def _look(self) -> None:
         with anyio.CancelScope(shield=True):

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
@@ -25,6 +24,7 @@ from orchestrator.history import (
     connections,
     keyset,
     lives,
+    loaded,
     owners,
     pacing,
     running,
@@ -116,14 +116,28 @@ def run(operations: Operations, op: Asked, make: Callable[[Keyset], Change]) -> 
 def verify(operations: Operations, sql: str, message: str) -> None:
     """Raises CommandError with the message unless the answer is true."""
     asked = clauses.statement(sql, (), "the SQL of op.verify")
-    connection = connection_of(operations.get_context(), "op.verify")
+    context = operations.get_context()
+    connection = connection_of(context, "op.verify")
     _refuse_hidden(connection, sql, "op.verify")
     rows = connection.execute(asked).fetchmany(2)
     value = rows[0][0] if len(rows) == 1 else None
     yes = value is True or (connection.dialect.name != "postgresql" and value == 1)
     if not yes:
         found = "no row" if not rows else "several rows" if len(rows) > 1 else _kind_of(value)
-        raise CommandError(f"{message} (verified by {' '.join(sql.split())!r}, which answered with {found})")
+        raise CommandError(
+            f"{message} (verified by {' '.join(sql.split())!r}, which answered with {found}){_way_out(context)}"
+        )
+
+
+def _way_out(context: MigrationContext) -> str:
+    """Where backfills have run before a question that is not answered as it should be: what another run makes of it."""
+    step, count = _begun.get(context, (None, 0))
+    if not count or step is not running.step(context):
+        return ""
+    return (
+        ". What the revision's backfills have done stays, and another run does not do it again (one with `until_empty` "
+        "looks for rows that came since). Put the rest right by SQL, and run it again: it asks again"
+    )
 
 
 def connection_of(context: MigrationContext, what: str) -> Connection:
@@ -185,12 +199,9 @@ def _refuse_unsafe(connection: Connection, found: Keyset, change: Change) -> Non
         raise CommandError(
             f"other tables inherit from {name!r}, and may have rows of the same key: backfill these tables one by one"
         )
-    kept = server.without_transactions(connection, change.definition) if isinstance(change, Statement) else None
+    kept = server.without_transactions(connection, change.sql if isinstance(change, Statement) else "")
     if kept is not None:
-        raise CommandError(
-            f"the statement of the backfill of {name!r} names {kept!r}, which is kept without transactions: what it "
-            "does there could not be taken back with a batch. Convert that table to InnoDB first"
-        )
+        raise CommandError(f"the backfill of {name!r} cannot be: {kept}")
 
 
 def _refuse_hidden(connection: Connection, sql: str, what: str) -> None:
@@ -205,7 +216,7 @@ def _refuse_hidden(connection: Connection, sql: str, what: str) -> None:
 def _refuse_mixed(now: Running) -> None:
     if now.file is None:
         return
-    if others := mixed(Path(now.file).read_bytes(), held=True):
+    if others := mixed(loaded.text(now.file), held=True):
         listed = ", ".join(str(other) for other in others[:3])
         raise CommandError(
             f"revision {now.revision} holds a backfill and something else: {listed}. A backfill commits batch by "

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -25,7 +24,7 @@ from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
 from orchestrator.backfill.model import Backfill, Go, Pacer, Progress, Ran, Refused, Report, Stop, Wait
 from orchestrator.errors import MigrationFailedError
-from orchestrator.history import keyset, owners, servers, touched
+from orchestrator.history import direct, keyset, owners, servers, touched
 from orchestrator.history.changes import Change
 from orchestrator.history.checkpoints import Checkpoint
 from orchestrator.history.keyset import Keyset
@@ -38,6 +37,7 @@ SWEEPS = 10
 # And so many in all, over all runs.
 MOST_SWEEPS = 100
 LOOK_SECONDS = 5.0
+ALL_IN_ONE_ROWS = 2_000
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
 
 
@@ -76,6 +76,10 @@ class _Ahead:
     upto: Key
 
 
+# The size of a batch, and how many columns it is known to have changed: what the checkpoint says beside how far it is.
+_Beside = tuple[int, int | None]
+
+
 class Loop:
     """One backfill on one target. `until_empty`: sweep again until a sweep finds nothing to change."""
 
@@ -112,6 +116,10 @@ class Loop:
         self._ran: list[Ran | Refused] = []
         self._unasked_until = 0.0
         self._ahead: _Ahead | None = None
+        self._beside: _Beside | None = None
+        self._all_in_one = self._server.writes_and_asks and not until_empty and direct.may_go_alone(connection)
+        self._next = rows.beside()
+        self._refused_upto: Key | None = None
 
     def run(self) -> int:
         """Returns how many rows were changed in all, by earlier runs as well. Raises MigrationFailedError where it was
@@ -175,7 +183,9 @@ class Loop:
                 raise servers.taken(self._backfill)
             self._checkpoint.take(self._connection, numbers)
             self._touched = row["touched"]
-        state = _State.of(row)
+            state = _State.of(row)
+            if state.finished and self._until_empty:
+                state = self._swept_again(state)
         if state.finished:
             log.warning(
                 "backfill of %s: an earlier run has finished it, and did not come as far as the version table; it is "
@@ -185,6 +195,16 @@ class Loop:
         elif state.last is not None:
             log.info("goes on after %s, with %s rows changed", keys.told(row["last_key"]), state.changed)
         return state
+
+    def _swept_again(self, state: _State) -> _State:
+        """What was left out by what an earlier run has finished came later, and is to be changed as any other."""
+        upper = self._keyset.upper(self._connection)
+        if upper is None:
+            return state
+        after = replace(state, finished=False, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
+        self._checkpoint.move(self._connection, _place(state), **_kept(after))
+        log.info("backfill of %s: was finished before, and looks for rows that came since", self._backfill.table)
+        return after
 
     def _is_corrected(self, row: sa.RowMapping) -> bool:
         """Whether it is another backfill than the one that began, which has not done a batch yet, or has found none to
@@ -283,7 +303,7 @@ class Loop:
             )
 
     def _tried(self, state: _State, size: int) -> _State:
-        began = time.monotonic()
+        began, self._refused_upto = time.monotonic(), None
         try:
             state, ran = self._batch(state, size, began)
         except DBAPIError as exc:
@@ -296,8 +316,13 @@ class Loop:
         return state
 
     def _batch(self, state: _State, size: int, began: float) -> tuple[_State, Ran]:
+        ahead = self._ahead
+        if ahead is not None and self._goes_in_one(ahead, size) and (done := self._in_one(state, ahead)) is not None:
+            changed = done.changed - state.changed
+            return done, Ran(size, size, changed, time.monotonic() - began)
         with self._transaction():
             upto, seen = self._step(state, size)
+            self._refused_upto = upto  # until it is committed
             changed = self._change.apply(self._connection, state.last, upto)
             self._refuse_standing_still(state, upto, seen)
             if self._until_empty and changed:
@@ -309,11 +334,48 @@ class Loop:
                 changed=state.changed + changed,
                 sweep_changed=state.sweep_changed + changed,
             )
-            change = self._change
-            changes = touched.written(self._keyset.table, change.columns, change.reads, self._touched)
-            ahead = self._moved(state, after, batch_size=size, touched=changes)
-        self._ahead = ahead
+            beside = size, self._columns_changed()
+            ahead = self._moved(state, after, beside)
+        self._ahead, self._beside = ahead, beside
         return after, Ran(size, seen, changed, time.monotonic() - began)
+
+    def _goes_in_one(self, ahead: _Ahead, size: int) -> bool:
+        """Whether the next batch may be one statement, which is sent there and back once instead of four times. Of a
+        large one, to count its rows within the statement takes longer than that."""
+        suits = self._all_in_one and size <= ALL_IN_ONE_ROWS
+        return suits and ahead.size == size and self._beside == (size, self._columns_changed())
+
+    def _in_one(self, state: _State, ahead: _Ahead) -> _State | None:
+        """None where it could not be done so, and nothing is done."""
+        assert state.last is not None
+        assert state.upper is not None
+        size, upto = ahead.size, ahead.upto
+        change = self._change.whole(state.last, upto)
+        if change is None or upto == state.upper or time.monotonic() >= self._unasked_until:
+            return None
+        self._refuse_standing_still(state, upto, size)
+        self._refused_upto, self._ahead = upto, None  # if it is refused, the next asks again
+        after = replace(state, last=upto, seen=state.seen + size)
+        question = self._next.ahead(upto, state.upper, size)
+        prefix, values = f"{self._keyset.prefix}_", _advanced(after)
+        try:
+            done = self._checkpoint.change_move_and_ask(
+                self._connection, _place(state), change, question, prefix, **values
+            )
+        except DBAPIError as exc:
+            if exc.connection_invalidated or servers.refusal(exc) is not None:
+                raise
+            done = None  # why, the server says to one statement after the other
+        if done is None:
+            self._all_in_one = False
+            return None
+        changed, row = done
+        self._ahead = None if row is None else _Ahead(size, self._keyset.key(row))
+        return replace(after, changed=state.changed + changed, sweep_changed=state.sweep_changed + changed)
+
+    def _columns_changed(self) -> int | None:
+        columns = self._change.columns
+        return None if columns is None else len(columns)
 
     def _step(self, state: _State, size: int) -> tuple[Key, int]:
         """Where the batch ends, and how many rows it has. The batch before may have asked; if this one is refused, the
@@ -324,10 +386,13 @@ class Loop:
             return ahead.upto, size
         return self._keyset.step(self._connection, state.last, state.upper, size)
 
-    def _moved(self, state: _State, after: _State, **values: Any) -> _Ahead | None:
+    def _moved(self, state: _State, after: _State, beside: _Beside) -> _Ahead | None:
         """Write how far it is. Where the next batch follows at once, the same statement asks where that one ends."""
-        values |= _kept(after)
-        size, place = values["batch_size"], _place(state)
+        values, size, place = _advanced(after), beside[0], _place(state)
+        if beside != self._beside:
+            change = self._change
+            changes = touched.written(self._keyset.table, change.columns, change.reads, self._touched)
+            values |= {"batch_size": size, "touched": changes}
         at_once = after.last != after.upper and time.monotonic() < self._unasked_until
         if not (at_once and self._server.writes_and_asks):
             self._checkpoint.move(self._connection, place, **values)
@@ -398,13 +463,12 @@ class Loop:
 
     def _stopped(self, state: _State, stop: Stop) -> MigrationFailedError:
         last = None if state.last is None else keys.written(state.last)
-        upper = None if state.upper is None else keys.written(state.upper)
         where = f"the backfill of {self._backfill.table!r} in revision {self._backfill.revision}"
         done = f"{state.changed} rows are changed, and stay so"
         if stop.kind == "too_slow":
             return MigrationFailedError(
-                f"{where}: {stop.reason}. The rows after {keys.told(last)} (up to {keys.told(upper)}) are the ones "
-                f"that it does not get through; {done}",
+                f"{where}: {stop.reason}. The rows after {keys.told(last)}{self._up_to()} are the ones that it does "
+                f"not get through; {done}",
                 kind="backfill_too_slow",
                 revision=self._backfill.revision,
                 remedy="see who locks these rows and what the statement takes its time for; then retry: it goes on "
@@ -418,6 +482,10 @@ class Loop:
             retriable=stop.kind == "stopped",
         )
 
+    def _up_to(self) -> str:
+        """Where the batch that was refused ends; nothing where even that could not be asked."""
+        return "" if self._refused_upto is None else f" up to {keys.told(keys.written(self._refused_upto))}"
+
 
 def _place(state: _State) -> dict[str, int]:
     """Where the row must stand for a batch from there on: nobody, and no batch of ours, has gone beyond."""
@@ -425,13 +493,19 @@ def _place(state: _State) -> dict[str, int]:
 
 
 def _kept(state: _State) -> dict[str, object]:
-    return {
+    return _advanced(state) | {
         "state": "finished" if state.finished else "running",
         "sweep": state.sweep,
-        "sweep_changed": state.sweep_changed,
-        "last_key": None if state.last is None else keys.written(state.last),
         "upper_key": None if state.upper is None else keys.written(state.upper),
+        "rows_estimated": state.estimated,
+    }
+
+
+def _advanced(state: _State) -> dict[str, object]:
+    """What a batch moves on; the rest stays as it is from the beginning of a sweep to its end."""
+    return {
+        "last_key": None if state.last is None else keys.written(state.last),
+        "sweep_changed": state.sweep_changed,
         "rows_seen": state.seen,
         "rows_changed": state.changed,
-        "rows_estimated": state.estimated,
     }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
@@ -13,13 +11,14 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 from alembic.util import CommandError
+from sqlalchemy.dialects.postgresql import BIT
 from sqlalchemy.engine import Connection
 
 from orchestrator.backfill import keys
 from orchestrator.backfill.keys import Key
-from orchestrator.history import clauses, infinities, matches, scanner
-from orchestrator.history.keyset import Keyset
-from orchestrator.history.syntax import parsed
+from orchestrator.history import clauses, functions, infinities, matches, scanner
+from orchestrator.history.direct import Direct
+from orchestrator.history.keyset import Keyset, Question
 from orchestrator.registry.model import MYSQL_DIALECTS
 
 # Given the rows of a batch, what is to be changed of each, in the same order; nothing (None, or an empty mapping) where
@@ -49,6 +48,10 @@ class Change(Protocol):
         """Returns how many rows were changed."""
         ...
 
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        """All that `apply` does, where that is one UPDATE."""
+        ...
+
 
 class SetColumns:
     """`UPDATE … SET`, by expressions."""
@@ -72,12 +75,16 @@ class SetColumns:
         self.sql = "\n".join(clauses.text(it) for it in (self.where, *made.values()))
         names = _in_order(keyset, {name: clauses.text(it) for name, it in made.items()})
         self._values = [(name, _value(keyset, keyset.table.columns[name], made[name])) for name in names]
-        self._made = cache(self._update)
+        self._update = cache(self._updated)
+        self._made = cache(lambda first: Direct(self._update(first)))
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
-        return connection.execute(self._made(after is None), self._keyset.bounds(after, upto)).rowcount
+        return self._made(after is None).changed(connection, self._keyset.bounds(after, upto))
 
-    def _update(self, first: bool) -> sa.Update:
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        return Question(self._update(False), self._keyset.bounds(after, upto))
+
+    def _updated(self, first: bool) -> sa.Update:
         change = self._keyset.table.update().where(self._keyset.between(first=first)).ordered_values(*self._values)
         return change if self.where is None else change.where(self.where)
 
@@ -112,6 +119,12 @@ class TransformRows:
         unknown = [name for name in columns if name not in keyset.table.columns]
         if unknown:
             raise CommandError(f"table {keyset.table.fullname!r} has no column {unknown[0]!r}, which `columns` names")
+        if lost := keyset.narrowed.columns.intersection(columns):
+            raise CommandError(
+                f"the function of the backfill of {keyset.table.fullname!r} would be given `?` for each character of "
+                f"{sorted(lost)[0]} that the session's character set, {keyset.narrowed.session}, does not have: let "
+                "env.py's URL say charset=utf8mb4"
+            )
         names = dict.fromkeys([*(column.name for column in keyset.columns), *columns])
         self._columns = [keyset.table.columns[name] for name in names]
         self.columns: set[str] = set()
@@ -119,7 +132,7 @@ class TransformRows:
         self.where, told = _filter(keyset, where)
         listed = ", ".join(column.name for column in self._columns)
         self.sql = clauses.text(self.where)
-        self.definition = f"rows {_source(transform)} of {listed} where {told}"
+        self.definition = f"rows {functions.told(transform)} of {listed} where {told}"
         self._made = cache(self._wanted)
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
@@ -144,6 +157,9 @@ class TransformRows:
             self.columns.update(names)
         return sum(map(len, by_columns.values()))
 
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        return None
+
     def _refuse_mistaken(self, change: Mapping[str, Any]) -> None:
         for name, value in change.items():
             if infinities.mistaken(value, self._keyset.driver, equal=True):
@@ -167,7 +183,7 @@ class TransformRows:
                     f"the function of the backfill of {table.fullname!r} changes {told}, which is "
                     f"{'part of the key' if name in table.columns else 'no column'}"
                 )
-        values = {name: sa.bindparam(name, type_=_nullable(table.columns[name])) for name in names}
+        values = {name: sa.bindparam(name, type_=_assigned(table.columns[name])) for name in names}
         return table.update().where(self._keyset.is_bound()).values(values)
 
 
@@ -204,7 +220,8 @@ class Statement:
         bounds = [
             sa.bindparam(f"{end}{name}", type_=kind) for end in ("after", "upto") for name, kind in self._types.items()
         ]
-        self._made = clauses.statement(statement, bounds, f"the statement of the backfill of {keyset.table.fullname!r}")
+        what = f"the statement of the backfill of {keyset.table.fullname!r}"
+        self._made = Direct(clauses.statement(statement, bounds, what))
         self.sql, self.definition = statement, f"sql {statement}"
 
     def apply(self, connection: Connection, after: Key | None, upto: Key) -> int:
@@ -214,7 +231,10 @@ class Statement:
             for end, key in (("after", after), ("upto", upto))
             for name, value in zip(self._names, key, strict=True)
         }
-        return max(0, connection.execute(self._made, bounds).rowcount)
+        return max(0, self._made.changed(connection, bounds))
+
+    def whole(self, after: Key, upto: Key) -> Question[sa.Update] | None:
+        return None
 
     def _can_be(self, value: Any) -> bool:
         """Whether the last column of the key could have that value."""
@@ -225,18 +245,18 @@ class Statement:
         lowest = self._keyset.lowest(connection)
         assert lowest is not None, "there is a row up to which the batch goes"
         before = keys.before(lowest)
-        if before is None or not self._can_be(before[-1]) or self._has_up_to(connection, before):
+        if before is None or not self._can_be(before[-1]) or not self._is_before(connection, before, lowest):
             raise CommandError(
                 f"nothing comes before {keys.told(keys.written(lowest))}, the first key of "
                 f"{self._keyset.table.fullname!r}, so `:after` has no value for it: change that row by hand first"
             )
         return before
 
-    def _has_up_to(self, connection: Connection, key: Key) -> bool:
+    def _is_before(self, connection: Connection, key: Key, lowest: Key) -> bool:
         """The database may order values in another way than Python makes them less."""
         kinds = self._types.values()
         bounds = [sa.literal(value, kind) for value, kind in zip(key, kinds, strict=True)]
-        return self._keyset.has_up_to(connection, bounds)
+        return not self._keyset.has_up_to(connection, bounds) and self._keyset.first_after(connection, bounds) == lowest
 
 
 def _without_before(keyset: Keyset) -> str | None:
@@ -294,38 +314,30 @@ def _value(keyset: Keyset, column: sa.Column[Any], value: Any) -> Any:
     if isinstance(value, sa.ClauseElement):
         what = f"{column.name!r} in `set_` of the backfill of {keyset.table.fullname!r}"
         return clauses.alone(value, keyset.table, what)
-    return sa.bindparam(None, value, type_=_nullable(column), unique=True)
+    return sa.bindparam(None, value, type_=_assigned(column), unique=True)
 
 
-def _nullable(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
+def _assigned(column: sa.Column[Any]) -> sa.types.TypeEngine[Any]:
     """The column's type, to which None is NULL: by itself, JSON takes it for its own `null`, and reads both as None."""
     if not isinstance(column.type, sa.JSON):
-        return column.type
+        return _uncut(column.type)
     kind = copy(column.type)
     kind.none_as_null = True
     return kind
+
+
+def _uncut(kind: sa.types.TypeEngine[Any]) -> sa.types.TypeEngine[Any]:
+    """SQLAlchemy writes casts to lists and to bits, and PostgreSQL cuts off what is too long for what it is cast to;
+    what is assigned it refuses."""
+    if isinstance(kind, sa.ARRAY):
+        array, item = copy(kind), kind.item_type
+        is_text = isinstance(item, sa.String) and not isinstance(item, sa.Enum) and item.length
+        array.item_type = sa.Text() if is_text else _uncut(item)
+        return array
+    return BIT(varying=True) if isinstance(kind, BIT) else kind
 
 
 def digest(keyset: Keyset, change: Change) -> str:
     """The same for the same change by the same key, on every machine."""
     columns = ", ".join(column.name for column in keyset.columns)
     return hashlib.sha256(f"{keyset.table.fullname} by {columns}: {change.definition}".encode()).hexdigest()
-
-
-def _source(function: Any) -> str:
-    """The function as it is written, where that can be told; wherever it stands."""
-    try:
-        source = _lambdas(function) or inspect.getsource(function)
-        return " ".join(source.split())
-    except (OSError, TypeError):
-        return str(getattr(function, "__qualname__", type(function).__qualname__))
-
-
-def _lambdas(function: Any) -> str:
-    """Of a lambda, it and those that begin in the same line, without what stands around them; else nothing."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return ""
-    lines, _ = inspect.findsource(function)
-    text, first = "".join(lines), function.__code__.co_firstlineno
-    found = (node for node in ast.walk(parsed(text)) if isinstance(node, ast.Lambda) and node.lineno == first)
-    return "\n".join(filter(None, (ast.get_source_segment(text, node) for node in found)))

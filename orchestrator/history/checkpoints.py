@@ -15,6 +15,7 @@ from sqlalchemy.exc import IntegrityError
 
 from orchestrator.backfill.model import Direction
 from orchestrator.backfill.naming import checkpoints_of
+from orchestrator.history.direct import Direct
 from orchestrator.history.keyset import Question
 
 _SCHEMA = (
@@ -26,6 +27,10 @@ _COLUMNS = (
     "SELECT CAST(attname AS text) FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(:t)"
     " AND attnum > 0 AND NOT attisdropped"
 )
+
+
+# Columns that count the rows that were changed.
+_COUNTS = ("sweep_changed", "rows_changed")
 
 
 @lru_cache(128)  # SQLAlchemy makes a statement anew for each table, also for one that is the same
@@ -93,8 +98,9 @@ class Checkpoint:
 
     def __init__(self, table: sa.Table, identity: Identity, owner: str) -> None:
         self._table, self._identity, self.owner = table, identity, owner
-        self._made: dict[tuple[str, ...], sa.Update] = {}
-        self._asking: dict[tuple[tuple[str, ...], sa.Select[Any]], sa.Select[Any]] = {}
+        self._made: dict[tuple[str, ...], Direct] = {}
+        self._asking: dict[tuple[tuple[str, ...], sa.Select[Any]], Direct] = {}
+        self._changing: dict[tuple[tuple[str, ...], sa.Update, sa.Select[Any]], Direct] = {}
         self._found: sa.RowMapping | None = None
 
     @property
@@ -152,21 +158,52 @@ class Checkpoint:
         """Write what the transaction has done, from `place` on. Raises TakenOverError where the row is not ours any
         more, or stands elsewhere."""
         given, parameters = _given(place, values)
-        if connection.execute(self._moving(tuple(given), tuple(place)), parameters).rowcount != 1:
+        names = tuple(given)
+        if names not in self._made:
+            self._made[names] = Direct(self._moving("", tuple(place), names))
+        if self._made[names].changed(connection, parameters) != 1:
             raise TakenOverError
 
     def move_and_ask(
-        self, connection: Connection, place: Mapping[str, int], question: Question, **values: Any
+        self, connection: Connection, place: Mapping[str, int], question: Question[sa.Select[Any]], **values: Any
     ) -> Sequence[Any] | None:
         """The same, with a question in the same statement, which saves the way there and back where the server knows
         such statements (PostgreSQL). Returns the first row of the answer, which has no NULL; None where there is none.
         """
         given, parameters = _given(place, values)
-        asked = self._moving_and_asking(tuple(given), tuple(place), question.select)
-        changed, *row = connection.execute(asked, parameters | question.parameters).one()
+        made = tuple(given), question.statement
+        if made not in self._asking:
+            self._asking[made] = Direct(self._moving_and_asking(tuple(place), *made))
+        changed, *row = self._asking[made].one(connection, parameters | question.parameters)
         if changed != 1:
             raise TakenOverError
         return None if row[0] is None else row
+
+    def change_move_and_ask(
+        self,
+        connection: Connection,
+        place: Mapping[str, int],
+        change: Question[sa.Update],
+        question: Question[sa.Select[Any]],
+        prefix: str,
+        **values: Any,
+    ) -> tuple[int, Sequence[Any] | None] | None:
+        """The batch's own statement, the move and the question as one statement, which is a transaction by itself
+        (PostgreSQL). Rows that are changed add to what is given of `_COUNTS`. `prefix`: how names of parameters begin
+        that are none of the others'.
+
+        Returns how many rows were changed, and the answer; None where it cannot be sent so. Where the row is not ours
+        any more, the server divides by zero and takes all of it back.
+        """
+        given, parameters = _given(place, values, prefix)
+        made = tuple(given), change.statement, question.statement
+        if made not in self._changing:
+            self._changing[made] = Direct(self._all_in_one(prefix, tuple(place), *made))
+        row = self._changing[made].alone(connection, parameters | change.parameters | question.parameters)
+        if row is None:
+            return None
+        changed, _, *found = row
+        return changed, None if found[0] is None else found
 
     def accepting(self, connection: Connection, definition: str) -> str:
         """The SQL by which a person says that a backfill that goes by another text is the same."""
@@ -189,27 +226,37 @@ class Checkpoint:
         ours = f"revision = '{revision}' AND direction = '{identity.direction}' AND ordinal = {identity.ordinal}"
         return table, ours
 
-    def _moving(self, names: tuple[str, ...], place: tuple[str, ...]) -> sa.Update:
-        """Made once: it takes longer to make than to send."""
-        if names not in self._made:
-            it = self._table.c
-            new = {name: sa.bindparam(f"new_{name}", type_=it[name].type) for name in names}
-            stands = [it[name] == sa.bindparam(f"old_{name}", type_=it[name].type) for name in place]
-            self._made[names] = (
-                self._table.update().where(*self._is_ours(), it.owner == self.owner, *stands).values(new)
-            )
-        return self._made[names]
+    def _moving(
+        self, prefix: str, place: tuple[str, ...], names: tuple[str, ...], more: sa.ColumnElement[int] | None = None
+    ) -> sa.Update:
+        """It takes longer to make than to send. `more`: what is added to `_COUNTS`."""
+        it = self._table.c
+        new: dict[str, Any] = {name: sa.bindparam(f"{prefix}new_{name}", type_=it[name].type) for name in names}
+        if more is not None:
+            new |= {name: new[name] + more for name in _COUNTS}
+        stands = [it[name] == sa.bindparam(f"{prefix}old_{name}", type_=it[name].type) for name in place]
+        return self._table.update().where(*self._is_ours(), it.owner == self.owner, *stands).values(new)
 
     def _moving_and_asking(
-        self, names: tuple[str, ...], place: tuple[str, ...], select: sa.Select[Any]
+        self, place: tuple[str, ...], names: tuple[str, ...], select: sa.Select[Any]
     ) -> sa.Select[Any]:
-        if (names, select) not in self._asking:
-            moved = self._moving(names, place).returning(sa.literal(1)).cte("moved")
-            changed = sa.select(sa.func.count().label("changed")).select_from(moved).subquery("counted")
-            found = select.subquery("found")
-            both = changed.outerjoin(found, sa.true())
-            self._asking[names, select] = sa.select(changed.c.changed, *found.c).select_from(both)
-        return self._asking[names, select]
+        moved = self._moving("", place, names).returning(sa.literal(1)).cte("moved")
+        changed = sa.select(sa.func.count().label("changed")).select_from(moved).subquery("counted")
+        found = select.subquery("found")
+        return sa.select(changed.c.changed, *found.c).select_from(changed.outerjoin(found, sa.true()))
+
+    def _all_in_one(
+        self, prefix: str, place: tuple[str, ...], names: tuple[str, ...], change: sa.Update, select: sa.Select[Any]
+    ) -> sa.Select[Any]:
+        one = sa.literal_column("1", sa.Integer())
+        done = change.returning(one).cte(f"{prefix}done")
+        counted = sa.select(sa.func.count().label("changed")).select_from(done).cte(f"{prefix}counted")
+        more = sa.select(counted.c.changed).scalar_subquery()
+        moved = self._moving(prefix, place, names, more).returning(one).cte(f"{prefix}moved")
+        ours = sa.select(sa.func.count()).select_from(moved).scalar_subquery()
+        found = select.subquery(f"{prefix}found")
+        row = sa.select(counted.c.changed, one.op("/", return_type=sa.Integer())(ours), *found.c)
+        return row.select_from(counted.outerjoin(found, sa.true()))
 
     def _is_ours(self) -> Sequence[sa.ColumnElement[bool]]:
         columns, identity = self._table.c, self._identity
@@ -252,11 +299,13 @@ def _columns(connection: Connection, table: sa.Table) -> set[str]:
         return set()
 
 
-def _given(place: Mapping[str, int], values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _given(
+    place: Mapping[str, int], values: Mapping[str, Any], prefix: str = ""
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """What is written, and the parameters of it and of where the row must stand."""
     given = {"updated_at": _now(), **values}
-    old = {f"old_{name}": value for name, value in place.items()}
-    return given, {f"new_{name}": value for name, value in given.items()} | old
+    old = {f"{prefix}old_{name}": value for name, value in place.items()}
+    return given, {f"{prefix}new_{name}": value for name, value in given.items()} | old
 
 
 def _now() -> datetime:

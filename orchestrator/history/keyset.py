@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 from alembic.util import CommandError
@@ -20,8 +20,13 @@ _GENERATED = "generated"
 _SKIPPED, _COUNTED = "skipped", "counted"
 
 
-class Question(NamedTuple):
-    select: sa.Select[Any]
+_S = TypeVar("_S")
+
+
+class Question(NamedTuple, Generic[_S]):
+    """A statement with its parameters."""
+
+    statement: _S
     parameters: dict[str, Any]
 
 
@@ -35,6 +40,7 @@ class Keyset:
     # How parameters of ours begin, as no column does: SQLAlchemy would set a column of the same name.
     prefix: str = "orchestrator"
     driver: str = ""
+    narrowed: servers.Narrowed = field(default_factory=servers.Narrowed)
     # What `step` asks, which takes longer to make than to answer: for the first batch, and for others.
     _steps: dict[bool, tuple[sa.Select[Any], sa.Select[Any]]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -70,6 +76,12 @@ class Keyset:
                     f"{'NULL, or no date, like 0000-00-00' if value is None else value}. Give it another, or name "
                     "another unique `key`"
                 )
+            if column.name in self.narrowed.columns and "?" in str(value):
+                raise CommandError(
+                    f"a row of {self.table.fullname!r} has a {column.name} that cannot be gone by: {value!r}, in which "
+                    f"`?` may stand for a character that the session's character set, {self.narrowed.session}, does "
+                    "not have. Let env.py's URL say charset=utf8mb4"
+                )
             # Where others follow in the key, a batch would have all rows that are equal in this column.
             if infinities.mistaken(value, self.driver, equal=equal or column is not self.columns[-1]):
                 raise CommandError(
@@ -91,6 +103,12 @@ class Keyset:
         rows = sa.select(sa.literal(1)).select_from(self.table).where(self._compared(values, above=False))
         return connection.execute(rows.limit(1)).first() is not None
 
+    def first_after(self, connection: Connection, values: Sequence[sa.ColumnElement[Any]]) -> Key | None:
+        """The lowest key of those that the database takes for greater than these values."""
+        asked = sa.select(*self.columns).where(self._compared(values, above=True)).order_by(*self.columns).limit(1)
+        row = connection.execute(asked).first()
+        return None if row is None else self.key(row)
+
     def step(self, connection: Connection, after: Key | None, upper: Key, size: int) -> tuple[Key, int]:
         """Where a batch of so many rows ends, and how many rows it has: fewer than `size` only where it is the last."""
         ends, counted = self._made(first=after is None)
@@ -100,7 +118,11 @@ class Keyset:
         counting = self.bounds(after, upper) | {self._named(_COUNTED): size}
         return upper, int(connection.execute(counted, counting).scalar_one())
 
-    def ahead(self, after: Key, upper: Key, size: int) -> Question:
+    def beside(self) -> Keyset:
+        """The same with other names of parameters, for a second use in one statement."""
+        return replace(self, prefix=f"{self.prefix}_next", _steps={})
+
+    def ahead(self, after: Key, upper: Key, size: int) -> Question[sa.Select[Any]]:
         """What `step` asks first, to be asked along with something else; `key` reads the answer."""
         ends, _ = self._made(first=False)
         return Question(ends, self._bounded(after, upper, size))
@@ -172,8 +194,9 @@ def find(connection: Connection, table: str, schema: str | None, key: Sequence[s
     for column in columns:
         column.type = _compared_as(column.type, connection.dialect.name)
     prefix = _free([column.name for column in found.columns])
-    keyset = Keyset(found, columns, connection.dialect.name, prefix, connection.dialect.driver)
     server = servers.of(connection, found)
+    dialect = connection.dialect
+    keyset = Keyset(found, columns, dialect.name, prefix, dialect.driver, server.narrowed(connection))
     names = [column.name for column in columns]
     if names != [column.name for column in found.primary_key.columns] and not server.is_unique(connection, names):
         raise CommandError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 
 import sqlalchemy as sa
 from alembic.operations import Operations
@@ -13,7 +12,7 @@ from alembic.script import Script, ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection
 
-from orchestrator.history import checkpoints, running
+from orchestrator.history import checkpoints, loaded, running
 from orchestrator.history.backfilling import connection_of, refuse_translated
 from orchestrator.history.mixed import holds_backfill
 
@@ -100,7 +99,5 @@ def _rows(connection: Connection, table: sa.Table, revision: str, direction: str
 
 
 def _holds_backfill(script: Script) -> bool:
-    try:
-        return holds_backfill(Path(script.path).read_bytes(), "upgrade")
-    except OSError:  # compiled, without its source
-        return True
+    text = loaded.text(script.path)
+    return not text or holds_backfill(text, "upgrade")  # it may be compiled, without its source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from orchestrator.history import failures, scanner, sqlite_indexes, touched
 BATCH_SECONDS = 30
 # How long a batch waits for a lock where nobody has set a limit, in seconds.
 LOCK_SECONDS = 2
+# A smaller table has about as many rows as it has room for, or none, as far as PostgreSQL's planner knows.
+FEW_PAGES, PAGE = 10, 8192
 # The first of the two keys of advisory locks, told from that of targets.
 LOCK_NAMESPACE = int.from_bytes(b"obkf", "big")
 
@@ -62,6 +65,14 @@ class Writers:
 
     def __bool__(self) -> bool:
         return bool(self.transactions)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Columns whose character set has characters that the session's has not: MySQL gives `?` in their place."""
+
+    columns: frozenset[str] = frozenset()
+    session: str = ""
 
 
 class Server:
@@ -138,12 +149,17 @@ class Server:
         """Whether there may be rows that this role does not see."""
         return False
 
+    def narrowed(self, connection: Connection) -> Narrowed:
+        """What the session cannot read of the table's texts as it is."""
+        return Narrowed()
+
     def numbers(self, connection: Connection) -> dict[str, Any]:
         """See `touched.numbers`; nothing where there are none."""
         return {}
 
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
-        """A table that the statement names, and that is not taken back with its transaction."""
+        """Which table that the statement names is not committed together with the rest of its transaction, in words and
+        with what to do; or which of the tables that inherit from this one."""
         return None
 
 
@@ -177,7 +193,21 @@ _HIDDEN = """SELECT c.relname::text FROM pg_catalog.pg_class c
     WHERE c.relrowsecurity AND c.relname::text = ANY(:names)
     AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname::text = ANY(:names))
     AND pg_catalog.row_security_active(c.oid) ORDER BY 1 LIMIT 1"""
+_FOREIGN = (
+    _FAMILY
+    + """SELECT c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'f' AND (c.oid IN (SELECT oid FROM family) OR c.relname::text = ANY(:names)
+        AND (pg_catalog.pg_table_is_visible(c.oid) OR n.nspname::text = ANY(:names))) ORDER BY 1 LIMIT 1"""
+)
 _WRITTEN_HERE = "xmin::text = (pg_catalog.txid_current() % 4294967296)::text"
+
+
+# Of a domain, what it is made of. The type "char" (with quotes) is ordered by bytes, and compared as text.
+_ODD = """WITH RECURSIVE made(name, type) AS (SELECT a.attname::text, a.atttypid FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = CAST(:t AS regclass) AND a.attname::text = ANY(:columns)
+    UNION ALL SELECT made.name, t.typbasetype FROM made JOIN pg_catalog.pg_type t ON t.oid = made.type
+        WHERE t.typtype = 'd')
+    SELECT name FROM made WHERE type = CAST('pg_catalog."char"' AS regtype) ORDER BY 1 LIMIT 1"""
 
 
 class PostgreSQL(Server):
@@ -218,14 +248,19 @@ class PostgreSQL(Server):
                 _quietly(connection, _LIMIT, {"lock": lock, "statement": statement})
 
     def estimate(self, connection: Connection) -> int | None:
-        found: Any = connection.execute(
-            sa.text(
-                _FAMILY + "SELECT sum(c.reltuples)::bigint FROM pg_catalog.pg_class c JOIN family USING (oid)"
-                " WHERE c.reltuples > 0"
-            ),
-            {"t": self._quoted},
-        ).scalar()
-        return None if not found else int(found)
+        """What the planner makes of statistics by the table's size as it is now: alone, they may be old, or not there
+        yet. Of a table of a few pages without any it knows nothing."""
+        asked = (
+            _FAMILY + "SELECT sum(c.reltuples) FILTER (WHERE c.reltuples > 0)::bigint,"
+            " sum(pg_catalog.pg_relation_size(c.oid))::bigint FROM pg_catalog.pg_class c JOIN family USING (oid)"
+        )
+        known, size = connection.execute(sa.text(asked), {"t": self._quoted}).one()
+        if (size or 0) < FEW_PAGES * PAGE:
+            return None if not known else int(known)
+        table = connection.dialect.identifier_preparer.format_table(self._table)
+        plan: Any = connection.exec_driver_sql(f"EXPLAIN (FORMAT JSON) SELECT FROM {table}").scalar_one()
+        [told] = json.loads(plan) if isinstance(plan, str) else plan
+        return int(told["Plan"]["Plan Rows"])
 
     def writers(self, connection: Connection) -> Writers:
         return self._open(connection)
@@ -280,6 +315,11 @@ class PostgreSQL(Server):
         ).scalar()
         return None if found is None else int(found)
 
+    def unusable(self, connection: Connection, columns: Sequence[str]) -> str | None:
+        asked = sa.text(_ODD).bindparams(sa.bindparam("columns", list(columns), sa.ARRAY(sa.Text())))
+        found = connection.execute(asked, {"t": self._quoted}).scalar()
+        return None if found is None else f'{found} is a "char", which is ordered by bytes and compared as text'
+
     def primary_key(self, connection: Connection) -> Sequence[str]:
         """SQLAlchemy's question for it takes the server and us many times as long."""
         return [str(name) for (name,) in connection.execute(sa.text(_PRIMARY), {"t": self._quoted})]
@@ -296,12 +336,27 @@ class PostgreSQL(Server):
         )
         return bool(connection.execute(sa.text(asked), {"t": self._quoted}).scalar())
 
+    def without_transactions(self, connection: Connection, statement: str) -> str | None:
+        """A foreign table, whose server commits before this one does."""
+        names = sa.bindparam("names", sorted(scanner.names(statement, "postgresql")), sa.ARRAY(sa.Text()))
+        found = connection.execute(sa.text(_FOREIGN).bindparams(names), {"t": self._quoted}).scalar()
+        if found is None:
+            return None
+        return (
+            f"{str(found)!r} is a foreign table, whose server commits before this one does: what a batch that is cut "
+            "off does there may stay, and be done again. Name tables of this database only"
+        )
+
     def numbers(self, connection: Connection) -> dict[str, Any]:
         return touched.numbers(connection, self._quoted)
 
     def hides_rows(self, connection: Connection) -> bool:
         asked = sa.text("SELECT pg_catalog.row_security_active(CAST(CAST(:t AS regclass) AS oid))")
         return bool(connection.execute(asked, {"t": self._quoted}).scalar())
+
+
+# Character sets with more than `utf8mb3` has, which ends with the Basic Multilingual Plane.
+_BEYOND = frozenset({"utf8mb4", "utf16", "utf16le", "utf32", "gb18030"})
 
 
 class MySQL(Server):
@@ -365,6 +420,16 @@ class MySQL(Server):
                 return f"{name} changes by itself when its row does (ON UPDATE)"
         return None
 
+    def narrowed(self, connection: Connection) -> Narrowed:
+        session = _charset(connection.execute(sa.text("SELECT @@SESSION.character_set_results")).scalar())
+        asked = sa.text(
+            "SELECT column_name, character_set_name FROM information_schema.columns"
+            " WHERE table_schema = COALESCE(:schema, DATABASE()) AND table_name = :name"
+            " AND character_set_name IS NOT NULL"
+        )
+        rows = connection.execute(asked, {"schema": self._table.schema, "name": self._table.name})
+        return Narrowed(frozenset(str(name) for name, kind in rows if not _holds(session, _charset(kind))), session)
+
     def without_transactions(self, connection: Connection, statement: str) -> str | None:
         asked = sa.text(
             "SELECT table_name FROM information_schema.tables WHERE table_type = 'BASE TABLE'"
@@ -372,7 +437,13 @@ class MySQL(Server):
             " 'performance_schema', 'sys')"
         )
         names = [str(name) for (name,) in connection.execute(asked)]
-        return next((name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement)), None)
+        found = next((name for name in names if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", statement)), None)
+        if found is None:
+            return None
+        return (
+            f"{found!r} is kept without transactions: what it does there could not be taken back with a batch. Convert "
+            "that table to InnoDB first"
+        )
 
     def estimate(self, connection: Connection) -> int | None:
         found = connection.execute(
@@ -400,6 +471,16 @@ class MySQL(Server):
 
     def _is_mariadb(self, connection: Connection) -> bool:
         return bool(getattr(connection.dialect, "is_mariadb", False))
+
+
+def _charset(name: Any) -> str:
+    """As it is called since MySQL 8.0.30 and MariaDB 10.6."""
+    return "utf8mb3" if name == "utf8" else str(name)
+
+
+def _holds(session: str, column: str) -> bool:
+    """Whether the one character set has what the other has."""
+    return session in ("utf8mb4", column) or column == "ascii" or (session == "utf8mb3" and column not in _BEYOND)
 
 
 class SQLite(Server):

@@ -120,6 +120,18 @@ def is_proved(connection: Connection) -> bool:
     return session is not None and connection.info.get(_MARK) is session
 
 
+def is_overheard(connection: Connection) -> bool:
+    """Whether somebody besides us is told by SQLAlchemy of a connection's statements and transactions, or sends
+    statements in its place."""
+    ours = event.contains(Engine, "before_cursor_execute", _on_execute)
+    told: dict[str, int] = dict.fromkeys(("before_execute", "after_execute", "begin"), 0)
+    told |= dict.fromkeys(("before_cursor_execute", "after_cursor_execute", "commit", "rollback"), ours)
+    if any(len(getattr(connection.dispatch, name)) > count for name, count in told.items()):
+        return True
+    instead = ("do_execute", "do_execute_no_params")
+    return any(len(getattr(connection.dialect.dispatch, name)) for name in instead)
+
+
 def prove_schema(rules: SessionRules, connection: Connection, after: str | None = None) -> None:
     """Refuse a connection on which env.py, or the revision `after` which this is asked, has set a search path of its
     own: what is not named by schema would go to another tenant's. Raises WrongDatabaseError.

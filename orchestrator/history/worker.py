@@ -34,7 +34,7 @@ import orchestrator.history.operations  # noqa: F401
 from orchestrator.backfill.model import Answer, Report
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError, TargetError
 from orchestrator.history import compile as compiler
-from orchestrator.history import environment, failures, modules, scripts, session, tasklocal
+from orchestrator.history import environment, failures, loaded, modules, scripts, session, tasklocal
 from orchestrator.history.jobs import CompileJob, HostJob, Job, Kind, Message, MigrateJob, Observed, ReadJob, packed
 from orchestrator.history.probe import probe
 from orchestrator.history.progress import Observer
@@ -102,16 +102,17 @@ def _end_with(connection: Connection, loaded: threading.Event) -> None:
 
 def _host(own: socket.socket, job: HostJob, speaker: _Speaker) -> None:
     """Migrate in threads what arrives, one socket for each target, until the daemon hangs up."""
-    loaded = threading.Event()
-    threading.Thread(target=_end_with, args=(speaker.connection, loaded), daemon=True).start()
+    is_loaded = threading.Event()
+    threading.Thread(target=_end_with, args=(speaker.connection, is_loaded), daemon=True).start()
     try:
         tasklocal.install()
         session.install()
         directory = _directory(job)
+        loaded.keep((script.path for script in directory.walk_revisions()), job.modules)
     except (Exception, SystemExit) as exc:
         speaker.say("failed", packed(_error(job, exc)))
         return
-    loaded.set()
+    is_loaded.set()
     # Threads that compute keep others waiting for this long (the default is 5 ms): with many targets that talk to
     # servers, handing over often is worth more than it costs.
     sys.setswitchinterval(0.001)

@@ -16,7 +16,7 @@ from orchestrator.backfill.steering import Adjustment, Order, Scope
 from orchestrator.backfill.view import Underway
 from orchestrator.errors import ConfigurationError, RequestError
 from orchestrator.events import BackfillOrdered
-from orchestrator.registry.model import Registry
+from orchestrator.registry.model import Registry, Shard
 from orchestrator.service.steering import COMMANDS, Steering
 from orchestrator.service.wiring import Parts
 from orchestrator.store import rules
@@ -129,6 +129,10 @@ class Backfilling:
             _known("shard", scope.shard, {*registry.shards, *(view.shard for view in here)})
         if scope.tenant is not None:
             _known("tenant", scope.tenant, {*_tenants(registry), *(view.tenant for view in here)})
+        if order.adjustment is not None:
+            shards = [(shard.dialect, shard.backfill) for shard in _shards(registry, scope)]
+            if (unheard := orders.unheard(order.adjustment, shards)) is not None:
+                raise RequestError(unheard)
 
 
 def order_json(order: Order) -> dict[str, Any]:
@@ -144,6 +148,13 @@ def order_from(by: str, values: Mapping[str, Any]) -> Order:
 
 def _tenants(registry: Registry) -> set[str]:
     return {target.tenant for target in registry.targets}
+
+
+def _shards(registry: Registry, scope: Scope) -> Collection[Shard]:
+    """Where what the scope covers may be; those that a reload has taken away are not known any more."""
+    homes = {target.shard for target in registry.targets if scope.tenant in (None, target.tenant)}
+    wanted = {scope.shard} if scope.shard is not None else registry.shards if scope.tenant is None else homes
+    return [registry.shards[name] for name in wanted if name in registry.shards]
 
 
 def _known(what: str, name: str, there: Collection[str]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 from alembic.util import CommandError
 
-from tests.integration.backfills.conftest import Project
+from tests.integration.backfills.conftest import Make, Project
 
 CORE = """
 orders = sa.table("orders", sa.column("id"), sa.column("total"), sa.column("status"), sa.column("parent"))
@@ -147,3 +148,23 @@ async def test_none_is_null_in_json_too(postgres: Project, kind: str) -> None:
         (2, True, "[1]"),
         (3, True, None),
     ]
+
+
+LONG = {"varchar(3)[]": ["abcdef"], "char(3)[]": ["abcdef"], "varchar(3)[][]": [["abcdef"]], "bit(3)": "10101"}
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("kind", LONG)
+async def test_what_is_too_long_for_its_column_is_not_cut_off(make_project: Make, driver: str, kind: str) -> None:
+    project = await make_project(driver)
+    project.execute(f"CREATE TABLE things (id int PRIMARY KEY, v {kind})", "INSERT INTO things VALUES (1)")
+    rows = f'op.backfill_rows("things", [], lambda rows: [{{"v": {LONG[kind]!r}}} for _ in rows])'
+    value = f'op.backfill("things", {{"v": {LONG[kind]!r}}})'
+    for body in (rows, value) if kind.endswith("]") else (rows,):
+        project.add("filled", None, body)
+        with pytest.raises(sa.exc.DBAPIError, match=r"too long|does not match"):
+            await project.upgrade()
+    fitting = str(LONG[kind]).replace("abcdef", "abc").replace("10101", "101")
+    project.add("filled", None, rows.replace(str(LONG[kind]), fitting).replace("10101", "101"))
+    await project.upgrade()
+    assert project.rows("SELECT CAST(v AS text) FROM things") != [(None,)]

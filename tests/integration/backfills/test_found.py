@@ -208,3 +208,44 @@ async def test_an_ordinary_revision_still_shows_its_own_mistake(postgres: Projec
     with pytest.raises(DBAPIError) as raised:
         await postgres.upgrade()
     assert '"twelve"' in failures.translate(raised.value, "filled", str(postgres.folder)).message
+
+
+async def test_rows_that_came_since_an_earlier_run_was_not_verified(one_of_each: Project) -> None:
+    one_of_each.numbers(20)
+    fill = 'op.backfill("accounts", {"done": "COALESCE(done, 0) + 1"}, where="done IS NULL"'
+    ask = 'op.verify("SELECT count(*) = 0 FROM accounts WHERE done IS NULL", "some are not done")'
+    asked = f"{fill}, until_empty=True)\n{ask}"
+    one_of_each.add("filled", None, f"{asked}\nop.verify(\"SELECT count(*) > 20 FROM accounts\", 'too few')")
+    with pytest.raises(CommandError, match=r"too few .*another run does not do it again .*by SQL"):
+        await one_of_each.upgrade()
+    one_of_each.execute("INSERT INTO accounts (id, balance) VALUES (3, 3), (1000, 1000)")
+    await one_of_each.upgrade()
+    assert one_of_each.rows("SELECT done, count(*) FROM accounts GROUP BY 1") == [(1, 22)]
+    [row] = one_of_each.checkpoints()
+    assert (row["state"], row["rows_changed"]) == ("finished", 22)
+
+
+async def test_a_question_without_a_backfill_has_no_more_to_say(postgres: Project) -> None:
+    postgres.add("asked", None, 'op.verify("SELECT false", "no")')
+    with pytest.raises(CommandError, match=r"answered with false\)$"):
+        await postgres.upgrade()
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+@pytest.mark.parametrize("statistics", ["none", "old"])
+async def test_rows_are_estimated_by_what_the_table_is_now(make_project: Make, driver: str, statistics: str) -> None:
+    project = await make_project(driver)
+    project.execute(
+        'CREATE TABLE "a %things:x" (id int PRIMARY KEY, note text) WITH (autovacuum_enabled = off)'.replace(":", "\\:")
+    )
+    fill = "INSERT INTO \"a %things:x\" SELECT i, repeat('x', 40) FROM generate_series({}, {}) i".replace(":", "\\:")
+    project.execute(fill.format(1, 500))
+    if statistics == "old":
+        with project.connected() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
+    project.execute(fill.format(501, 60_000))
+    project.add("filled", None, 'op.backfill("a %things:x", {"note": "1 / (id - 30000)"})')
+    with pytest.raises(DBAPIError):
+        await project.upgrade()
+    [row] = project.checkpoints()
+    assert 40_000 < row["rows_estimated"] < 90_000

@@ -117,6 +117,8 @@ async def test_what_comes_before_is_not_rounded_to_the_first(make_project: Make,
 
 
 REFUSED = {
+    "one byte": ("psycopg", '"char"', "'a'", "ordered by bytes and compared as text"),
+    "a domain of it": ("asyncpg", "letter", "'a'", "ordered by bytes and compared as text"),
     "time zone": ("psycopg", "timetz", "'12:00+00'", "TIME WITH TIME ZONE"),
     "mysql time": ("pymysql", "TIME", "'-01:30'", "below zero or longer than a day"),
     "zero": ("pymysql", "DATE", "'0000-00-00'", "a row of 'things' has a k that cannot be gone by: 0000-00-00"),
@@ -131,6 +133,7 @@ async def test_what_python_cannot_tell_apart_or_read(make_project: Make, which: 
     project = await make_project(driver)
     project.execute(
         *(["SET SESSION sql_mode = ''"] if project.dialect == "mysql" else []),
+        *(['CREATE DOMAIN byte AS "char"', "CREATE DOMAIN letter AS byte"] if kind == "letter" else []),
         f"CREATE TABLE things (k {kind} PRIMARY KEY, n INT NOT NULL)",
         f"INSERT INTO things VALUES ({value}, 0)".replace(":", "\\:"),
     )
@@ -158,6 +161,47 @@ async def test_kinds_that_have_nothing_before_their_first_value(make_project: Ma
     with pytest.raises(CommandError, match=said):
         await project.upgrade()
     assert project.rows("SELECT DISTINCT n, m, o FROM things") == [(1, 1, 0)]
+
+
+@pytest.mark.filterwarnings("ignore:Type object")
+async def test_nothing_is_less_than_no_bits(make_project: Make) -> None:
+    """MariaDB takes -1 for the greatest of 64 bits, and no row would be after it."""
+    project = await make_project("pymysql")
+    project.execute(
+        "CREATE TABLE things (k BIT(64) PRIMARY KEY, n INT NOT NULL)",
+        "INSERT INTO things VALUES (b'0', 0), (b'1', 0)",
+    )
+    project.add("filled", None, 'op.backfill_sql("UPDATE things SET n = 1 WHERE k > :after AND k <= :upto", "things")')
+    with pytest.raises(CommandError, match="nothing comes before"):
+        await project.upgrade()
+    assert project.rows("SELECT DISTINCT n FROM things") == [(0,)]
+
+
+@pytest.mark.parametrize("driver", ["pymysql", "asyncmy"])
+@pytest.mark.parametrize("charset", ["latin1", "utf8"])
+async def test_characters_that_the_session_does_not_have(make_project: Make, driver: str, charset: str) -> None:
+    """The server gives a question mark in their place, and no row is up to that."""
+    project = await make_project(driver)
+    project.execute(
+        "CREATE TABLE things (k VARCHAR(20) PRIMARY KEY, note VARCHAR(20), n INT NOT NULL) COLLATE utf8mb4_bin",
+        *(f"INSERT INTO things VALUES ('{value}', '{value}', 0)" for value in ("a", "b", "😀", "😁")),
+    )
+    url = project.url
+    project.url = url.update_query_dict({"charset": charset})
+    project.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    with pytest.raises(CommandError, match=r"'\?', in which `\?` may stand for a character .* say charset=utf8mb4"):
+        await project.upgrade()
+    project.add(
+        "filled", None, 'op.backfill_rows("things", ["note"], lambda rows: [{"note": r["note"]} for r in rows])'
+    )
+    with pytest.raises(CommandError, match=r"would be given `.` for each character of note"):
+        await project.upgrade()
+    assert project.rows("SELECT DISTINCT n FROM things") == [(0,)]
+    project.execute("DELETE FROM things WHERE n = 0 AND k > 'c'")
+    project.add("filled", None, 'op.backfill("things", {"n": "n + 1"})')
+    await project.upgrade()
+    project.url = url
+    assert project.rows("SELECT k, n FROM things ORDER BY k") == [("a", 1), ("b", 1)]
 
 
 LAST = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -274,6 +275,20 @@ async def test_a_row_that_is_locked_makes_batches_smaller_and_costs_nothing_else
             await anyio.sleep(2.5)  # longer than a batch waits for a lock
             other.commit()
     assert project.rows("SELECT count(*), sum(balance) - 100 * sum(id) FROM accounts") == [(300, 0)]
+
+
+async def test_rows_that_stay_locked_are_told_by_the_keys_between_which_they_are(postgres: Project) -> None:
+    postgres.numbers(900)
+    postgres.execute(f"ALTER DATABASE {postgres.url.database} SET lock_timeout = '50ms'")
+    postgres.add("filled", None, 'op.backfill("accounts", {"balance": "balance * 100"}, batch_size=40)')
+    with postgres.connected() as other:
+        other.execute(sa.text("SELECT 1 FROM accounts WHERE id = 601 FOR UPDATE"))
+        with pytest.raises(CommandError, match=r"The rows after (\d+) up to (\d+) are the ones") as raised:
+            await postgres.upgrade()
+    found = re.search(r"after (\d+) up to (\d+)", str(raised.value))
+    assert found is not None
+    after, upto = map(int, found.groups())
+    assert after < 601 <= upto < after + 20
 
 
 async def test_an_env_py_with_a_transaction_of_its_own(postgres: Project) -> None:

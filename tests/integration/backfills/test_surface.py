@@ -265,6 +265,8 @@ async def test_what_cannot_be_ordered_is_refused_and_changes_nothing(run: Run, t
             ("resume", {"shard": "files"}, 409, "no pause of shard files"),
             ("adjust", {"tenant": "t0", "rows_per_second": 5}, 400, "`rows_per_second` is shared"),
             ("adjust", {"all": True, "thresholds": {"lag": 5}}, 400, "there is no signal 'lag'"),
+            ("adjust", {"tenant": "t0", "thresholds": {"threads_running": 5}}, 400, "is on sqlite"),
+            ("adjust", {"all": True, "thresholds": {"probe:red": 5}}, 400, "there is no probe 'probe:red'"),
         ):
             answer = await client.post(f"{PLACE}/{action}", json={**body, **WHY})
             assert answer.status_code == status, answer.text

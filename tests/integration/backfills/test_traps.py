@@ -210,8 +210,33 @@ async def test_a_copy_into_a_table_without_transactions(make_project: Make) -> N
     project.execute("CREATE TABLE copies (id BIGINT) ENGINE=MyISAM")
     copy = "INSERT INTO copies SELECT id FROM accounts WHERE id > :after AND id <= :upto"
     project.add("filled", None, f'op.backfill_sql("{copy}", "accounts")')
-    with pytest.raises(CommandError, match="'copies', which is kept without transactions"):
+    with pytest.raises(CommandError, match="'copies' is kept without transactions"):
         await project.upgrade()
+
+
+async def test_tables_that_are_another_servers(postgres: Project) -> None:
+    postgres.numbers(10)
+    postgres.execute(
+        "CREATE FOREIGN DATA WRAPPER away",
+        "CREATE SERVER elsewhere FOREIGN DATA WRAPPER away",
+        'CREATE FOREIGN TABLE "Copies" (id bigint) SERVER elsewhere',
+        "CREATE TABLE parents (LIKE accounts INCLUDING ALL)",
+        "CREATE FOREIGN TABLE heirs () INHERITS (parents) SERVER elsewhere",
+        "CREATE SCHEMA aside",
+        "CREATE FOREIGN TABLE aside.accounts (id bigint) SERVER elsewhere",
+    )
+    copy = 'INSERT INTO "Copies" SELECT id FROM accounts WHERE id > :after AND id <= :upto'
+    aside = copy.replace('"Copies"', "aside.accounts")
+    for body, table in (
+        (f"op.backfill_sql({copy!r}, 'accounts')", "Copies"),
+        (f"op.backfill_sql({aside!r}, 'accounts')", "accounts"),
+        ('op.backfill("parents", {"done": 1})', "heirs"),
+    ):
+        postgres.add("filled", None, body)
+        with pytest.raises(CommandError, match=f"'{table}' is a foreign table"):
+            await postgres.upgrade()
+    postgres.add("filled", None, 'op.backfill("accounts", {"done": 1}, where="id <> 0 OR 1 = 2")')
+    await postgres.upgrade()
 
 
 async def test_until_empty_and_a_row_that_stays_as_it_was(one_of_each: Project) -> None:

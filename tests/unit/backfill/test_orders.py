@@ -129,3 +129,25 @@ def test_what_can_be_meant_is_not() -> None:
     whole = order("adjust", ALL, rows_per_second=0.0, duty=1.0, batch_size=5, thresholds=thresholds)
     for one in (whole, order("pause", NARROW), order("resume", ALL), order("abort", SHARD), order("adjust", TENANT)):
         assert orders.refusal(one) is None
+
+
+PROBES = (
+    ProbeSignal(Check("reads", "sql", "SELECT 1"), Threshold(20.0, 10.0)),
+    ProbeSignal(Check("health", "http", "http://127.0.0.1/"), Threshold(0.5, 0.5), is_number=False),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("replication_lag", None),
+        ("threads_running", "`threads_running` is told by mariadb and mysql, and what is meant is on postgresql"),
+        ("probe:reads", None),
+        ("probe:raeds", "there is no probe 'probe:raeds': did you mean 'probe:reads'?"),
+        ("probe:health", "`probe:health` is answered with yes or no, and has no threshold"),
+    ],
+)
+def test_a_threshold_that_would_hold_nothing(name: str, said: str | None) -> None:
+    adjustment = Adjustment(thresholds={name: 5.0})
+    assert orders.unheard(adjustment, [("postgresql", Rules(probes=PROBES)), ("postgresql", Rules())]) == said
+    assert orders.unheard(adjustment, []) is None, "a shard that the registry has no more"

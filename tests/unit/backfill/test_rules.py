@@ -135,7 +135,7 @@ def test_one_that_begins_anew_is_no_slower_for_it() -> None:
 
 def test_the_end_is_told_where_it_can_be() -> None:
     assert estimate.eta_seconds(Progress(seen=400, estimated=1000), 20.0) == 30.0
-    assert estimate.eta_seconds(Progress(seen=1200, estimated=1000), 20.0) == 0.0
+    assert estimate.eta_seconds(Progress(seen=1200, estimated=1000), 20.0) is None, "and not at its end"
     assert estimate.eta_seconds(Progress(seen=400), 20.0) is None
     assert estimate.eta_seconds(Progress(seen=400, estimated=1000), 0.0) is None
     assert estimate.eta_seconds(Progress(seen=400, estimated=1000), None) is None

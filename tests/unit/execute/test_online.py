@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -109,6 +111,25 @@ async def test_cancelling_gets_through_work_that_cannot_be_ended() -> None:
         await _run(Hanging(), guard)
     assert scope.cancelled_caught
     assert len(guard.ended) > 1, "its backends were ended again and again before it was abandoned"
+
+
+async def test_a_long_watch_leaves_no_more_garbage_than_a_short_one() -> None:
+    """Hundreds of them at once would: each collection keeps the loop from everything else."""
+
+    async def left(seconds: float) -> int:
+        gc.collect()
+        await _run(lambda observer, handle: time.sleep(seconds), guard)
+        return gc.collect()
+
+    guard = Guarding()
+    await left(0.0)  # what is made once
+    gc.disable()
+    try:
+        short = await left(0.0)
+        assert await left(0.5) < short + 100
+    finally:
+        gc.enable()
+    assert guard.looks > 5
 
 
 async def test_what_a_dead_worker_left_on_the_server_is_ended() -> None:
