@@ -104,13 +104,19 @@ class Engine:
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 90) -> None:
-    """Wait for a condition, never for a time. Raises TimeoutError."""
+    """Wait for a condition, never for a time. Raises TimeoutError.
+
+    Who must ask somebody, and has done so for long, asks less often: answers cost processor time that is waited for.
+    """
+    began = anyio.current_time()
     with anyio.fail_after(seconds):
         while True:
-            holds = condition()
-            if holds if isinstance(holds, bool) else await holds:
+            holds, pause = condition(), 0.02
+            if not isinstance(holds, bool):
+                holds, pause = await holds, min(max(0.02, (anyio.current_time() - began) / 10), 0.1)
+            if holds:
                 return
-            await anyio.sleep(0.02)
+            await anyio.sleep(pause)
 
 
 def running(

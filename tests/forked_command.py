@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrator.history import command, worker, workers
+from orchestrator.history import command, modules, worker, workers
 from tests import forking, stores
+from tests.workers import BEFOREHAND
 
 # What commands import when they are called, some of it in threads.
 _BEFOREHAND = (
+    *BEFOREHAND,
     "asyncio.subprocess",
-    "asyncmy.cursors",
     "orchestrator.api.schemas",
     "orchestrator.cli.application",
     "orchestrator.cli.remarks",
@@ -112,6 +113,7 @@ if __name__ == "__main__":
     for name in _BEFOREHAND:
         importlib.import_module(name)
     stores.install()
+    modules.look_up()
     gc.freeze()
     _become(forking.Forking([socket.socket(fileno=int(sys.argv[1]))]).serve())
     main()

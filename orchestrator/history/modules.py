@@ -7,6 +7,8 @@ project's. Only ever asked in a worker process, which has imported nothing of th
 
 from __future__ import annotations
 
+import collections
+import functools
 import hashlib
 import os
 import sys
@@ -25,7 +27,7 @@ def imported(folder: str, known: Iterable[str], path: Collection[str]) -> tuple[
     of the scripts, or where Python looks for modules by now and did not by `path`. But for the `known` ones."""
     roots = [_above(folder), *(Path(entry).resolve() for entry in sys.path if entry and entry not in path)]
     besides = {Path(file).resolve() for file in known}
-    found = {file for file in _files() if any(file.is_relative_to(root) for root in roots) and is_the_projects(file)}
+    found = {file for file in _files() if any(file.is_relative_to(root) for root in roots)}
     return tuple(sorted(str(file) for file in found - besides))
 
 
@@ -43,11 +45,23 @@ def _above(folder: str) -> Path:
     return Path(folder).resolve().parent
 
 
+def look_up() -> None:
+    """Know beforehand what is no project's of all that has been imported: for a warm parent, whose workers have all of
+    it, and else spend most of a reading on that."""
+    collections.deque(_files(), maxlen=0)
+
+
 def _files() -> Iterator[Path]:
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if isinstance(file, str):
-            yield Path(file).resolve()
+        if isinstance(file, str) and (projects := _projects(file)) is not None:
+            yield projects
+
+
+@functools.cache
+def _projects(file: str) -> Path | None:
+    found = Path(file).resolve()
+    return found if is_the_projects(found) else None
 
 
 def is_the_projects(file: Path) -> bool:

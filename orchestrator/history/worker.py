@@ -51,6 +51,7 @@ PATIENCE_SECONDS = 5.0
 
 def serve(control_fd: int) -> None:
     """The warm parent: fork a worker for each socket that arrives; end when the daemon's end closes."""
+    modules.look_up()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers are not waited for: their sockets tell all
     with socket.socket(fileno=control_fd) as control:
         while (received := _next_socket(control)) is not None:

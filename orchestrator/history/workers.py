@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from orchestrator.errors import HistoryError, MigrationFailedError, OrchestratorError
 from orchestrator.history.jobs import (
@@ -40,8 +40,6 @@ READ_SECONDS = LONGEST_SECONDS
 # Rendering a plan to SQL runs the bodies of its revisions, without a database.
 COMPILE_SECONDS = LONGEST_SECONDS
 
-
-_SERVE = "from orchestrator.history import worker; worker.serve({})"
 _OUR_ROOT = str(Path(__file__).parents[2])
 
 
@@ -95,6 +93,7 @@ class Workers:
     `hosts` is how many processes share the targets of one history.
     """
 
+    serve: ClassVar[str] = "from orchestrator.history import worker; worker.serve({})"
     hosts: int = field(default_factory=lambda: os.cpu_count() or 1)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _parent: subprocess.Popen[bytes] | None = None
@@ -242,7 +241,7 @@ class Workers:
             ours, theirs = socket.socketpair()
             with theirs:
                 self._parent = subprocess.Popen(
-                    [sys.executable, "-P", "-c", _SERVE.format(theirs.fileno())],
+                    [sys.executable, "-P", "-c", self.serve.format(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=sys.__stderr__.fileno() if sys.__stderr__ is not None else subprocess.DEVNULL,

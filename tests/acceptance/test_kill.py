@@ -18,8 +18,8 @@ from tests.servers import MakeDatabases
 REVISIONS = [f"step{number}" for number in range(5)]
 # Kills and targets: whole for the soak.
 SOAK = os.environ.get("SOAK")
-TIMES = (60, 40) if SOAK else (4, 24)
-LONG = (60, 100) if SOAK else (4, 24)  # replay goes on sooner after a kill
+TIMES = (60, 40) if SOAK else (3, 18)
+LONG = (60, 100) if SOAK else (3, 18)  # replay goes on sooner after a kill
 
 
 @pytest.mark.soak

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ DRIVERS: dict[str, tuple[environments.Template, str]] = {
 SYNCHRONOUS = {"asyncpg": "psycopg", "asyncmy": "pymysql", "aiosqlite": "pysqlite"}
 
 
+@cache
+def _engine(url: sa.URL) -> sa.Engine:
+    """It keeps no connection, only what it has asked the server of itself."""
+    driver = url.get_driver_name()
+    name = f"{url.get_backend_name()}+{SYNCHRONOUS.get(driver, driver)}"
+    return sa.create_engine(url.set(drivername=name), poolclass=sa.NullPool)
+
+
 @dataclass
 class Project:
     """An Alembic project and one database that it migrates."""
@@ -50,12 +59,8 @@ class Project:
 
     @contextmanager
     def connected(self) -> Iterator[sa.Connection]:
-        driver = self.url.get_driver_name()
-        name = f"{self.dialect}+{SYNCHRONOUS.get(driver, driver)}"
-        engine = sa.create_engine(self.url.set(drivername=name), poolclass=sa.NullPool)
-        with engine.connect() as connection:
+        with _engine(self.url).connect() as connection:
             yield connection
-        engine.dispose()
 
     def rows(self, sql: str, **parameters: Any) -> list[tuple[Any, ...]]:
         with self.connected() as connection:

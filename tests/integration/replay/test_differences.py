@@ -30,8 +30,8 @@ def change_env_py(project: Path, before: str, after: str) -> None:
 
 
 async def judged_online(project: Path, pg: Server, databases: list[str], **track: object) -> str:
-    """Why all of them, which are alike, are brought to head by env.py."""
-    async with engine.running(registry_of(project, pg, databases, **track)) as running:
+    """Why all of them, one after another, are brought to head by env.py."""
+    async with engine.running(registry_of(project, pg, databases, **track), max_concurrent=1) as running:
         assert (await running.rollout()).executions == {"online": len(databases)}
         (judged,) = running.of(PlanJudged)
         return str(judged.reason)
