@@ -104,8 +104,8 @@ def _end_after(seconds: float) -> None:
 
 
 def _end_with(connection: Connection, ready: threading.Event) -> None:
-    """End the process when the daemon hangs up before the history is loaded and it is `ready`: it does not write meanwhile, so readable
-    means gone."""
+    """End the process when the daemon hangs up before the history is loaded and this one `ready`: the daemon does not
+    write meanwhile, so readable means gone."""
     with contextlib.suppress(Exception):
         connection.poll(None)
     if not ready.is_set():

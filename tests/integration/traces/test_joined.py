@@ -46,8 +46,14 @@ async def _registry(tmp_path: Path, pg: Server, make_databases: MakeDatabases, b
 
 
 async def test_logs_exemplars_and_the_api_name_the_same_trace(
-    tmp_path: Path, pg: Server, make_databases: MakeDatabases, collector: Collector, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    pg: Server,
+    make_databases: MakeDatabases,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     config = await _registry(tmp_path, pg, make_databases)
     monkeypatch.setenv("PG_PASSWORD", json.loads((tmp_path / "environ.json").read_text())["PG_PASSWORD"])
     with capture_logs() as said:
