@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,22 @@ def test_a_history_knows_when_its_files_changed(project: Path) -> None:
     assert history.is_current()
     env = project / "alembic" / "env.py"
     env.write_text(env.read_text() + "\n")
+    assert not history.is_current()
+
+
+def test_a_history_knows_when_a_link_leads_to_another_release(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    releases = tmp_path_factory.mktemp("releases")
+    for name in ("first", "second"):
+        shutil.copytree(project / "alembic", releases / name)
+    env, current = releases / "second" / "env.py", releases / "current"
+    env.write_text(env.read_text() + "\n")
+    current.symlink_to("first")
+    history = History(track := Track("app", script_location=current), scripts.read(track)[0])
+    assert history.is_current()
+    current.unlink()
+    current.symlink_to("second")
     assert not history.is_current()
 
 
