@@ -23,8 +23,10 @@ _LOGGING = ("loggers", "handlers", "formatters", "logger_", "handler_", "formatt
 def files(track: Track) -> Iterator[Path]:
     """Those that Alembic reads for the track, and that are there."""
     if track.config is not None:
-        ini = track.config.parent / "alembic.ini" if track.config.suffix == ".toml" else track.config
-        yield from (file for file in (ini, track.config.parent / "pyproject.toml") if file.exists())
+        beside = track.config.with_name
+        is_toml = track.config.suffix == ".toml"
+        both = (beside("alembic.ini"), track.config) if is_toml else (track.config, beside("pyproject.toml"))
+        yield from (file for file in both if file.exists())
 
 
 def contents_of(track: Track) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,14 @@ from __future__ import annotations
 import re
 import warnings
 
-from alembic.script.revision import RangeNotAncestorError, ResolutionError, Revision, RevisionError, RevisionMap
+from alembic.script.revision import (
+    MultipleHeads,
+    RangeNotAncestorError,
+    ResolutionError,
+    Revision,
+    RevisionError,
+    RevisionMap,
+)
 from alembic.util import CommandError
 
 from orchestrator.errors import UnplannableError
@@ -67,7 +74,7 @@ def counted(revisions: RevisionMap, goal: str, direction: Direction) -> Heads:
             _, found = revisions._parse_downgrade_target(None, goal, True)
             return (found.revision,) if isinstance(found, Revision) else ()
         targets = revisions._parse_upgrade_target(None, goal, True)
-    except ResolutionError:
+    except (MultipleHeads, ResolutionError):
         raise
     except RevisionError as exc:
         raise UnplannableError(f"{goal!r} leads nowhere: {exc}", remedy="name a revision as the goal") from exc

@@ -54,7 +54,8 @@ class Snapshot:
 
     `digest` covers env.py and all revision files, which lie in `folder` and `version_folders`, what Alembic's
     configuration says, and the `modules` of the project that they import; `contents` has the digest of each by name.
-    `env_py` is known of files that were read to plan with them, and so are the modules.
+    `env_py` is known of files that were read to plan with them, and so are the modules. `reached`: how the folder was
+    found, maybe through a symbolic link.
     """
 
     folder: str
@@ -65,6 +66,7 @@ class Snapshot:
     env_py: EnvPy = field(default_factory=EnvPy)
     contents: Contents = ()
     modules: tuple[str, ...] = ()
+    reached: str = ""
 
     def with_modules(self, files: tuple[str, ...]) -> Snapshot:
         """The same, where these modules count as well."""
@@ -123,6 +125,8 @@ class History:
     def is_current(self) -> bool:
         """True when the files on disk are the ones that were read."""
         now = self.snapshot
+        if str(Path(now.reached or now.folder).resolve()) != now.folder:
+            return False  # a link leads to another release
         contents = contents_of(self.track, now.folder, now.version_folders, now.recursive)
         return digest_over((*contents, *modules.contents_of(now.modules, now.folder, contents))) == self.digest
 

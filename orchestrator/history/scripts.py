@@ -60,7 +60,7 @@ def _read(track: Track) -> tuple[Snapshot, ScriptDirectory]:
     # The files are executed once: what was loaded serves the run as well, ready before threads ask for it.
     scripts.revision_map = RevisionMap(lambda: loaded)
     files = tuple(_as_file(track, script) for script in loaded)
-    return Snapshot(*places, digest_over(contents), files, contents=contents), scripts
+    return Snapshot(*places, digest_over(contents), files, contents=contents, reached=scripts.dir), scripts
 
 
 def _execute(track: Track, scripts: ScriptDirectory, places: tuple[str, tuple[str, ...], bool]) -> Iterator[Script]:

@@ -29,6 +29,7 @@ from orchestrator.registry.model import MYSQL_DIALECTS
 # A shorter value stands in too many texts by accident.
 SHORTEST_SECRET = 8
 _SOUNDS_SECRET = re.compile(r"passw|pwd|secret|token|credential|private|(?:^|_)(?:api)?_?key(?:$|_)", re.IGNORECASE)
+_SHELLS = frozenset({"PWD", "OLDPWD"})  # where it is, and was
 
 
 class StepRenderer:
@@ -148,7 +149,7 @@ class StepRenderer:
         ours, from which an installed package may take the project's settings."""
         hidden = [(name, value) for name, value in self.job.environment.items() if value in self.job.secrets]
         ours = ((name, value) for name, value in sorted(os.environ.items()) if len(value) >= SHORTEST_SECRET)
-        hidden += [(name, value) for name, value in ours if _SOUNDS_SECRET.search(name)]
+        hidden += [(name, value) for name, value in ours if _SOUNDS_SECRET.search(name) and name not in _SHELLS]
         return next((name for sql in sent for name, value in hidden if failures.shows(sql, value)), None)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:

@@ -137,9 +137,9 @@ class _Scales:
     def _verdict(self, statement: Statement, commands: Sequence[Command]) -> Verdict:
         """Before the statement is learnt from."""
         touches = [touch for command in commands for touch in command.touches]
-        if self._fresh or (touches and all(self._is_new(touch) for touch in touches)):
+        if self._fresh or (touches and all(self._is_ours(touch) for touch in touches)):
             return Verdict(new=True)
-        sizes = [self._size(touch.table) for touch in touches if not self._is_new(touch)]
+        sizes = [self._size(touch.table) for touch in touches if not self._is_ours(touch)]
         asked = [touch for touch in touches if touch.column and touch.type is None]
         typed = [touch for touch in touches if touch.column and touch.type is not None]
         return Verdict(
@@ -150,7 +150,7 @@ class _Scales:
 
     def _command(self, statement: Statement, command: Command, held: dict[Table, tuple[Statement, Lock]]) -> None:
         for touch in command.touches:
-            if self._fresh or self._is_new(touch):
+            if self._fresh or self._is_ours(touch):
                 continue
             table = self._known.original(touch.table)
             if touch.lock.blocks and touch.lock not in (Lock.SHARED, Lock.FILE):
@@ -222,8 +222,9 @@ class _Scales:
             return column_types.stored_alike(old, touch.type)
         return not column_types.copied_by_mysql(old, touch.type)
 
-    def _is_new(self, touch: Touch) -> bool:
-        return self._known.original(touch.table) in self._known.new
+    def _is_ours(self, touch: Touch) -> bool:
+        """Whether the plan has made the table itself, or taken it away: a second DROP TABLE IF EXISTS finds none."""
+        return self._known.original(touch.table) in self._known.new | self._known.gone
 
     def _size(self, table: Table) -> Size | None:
         return self._sizes.get(self._known.original(table))

@@ -194,3 +194,21 @@ def test_a_reading_that_lets_no_thread_run_ends_all_the_same(
     finally:
         if process.exists():
             os.kill(int(process.name), signal.SIGKILL)
+
+
+def test_a_host_that_has_loaded_its_history_is_given_all_the_time_that_its_targets_take(
+    workers: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track, slow, at_its_end = _track(tmp_path), tmp_path / "slow", tmp_path / "end"
+    waits = f"import os, time\nif os.path.exists({str(slow)!r}):\n    time.sleep(4)\n"
+    (tmp_path / "alembic" / "env.py").write_text(f"{waits}    open({str(at_its_end)!r}, 'w').close()\n")
+    digest = workers.read(ReadJob(track)).digest
+    slow.touch()
+    impatient = "from orchestrator.history import worker; worker.PATIENCE_SECONDS = 0.0; worker.serve({})"
+    monkeypatch.setattr(Workers, "serve", impatient)
+    monkeypatch.setattr(workers_module, "READ_SECONDS", 3.0)
+    workers.close()
+    with pytest.raises(MigrationFailedError) as failed:  # an env.py that runs nothing is an error
+        workers.migrate(_job(track, digest), SILENT, Handle())
+    assert failed.value.kind != workers_module.WORKER_DIED
+    assert at_its_end.exists()

@@ -468,6 +468,9 @@ def test_a_value_of_the_environment_is_never_compiled(project: Path, sent: str) 
         ("ADMIN_PASSWORD", "correct horse", True),
         ("stripe_api_key", "correct horse", True),
         ("MONKEY", "correct horse", False),
+        ("MYSQL_PWD", "correct horse", True),
+        ("PWD", "correct horse", False),
+        ("OLDPWD", "correct horse", False),
         ("ADMIN_PASSWORD", "horse", False),
     ],
 )

@@ -113,6 +113,7 @@ def test_goals_that_name_a_revision_are_resolved_at_once(
         ("four+1", "stamp", "'four+1' leads nowhere: the history ends before", "name a revision"),
         ("one-1", "upgrade", "'one-1' leads nowhere: the history ends before", "name a revision"),
         ("head", "upgrade", "'head' is ambiguous, there are 3 heads", "`heads` (all) or `<label>@head` (one)"),
+        ("head-1", "upgrade", "'head' is ambiguous, there are 3 heads", "`heads` (all) or `<label>@head` (one)"),
     ],
 )
 def test_goals_that_cannot_be_are_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from orchestrator.errors import HistoryError
-from orchestrator.history import scripts
+from orchestrator.history import configured, scripts
 from orchestrator.history.config import make
 from orchestrator.history.drivers import drivername, is_async
 from orchestrator.history.failures import redact, translate
@@ -121,6 +122,22 @@ def test_a_history_knows_when_its_files_changed(project: Path) -> None:
     assert not history.is_current()
 
 
+def test_a_history_knows_when_a_link_leads_to_another_release(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    releases = tmp_path_factory.mktemp("releases")
+    for name in ("first", "second"):
+        shutil.copytree(project / "alembic", releases / name)
+    env, current = releases / "second" / "env.py", releases / "current"
+    env.write_text(env.read_text() + "\n")
+    current.symlink_to("first")
+    history = History(track := Track("app", script_location=current), scripts.read(track)[0])
+    assert history.is_current()
+    current.unlink()
+    current.symlink_to("second")
+    assert not history.is_current()
+
+
 def test_a_history_knows_when_its_configuration_means_something_else(project: Path) -> None:
     history, file, more = _history(project), project / "alembic.ini", project / "more"
     text = file.read_text()
@@ -142,6 +159,16 @@ def test_a_history_knows_when_its_configuration_means_something_else(project: Pa
     assert history.is_current()
     toml.write_text("[tool.alembic]\nmine = 1\n")
     assert not history.is_current()
+
+
+def test_a_toml_file_of_any_name_is_known_as_the_configuration(tmp_path: Path) -> None:
+    track, digests = Track("app", config=tmp_path / "mine.toml"), set[str]()
+    for text in ("[tool.alembic]\nmine = 1", "[tool.alembic]\nmine = 2"):
+        (tmp_path / "mine.toml").write_text(text)
+        [(name, digest)] = configured.contents_of(track)
+        assert name == "mine.toml"
+        digests.add(digest)
+    assert len(digests) == 2
 
 
 def test_an_empty_history_is_a_mistake_and_not_a_fleet_at_head(tmp_path: Path) -> None:

@@ -99,6 +99,13 @@ def test_a_table_that_makes_way_for_another_of_its_name_stays_as_large_as_it_was
     assert (one.rule, one.table) == ("table_rewrite", "orders")
 
 
+def test_a_table_that_is_gone_is_not_locked_any_more() -> None:
+    dropped = part("DROP TABLE users", transactional=False)
+    again = part("DROP TABLE IF EXISTS users", "CREATE INDEX i ON orders (a)")
+    assert [one.rule for one in found(again)] == ["blocking_scan", "lock_held"]
+    assert [one.rule for one in found(dropped, again)] == ["blocking_scan"]
+
+
 def test_a_table_is_known_by_the_name_that_it_had() -> None:
     renamed = part("ALTER TABLE orders RENAME TO sales", transactional=False)
     [one] = found(renamed, part("CREATE INDEX i ON sales (a)"))
