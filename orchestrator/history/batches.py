@@ -202,7 +202,7 @@ class Loop:
         if upper is None:
             return state
         after = replace(state, finished=False, sweep=state.sweep + 1, sweep_changed=0, last=None, upper=upper)
-        self._checkpoint.move(self._connection, _place(state), **_kept(after))
+        self._checkpoint.move(self._connection, _place(state), finished_at=None, **_kept(after))
         log.info("backfill of %s: was finished before, and looks for rows that came since", self._backfill.table)
         return after
 
@@ -322,7 +322,7 @@ class Loop:
             return done, Ran(size, size, changed, time.monotonic() - began)
         with self._transaction():
             upto, seen = self._step(state, size)
-            self._refused_upto = upto  # until it is committed
+            self._refused_upto = upto  # told if this batch is refused
             changed = self._change.apply(self._connection, state.last, upto)
             self._refuse_standing_still(state, upto, seen)
             if self._until_empty and changed:

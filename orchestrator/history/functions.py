@@ -27,7 +27,7 @@ from orchestrator.history import clauses, loaded
 from orchestrator.history.modules import is_the_projects
 from orchestrator.history.syntax import parsed
 
-_PLAIN = (str, bytes, int, float, complex, Decimal, date, time, timedelta, UUID, enum.Enum, re.Pattern, type(None))
+_PLAIN = (str, bytes, int, float, complex, Decimal, date, time, timedelta, UUID, enum.Enum, type(None))
 
 
 class _Written(NamedTuple):
@@ -57,6 +57,8 @@ class _Telling:
     def of(self, value: Any) -> Iterator[str]:
         if isinstance(value, _PLAIN):
             yield repr(value)
+        elif isinstance(value, re.Pattern):  # whose repr is cut off
+            yield repr((value.pattern, value.flags))
         elif isinstance(value, (dict, MappingProxyType)):
             for key, one in sorted(value.items(), key=lambda pair: repr(pair[0])):
                 yield repr(key)

@@ -225,6 +225,22 @@ async def test_rows_that_came_since_an_earlier_run_was_not_verified(one_of_each:
     assert (row["state"], row["rows_changed"]) == ("finished", 22)
 
 
+async def test_what_sweeps_again_has_not_ended(postgres: Project) -> None:
+    postgres.numbers(20)
+    fill = 'op.backfill("accounts", {"done": "1"}, where="done IS NULL", until_empty=True)'
+    postgres.add("filled", None, f"{fill}\nop.verify(\"SELECT count(*) > 20 FROM accounts\", 'too few')")
+    with pytest.raises(CommandError, match="too few"):
+        await postgres.upgrade()
+    [row] = postgres.checkpoints()
+    assert (row["state"], row["finished_at"] is None) == ("finished", False)
+    postgres.execute("ALTER TABLE accounts ADD CHECK (id < 1000 OR done IS NULL)")
+    postgres.execute("INSERT INTO accounts (id, balance) VALUES (1000, 1000)")
+    with pytest.raises(DBAPIError):
+        await postgres.upgrade()
+    [row] = postgres.checkpoints()
+    assert (row["state"], row["finished_at"]) == ("running", None)
+
+
 async def test_a_question_without_a_backfill_has_no_more_to_say(postgres: Project) -> None:
     postgres.add("asked", None, 'op.verify("SELECT false", "no")')
     with pytest.raises(CommandError, match=r"answered with false\)$"):
