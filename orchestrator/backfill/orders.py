@@ -115,13 +115,17 @@ def unheard(adjustment: Adjustment, shards: Collection[tuple[str, Rules]]) -> st
             told_by = SIGNALS[name].dialects
             if told_by.isdisjoint(dialects):
                 listed, those = (" and ".join(sorted(names)) for names in (told_by, dialects))
-                return f"`{name}` is told by {listed}, and what is meant is on {those}"
+                return f"`{name}` is told by {listed}, and what is meant is on {those}: name one of theirs"
         elif name not in probes:
             close = difflib.get_close_matches(name, probes, n=1)
-            there = f"there are: {', '.join(sorted(probes))}" if probes else "its shards have none"
+            there = (
+                f"there are: {', '.join(sorted(probes))}"
+                if probes
+                else "its shards have none: the registry gives them, under `probes`"
+            )
             return f"there is no probe {name!r}: {f'did you mean {close[0]!r}?' if close else there}"
         elif not probes[name].is_number:
-            return f"`{name}` is answered with yes or no, and has no threshold"
+            return f"`{name}` is answered with yes or no, and has no threshold: name another, or pause"
     return None
 
 

@@ -27,8 +27,6 @@ _COLUMNS = (
     "SELECT CAST(attname AS text) FROM pg_catalog.pg_attribute WHERE attrelid = pg_catalog.to_regclass(:t)"
     " AND attnum > 0 AND NOT attisdropped"
 )
-
-
 # Columns that count the rows that were changed.
 _COUNTS = ("sweep_changed", "rows_changed")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dis
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ _SOUNDS_SECRET = re.compile(r"passw|pwd|secret|token|credential|private|(?:^|_)(
 _SHELLS = frozenset({"PWD", "OLDPWD"})  # where it is, and was
 
 
+def _hidden(job: CompileJob) -> Sequence[tuple[str, str]]:
+    """Variables of the track whose values are secrets, and those of ours that sound so: from them an installed package
+    may take the project's settings."""
+    tracks = [(name, value) for name, value in job.environment.items() if value in job.secrets]
+    ours = ((name, value) for name, value in sorted(os.environ.items()) if len(value) >= SHORTEST_SECRET)
+    return tracks + [(name, value) for name, value in ours if _SOUNDS_SECRET.search(name) and name not in _SHELLS]
+
+
 class StepRenderer:
     """Collects what Alembic emits, step by step."""
 
@@ -42,6 +50,7 @@ class StepRenderer:
         self.create_version: str | None = None
         self.current: str | None = None
         self.everywhere = besides(str(Path(scripts.dir, "env.py")))
+        self._hidden = _hidden(job)
         self.afterwards: str | None = None
         self._items: list[str | Mark] = []
         self._wire: list[str | Mark] = []
@@ -145,12 +154,9 @@ class StepRenderer:
         return RenderedStep(self.current, self._heads, items, reason, self._asks, lingers=lingering, wire=wire)
 
     def _secret(self, sent: Iterable[str]) -> str | None:
-        """The variable whose value stands in SQL, which all are shown who may look at plans: one of the track's, or of
-        ours, from which an installed package may take the project's settings."""
-        hidden = [(name, value) for name, value in self.job.environment.items() if value in self.job.secrets]
-        ours = ((name, value) for name, value in sorted(os.environ.items()) if len(value) >= SHORTEST_SECRET)
-        hidden += [(name, value) for name, value in ours if _SOUNDS_SECRET.search(name) and name not in _SHELLS]
-        return next((name for sql in sent for name, value in hidden if failures.shows(sql, value)), None)
+        """The variable whose value stands in SQL, which all are shown who may look at plans."""
+        text = "\n".join(sent)
+        return next((name for name, value in self._hidden if failures.shows(text, value)), None)
 
     def _guarded(self, function: Callable[..., None]) -> Callable[..., None]:
         def guarded(**options: Any) -> None:

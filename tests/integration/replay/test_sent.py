@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 
 from orchestrator.databases.embedded import Server
+from orchestrator.rollout.state import Direction
 from tests import engine, environments
 from tests.integration.replay import guarded
 from tests.servers import MakeDatabases
 
 ROOT = Path(__file__).parents[3]
+ON_HOLD = """
+INSERT INTO users (email, name) VALUES ('ada@example.org', 'Ada');
+INSERT INTO tickets (requester_id, subject, status) VALUES (1, 'on_hold', 'on_hold'), (1, 'solved', 'solved')
+"""
 
 MADE = "op.execute('CREATE TABLE t (a text, b text DEFAULT now())')"
 TABLE = "t = sa.table('t', sa.column('a', sa.Text))\n"
@@ -388,6 +393,26 @@ async def test_the_example_is_replayed_as_far_as_it_is_sql(pg: Server, make_data
         assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 2
     found = [await guarded.picture(pg, database, ()) for database in databases]
     assert found == found[:1] * 4
+
+
+async def test_the_example_s_types_are_changed_by_replay_and_changed_back(
+    pg: Server, make_databases: MakeDatabases
+) -> None:
+    """A value is added to an enum; on the way back the type is made anew, and the table is written again."""
+    databases = await make_databases(4)
+    async with engine.running(guarded.registry_of(ROOT / "alembic", pg, databases), max_concurrent=1) as running:
+        for to, direction in (("bf4c1f9d9676", Direction.UPGRADE), ("75fbfdad8fdd", Direction.DOWNGRADE)):
+            view = await running.rollout(to, direction=direction)
+            assert view.counts == {"succeeded": 4}, view.failures
+            assert sorted(guarded.ways(running).values()) == ["online"] * 2 + ["replay"] * 2
+            if direction is Direction.UPGRADE:
+                for database in databases:
+                    await engine.execute(pg, database, ON_HOLD)
+    found = [await guarded.picture(pg, database, ()) for database in databases]
+    assert found == found[:1] * 4
+    statuses = "SELECT subject, status::text FROM tickets ORDER BY 1"
+    for database in databases:
+        assert await engine.fetch(pg, database, statuses) == [("on_hold", "pending"), ("solved", "solved")]
 
 
 @pytest.mark.parametrize(

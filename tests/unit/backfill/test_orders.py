@@ -141,10 +141,13 @@ PROBES = (
     ("name", "said"),
     [
         ("replication_lag", None),
-        ("threads_running", "`threads_running` is told by mariadb and mysql, and what is meant is on postgresql"),
+        (
+            "threads_running",
+            "`threads_running` is told by mariadb and mysql, and what is meant is on postgresql: name one of theirs",
+        ),
         ("probe:reads", None),
         ("probe:raeds", "there is no probe 'probe:raeds': did you mean 'probe:reads'?"),
-        ("probe:health", "`probe:health` is answered with yes or no, and has no threshold"),
+        ("probe:health", "`probe:health` is answered with yes or no, and has no threshold: name another, or pause"),
     ],
 )
 def test_a_threshold_that_would_hold_nothing(name: str, said: str | None) -> None:
